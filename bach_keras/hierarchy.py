@@ -1,0 +1,179 @@
+"""The tree as one system: members for each node, joined into the four-class answer."""
+
+import hashlib
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from bach_keras import preprocess
+from bach_keras.network.head import Classifier
+from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from datasets.labels import CLASSES
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network of a node, as an ensemble takes it.
+
+    Attributes:
+        node: the name of its node.
+        model: its network.
+        image_size: side of its images, in pixels.
+        weight: its say in the node's average.
+        temperature: its logits are divided by this (Guo et al. 2017).
+        source: what to call it in a message or a model card.
+        config: the data set configuration it was trained on.
+        trained_on: file names of the images that it, or a run it started from, trained on.
+        chosen_on: file names of the images that chose its epoch or its init.
+    """
+
+    node: str
+    model: Classifier
+    image_size: int
+    weight: float = 1.0
+    temperature: float = 1.0
+    source: str = ""
+    config: str = ""
+    trained_on: frozenset[str] = frozenset()
+    chosen_on: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A member cut behind the trunk."""
+
+    trunk: str
+    rest: keras.Model
+    weight: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """A plain holder: tf.Module must not track Keras objects, whose names TF Serving cannot find."""
+
+    trunks: dict[str, keras.Model]
+    parts: dict[str, list[_Part]]
+
+
+class Hierarchy(tf.Module):
+    """The four-class system of Koné & Boulmane (2018), Figure 1.
+
+    Members whose trunks hold the same weights share one, found by content: the
+    recipe never changes stem, layer1 and layer2, so it is computed once an image.
+
+    Args:
+        members: at least one for each node, all of one image size.
+
+    Raises:
+        ValueError: a node has no member, or image sizes differ.
+    """
+
+    def __init__(self, members: list[Member]):
+        super().__init__(name="hierarchy")
+        missing = [name for name in NODES if not any(member.node == name for member in members)]
+        if missing:
+            raise ValueError(f"The tree needs a run for each node: none was given for {', '.join(missing)}.")
+        sizes = {member.source: member.image_size for member in members}
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{source} {size}" for source, size in sizes.items())
+            raise ValueError(f"All runs of a tree must share one image size, but these differ: {listed}.")
+        self.image_size = members[0].image_size
+        self._networks = _cut(members)
+        # TensorFlow's own variables, by which the export is loaded without Keras.
+        networks = [*self._networks.trunks.values()]
+        networks += [part.rest for parts in self._networks.parts.values() for part in parts]
+        self._weights = [weight.value for network in networks for weight in network.weights]
+
+    @property
+    def trunk_count(self) -> int:
+        """How many different trunks the members have."""
+        return len(self._networks.trunks)
+
+    def images(self, images) -> dict[str, tf.Tensor]:
+        """Classify images softly: a class's probability is its group's times its own within the group.
+
+        Args:
+            images: uint8 [N, H, W, 3], H and W any.
+
+        Returns:
+            ``probabilities`` float32 [N, 4] in the order of ``CLASSES``, ``label`` string [N],
+            and ``carci``, ``norbe``, ``invis`` float32 [N, 2] in the orders of the tree.
+        """
+        features = self._trunk_features(self._normalised(images), NODES)
+        nodes = {name: self._node(name, features) for name in NODES}
+        group = nodes[ROOT.name]
+        pairs = [group[:, i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)]
+        return _answer(tf.concat(pairs, axis=1), nodes)
+
+    def routed(self, images) -> dict[str, tf.Tensor]:
+        """Classify images, each through the one specialist that its carci answer chose.
+
+        Takes and returns what ``images`` does; the other specialist's pair and
+        the losing classes are 0, and the chosen two sum to 1.
+        """
+        inputs = self._normalised(images)
+        count = tf.shape(inputs)[0]
+        features = self._trunk_features(inputs, [ROOT.name])
+        nodes = {ROOT.name: self._node(ROOT.name, features)}
+        chosen = tf.argmax(nodes[ROOT.name], axis=1)
+        for index, node in enumerate(SPECIALISTS):
+            rows = tf.where(chosen == index)[:, 0]
+            pair = tf.cond(
+                tf.size(rows) > 0,
+                lambda rows=rows, node=node: self._specialist(node.name, rows, inputs, features),
+                lambda: tf.zeros((0, 2)),
+            )
+            nodes[node.name] = tf.scatter_nd(rows[:, None], pair, tf.cast((count, 2), tf.int64))
+        return _answer(tf.concat([nodes[node.name] for node in SPECIALISTS], axis=1), nodes)
+
+    def _normalised(self, images):
+        return preprocess.normalise(preprocess.square(images, self.image_size))
+
+    def _trunk_features(self, inputs, nodes) -> dict[str, tf.Tensor]:
+        wanted = {part.trunk for name in nodes for part in self._networks.parts[name]}
+        return {key: self._networks.trunks[key](inputs, training=False) for key in sorted(wanted)}
+
+    def _specialist(self, name, rows, inputs, features):
+        """Run one specialist on some rows, on carci's trunk features where it has the same trunk."""
+        own = {part.trunk for part in self._networks.parts[name]}
+        chosen = {key: tf.gather(features[key], rows) for key in sorted(own & set(features))}
+        if own - set(features):
+            some = tf.gather(inputs, rows)
+            chosen |= {key: self._networks.trunks[key](some) for key in sorted(own - set(features))}
+        return self._node(name, chosen)
+
+    def _node(self, name, features):
+        parts = self._networks.parts[name]
+        total = sum(part.weight for part in parts)
+        return tf.add_n([
+            part.weight / total * tf.nn.softmax(part.rest(features[part.trunk], training=False) / part.temperature)
+            for part in parts
+        ])  # fmt: skip
+
+
+def _cut(members) -> _Networks:
+    trunks, parts = {}, {name: [] for name in NODES}
+    for member in members:
+        model = member.model
+        seam = model.get_layer(model.trunk_output).output
+        trunk = keras.Model(model.inputs, seam)
+        key = _digest(trunk)
+        trunks.setdefault(key, trunk)
+        rest = keras.Model(seam, model.output)
+        parts[member.node].append(_Part(key, rest, member.weight, member.temperature))
+    return _Networks(trunks, parts)
+
+
+def _digest(network) -> str:
+    digest = hashlib.sha256()
+    for weight in network.get_weights():
+        digest.update(repr(weight.shape).encode())
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
+
+
+def _answer(probabilities, nodes):
+    label = tf.gather(tf.constant(CLASSES), tf.argmax(probabilities, axis=1))
+    return {"probabilities": probabilities, "label": label, **nodes}

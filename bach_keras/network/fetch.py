@@ -1,0 +1,158 @@
+"""Trained ResNeXt-50 weights from where they are published, verified and kept as ``.h5``."""
+
+import hashlib
+import re
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+
+import huggingface_hub
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+
+from bach_keras.network.weights import check_destination, default_path, port
+
+# The hexadecimal digits in a file's name begin its SHA-256. The semi-supervised
+# and semi-weakly supervised weights are Facebook's, CC BY-NC 4.0.
+URLS = {
+    "torchvision": "https://download.pytorch.org/models/resnext50_32x4d-7cdf4587.pth",
+    "torchvision-v2": "https://download.pytorch.org/models/resnext50_32x4d-1a0047aa.pth",
+    "semi-supervised": "https://dl.fbaipublicfiles.com/semiweaksupervision/model_files/"
+    "semi_supervised_resnext50_32x4-ddb3e555.pth",
+    "semi-weakly-supervised": "https://dl.fbaipublicfiles.com/semiweaksupervision/model_files/"
+    "semi_weakly_supervised_resnext50_32x4-72679e44.pth",
+}
+
+# Hugging Face repository -> the commit that added its weights, and the SHA-256
+# of its model.safetensors, both as the repository's pages print them.
+HUB = {
+    "timm/resnext50_32x4d.tv_in1k": (
+        "ac4eef0c61cc63cb64d8c416bf9b518f757bed1f",
+        "c0d85cba49c0e9dedbcf6d4e572e2c5ea5eb68e9d64d0564811fd54d4f72939a",
+    ),
+    "timm/resnext50_32x4d.a1h_in1k": (
+        "8af8dd95e2a7538fad74714fc76507d9de9de33c",
+        "b952952a7b3e856b16ebf82fb44d2aa8c502e73ec678976c9e3b970fcd530bd5",
+    ),
+}
+
+TIMEOUT = 30  # seconds without an answer
+CHUNK = 1 << 20  # bytes between two calls of progress
+ELSEWHERE = "or download it on another machine and use `weights port`"
+
+
+def fetch(to=None, source="torchvision", *, revision=None, overwrite=False, progress=None) -> Path:
+    """Download trained weights, verify them and port them to ``.h5``.
+
+    A download that was cut goes on where it stopped when ``fetch`` is called again.
+
+    Args:
+        to: the ``.h5`` to write; ``default_path()`` if not given.
+        source: a name in ``URLS``, a URL whose file name ends in ``-<first digits of its
+            SHA-256>.pth``, or a Hugging Face repository, as ``owner/name``.
+        revision: the repository's commit, 40 hexadecimal digits; needed where ``HUB`` has none.
+        overwrite: replace the file if it is there.
+        progress: called with the bytes so far and in all (None where the server
+            does not say); the Hugging Face hub draws its own bar.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ConnectionError: the source cannot be reached, has no such file, or broke off.
+        FileExistsError: there is a file already.
+        ValueError: an unknown source, a file that is not what its digits say, or
+            whatever ``port`` finds wrong with it.
+    """
+    to = Path(to) if to else default_path()
+    check_destination(to, overwrite)
+    url = URLS.get(source, source)
+    if not url.startswith(("http://", "https://")):
+        _fetch_from_hub(source, revision, to, overwrite)
+        return to
+    name = PurePosixPath(url).name
+    digits = re.search(r"-([0-9a-f]{8,64})\.pth$", name)
+    if not digits:
+        raise ValueError(f"{url} cannot be verified: its name does not end in -<digits of its SHA-256>.pth.")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    part = to.with_name(f"{name}.part")
+    _download(url, part, progress)
+    try:
+        _verify(part, digits[1], url)
+    except ValueError:
+        part.unlink()
+        raise
+    port(part, to, overwrite=overwrite, origin=url)
+    part.unlink()
+    return to
+
+
+def _fetch_from_hub(repository, revision, to, overwrite):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        known = ", ".join([*URLS, *HUB])
+        raise ValueError(f"There is no source {repository!r}: name one of {known}, a URL, or owner/name.")
+    pinned, sha256 = HUB.get(repository, (None, ""))
+    commit = revision or pinned
+    if not re.fullmatch("[0-9a-f]{40}", commit or ""):
+        raise ValueError(
+            f"{repository} needs a revision of 40 hexadecimal digits, the commit to take (not {commit}): "
+            "a branch may change."
+        )
+    try:
+        path = huggingface_hub.hf_hub_download(repository, "model.safetensors", revision=commit)
+    except (OSError, EntryNotFoundError, HFValidationError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConnectionError(
+            f"{repository} could not be fetched ({reason}): try again, {ELSEWHERE}."
+        ) from error
+    if commit == pinned:
+        _verify(path, sha256, repository)
+    port(path, to, overwrite=overwrite, origin=f"{repository}@{commit}")
+
+
+def _download(url, part, progress):
+    """Bring PART up to the whole file, beginning after what it holds already."""
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    total = None
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            if response.status != HTTPStatus.PARTIAL_CONTENT:  # the whole file, from its beginning
+                done = 0
+            if "Content-Length" in response.headers:
+                total = done + int(response.headers["Content-Length"])
+            with part.open("ab" if done else "wb") as file:
+                while chunk := response.read(CHUNK):
+                    done += file.write(chunk)
+                    if progress:
+                        progress(done, total)
+    except urllib.error.HTTPError as error:
+        error.close()
+        # What is there already reaches the file's end: it only remains to be verified.
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise ConnectionError(
+                f"{url} could not be fetched: the server answered {error.code} {error.reason}."
+            ) from error
+    except urllib.error.URLError as error:
+        raise ConnectionError(
+            f"{url} could not be reached ({error.reason}): try again, {ELSEWHERE}."
+        ) from error
+    except (OSError, HTTPException) as error:
+        raise ConnectionError(_broken_off(url, done, error)) from error
+    if total is not None and done < total:
+        raise ConnectionError(_broken_off(url, done, f"of {total}"))
+
+
+def _broken_off(url, done, reason):
+    return f"The download of {url} broke off after {done} bytes ({reason}): fetch again to go on from there."
+
+
+def _verify(path, digits, origin):
+    with Path(path).open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if not sha256.startswith(digits):
+        raise ValueError(
+            f"What came from {origin} is not the published file: its SHA-256 begins "
+            f"{sha256[: len(digits)]}, not {digits}."
+        )

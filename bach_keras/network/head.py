@@ -1,0 +1,70 @@
+"""The paper's head on a ResNeXt, and the two-class network of one node."""
+
+import keras
+
+from bach_keras.network.resnext import PACKAGE, ResNeXt
+
+# Koné & Boulmane (2018), section 3.2, with the widths of fastai 0.7, which they used.
+HIDDEN_WIDTH = 512
+DROPOUT = (0.25, 0.5)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Classifier(keras.Model):
+    """A ResNeXt with the paper's head, as one flat functional model.
+
+    The head joins the maximum and the mean over places, then: batch norm,
+    dropout .25, dense 512, ReLU, batch norm, dropout .5, dense. Dense layers start
+    He-normal.
+
+    Args:
+        image_size: side of the square images, in pixels.
+        classes: how many answers.
+        backbone: arguments of ``ResNeXt`` beside ``input_shape``; empty for ResNeXt-50 (32x4d).
+        seed: of the dropout masks.
+
+    Inputs are float [N, image_size, image_size, 3], normalised as
+    ``bach_keras.preprocess`` does; the answer is logits float32 [N, classes].
+    """
+
+    def __init__(self, image_size, classes=2, backbone=None, seed=0, name="classifier", **kwargs):
+        config = dict(backbone or {})
+        body = ResNeXt((image_size, image_size, 3), **config)
+        super().__init__(body.inputs, _head(body.output, classes, seed), name=name, **kwargs)
+        # Held out of Keras's tracking: its layers are this model's own already.
+        self._body_facts = (body.layer_groups, body.trunk_output)
+        self._config = {
+            "image_size": image_size, "classes": classes, "backbone": config, "seed": seed, "name": name
+        }  # fmt: skip
+
+    @property
+    def layer_groups(self) -> dict[str, str]:
+        """Group name -> pattern over variable paths: trunk, middle, head."""
+        return {**self._body_facts[0], "head": r"(^|/)head\.[^/]*/"}
+
+    @property
+    def trunk_output(self) -> str:
+        """The name of the layer that ends the trunk."""
+        return self._body_facts[1]
+
+    def get_config(self):
+        return dict(self._config)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+def _head(features, classes, seed):
+    layers = keras.layers
+    x = layers.Concatenate(name="head.pool")([
+        layers.GlobalMaxPooling2D(name="head.max")(features),
+        layers.GlobalAveragePooling2D(name="head.mean")(features),
+    ])  # fmt: skip
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="head.bn1")(x)
+    x = layers.Dropout(DROPOUT[0], seed=seed, name="head.dropout1")(x)
+    x = layers.Dense(HIDDEN_WIDTH, kernel_initializer="he_normal", name="head.dense1")(x)
+    x = layers.ReLU(name="head.relu")(x)
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="head.bn2")(x)
+    x = layers.Dropout(DROPOUT[1], seed=seed + 1, name="head.dropout2")(x)
+    return layers.Dense(classes, kernel_initializer="he_normal", dtype="float32", name="head.dense2")(x)

@@ -1,0 +1,260 @@
+"""ResNeXt-50 (32x4d) for Keras on TensorFlow, equal to torchvision's layer by layer.
+
+Xie et al., "Aggregated Residual Transformations for Deep Neural Networks",
+CVPR 2017, Table 1. Every layer carries the name of its torchvision module, so
+weights move by name alone, and every padding is explicit, because PyTorch's
+and TensorFlow's "same" differ at stride 2.
+"""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+PACKAGE = "bach_keras"
+
+
+@functools.cache
+def has_native_grouped_convolution() -> bool:
+    """Return whether TensorFlow computes a grouped convolution and its gradient here.
+
+    GPUs do, and processors through oneDNN do; without oneDNN the forward pass
+    works and the gradient raises. Probed once, on a tensor of a few values.
+    """
+    with tf.init_scope():
+        images = tf.ones((1, 3, 3, 4))
+        kernel = tf.ones((3, 3, 2, 4))
+        try:
+            with tf.GradientTape() as tape:
+                tape.watch([images, kernel])
+                answer = tf.nn.conv2d(images, kernel, strides=1, padding="SAME")
+            tape.gradient(answer, [images, kernel])
+        except (tf.errors.OpError, ValueError):
+            return False
+        return True
+
+
+def grouped_convolution(images, kernel, stride: int, groups: int):
+    """Convolve with PyTorch's padding of half a kernel, in the fastest form the platform has.
+
+    Args:
+        images: float [N, H, W, C].
+        kernel: float [k, k, C / groups, F], k odd.
+        stride: 1 or 2.
+        groups: how many parts the channels fall into.
+
+    Returns:
+        float [N, ceil(H / stride), ceil(W / stride), F].
+    """
+    size = kernel.shape[0]
+    half = size // 2
+    padding = [[0, 0], [half, half], [half, half], [0, 0]]
+    if groups == 1:
+        return tf.nn.conv2d(images, kernel, stride, padding if half else "VALID")
+    if not has_native_grouped_convolution():
+        return _grouped_convolution_by_matmul(tf.pad(images, padding), kernel, stride, groups)
+    # On processors a grouped convolution with explicit padding has no gradient.
+    if stride == 1:
+        return tf.nn.conv2d(images, kernel, 1, "SAME")
+    return tf.nn.conv2d(tf.pad(images, padding), kernel, stride, "VALID")
+
+
+def _grouped_convolution_by_matmul(padded, kernel, stride: int, groups: int):
+    """The exact slower form: a batched matrix product, a group an entry, for each kernel offset."""
+    size, _, depth, filters = kernel.shape
+    batch, height, width = tf.unstack(tf.shape(padded)[:3])
+    rows = (height - size) // stride + 1
+    columns = (width - size) // stride + 1
+    kernel = tf.reshape(kernel, (size, size, depth, groups, filters // groups))
+    answer = 0.0
+    for i in range(size):
+        for j in range(size):
+            window = padded[:, i : i + stride * (rows - 1) + 1 : stride]
+            window = window[:, :, j : j + stride * (columns - 1) + 1 : stride]
+            window = tf.reshape(window, (batch, rows, columns, groups, depth))
+            answer += tf.einsum("nhwgd,dgf->nhwgf", window, kernel[i, j])
+    return tf.reshape(answer, (batch, rows, columns, filters))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Convolution(keras.layers.Layer):
+    """A square convolution without bias, padded as PyTorch pads, grouped or not.
+
+    Keras's own ``Conv2D(groups=32)`` compiles each call with XLA on TensorFlow,
+    which makes a training step forty times slower and leaves must-compile
+    functions in the SavedModel; this layer calls TensorFlow's op.
+    """
+
+    def __init__(self, filters, size, stride=1, groups=1, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.size = size
+        self.stride = stride
+        self.groups = groups
+
+    def build(self, input_shape):
+        depth = input_shape[-1] // self.groups
+        self.kernel = self.add_weight(
+            name="kernel", shape=(self.size, self.size, depth, self.filters), initializer="he_normal"
+        )
+
+    def call(self, inputs):
+        kernel = tf.convert_to_tensor(self.kernel)
+        return grouped_convolution(inputs, kernel, self.stride, self.groups)
+
+    def compute_output_shape(self, input_shape):
+        batch, *sides, _ = input_shape
+        return (batch, *(side and -(-side // self.stride) for side in sides), self.filters)
+
+    def get_config(self):
+        own = {"filters": self.filters, "size": self.size, "stride": self.stride, "groups": self.groups}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class BatchNorm(keras.layers.BatchNormalization):
+    """Batch normalisation of images on TensorFlow's fused op, with PyTorch's momentum and epsilon.
+
+    Keras normalises in several ops on TensorFlow, at half again the cost of the
+    whole training step. As in PyTorch the running variance takes the unbiased
+    batch variance. A layer that is not trainable stays in inference mode.
+    """
+
+    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        # The op takes half-precision images, but its statistics are always float32.
+        gamma, beta, mean, variance = (
+            tf.convert_to_tensor(weight.value)
+            for weight in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        )
+        if not (training and self.trainable):
+            return tf.raw_ops.FusedBatchNormV3(
+                x=inputs, scale=gamma, offset=beta, mean=mean, variance=variance,
+                epsilon=self.epsilon, is_training=False,
+            ).y  # fmt: skip
+        batch = tf.raw_ops.FusedBatchNormV3(
+            x=inputs, scale=gamma, offset=beta, mean=[], variance=[],
+            epsilon=self.epsilon, is_training=True,
+        )  # fmt: skip
+        self.moving_mean.assign(mean + (1 - self.momentum) * (batch.batch_mean - mean))
+        self.moving_variance.assign(variance + (1 - self.momentum) * (batch.batch_variance - variance))
+        return batch.y
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MaxPool(keras.layers.Layer):
+    """The stem's 3x3 maximum at stride 2, padded by one as PyTorch pads."""
+
+    def call(self, inputs):
+        # What comes here went through a ReLU, so zeros never win over a true value.
+        return tf.nn.max_pool2d(tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
+
+    def compute_output_shape(self, input_shape):
+        batch, *sides, depth = input_shape
+        return (batch, *(side and -(-side // 2) for side in sides), depth)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ResNeXt(keras.Model):
+    """A ResNeXt as a functional Keras model.
+
+    Args:
+        input_shape: (height, width, 3); height and width may be None.
+        include_top: end with the mean over places and the ``fc`` layer. The
+            answer is then logits float [N, classes], else features
+            float [N, ceil(height / 32), ceil(width / 32), 32 * stem].
+        classes: width of ``fc``.
+        blocks: bottleneck blocks in each of the four stages.
+        cardinality: groups of the 3x3 convolutions.
+        base_width: channels of a group in the first stage; doubles with each stage.
+        stem: channels after the first convolution; a stage ends with 4, 8, 16, 32 times as many.
+
+    Inputs are float [N, height, width, 3], normalised as ``bach_keras.preprocess`` does.
+    """
+
+    def __init__(
+        self, input_shape, include_top=False, classes=1000, blocks=(3, 4, 6, 3), cardinality=32,
+        base_width=4, stem=64, name="resnext50", **kwargs,
+    ):  # fmt: skip
+        inputs = keras.Input(tuple(input_shape))
+        x = Convolution(stem, 7, stride=2, name="conv1")(inputs)
+        x = BatchNorm(name="bn1")(x)
+        x = keras.layers.ReLU(name="relu")(x)
+        x = MaxPool(name="maxpool")(x)
+        for stage, count in enumerate(blocks):
+            for block in range(count):
+                x = _bottleneck(
+                    x,
+                    width=cardinality * base_width * 2**stage,
+                    filters=4 * stem * 2**stage,
+                    stride=2 if stage and not block else 1,
+                    groups=cardinality,
+                    name=f"layer{stage + 1}.{block}",
+                )
+        if include_top:
+            x = keras.layers.GlobalAveragePooling2D(name="avgpool")(x)
+            x = keras.layers.Dense(classes, dtype="float32", name="fc")(x)
+        super().__init__(inputs, x, name=name, **kwargs)
+        self._config = {
+            "input_shape": tuple(input_shape), "include_top": include_top, "classes": classes,
+            "blocks": tuple(blocks), "cardinality": cardinality, "base_width": base_width, "stem": stem,
+            "name": name,
+        }  # fmt: skip
+
+    @property
+    def stage_outputs(self):
+        """The names of the layers that end the stem and the four stages."""
+        ends = [f"layer{stage + 1}.{count - 1}.relu" for stage, count in enumerate(self._config["blocks"])]
+        return ["maxpool", *ends]
+
+    @property
+    def layer_groups(self) -> dict[str, str]:
+        """Group name -> pattern over variable paths, as fastai 0.7 cuts resnext50.
+
+        The trunk (stem, layer1, layer2) is never changed by the paper's recipe;
+        the middle is layer3 and layer4.
+        """
+        return {"trunk": r"(^|/)(conv1|bn1|layer[12]\.[^/]*)/", "middle": r"(^|/)layer[34]\.[^/]*/"}
+
+    @property
+    def trunk_output(self) -> str:
+        """The name of the layer that ends the trunk."""
+        return self.stage_outputs[2]
+
+    def get_config(self):
+        return dict(self._config)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+def _bottleneck(x, width, filters, stride, groups, name):
+    """One block of Xie et al., Figure 3(c): 1x1, grouped 3x3, 1x1, and a shortcut."""
+    shortcut = x
+    if stride != 1 or x.shape[-1] != filters:
+        shortcut = Convolution(filters, 1, stride, name=f"{name}.downsample.0")(x)
+        shortcut = BatchNorm(name=f"{name}.downsample.1")(shortcut)
+    x = Convolution(width, 1, name=f"{name}.conv1")(x)
+    x = BatchNorm(name=f"{name}.bn1")(x)
+    x = keras.layers.ReLU(name=f"{name}.relu1")(x)
+    x = Convolution(width, 3, stride, groups, name=f"{name}.conv2")(x)
+    x = BatchNorm(name=f"{name}.bn2")(x)
+    x = keras.layers.ReLU(name=f"{name}.relu2")(x)
+    x = Convolution(filters, 1, name=f"{name}.conv3")(x)
+    x = BatchNorm(name=f"{name}.bn3")(x)
+    x = keras.layers.Add(name=f"{name}.add")([x, shortcut])
+    return keras.layers.ReLU(name=f"{name}.relu")(x)
+
+
+def resnext50(input_shape, include_top=False, classes=1000) -> ResNeXt:
+    """Return ResNeXt-50 (32x4d) with random He-normal weights.
+
+    Args:
+        input_shape: (height, width, 3); height and width may be None.
+        include_top: end in logits [N, classes] (no softmax), else in features [N, h, w, 2048].
+        classes: how many logits.
+    """
+    return ResNeXt(input_shape, include_top, classes)

@@ -1,0 +1,88 @@
+"""The one preprocessing: from encoded bytes to what the networks take.
+
+Training and the exported model run these same functions, so they cannot drift
+apart. All of it is TensorFlow ops, so all of it can be exported.
+"""
+
+import tensorflow as tf
+
+# Statistics of ImageNet, which torchvision's weights expect.
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
+
+# Sixteen BACH images; a microscope field is never larger, and a bomb must not be unpacked.
+MAX_PIXELS = 50_331_648
+
+
+def decode(data):
+    """Decode one PNG, JPEG or BMP.
+
+    Args:
+        data: string scalar, the file's bytes.
+
+    Returns:
+        uint8 [H, W, 3]; grey and palette images become RGB, alpha is dropped.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run, on anything else, on 16-bit images
+            and on more than MAX_PIXELS pixels.
+    """
+    is_png = tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n"
+    is_jpeg = tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
+    is_bmp = tf.strings.substr(data, 0, 2) == b"BM"
+    tf.debugging.Assert(is_png | is_jpeg | is_bmp, ["This is no PNG, JPEG or BMP image."])
+
+    def png_size():
+        depth = tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)
+        tf.debugging.Assert(tf.reduce_all(depth <= 8), ["A PNG of 16 bits a channel is not taken."])
+        return tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
+
+    def bmp_size():
+        return tf.abs(tf.io.decode_raw(tf.strings.substr(data, 18, 8), tf.int32))
+
+    size = tf.cond(
+        is_png,
+        png_size,
+        lambda: tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(data)[:2], bmp_size),
+    )
+    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+    tf.debugging.Assert((pixels > 0) & (pixels <= MAX_PIXELS), ["The image has no pixels or too many:", size])
+    with tf.control_dependencies([pixels]):
+        image = tf.io.decode_image(data, channels=3, expand_animations=False)
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def resize_shorter(images, size: int):
+    """Scale so that the shorter side becomes ``size``, keeping the ratio, with antialiasing.
+
+    Args:
+        images: uint8 [H, W, 3] or [N, H, W, 3].
+        size: pixels.
+
+    Returns:
+        uint8, rounded, so that a cached training image and a served one hold the same values.
+    """
+    sides = tf.shape(images)[-3:-1]
+    shorter = tf.reduce_min(sides)
+    # In whole numbers, rounded half up: float division could lose a pixel of the shorter side.
+    target = (2 * sides * size + shorter) // (2 * shorter)
+    resized = tf.image.resize(images, target, method="bilinear", antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+
+
+def centre_crop(images, size: int):
+    """Cut the central square of ``size`` pixels: [..., H, W, 3] -> [..., size, size, 3]."""
+    sides = tf.shape(images)[-3:-1]
+    top, left = tf.unstack((sides - size) // 2)
+    cropped = images[..., top : top + size, left : left + size, :]
+    return tf.ensure_shape(cropped, (*images.shape[:-3], size, size, 3))
+
+
+def normalise(images):
+    """Turn uint8 or float [..., 3] in 0..255 into float32 with ImageNet's mean 0 and deviation 1."""
+    return (tf.cast(images, tf.float32) / 255.0 - MEAN) / DEVIATION
+
+
+def square(images, size: int):
+    """Resize and crop: uint8 [..., H, W, 3] -> uint8 [..., size, size, 3]."""
+    return centre_crop(resize_shorter(images, size), size)

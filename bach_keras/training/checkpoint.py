@@ -1,0 +1,126 @@
+"""What a run keeps while it trains, so that nothing is lost when it is cut."""
+
+import json
+import re
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+
+from bach_keras.training import runs
+
+
+@dataclass
+class Progress:
+    """How far a run has come, and the state at the end of its last whole epoch.
+
+    Attributes:
+        epoch: epochs done.
+        peak: the present phase's peak rate.
+        phase: its name.
+        history: the rows of history.csv.
+        best: epoch, accuracy and loss of the best epoch.
+        arrays: weights, then the optimizer's variables; empty before the first epoch.
+    """
+
+    epoch: int = 0
+    peak: float = 0.0
+    phase: str = ""
+    history: list[dict] = field(default_factory=list)
+    best: dict = field(default_factory=dict)
+    arrays: list[np.ndarray] = field(default_factory=list)
+
+    def restore(self, model):
+        """Put weights and optimizer back into a model compiled for the same phase."""
+        model.optimizer.build(model.trainable_variables)
+        variables = [*model.weights, *model.optimizer.variables]
+        for variable, value in zip(variables, self.arrays, strict=True):
+            variable.assign(value)
+
+
+class Keeper(keras.callbacks.Callback):
+    """At each epoch's end: history.csv, the best and the cycles' snapshots, and the state to resume from."""
+
+    def __init__(self, run: runs.Run, progress: Progress, cycle_ends: dict[int, str]):
+        super().__init__()
+        self.run, self.progress, self.cycle_ends = run, progress, cycle_ends
+
+    def on_epoch_end(self, epoch, logs=None):
+        progress = self.progress
+        progress.epoch = epoch + 1
+        values = {name: float(value) for name, value in logs.items()}
+        progress.history.append({"epoch": progress.epoch, "phase": progress.phase, **values})
+        if progress.epoch in self.cycle_ends:
+            self._snapshot(self.cycle_ends[progress.epoch])
+        if self._is_best(values):
+            self._snapshot("best")
+        runs.write_history(self.run.folder / "history.csv", progress.history)
+        progress.arrays = [variable.numpy() for variable in (*self.model.weights, *self.model.optimizer.variables)]
+        save(self.run, progress)
+
+    def _is_best(self, values) -> bool:
+        """The higher validation accuracy, then the lower loss; without validation the last epoch."""
+        prefix = "val_" if "val_loss" in values else ""
+        now = {"epoch": self.progress.epoch, "accuracy": values[f"{prefix}accuracy"], "loss": values[f"{prefix}loss"]}
+        best = self.progress.best
+        if prefix and best and (now["accuracy"], -now["loss"]) <= (best["accuracy"], -best["loss"]):
+            return False
+        self.progress.best = now
+        return True
+
+    def _snapshot(self, name: str):
+        folder = self.run.folder / "snapshots"
+        partial = folder / f".part-{name}.weights.h5"
+        self.model.save_weights(partial)
+        partial.replace(folder / f"{name}.weights.h5")
+
+
+def save(run: runs.Run, progress: Progress) -> None:
+    """Write the state in one file, whole or not at all."""
+    words = {name: getattr(progress, name) for name in ("epoch", "peak", "phase", "history", "best")}
+    partial = run.folder / ".part.state.npz"
+    np.savez(partial, *progress.arrays, words=np.array(json.dumps(words)))
+    partial.replace(_state(run))
+
+
+def load(run: runs.Run) -> Progress:
+    """Read where a run was cut; a run that wrote no state starts at the beginning."""
+    if not _state(run).is_file():
+        return Progress()
+    with np.load(_state(run)) as state:
+        words = json.loads(str(state["words"]))
+        arrays = [state[f"arr_{index}"] for index in range(len(state.files) - 1)]
+    return Progress(**words, arrays=arrays)
+
+
+def remove(run: runs.Run) -> None:
+    """Delete the state of a run that is finished."""
+    _state(run).unlink(missing_ok=True)
+
+
+def keep_range_test(run: runs.Run, number: int, phase: str, test) -> None:
+    """Add a phase's range test to lr_range_test.json and draw it."""
+    path = run.folder / "lr_range_test.json"
+    entries = json.loads(path.read_text()) if path.is_file() else []
+    # A phase that was cut in its first epoch runs its test again.
+    entries = [*entries[:number], {"phase": phase, **test.result()}]
+    runs.write_json(path, entries)
+    test.plot(run.folder / ("lr_range_test.png" if number == 0 else f"lr_range_test_{number + 1}.png"))
+
+
+def copy_weights(source, target, but: str) -> None:
+    """Copy a network's weights into one of the same layers, except paths that match a pattern.
+
+    Raises:
+        ValueError: the networks differ.
+    """
+    values = {weight.path: weight for weight in source.weights if not re.search(but, weight.path)}
+    wanted = {weight.path: weight for weight in target.weights if not re.search(but, weight.path)}
+    if {p: w.shape for p, w in values.items()} != {p: w.shape for p, w in wanted.items()}:
+        raise ValueError("The run to start from has another network than this one: start from a run like it.")
+    for path, weight in wanted.items():
+        weight.assign(values[path])
+
+
+def _state(run: runs.Run):
+    return run.folder / "state.npz"

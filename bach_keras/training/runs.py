@@ -1,0 +1,203 @@
+"""The folder of a run: what is in it, how it is written, and how it is read as a member of the tree."""
+
+import csv
+import json
+import os
+import shutil
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bach_keras.training.recipe import Recipe
+from bach_keras.tree import get_node
+
+# A whole-data member cannot be validated, so the paper trusts it less.
+WHOLE_DATA_WEIGHT = 0.5
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        folder: where it is.
+        config: what ``config.json`` says: ``node``, ``config``, ``protocol``, ``init``, ``recipe``,
+            ``versions``, ``split`` (split name -> file names), ``trained_on`` and ``chosen_on``
+            (file names, the ancestors' included), ``ancestors``.
+    """
+
+    folder: Path
+    config: dict
+
+    @property
+    def recipe(self) -> Recipe:
+        values = dict(self.config["recipe"])
+        return Recipe(**{**values, "lr_bounds": tuple(values["lr_bounds"])})
+
+    @property
+    def model_path(self) -> Path:
+        return self.folder / "model.keras"
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.folder / "metrics.json").is_file()
+
+
+def open_run(folder: str | os.PathLike) -> Run:
+    """Read a run folder.
+
+    Raises:
+        ValueError: there is no run, or its config.json is broken.
+    """
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run folder: it has no config.json. Train one with 'train --run-dir'.")
+    try:
+        config = json.loads(path.read_text())
+        run = Run(folder, config)
+        get_node(config["node"])
+        _ = run.recipe
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not what a run writes ({error}): train the run again.") from error
+    return run
+
+
+def create_run(folder: str | os.PathLike, config: dict, overwrite: bool = False) -> Run:
+    """Make a new run folder and write its config.json.
+
+    With ``overwrite`` a run that is there is kept as ``<folder>.previous``.
+
+    Raises:
+        ValueError: the folder holds something already.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not overwrite:
+            state = "a run" if (folder / "config.json").is_file() else "something"
+            raise ValueError(
+                f"{folder} holds {state} already: choose another --run-dir, go on with --resume, "
+                "or replace it with --overwrite."
+            )
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"{folder} is no run folder, so --overwrite leaves it alone: choose another --run-dir.")
+        previous = folder.with_name(f"{folder.name}.previous")
+        if previous.exists():
+            shutil.rmtree(previous)
+        folder.rename(previous)
+    (folder / "snapshots").mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", config)
+    return Run(folder, config)
+
+
+def recipe_as_json(recipe: Recipe) -> dict:
+    """Return a recipe as config.json holds it."""
+    return asdict(recipe)
+
+
+def write_json(path: Path, value) -> None:
+    """Write JSON whole or not at all."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)
+
+
+def write_history(path: Path, rows: list[dict]) -> None:
+    """Write the epochs as CSV, whole or not at all."""
+    partial = path.with_name(f".{path.name}.part")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+def read_model(path: Path):
+    """Load a ``model.keras``.
+
+    Raises:
+        ValueError: the file is missing or broken.
+    """
+    import keras  # noqa: PLC0415: reading a run's words needs no TensorFlow
+
+    from bach_keras.network.head import Classifier  # noqa: F401, PLC0415: registers the layers
+
+    if not path.is_file():
+        raise ValueError(f"{path} is not there: the run has not finished. Go on with 'train --resume'.")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as a model of this project: train the run again.") from error
+
+
+def load_member(node: str, spec: str):
+    """Load one member of the tree from ``RUN`` or ``RUN:WEIGHT``.
+
+    RUN is a run folder or ``RUN/snapshots/NAME``. The weight is 1 for a run trained
+    on a split, .5 for one trained on all its images, unless given.
+
+    Returns:
+        A ``bach_keras.hierarchy.Member``.
+
+    Raises:
+        ValueError: no such run, another node's run, an unfinished one, or a bad weight.
+    """
+    from bach_keras.hierarchy import Member  # noqa: PLC0415: see read_model
+
+    place, weight = _place_and_weight(spec)
+    snapshot = place.parent.name == "snapshots"
+    run = open_run(place.parent.parent if snapshot else place)
+    if run.config["node"] != node:
+        raise ValueError(f"{place} is a run of {run.config['node']}, so it cannot be given as --{node}.")
+    if not run.is_finished:
+        raise ValueError(f"{run.folder} has not finished training: go on with 'train --resume'.")
+    model = read_model(run.model_path)
+    if snapshot:
+        load_snapshot(model, place)
+    if weight is None:
+        weight = 1.0 if run.config["split"].get("validation") else WHOLE_DATA_WEIGHT
+    return Member(
+        node=node,
+        model=model,
+        image_size=run.recipe.image_size,
+        weight=weight,
+        temperature=run.config.get("temperature", 1.0),
+        source=str(place),
+        config=run.config["config"],
+        trained_on=frozenset(run.config["trained_on"]),
+        chosen_on=frozenset(run.config["chosen_on"]),
+    )
+
+
+def load_members(specs: dict[str, tuple[str, ...]]) -> list:
+    """Load all members of a tree: node name -> specs as ``load_member`` takes them."""
+    return [load_member(node, spec) for node, given in specs.items() for spec in given]
+
+
+def load_snapshot(model, path: Path) -> None:
+    """Read a snapshot's weights, ``snapshots/NAME`` with or without its ending, into a model.
+
+    Raises:
+        ValueError: there is none, or it does not fit.
+    """
+    file = path if path.name.endswith(".weights.h5") else path.with_name(f"{path.name}.weights.h5")
+    if not file.is_file():
+        there = sorted(each.name.removesuffix(".weights.h5") for each in path.parent.glob("*.weights.h5"))
+        raise ValueError(f"There is no snapshot {path}: this run has {', '.join(there) or 'none'}.")
+    try:
+        model.load_weights(file)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(f"The snapshot {file} does not fit its run's network: train the run again.") from error
+
+
+def _place_and_weight(spec: str) -> tuple[Path, float | None]:
+    place, colon, text = spec.rpartition(":")
+    if not colon or Path(spec).exists():
+        return Path(spec), None
+    try:
+        weight = float(text)
+    except ValueError:
+        return Path(spec), None
+    if not 0 < weight < float("inf"):
+        raise ValueError(f"The weight in {spec!r} must be a positive number.")
+    return Path(place), weight

@@ -1,0 +1,121 @@
+"""What each collection of images holds, known before any of it is on the disk.
+
+The names are public knowledge, so splits can be made and a user's copy can be checked against them.
+"""
+
+from dataclasses import dataclass
+
+from datasets import phantom
+from datasets.labels import CLASSES, MALIGNANT
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image.
+
+    Attributes:
+        filename: unique in its collection.
+        label: one of ``datasets.labels.LABELS``.
+        group: the patient or tissue microarray it comes from, "" where that is unknown.
+        source: the name of its collection.
+    """
+
+    filename: str
+    label: str
+    group: str
+    source: str
+
+    @property
+    def key(self) -> str:
+        """``class/filename``: the same on every machine and at every folder depth."""
+        return f"{self.label}/{self.filename}"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A set of labelled images of one origin.
+
+    Attributes:
+        name: what ``Record.source`` says.
+        size: width and height of every image in pixels.
+        records: every image, in a fixed order.
+        test_groups: groups that no protocol trains or validates on.
+    """
+
+    name: str
+    size: tuple[int, int]
+    records: tuple[Record, ...]
+    test_groups: frozenset[str] = frozenset()
+
+
+# BACH's folder of a class and the prefix of its files (Aresta et al. 2019).
+BACH_FOLDERS = {
+    "normal": ("Normal", "n"),
+    "benign": ("Benign", "b"),
+    "insitu": ("InSitu", "is"),
+    "invasive": ("Invasive", "iv"),
+}
+
+# No public list says which patient a BACH image is from, so their groups are "".
+BACH = Collection(
+    "bach",
+    (2048, 1536),
+    tuple(
+        Record(f"{prefix}{number:03d}.tif", label, "", "bach")
+        for label, (_, prefix) in BACH_FOLDERS.items()
+        for number in range(1, 101)
+    ),
+)
+
+# BISQUE's tissue microarrays: how many benign and malignant images each gave (Gelasca et al. 2008).
+BISQUE_ARRAYS = {
+    "ytma10_010704": (3, 3),
+    "ytma12_010804": (3, 3),
+    "ytma23_022103": (3, 3),
+    "ytma49_042003": (3, 3),
+    "ytma49_042203": (3, 3),
+    "ytma49_042403": (3, 3),
+    "ytma49_072303": (2, 2),
+    "ytma49_111003": (3, 3),
+    "ytma49_111303": (3, 3),
+    "ytma55_030603": (6, 0),
+}
+
+BISQUE = Collection(
+    "bisque",
+    (896, 768),
+    tuple(
+        Record(f"{array}_{label}{number}_ccd.tif", label, array, "bisque")
+        for array, counts in BISQUE_ARRAYS.items()
+        for label, count in zip(("benign", MALIGNANT), counts, strict=True)
+        for number in range(1, count + 1)
+    ),
+)
+
+# The last ten patients of each class: 200 images, the same for every protocol.
+_PHANTOM_TEST_PATIENTS = range(phantom.PATIENTS - 10 * len(CLASSES), phantom.PATIENTS)
+
+PHANTOM = Collection(
+    "phantom",
+    (phantom.WIDTH, phantom.HEIGHT),
+    tuple(
+        Record(phantom.filename(label, patient, index), label, f"p{patient:03d}", "phantom")
+        for patient in range(phantom.PATIENTS)
+        for label in [CLASSES[patient % len(CLASSES)]]
+        for index in range(phantom.IMAGES_PER_PATIENT)
+    ),
+    frozenset(f"p{patient:03d}" for patient in _PHANTOM_TEST_PATIENTS),
+)
+
+CONFIGS = {"bach": (BACH,), "bisque": (BISQUE,), "bach_bisque": (BACH, BISQUE), "phantom": (PHANTOM,)}
+
+
+def get_collections(config: str) -> tuple[Collection, ...]:
+    """Return the collections that a config of the data set joins.
+
+    Raises:
+        ValueError: no config has that name.
+    """
+    if config not in CONFIGS:
+        raise ValueError(f"There is no config {config!r}: choose one of {', '.join(CONFIGS)}.")
+    return CONFIGS[config]

@@ -1,0 +1,38 @@
+from collections import Counter
+
+import pytest
+
+from datasets.catalogue import BACH, BISQUE, CONFIGS, PHANTOM, get_collections
+
+
+def labels(collection):
+    return Counter(record.label for record in collection.records)
+
+
+def test_counts_are_the_published_ones():
+    assert labels(BACH) == {"normal": 100, "benign": 100, "insitu": 100, "invasive": 100}
+    assert labels(BISQUE) == {"benign": 32, "malignant": 26}
+    assert len({record.group for record in BISQUE.records}) == 10
+
+
+def test_names_follow_each_collections_pattern():
+    assert [record.filename for record in BACH.records[99:101]] == ["n100.tif", "b001.tif"]
+    assert {"is001.tif", "iv100.tif"} <= {record.filename for record in BACH.records}
+    assert "ytma55_030603_benign6_ccd.tif" in {record.filename for record in BISQUE.records}
+    assert PHANTOM.records[0].key == "normal/phantom-normal-p000-0.png"
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_file_names_are_unique_in_every_config(config):
+    names = [record.filename for collection in get_collections(config) for record in collection.records]
+    assert len(names) == len(set(names))
+
+
+def test_each_phantom_patient_has_one_class():
+    classes = {(record.group, record.label) for record in PHANTOM.records}
+    assert len(classes) == len({group for group, _ in classes})
+
+
+def test_unknown_config_is_named_with_the_choices():
+    with pytest.raises(ValueError, match=r"no config 'bisc'.*bach, bisque, bach_bisque, phantom"):
+        get_collections("bisc")

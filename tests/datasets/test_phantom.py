@@ -1,0 +1,77 @@
+from itertools import groupby
+
+import numpy as np
+import pytest
+
+from datasets import phantom
+from datasets.catalogue import PHANTOM
+from datasets.labels import CLASSES
+from datasets.splits import make_split
+
+
+@pytest.fixture(scope="module")
+def colours():
+    """Mean colour of two images of each of the last 120 patients, of whom 40 are for the test."""
+    records = [
+        record
+        for group, images in groupby(PHANTOM.records, key=lambda record: record.group)
+        if group >= f"p{phantom.PATIENTS - 120}"
+        for record in list(images)[:2]
+    ]
+    means = np.array([phantom.draw_named(record.filename).mean(axis=(0, 1)) for record in records])
+    return records, means
+
+
+@pytest.mark.parametrize("label", CLASSES)
+def test_same_arguments_give_the_same_bytes(label):
+    first = phantom.draw(label, patient=3, index=1)
+    assert first.shape == (288, 384, 3)
+    assert first.dtype == np.uint8
+    np.testing.assert_array_equal(first, phantom.draw(label, patient=3, index=1))
+
+
+def test_label_patient_index_and_seed_each_change_the_image():
+    images = [
+        phantom.draw("benign", 3, 1),
+        phantom.draw("insitu", 3, 1),
+        phantom.draw("benign", 4, 1),
+        phantom.draw("benign", 3, 2),
+        phantom.draw("benign", 3, 1, seed=1),
+    ]
+    assert len({image.tobytes() for image in images}) == 5
+
+
+def test_a_name_draws_what_it_says():
+    name = phantom.filename("insitu", 6, 2)
+    assert name == "phantom-insitu-p006-2.png"
+    np.testing.assert_array_equal(phantom.draw_named(name), phantom.draw("insitu", 6, 2))
+
+
+def test_bad_names_and_labels_are_refused():
+    with pytest.raises(ValueError, match="not the name of a phantom"):
+        phantom.draw_named("n001.tif")
+    with pytest.raises(ValueError, match=r"no phantom of 'malignant'.*normal, benign, insitu, invasive"):
+        phantom.draw("malignant", 0, 0)
+
+
+def test_mean_colour_does_not_give_the_class_away(colours):
+    records, means = colours
+    split = make_split(PHANTOM.records, "phantom", "patient")
+    labels = np.array([CLASSES.index(record.label) for record in records])
+    train = np.array([split[record.filename] == "train" for record in records])
+    centres = np.array([means[train & (labels == label)].mean(axis=0) for label in range(4)])
+    nearest = np.linalg.norm(means[~train, None] - centres, axis=2).argmin(axis=1)
+    assert np.mean(nearest == labels[~train]) < 0.45
+
+
+def test_colour_gives_the_patient_away(colours):
+    """A split that parts patients must leak, or the phantom could not show that one does."""
+    records, means = colours
+    groups = np.array([record.group for record in records])
+    labels = np.array([record.label for record in records])
+    distances = np.linalg.norm(means[:, None] - means, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    leaky = np.mean(labels[distances.argmin(axis=1)] == labels)
+    distances[groups[:, None] == groups] = np.inf
+    clean = np.mean(labels[distances.argmin(axis=1)] == labels)
+    assert leaky > clean + 0.15

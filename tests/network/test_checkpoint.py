@@ -1,0 +1,265 @@
+"""Reading files of weights. The PyTorch files are written here opcode by opcode, as torch.save does."""
+
+import pickle
+import struct
+import tracemalloc
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import safetensors
+from safetensors.numpy import save_file
+
+from bach_keras.network.checkpoint import LEGACY_MAGIC, read_tensors, write_h5
+
+MATRIX = np.arange(6, dtype=np.float32).reshape(2, 3)
+COUNT = np.array(7)
+
+
+def text(value):
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def number(value):
+    return b"J" + struct.pack("<i", value)
+
+
+def sequence(*items):
+    return b"(" + b"".join(items) + b"t"
+
+
+def name(module, attribute):
+    return f"c{module}\n{attribute}\n".encode()
+
+
+EMPTY_DICT = name("collections", "OrderedDict") + b")R"
+
+
+def mapping(**entries):
+    return EMPTY_DICT + b"".join(text(key) + value + b"s" for key, value in entries.items())
+
+
+def tensor(key, storage, size, *, offset=0, shape, strides, view=b""):
+    """Return the opcodes that rebuild a tensor on the storage ``key`` of ``size`` elements.
+
+    The older format has a None for ``view``, the zip archive nothing.
+    """
+    reference = sequence(text("storage"), name("torch", storage), text(key), text("cpu"), number(size), view)
+    shape, strides = (sequence(*map(number, values)) for values in (shape, strides))
+    arguments = sequence(reference + b"Q", number(offset), shape, strides, b"\x89", EMPTY_DICT)
+    return name("torch._utils", "_rebuild_tensor_v2") + arguments + b"R"
+
+
+def pickled(opcodes):
+    return b"\x80\x02" + opcodes + b"."
+
+
+def write_zip(path, opcodes, compression=zipfile.ZIP_STORED, **storages):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("any/data.pkl", pickled(opcodes))
+        archive.writestr("any/byteorder", "little")
+        for key, array in storages.items():
+            archive.writestr(f"any/data/{key}", array.tobytes())
+
+
+def write_legacy(path, opcodes, little_endian=True, **storages):
+    header = (LEGACY_MAGIC, 1001, {"protocol_version": 1001, "little_endian": little_endian})
+    with path.open("wb") as file:
+        for part in header:
+            pickle.dump(part, file, protocol=2)
+        file.write(pickled(opcodes))
+        pickle.dump(list(storages), file, protocol=2)
+        for array in storages.values():
+            file.write(struct.pack("<q", array.size) + array.tobytes())
+
+
+STATE_DICT = mapping(
+    weight=tensor("a", "FloatStorage", 6, shape=(2, 3), strides=(3, 1), view=b"N"),
+    count=tensor("b", "LongStorage", 1, shape=(), strides=()),
+)
+
+
+@pytest.fixture(params=[write_zip, write_legacy])
+def write(request):
+    return request.param
+
+
+def assert_same(tensors, **expected):
+    assert list(tensors) == list(expected)
+    for key, array in expected.items():
+        assert tensors[key].dtype == array.dtype
+        np.testing.assert_array_equal(tensors[key], array)
+
+
+def test_pytorch_state_dict(tmp_path, write):
+    write(tmp_path / "w.pth", STATE_DICT, a=MATRIX, b=COUNT)
+    assert_same(read_tensors(tmp_path / "w.pth"), weight=MATRIX, count=COUNT)
+
+
+def test_strides_offsets_and_shared_storages(tmp_path, write):
+    transposed = tensor("a", "FloatStorage", 6, shape=(3, 2), strides=(1, 3))
+    second_row = tensor("a", "FloatStorage", 6, offset=3, shape=(3,), strides=(1,))
+    write(tmp_path / "w.pth", mapping(t=transposed, row=second_row), a=MATRIX)
+    assert_same(read_tensors(tmp_path / "w.pth"), t=MATRIX.T, row=MATRIX[1])
+
+
+@pytest.mark.parametrize(
+    ("storage", "stored"),
+    [
+        ("HalfStorage", np.array([1.5, -2], np.float16)),
+        ("DoubleStorage", np.array([1.5, -2], np.float64)),
+        ("BFloat16Storage", np.array([0x3FC0, 0xC000], np.uint16)),
+    ],
+)
+def test_every_float_becomes_float32(tmp_path, write, storage, stored):
+    write(tmp_path / "w.pth", mapping(x=tensor("a", storage, 2, shape=(2,), strides=(1,))), a=stored)
+    assert_same(read_tensors(tmp_path / "w.pth"), x=np.array([1.5, -2], np.float32))
+
+
+def test_parameters_wrappers_and_data_parallel_prefix(tmp_path, write):
+    parameter = name("torch._utils", "_rebuild_parameter") + sequence(
+        tensor("a", "FloatStorage", 6, shape=(6,), strides=(1,)), b"\x88", EMPTY_DICT
+    )
+    state_dict = EMPTY_DICT + text("module.fc.weight") + parameter + b"R" + b"s"
+    write(tmp_path / "w.pth", mapping(epoch=number(3), state_dict=state_dict), a=MATRIX)
+    assert_same(read_tensors(tmp_path / "w.pth"), **{"fc.weight": MATRIX.ravel()})
+
+
+@pytest.mark.parametrize(
+    ("module", "attribute"),
+    [("os", "system"), ("builtins", "eval"), ("torch", "load"), ("collections", "OrderedDict.fromkeys")],
+)
+def test_a_pickle_that_asks_for_code_is_refused_by_name(tmp_path, write, module, attribute):
+    victim = tmp_path / "ran"
+    opcodes = name(module, attribute) + sequence(text(f"touch {victim}")) + b"R"
+    write(tmp_path / "w.pth", mapping(x=opcodes))
+    with pytest.raises(ValueError, match=rf"asks for {module}\.{attribute}"):
+        read_tensors(tmp_path / "w.pth")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    ("offset", "shape", "strides"),
+    [(1, (6,), (1,)), (0, (2, 3), (4, 1)), (-1, (6,), (1,)), (5, (6,), (-1,)), (0, (10**9,), (0,))],
+)
+def test_a_tensor_never_reaches_outside_its_storage(tmp_path, write, offset, shape, strides):
+    write(
+        tmp_path / "w.pth",
+        mapping(x=tensor("a", "FloatStorage", 6, offset=offset, shape=shape, strides=strides)),
+        a=MATRIX,
+    )
+    with pytest.raises(ValueError, match=r"cut short or damaged .*outside its storage"):
+        read_tensors(tmp_path / "w.pth")
+
+
+def test_a_huge_memo_number_takes_no_memory(tmp_path, write):
+    write(tmp_path / "w.pth", number(3) + b"r" + struct.pack("<I", 1 << 22))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="holds no state dict"):
+            read_tensors(tmp_path / "w.pth")
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_cut_file_says_so(tmp_path):
+    save_file({"weight": MATRIX}, tmp_path / "safetensors")
+    write_h5(tmp_path / "h5", {"weight": MATRIX})
+    write_zip(tmp_path / "zip", STATE_DICT, a=MATRIX, b=COUNT)
+    write_legacy(tmp_path / "legacy", STATE_DICT, a=MATRIX, b=COUNT)
+    for path in sorted(tmp_path.iterdir()):
+        whole = path.read_bytes()
+        for length in range(9, len(whole), max(1, len(whole) // 100)):
+            path.write_bytes(whole[:length])
+            with pytest.raises(ValueError, match="is cut short or damaged"):
+                read_tensors(path)
+
+
+def test_a_flipped_bit_in_a_zip_archive_is_seen(tmp_path):
+    path = tmp_path / "w.pth"
+    write_zip(path, STATE_DICT, a=MATRIX, b=COUNT)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(MATRIX.tobytes(), (MATRIX + 1).tobytes()))
+    with pytest.raises(ValueError, match="is cut short or damaged"):
+        read_tensors(path)
+
+
+def test_each_file_that_is_no_checkpoint_has_its_sentence(tmp_path):
+    path = tmp_path / "w"
+
+    def refused(match):
+        with pytest.raises(ValueError, match=match):
+            read_tensors(path)
+
+    for content in (b"", b"<!doctype html> sign in", b"version https://git-lfs.github.com/spec/v1"):
+        path.write_bytes(content)
+        refused("is not a file of weights")
+    path.write_bytes(pickle.dumps({"weight": 1}))
+    refused("is a pickle, but not a PyTorch checkpoint")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    refused("is a zip archive, but not a PyTorch checkpoint")
+    write_zip(path, STATE_DICT, zipfile.ZIP_DEFLATED, a=MATRIX, b=COUNT)
+    refused("is a compressed archive")
+    write_legacy(path, STATE_DICT, little_endian=False, a=MATRIX, b=COUNT)
+    refused("big-endian")
+    write_zip(path, mapping(epoch=number(3)))
+    refused("holds no state dict: 'epoch' is not a tensor")
+    write_zip(path, number(3))
+    refused("holds no state dict")
+    with h5py.File(path, "w") as file:
+        file["weight"] = MATRIX
+    refused("not one that `weights port` wrote")
+    with pytest.raises(FileNotFoundError, match="no file of weights at"):
+        read_tensors(tmp_path / "absent.pth")
+
+
+def test_safetensors(tmp_path):
+    path = tmp_path / "w.bin"  # the suffix does not matter
+    half = np.array([1.5, -2], np.float16)
+    brain = np.array([0x3FC0, 0xC000], np.uint16)
+    arrays = {"weight": ("float32", MATRIX), "half": ("float16", half), "brain": ("bfloat16", brain)}
+    specs = {
+        key: safetensors.TensorSpec(
+            dtype=dtype, shape=array.shape, data_ptr=array.ctypes.data, data_len=array.nbytes
+        )
+        for key, (dtype, array) in arrays.items()
+    }
+    path.write_bytes(safetensors.serialize(specs))
+    tensors = read_tensors(path)
+    expected = np.array([1.5, -2], np.float32)
+    assert_same({key: tensors[key] for key in specs}, weight=MATRIX, half=expected, brain=expected)
+
+
+def test_h5_keeps_tensors_and_attributes(tmp_path):
+    path = tmp_path / "w.h5"
+    write_h5(path, {"layer1.0.conv1.weight": MATRIX, "n": COUNT}, origin="here")
+    assert_same(read_tensors(path), **{"layer1.0.conv1.weight": MATRIX, "n": COUNT})
+    with h5py.File(path) as file:
+        assert file.attrs["origin"] == "here"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_h5_that_fails_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "w.h5"
+    write_h5(path, {"weight": MATRIX})
+    with pytest.raises(TypeError):
+        write_h5(path, {"weight": MATRIX, "bad": object()})
+    assert_same(read_tensors(path), weight=MATRIX)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_that_pytorch_itself_writes(tmp_path, zipped):
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.BatchNorm1d(3)
+    state_dict = layer.state_dict()
+    state_dict["transposed"] = torch.tensor(MATRIX).t()
+    state_dict["brain"] = torch.tensor([1.5, -2]).bfloat16()
+    state_dict["parameter"] = torch.nn.Parameter(torch.tensor(MATRIX))
+    torch.save({"state_dict": state_dict}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    expected = {key: value.detach() for key, value in state_dict.items()}
+    expected["brain"] = expected["brain"].float()
+    assert_same(read_tensors(tmp_path / "w.pth"), **{key: value.numpy() for key, value in expected.items()})

@@ -1,0 +1,188 @@
+"""Trained weights into a network, on a small one with every kind of layer that ResNeXt-50 has."""
+
+import hashlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from bach_keras.network.resnext import ResNeXt, resnext50
+from bach_keras.network.weights import default_path, load_weights, port, port_torch
+
+CLASSES = 5
+
+
+def torchvision_shapes(blocks=(1, 1, 1, 1), stem=4, cardinality=2, base_width=2, classes=CLASSES):
+    """Return torchvision's names and shapes of a ResNeXt, as its module tree makes them."""
+    shapes = {}
+
+    def convolution(name, filters, depth, size):
+        shapes[f"{name}.weight"] = (filters, depth, size, size)
+
+    def batch_norm(name, width):
+        for vector in ("weight", "bias", "running_mean", "running_var"):
+            shapes[f"{name}.{vector}"] = (width,)
+        shapes[f"{name}.num_batches_tracked"] = ()
+
+    convolution("conv1", stem, 3, 7)
+    batch_norm("bn1", stem)
+    depth = stem
+    for stage, count in enumerate(blocks):
+        width, filters = cardinality * base_width * 2**stage, 4 * stem * 2**stage
+        for block in range(count):
+            name = f"layer{stage + 1}.{block}"
+            convolution(f"{name}.conv1", width, depth, 1)
+            convolution(f"{name}.conv2", width, width // cardinality, 3)
+            convolution(f"{name}.conv3", filters, width, 1)
+            for number, channels in enumerate((width, width, filters), start=1):
+                batch_norm(f"{name}.bn{number}", channels)
+            if block == 0:
+                convolution(f"{name}.downsample.0", filters, depth, 1)
+                batch_norm(f"{name}.downsample.1", filters)
+            depth = filters
+    shapes["fc.weight"], shapes["fc.bias"] = (classes, depth), (classes,)
+    return shapes
+
+
+def network(include_top=True, **kwargs):
+    options = {"blocks": (1, 1, 1, 1), "cardinality": 2, "base_width": 2, "stem": 4} | kwargs
+    return ResNeXt((32, 32, 3), include_top, CLASSES, **options)
+
+
+@pytest.fixture
+def tensors():
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in torchvision_shapes().items()
+    }
+
+
+def assert_refused(tensors, match, model=None):
+    """Expect a ValueError whose text matches, and a network that was left as it was."""
+    model = model or network()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=match):
+        port_torch(model, tensors)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_each_weight_comes_from_its_tensor(tensors):
+    model = network()
+    port_torch(model, tensors)
+    kernel = model.get_layer("layer2.0.conv2").kernel.numpy()
+    assert kernel.shape == (3, 3, 4, 8)
+    for out, depth, row, column in np.ndindex(8, 4, 3, 3):
+        assert kernel[row, column, depth, out] == tensors["layer2.0.conv2.weight"][out, depth, row, column]
+    batch_norm = model.get_layer("layer3.0.downsample.1")
+    np.testing.assert_array_equal(batch_norm.gamma, tensors["layer3.0.downsample.1.weight"])
+    np.testing.assert_array_equal(batch_norm.beta, tensors["layer3.0.downsample.1.bias"])
+    np.testing.assert_array_equal(batch_norm.moving_mean, tensors["layer3.0.downsample.1.running_mean"])
+    np.testing.assert_array_equal(batch_norm.moving_variance, tensors["layer3.0.downsample.1.running_var"])
+    np.testing.assert_array_equal(model.get_layer("fc").kernel, tensors["fc.weight"].T)
+    np.testing.assert_array_equal(model.get_layer("fc").bias, tensors["fc.bias"])
+
+
+def test_every_weight_is_filled(tensors):
+    model = network()
+    for variable in model.weights:
+        variable.assign(np.full(variable.shape, np.nan))
+    port_torch(model, tensors)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_a_network_without_top_leaves_only_the_top_over(tensors):
+    model = network(include_top=False)
+    port_torch(model, tensors)
+    np.testing.assert_array_equal(model.get_layer("bn1").gamma, tensors["bn1.weight"])
+    assert_refused(tensors | {"head.weight": np.ones(3)}, r"left over: 1 \(head.weight\)", model)
+
+
+def test_the_full_network_takes_the_published_number_of_weights():
+    # torchvision states 25,028,904 parameters for resnext50_32x4d; running statistics are not counted.
+    shapes = torchvision_shapes((3, 4, 6, 3), stem=64, cardinality=32, base_width=4, classes=1000)
+    parameters = (shape for name, shape in shapes.items() if name.endswith((".weight", ".bias")))
+    assert sum(int(np.prod(shape)) for shape in parameters) == 25_028_904
+    port_torch(
+        resnext50((None, None, 3), include_top=True),
+        {name: np.broadcast_to(np.float32(1), shape) for name, shape in shapes.items()},
+    )
+
+
+def test_missing_left_over_and_misshapen_tensors_are_named_together(tensors):
+    for name in [name for name in tensors if name.startswith("layer4.0.bn")]:
+        del tensors[name]
+    tensors["se.weight"] = np.ones(2)
+    tensors["fc.bias"] = np.ones(7)
+    assert_refused(
+        tensors,
+        r"missing: 12 \(layer4.0.bn1.weight, layer4.0.bn1.bias, layer4.0.bn1.running_mean and 9 more\); "
+        r"left over: 1 \(se.weight\); of a wrong shape: 1 \(fc.bias \[7\] instead of \[5\]\)",
+    )
+
+
+def test_a_transposed_kernel_is_a_wrong_shape(tensors):
+    tensors["layer1.0.conv3.weight"] = tensors["layer1.0.conv3.weight"].transpose(2, 3, 1, 0)
+    assert_refused(tensors, r"layer1.0.conv3.weight \[1, 1, 4, 16\] instead of \[16, 4, 1, 1\]")
+
+
+def test_a_resnet_has_a_sentence_of_its_own():
+    # ResNet-50 has the same names as ResNeXt-50, but one group.
+    shapes = torchvision_shapes(cardinality=1, base_width=4)
+    tensors = {name: np.ones(shape) for name, shape in shapes.items()}
+    assert_refused(tensors, r"ungrouped network such as ResNet-50 .*\[4, 4, 3, 3\], not \[4, 2, 3, 3\]")
+
+
+def test_port_keeps_the_tensors_and_says_where_they_came_from(tmp_path, tensors):
+    source, dest = tmp_path / "model.safetensors", tmp_path / "new" / "w.h5"
+    save_file(tensors, source)
+    port(source, dest, model=network())
+    with h5py.File(dest) as file:
+        assert file.attrs["origin"] == "model.safetensors"
+        assert file.attrs["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    straight, through_h5 = network(), network()
+    load_weights(straight, source)
+    load_weights(through_h5, dest)
+    for one, other in zip(straight.get_weights(), through_h5.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    backbone = network(include_top=False)
+    load_weights(backbone, dest)
+    np.testing.assert_array_equal(backbone.get_layer("conv1").kernel, straight.get_layer("conv1").kernel)
+
+
+def test_port_checks_against_resnext50_by_default(tmp_path, tensors):
+    save_file(tensors, tmp_path / "small.safetensors")
+    with pytest.raises(ValueError, match=r"small.safetensors does not fit resnext50, tensors missing"):
+        port(tmp_path / "small.safetensors", tmp_path / "w.h5")
+    assert not (tmp_path / "w.h5").exists()
+
+
+def test_port_writes_to_free_h5_names_only(tmp_path, tensors):
+    source, dest = tmp_path / "model.safetensors", tmp_path / "w.h5"
+    save_file(tensors, source)
+    with pytest.raises(ValueError, match=r"must end in .h5"):
+        port(source, tmp_path / "w.keras", model=network())
+    dest.write_text("mine")
+    with pytest.raises(FileExistsError, match="is there already"):
+        port(source, dest, model=network())
+    assert dest.read_text() == "mine"
+    port(source, dest, overwrite=True, model=network())
+    load_weights(network(), dest)
+    with pytest.raises(FileNotFoundError, match=r"absent.pth"):
+        port(tmp_path / "absent.pth", tmp_path / "other.h5")
+
+
+def test_load_weights_names_the_file(tmp_path, tensors):
+    del tensors["conv1.weight"]
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"w.safetensors does not fit .*missing: 1 \(conv1.weight\)"):
+        load_weights(network(), tmp_path / "w.safetensors")
+
+
+def test_default_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert default_path() == tmp_path / "models" / "resnext50_imagenet.h5"
+    monkeypatch.delenv("KERAS_HOME")
+    assert default_path() == Path.home() / ".keras" / "models" / "resnext50_imagenet.h5"
