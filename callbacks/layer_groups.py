@@ -80,8 +80,7 @@ def freeze(model: keras.Model, patterns: str | Sequence[str]):
         matches = [layer for layer in layers if all(re.search(pattern, v.path) for v in layer.variables)]
         if not matches:
             raise ValueError(
-                f"No layer of {model.name!r} matches {pattern!r}: check the pattern, "
-                "and that the model is built."
+                f"No layer of {model.name!r} matches {pattern!r}: check the pattern, and that the model is built."
             )
         frozen.update(map(id, matches))
         logger.info("frozen %r: %d layers", pattern, len(matches))
@@ -116,9 +115,7 @@ class _LayerGroups:
                 "Add a group for them, or freeze their layers."
             )
         for index, (pattern, multiplier) in enumerate(self.groups):
-            sizes = [
-                math.prod(v.shape) for v, member in zip(variables, members, strict=True) if member == index
-            ]
+            sizes = [math.prod(v.shape) for v, member in zip(variables, members, strict=True) if member == index]
             logger.info(
                 "layer group %r: rate x %g, %d variables, %d weights",
                 pattern,

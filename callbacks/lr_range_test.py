@@ -83,9 +83,7 @@ class LRRangeTest(keras.callbacks.Callback):
                 f"not {model.steps_per_execution}."
             )
         if not model.built:
-            raise ValueError(
-                "The range test saves and restores the model's variables: build the model first."
-            )
+            raise ValueError("The range test saves and restores the model's variables: build the model first.")
         epochs, length, steps = self.params["epochs"], self.params["steps"], len(self.schedule)
         if length is not None and epochs * length < steps:
             raise ValueError(
@@ -180,7 +178,7 @@ class LRRangeTest(keras.callbacks.Callback):
         Raises:
             ValueError: as ``result``.
         """
-        from matplotlib.figure import Figure  # noqa: PLC0415 - needed nowhere else
+        from matplotlib.figure import Figure
 
         result = self.result()
         shown = slice(self.skip_begin, len(result["rates"]) - self.skip_end)
@@ -224,9 +222,7 @@ def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
     test = LRRangeTest(**options)
     history = getattr(model, "history", None)
     try:
-        model.fit(
-            dataset.repeat(), steps_per_epoch=len(test.schedule), shuffle=False, verbose=0, callbacks=[test]
-        )
+        model.fit(dataset.repeat(), steps_per_epoch=len(test.schedule), shuffle=False, verbose=0, callbacks=[test])
     finally:
         test.restore()
         model.history = history

@@ -66,9 +66,7 @@ class SGDR(keras.callbacks.Callback):
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value}: it must be a whole number of at least {least}.")
         if warm_start_steps >= cycle_steps:
-            raise ValueError(
-                f"warm_start_steps is {warm_start_steps}: it must be below cycle_steps, {cycle_steps}."
-            )
+            raise ValueError(f"warm_start_steps is {warm_start_steps}: it must be below cycle_steps, {cycle_steps}.")
         self.peak = peak
         self.floor = floor
         self.warm_start_steps = warm_start_steps

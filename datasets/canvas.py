@@ -110,9 +110,7 @@ class Canvas:
         x = centres[:, :1] + along * cos - across * sin
         y = centres[:, 1:] + along * sin + across * cos
         depths = self.rng.normal(depth, 14, count).clip(60, 170).astype(int).tolist()
-        for outline, amount in zip(
-            np.stack([x, y], axis=-1).reshape(count, 18).tolist(), depths, strict=True
-        ):
+        for outline, amount in zip(np.stack([x, y], axis=-1).reshape(count, 18).tolist(), depths, strict=True):
             self._pen.polygon(outline, fill=(amount, 30, 0))
 
     def amounts(self) -> tuple[np.ndarray, np.ndarray]:

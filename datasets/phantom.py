@@ -8,6 +8,8 @@ parts one patient's images leaks.
 """
 
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -209,3 +211,17 @@ def _invasive(canvas: Canvas) -> None:
 
 
 _PAINTERS = {"normal": _normal, "benign": _benign, "insitu": _insitu, "invasive": _invasive}
+
+
+def main(folder: str) -> None:
+    """Write two phantoms of each class, of patients beyond the data set, as PNG files."""
+    out = Path(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    for number, label in enumerate(CLASSES):
+        for index in range(2):
+            patient = PATIENTS + number
+            Image.fromarray(draw(label, patient, index)).save(out / filename(label, patient, index))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -36,9 +36,7 @@ def _paper(collection: Collection, records: list[Record], seed: int) -> set[str]
     for record in records:
         by_label[record.label].append(record.filename)
     return {
-        name
-        for names in by_label.values()
-        for name in _shuffled(names, seed)[: round(_VALIDATION_SHARE * len(names))]
+        name for names in by_label.values() for name in _shuffled(names, seed)[: round(_VALIDATION_SHARE * len(names))]
     }
 
 
@@ -105,9 +103,7 @@ def make_split(records: Iterable[Record], config: str, protocol: str, seed: int 
     by_source = defaultdict(list)
     for record in records:
         if record.source not in collections:
-            raise ValueError(
-                f"{record.filename} is of {record.source!r}, which config {config!r} does not hold."
-            )
+            raise ValueError(f"{record.filename} is of {record.source!r}, which config {config!r} does not hold.")
         by_source[record.source].append(record)
     split = {}
     for source, members in by_source.items():

@@ -145,9 +145,7 @@ class _Tensor:
     def read(self, elements):
         """Return the tensor as an array of its own, given its storage's flat array."""
         last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
-        if min((self.offset, *self.shape, *self.strides)) < 0 or max(last + 1, math.prod(self.shape)) > len(
-            elements
-        ):
+        if min((self.offset, *self.shape, *self.strides)) < 0 or max(last + 1, math.prod(self.shape)) > len(elements):
             raise IndexError("a tensor reaches outside its storage")
         strides = [step * elements.itemsize for step in self.strides]
         return np.lib.stride_tricks.as_strided(elements[self.offset :], self.shape, strides).copy()

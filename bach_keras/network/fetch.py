@@ -103,9 +103,7 @@ def _fetch_from_hub(repository, revision, to, overwrite):
         path = huggingface_hub.hf_hub_download(repository, "model.safetensors", revision=commit)
     except (OSError, EntryNotFoundError, HFValidationError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
-        raise ConnectionError(
-            f"{repository} could not be fetched ({reason}): try again, {ELSEWHERE}."
-        ) from error
+        raise ConnectionError(f"{repository} could not be fetched ({reason}): try again, {ELSEWHERE}.") from error
     if commit == pinned:
         _verify(path, sha256, repository)
     port(path, to, overwrite=overwrite, origin=f"{repository}@{commit}")
@@ -135,9 +133,7 @@ def _download(url, part, progress):
                 f"{url} could not be fetched: the server answered {error.code} {error.reason}."
             ) from error
     except urllib.error.URLError as error:
-        raise ConnectionError(
-            f"{url} could not be reached ({error.reason}): try again, {ELSEWHERE}."
-        ) from error
+        raise ConnectionError(f"{url} could not be reached ({error.reason}): try again, {ELSEWHERE}.") from error
     except (OSError, HTTPException) as error:
         raise ConnectionError(_broken_off(url, done, error)) from error
     if total is not None and done < total:

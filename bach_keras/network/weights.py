@@ -50,8 +50,7 @@ def port_torch(model, tensors, source="The state dict"):
         variables[f"{layer}.{TORCH_NAMES[name]}"] = variable
     given = {name: list(np.shape(tensor)) for name, tensor in tensors.items()}
     wanted = {
-        name: [variable.shape[axis] for axis in TO_TORCH[len(variable.shape)]]
-        for name, variable in variables.items()
+        name: [variable.shape[axis] for axis in TO_TORCH[len(variable.shape)]] for name, variable in variables.items()
     }
     _check_shapes(given, wanted, f"{source} does not fit {model.name}")
     for name, variable in variables.items():

@@ -72,15 +72,7 @@ def create_run(folder: str | os.PathLike, config: dict, overwrite: bool = False)
         ValueError: the folder holds something already.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not overwrite:
-            state = "a run" if (folder / "config.json").is_file() else "something"
-            raise ValueError(
-                f"{folder} holds {state} already: choose another --run-dir, go on with --resume, "
-                "or replace it with --overwrite."
-            )
-        if not (folder / "config.json").is_file():
-            raise ValueError(f"{folder} is no run folder, so --overwrite leaves it alone: choose another --run-dir.")
+    if check_destination(folder, overwrite):
         previous = folder.with_name(f"{folder.name}.previous")
         if previous.exists():
             shutil.rmtree(previous)
@@ -88,6 +80,25 @@ def create_run(folder: str | os.PathLike, config: dict, overwrite: bool = False)
     (folder / "snapshots").mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
     return Run(folder, config)
+
+
+def check_destination(folder: str | os.PathLike, overwrite: bool = False) -> bool:
+    """Return whether a run is there that would be replaced.
+
+    Raises:
+        ValueError: the folder holds a run and ``overwrite`` is not set, or holds something else.
+    """
+    folder = Path(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds something that is no run: choose another --run-dir.")
+    if not overwrite:
+        raise ValueError(
+            f"{folder} holds a run already: choose another --run-dir, go on with --resume, "
+            "or begin anew with --overwrite."
+        )
+    return True
 
 
 def recipe_as_json(recipe: Recipe) -> dict:
@@ -118,9 +129,9 @@ def read_model(path: Path):
     Raises:
         ValueError: the file is missing or broken.
     """
-    import keras  # noqa: PLC0415: reading a run's words needs no TensorFlow
+    import keras
 
-    from bach_keras.network.head import Classifier  # noqa: F401, PLC0415: registers the layers
+    from bach_keras.network.head import Classifier  # noqa: F401 - registers the layers
 
     if not path.is_file():
         raise ValueError(f"{path} is not there: the run has not finished. Go on with 'train --resume'.")
@@ -142,9 +153,9 @@ def load_member(node: str, spec: str):
     Raises:
         ValueError: no such run, another node's run, an unfinished one, or a bad weight.
     """
-    from bach_keras.hierarchy import Member  # noqa: PLC0415: see read_model
+    from bach_keras.hierarchy import Member
 
-    place, weight = _place_and_weight(spec)
+    place, weight = place_and_weight(spec)
     snapshot = place.parent.name == "snapshots"
     run = open_run(place.parent.parent if snapshot else place)
     if run.config["node"] != node:
@@ -190,7 +201,8 @@ def load_snapshot(model, path: Path) -> None:
         raise ValueError(f"The snapshot {file} does not fit its run's network: train the run again.") from error
 
 
-def _place_and_weight(spec: str) -> tuple[Path, float | None]:
+def place_and_weight(spec: str) -> tuple[Path, float | None]:
+    """Part ``RUN:WEIGHT``; a name without a weight gives None."""
     place, colon, text = spec.rpartition(":")
     if not colon or Path(spec).exists():
         return Path(spec), None

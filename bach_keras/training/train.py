@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from bach_keras.evidence import metrics
 from bach_keras.network.head import Classifier
-from bach_keras.training import checkpoint, pipeline, runs
+from bach_keras.training import pipeline, runs
+from bach_keras.training import progress as kept
 from bach_keras.training.recipe import Recipe
 from bach_keras.tree import Node, get_node
 from callbacks.layer_groups import freeze, with_layer_groups
@@ -148,9 +149,7 @@ def node_files(data, node: Node) -> dict[str, list[str]]:
         ValueError: one of the node's two classes has no training image.
     """
     labels = data.labels
-    used = {
-        name: [file for file in files if labels[file] in node.targets] for name, files in data.files.items()
-    }
+    used = {name: [file for file in files if labels[file] in node.targets] for name, files in data.files.items()}
     there = {node.targets[labels[file]] for file in used["train"]}
     for index, answer in enumerate(node.classes):
         if index not in there:
@@ -176,7 +175,7 @@ def _train(run: runs.Run, data, node, start, used, say) -> dict:
     model = Classifier(recipe.image_size, backbone=recipe.backbone, seed=recipe.seed)
     _load_start(model, start)
 
-    progress = checkpoint.load(run)
+    progress = kept.load(run)
     first_epoch = 0
     for number, phase in enumerate(phases(recipe, start)):
         if progress.epoch < first_epoch + phase.epochs:
@@ -186,9 +185,10 @@ def _train(run: runs.Run, data, node, start, used, say) -> dict:
     runs.load_snapshot(model, run.folder / "snapshots" / "best")
     _save_model(run, model)
     validation = caches.get("validation")
-    result = {"kind": "node", "node": node.name, "epochs": progress.epoch, "best_epoch": progress.best["epoch"]}
+    best = progress.best["epoch"]
+    result = {"kind": "node", "node": node.name, "epochs": progress.epoch, "best_epoch": best}
     if validation:
-        say(f"the best epoch is {progress.best['epoch']}; checking it on the validation images")
+        say(f"the best epoch is {best}; checking it on the validation images")
         answers = np.argmax(model.predict(pipeline.evaluation_batches(validation, recipe), verbose=0), axis=1)
         matrix = metrics.confusion(validation.targets, answers, 2)
         result |= metrics.scores(matrix)
@@ -197,7 +197,7 @@ def _train(run: runs.Run, data, node, start, used, say) -> dict:
     else:
         say("this protocol keeps no validation images, so there is no accuracy to report")
     runs.write_json(run.folder / "metrics.json", result)
-    checkpoint.remove(run)
+    kept.remove(run)
     return result
 
 
@@ -222,17 +222,15 @@ def _fit_phase(run, model, caches, steps, number, phase, first_epoch, progress, 
         initial_epoch=progress.epoch,
         epochs=first_epoch + phase.epochs,
         steps_per_epoch=steps,
-        callbacks=[_Dropout(recipe.seed, steps), schedule, checkpoint.Keeper(run, progress, ends)],
+        shuffle=False,
+        callbacks=[_Dropout(recipe.seed, steps), schedule, kept.Keeper(run, progress, ends)],
         verbose=1 if sys.stdout.isatty() else 2,
     )
 
 
 def _compile(model, phase: Phase, recipe: Recipe):
-    model.trainable = True
     patterns = model.layer_groups
-    frozen = [pattern for group, pattern in patterns.items() if group not in phase.rates]
-    if frozen:
-        freeze(model, frozen)
+    freeze(model, [pattern for group, pattern in patterns.items() if group not in phase.rates])
     # The rate is a placeholder: the range test and SGDR set it before any step.
     optimizer = keras.optimizers.SGD(1e-3, momentum=recipe.momentum)
     model.compile(
@@ -254,8 +252,9 @@ def _peak(run, model, cache, phase, number, say) -> float:
     low, high = recipe.lr_bounds
     test = lr_range_test(model, batches, min_lr=low, max_lr=high, steps=recipe.lr_steps)
     result = test.result()
-    checkpoint.keep_range_test(run, number, phase.name, test)
-    say(f"{phase.name}: the loss diverges at {result['divergence']:.2g}, so the rate is {result['suggestion']:.2g}")
+    kept.keep_range_test(run, number, phase.name, test)
+    found = f"the loss diverges at {result['divergence']:.2g}, so the rate is {result['suggestion']:.2g}"
+    say(f"{phase.name}: {found}")
     return result["suggestion"]
 
 
@@ -263,11 +262,11 @@ def _load_start(model, start: Start):
     if start.parent is not None:
         parent = runs.read_model(start.parent.model_path)
         head = model.layer_groups["head"]
-        checkpoint.copy_weights(parent, model, but=head)
+        kept.copy_weights(parent, model, but=head)
     elif start.weights is not None:
-        from bach_keras.network.weights import load_h5  # noqa: PLC0415: only this start reads it
+        from bach_keras.network.weights import load_weights
 
-        load_h5(model, start.weights)
+        load_weights(model, start.weights)
 
 
 def _save_model(run, model):

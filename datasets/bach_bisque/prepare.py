@@ -102,9 +102,7 @@ def records(config: str, data_dir: Path | None = None) -> list[Record]:
     return _records(_prepared(config, data_dir))
 
 
-def load(
-    config: str, data_dir: Path | None = None, filenames: Iterable[str] | None = None
-) -> tf.data.Dataset:
+def load(config: str, data_dir: Path | None = None, filenames: Iterable[str] | None = None) -> tf.data.Dataset:
     """Read a prepared config, or the named images of it, in an order that is always the same.
 
     Returns:
@@ -126,9 +124,7 @@ def load(
         wanted = set(filenames)
         unknown = sorted(wanted - {record.filename for record in _records(builder)})
         if unknown:
-            raise ValueError(
-                f"{config} holds no image {', '.join(unknown[:3])} ({len(unknown)} unknown names)."
-            )
+            raise ValueError(f"{config} holds no image {', '.join(unknown[:3])} ({len(unknown)} unknown names).")
         names = tf.constant(sorted(wanted), tf.string)
         dataset = dataset.filter(lambda example: tf.reduce_any(example["filename"] == names))
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(wanted)))

@@ -175,6 +175,4 @@ def _check_ground_truth(collection: Collection, place: Path, files: Files) -> No
                 "one of the two is wrong."
             )
     if len(told) != len(collection.records):
-        raise ValueError(
-            f"{tables[0]} in {place} labels {len(told)} images where {len(collection.records)} belong."
-        )
+        raise ValueError(f"{tables[0]} in {place} labels {len(told)} images where {len(collection.records)} belong.")

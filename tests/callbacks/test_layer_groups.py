@@ -15,9 +15,7 @@ from callbacks.layer_groups import freeze, with_layer_groups
 from callbacks.sgdr import SGDR
 
 # Keras 3 copies variables into a file through NumPy 1's array protocol; NumPy 2 says so.
-saves_a_model = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept:DeprecationWarning"
-)
+saves_a_model = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 ROOT = Path(__file__).parents[2]
 GROUPS = [("slow", 0.25), (".*", 1.0)]
@@ -96,9 +94,7 @@ def test_adamw_by_hand():
         correction = math.sqrt(1 - beta2**step) / (1 - beta1**step)
         value = value - rate * decay * value
         value = value - rate * correction * mean / (np.sqrt(square) + epsilon)
-    optimizer = with_layer_groups(
-        keras.optimizers.AdamW(0.01, weight_decay=decay), [("slow", 1 / 3), (".*", 1)]
-    )
+    optimizer = with_layer_groups(keras.optimizers.AdamW(0.01, weight_decay=decay), [("slow", 1 / 3), (".*", 1)])
     np.testing.assert_allclose(train(optimizer, variables(), steps=20)[0], value, atol=2e-6)
 
 
@@ -111,9 +107,7 @@ def test_exclusion_from_weight_decay_holds():
 
 
 def test_first_match_wins_and_groups_are_logged(caplog):
-    optimizer = with_layer_groups(
-        keras.optimizers.SGD(0.1), [("slow", 0.5), ("slow|fast", 2), ("frozen", 1.0)]
-    )
+    optimizer = with_layer_groups(keras.optimizers.SGD(0.1), [("slow", 0.5), ("slow|fast", 2), ("frozen", 1.0)])
     with caplog.at_level(logging.INFO, "callbacks.layer_groups"):
         slow, fast = train(optimizer, variables(), steps=1)
     before = variables()[0].numpy()

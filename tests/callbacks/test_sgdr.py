@@ -66,9 +66,7 @@ def test_warm_start_rises_linearly_in_each_cycle():
     for start in (0, 8):
         rates = [schedule.learning_rate(start + step) for step in range(8)]
         assert rates[:4] == pytest.approx([0.4, 0.6, 0.8, 1.0])
-        assert rates[4:] == pytest.approx(
-            [0.2 + 0.8 * (1 + math.cos(math.pi * k / 5)) / 2 for k in range(1, 5)]
-        )
+        assert rates[4:] == pytest.approx([0.2 + 0.8 * (1 + math.cos(math.pi * k / 5)) / 2 for k in range(1, 5)])
 
 
 def test_cycle_ends_in_epochs():

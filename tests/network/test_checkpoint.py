@@ -222,9 +222,7 @@ def test_safetensors(tmp_path):
     brain = np.array([0x3FC0, 0xC000], np.uint16)
     arrays = {"weight": ("float32", MATRIX), "half": ("float16", half), "brain": ("bfloat16", brain)}
     specs = {
-        key: safetensors.TensorSpec(
-            dtype=dtype, shape=array.shape, data_ptr=array.ctypes.data, data_len=array.nbytes
-        )
+        key: safetensors.TensorSpec(dtype=dtype, shape=array.shape, data_ptr=array.ctypes.data, data_len=array.nbytes)
         for key, (dtype, array) in arrays.items()
     }
     path.write_bytes(safetensors.serialize(specs))

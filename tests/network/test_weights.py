@@ -54,9 +54,7 @@ def network(include_top=True, **kwargs):
 @pytest.fixture
 def tensors():
     rng = np.random.default_rng(0)
-    return {
-        name: rng.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in torchvision_shapes().items()
-    }
+    return {name: rng.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in torchvision_shapes().items()}
 
 
 def assert_refused(tensors, match, model=None):

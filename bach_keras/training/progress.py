@@ -61,7 +61,11 @@ class Keeper(keras.callbacks.Callback):
     def _is_best(self, values) -> bool:
         """The higher validation accuracy, then the lower loss; without validation the last epoch."""
         prefix = "val_" if "val_loss" in values else ""
-        now = {"epoch": self.progress.epoch, "accuracy": values[f"{prefix}accuracy"], "loss": values[f"{prefix}loss"]}
+        now = {
+            "epoch": self.progress.epoch,
+            "accuracy": values[f"{prefix}accuracy"],
+            "loss": values[f"{prefix}loss"],
+        }
         best = self.progress.best
         if prefix and best and (now["accuracy"], -now["loss"]) <= (best["accuracy"], -best["loss"]):
             return False

@@ -1,0 +1,40 @@
+# Every target does all its own set-up in .venv and can be run again.
+PYTHON ?= python3
+PY := .venv/bin/python
+RUN := $(PY) cli.py
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test test-long
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed: make PYTHON=python3.11")'
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(PY) -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+# The whole path on synthetic tissue: three runs, their evaluation, one SavedModel, a few answers.
+demo: .venv/installed
+	$(RUN) data prepare --config phantom
+	$(RUN) train --node carci --config phantom --run-dir runs/demo/carci --overwrite
+	$(RUN) train --node norbe --config phantom --init runs/demo/carci --run-dir runs/demo/norbe --overwrite
+	$(RUN) train --node invis --config phantom --init runs/demo/carci --run-dir runs/demo/invis --overwrite
+	$(RUN) evaluate --carci runs/demo/carci --norbe runs/demo/norbe --invis runs/demo/invis \
+	  --config phantom --out runs/demo
+	$(RUN) export --carci runs/demo/carci --norbe runs/demo/norbe --invis runs/demo/invis \
+	  --out saved_models/demo/1 --overwrite
+	$(PY) -m datasets.phantom runs/demo/images
+	$(RUN) predict --model saved_models/demo/1 runs/demo/images
+	@echo "The page is runs/demo/report.html, the model saved_models/demo/1."
+
+test: .venv/installed-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest -m "not long"
+
+test-long: .venv/installed-dev
+	$(PY) -m pytest -m long

@@ -1,0 +1,107 @@
+"""A tree held against labelled images it never trained on."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from bach_keras.evidence import metrics
+from bach_keras.tree import NODES
+from datasets.labels import CLASSES, LABELS
+
+BATCH = 16
+
+
+def check_leaks(trained_on: frozenset[str], filenames) -> None:
+    """Refuse images that trained the system.
+
+    Raises:
+        ValueError: names a few of the images, and how many there are.
+    """
+    seen = sorted(trained_on & set(filenames))
+    if seen:
+        named = ", ".join(seen[:5]) + (", ..." if len(seen) > 5 else "")
+        raise ValueError(
+            f"{len(seen)} of these {len(filenames)} images trained a member of this system ({named}), so a score on "
+            "them would mean nothing: evaluate on a protocol that kept them apart."
+        )
+
+
+def evaluate(system, records, trained_on, chosen_on, say=print) -> tuple[dict, list[dict]]:
+    """Score a whole system.
+
+    Args:
+        system: answers ``images(uint8 [N, H, W, 3])`` as ``bach_keras.hierarchy.Hierarchy`` does.
+        records: a tf.data.Dataset of dicts with ``image``, ``label`` (index of ``LABELS``), ``filename``.
+        trained_on: file names that the members trained on.
+        chosen_on: file names that chose an epoch, an init or a temperature.
+        say: prints a line of progress.
+
+    Returns:
+        What ``metrics.json`` holds, and one row an image.
+
+    Raises:
+        ValueError: an image trained a member, or there is none of the four classes.
+    """
+    names = [name.decode() for name in records.map(lambda r: r["filename"]).as_numpy_iterator()]
+    check_leaks(trained_on, names)
+    rows = []
+    for images, labels, filenames in _batches(records):
+        answers = {name: np.asarray(value) for name, value in system.images(images).items()}
+        for index, (label, name) in enumerate(zip(labels, filenames, strict=True)):
+            rows.append({
+                "filename": name,
+                "truth": LABELS[label],
+                "label": answers["label"][index].decode(),
+                **dict(zip(CLASSES, map(float, answers["probabilities"][index]), strict=True)),
+                **{node: answers[node][index].tolist() for node in NODES},
+            })  # fmt: skip
+        if len(rows) % (BATCH * 4) < BATCH:
+            say(f"evaluated {len(rows)} of {len(names)} images")
+    return {**score(rows), "chosen_on": len(chosen_on & set(names))}, rows
+
+
+def score(rows: list[dict]) -> dict:
+    """Return the system's and the nodes' accuracies; ``malignant`` images count for carci alone."""
+    four = [row for row in rows if row["truth"] in CLASSES]
+    if not four:
+        raise ValueError("None of these images has one of the four labels, so there is no tree to score.")
+    matrix = metrics.confusion(
+        [CLASSES.index(row["truth"]) for row in four], [CLASSES.index(row["label"]) for row in four], 4
+    )
+    nodes = {}
+    for node in NODES.values():
+        own = [row for row in rows if row["truth"] in node.targets]
+        if own:
+            pairs = metrics.confusion(
+                [node.targets[row["truth"]] for row in own],
+                [int(np.argmax(row[node.name])) for row in own],
+                2,
+            )
+            nodes[node.name] = {key: metrics.scores(pairs)[key] for key in ("accuracy", "accuracy_ci95", "n")}
+    return {"kind": "system", **metrics.scores(matrix), "confusion_matrix": matrix.tolist(), "nodes": nodes}
+
+
+def write_predictions(path: Path, rows: list[dict]) -> None:
+    """Write one line an image as CSV, whole or not at all."""
+    names = ["filename", "truth", "label", *CLASSES]
+    partial = path.with_name(f".{path.name}.part")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+def _batches(records):
+    """Gather neighbours of one size: a batch holds one size only, and BACH's and BISQUE's differ."""
+    images, labels, names = [], [], []
+    for record in records.as_numpy_iterator():
+        if images and (len(images) == BATCH or record["image"].shape != images[0].shape):
+            yield np.stack(images), labels, names
+            images, labels, names = [], [], []
+        images.append(record["image"])
+        labels.append(int(record["label"]))
+        names.append(record["filename"].decode())
+    if images:
+        yield np.stack(images), labels, names

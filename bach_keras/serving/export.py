@@ -1,0 +1,152 @@
+"""The whole tree as one SavedModel, a version folder that TF Serving loads as it is."""
+
+import json
+import shutil
+from pathlib import Path
+
+import tensorflow as tf
+
+from bach_keras import preprocess
+from bach_keras.hierarchy import Hierarchy
+from bach_keras.tree import NODES
+from datasets.labels import CLASSES
+
+OUTPUTS = ("probabilities", "label", *NODES, "ok")
+
+
+class Served(tf.Module):
+    """A hierarchy with the signatures of the export.
+
+    Args:
+        hierarchy: the joined members.
+        assets: folder with the text files that go into ``assets/``.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, assets: Path):
+        super().__init__(name="served")
+        self.hierarchy = hierarchy
+        self.assets = [tf.saved_model.Asset(str(path)) for path in sorted(assets.iterdir())]
+
+    # tf.function wants the first argument of a method with a signature to be called self.
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def serving_default(self, image_bytes):
+        """Classify encoded images softly; see ``decode_each`` for broken ones."""
+        return self._checked(image_bytes, self.hierarchy.images)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def routed(self, image_bytes):
+        """Classify encoded images, each through the one specialist that carci chose."""
+        return self._checked(image_bytes, self.hierarchy.routed)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
+    def images(self, images):
+        """Classify decoded images of one size softly."""
+        return {**self.hierarchy.images(images), "ok": tf.ones(tf.shape(images)[:1], tf.bool)}
+
+    def _checked(self, image_bytes, classify):
+        images, ok = decode_each(image_bytes, self.hierarchy.image_size)
+        answers = classify(images)
+        blank = {name: tf.where(ok[:, None], answers[name], 0.0) for name in ("probabilities", *NODES)}
+        return {**blank, "label": tf.where(ok, answers["label"], ""), "ok": ok}
+
+
+def decode_each(image_bytes, size: int):
+    """Decode images of any sizes, so that a broken one does not fail its neighbours.
+
+    Args:
+        image_bytes: string [N].
+        size: side of the squares, in pixels.
+
+    Returns:
+        (uint8 [N, size, size, 3], bool [N]); an image that cannot be decoded is black and False.
+    """
+    count = tf.shape(image_bytes)[0]
+
+    def squared(index, data):
+        return index, preprocess.square(preprocess.decode(data), size)
+
+    decoded = (
+        tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
+        .map(squared, num_parallel_calls=tf.data.AUTOTUNE)
+        .ignore_errors()
+    )
+    # One row more, so that there is a batch to take even when no image was good.
+    spare = tf.data.Dataset.from_tensors((count, tf.zeros((size, size, 3), tf.uint8)))
+    rows, squares = decoded.concatenate(spare).batch(tf.cast(count, tf.int64) + 1).get_single_element()
+    images = tf.scatter_nd(rows[:, None], squares, tf.stack([count + 1, size, size, 3]))
+    ok = tf.scatter_nd(rows[:, None], tf.ones_like(rows), [count + 1]) > 0
+    return tf.ensure_shape(images[:count], (None, size, size, 3)), ok[:count]
+
+
+def model_card(members) -> dict:
+    """Return what an export says of itself: its members, what they saw, and what it is not."""
+    return {
+        "name": "BACH hierarchy",
+        "classes": list(CLASSES),
+        "nodes": {node.name: list(node.classes) for node in NODES.values()},
+        "image_size": members[0].image_size,
+        "configs": sorted({member.config for member in members}),
+        "members": [
+            {"node": m.node, "source": Path(m.source).name, "weight": m.weight, "temperature": m.temperature}
+            for m in members
+        ],
+        "trained_on": sorted(frozenset().union(*(member.trained_on for member in members))),
+        "chosen_on": sorted(frozenset().union(*(member.chosen_on for member in members))),
+        "licence": "Code: Apache-2.0. BACH is CC BY-NC-ND 4.0; weights trained on it inherit its terms of use.",
+        "limits": "Research software, not a medical device. Not for diagnosis.",
+    }
+
+
+def check_destination(out, overwrite: bool = False) -> None:
+    """Refuse a place where the export cannot go.
+
+    Raises:
+        ValueError: the folder is taken, or its name is no number.
+    """
+    out = Path(out)
+    if not out.name.isdigit():
+        raise ValueError(
+            f"{out} cannot be served: TF Serving wants a version number as the last part, such as {out / '1'}."
+        )
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} is there already: choose a higher version, or replace it with --overwrite.")
+
+
+def export(members, out, overwrite: bool = False) -> Path:
+    """Write the SavedModel of a tree, whole or not at all.
+
+    Args:
+        members: ``bach_keras.hierarchy.Member`` objects, at least one for each node.
+        out: the version folder, e.g. ``saved_models/NAME/1``: its name is a number, as TF Serving wants.
+        overwrite: replace a version that is there.
+
+    Raises:
+        ValueError: the folder is taken or its name is no number, or members that do not fit together.
+    """
+    out = Path(out)
+    check_destination(out, overwrite)
+    hierarchy = Hierarchy(members)
+    partial, assets = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.assets")
+    for folder in (partial, assets):
+        shutil.rmtree(folder, ignore_errors=True)
+    assets.mkdir(parents=True)
+    try:
+        (assets / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
+        (assets / "model_card.json").write_text(json.dumps(model_card(members), indent=1) + "\n")
+        served = Served(hierarchy, assets)
+        signatures = {name: getattr(served, name) for name in ("serving_default", "images", "routed")}
+        tf.saved_model.save(served, str(partial), signatures=signatures)
+        _replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(assets, ignore_errors=True)
+    return out
+
+
+def _replace(new: Path, place: Path):
+    old = place.with_name(f".{place.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,82 @@
+"""Image files from disk: which there are, and their pixels as RGB."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from bach_keras.preprocess import MAX_PIXELS
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+
+
+def find_images(paths: Iterable) -> list[Path]:
+    """List the files to read: named ones as they are, folders walked in sorted order for image suffixes.
+
+    Raises:
+        FileNotFoundError: a folder holds no image.
+    """
+    found = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not inside:
+            raise FileNotFoundError(f"The folder {path} holds no image ({', '.join(SUFFIXES)}).")
+        found += inside
+    return found
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """Read one image as uint8 RGB [H, W, 3]; grey, palette and alpha images are converted.
+
+    Raises:
+        ValueError: what is wrong with the file, in one sentence.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is not there.")
+    data = path.read_bytes()
+    if not data:
+        raise ValueError(f"{path} is empty.")
+    try:
+        # Pillow's own limit only warns; ours is checked before any pixel is decoded.
+        with Image.open(io.BytesIO(data)) as image:
+            _check(path, image)
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is no image that can be read.") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} has too many pixels; at most {MAX_PIXELS:,} are taken.") from None
+    except (OSError, SyntaxError, EOFError) as error:
+        raise ValueError(f"{path} is damaged or cut short ({error}).") from None
+
+
+def _check(path, image):
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{path} has {width}x{height} pixels; at most {MAX_PIXELS:,} are taken.")
+    if image.mode.startswith(("I", "F")) or _bits(image) > 8:
+        raise ValueError(f"{path} has more than 8 bits a channel: convert it to 8-bit RGB.")
+    if getattr(image, "n_frames", 1) > 1:
+        raise ValueError(f"{path} has {image.n_frames} pages: save the one that is meant as its own file.")
+
+
+def _bits(image) -> int:
+    """Bits a channel: Pillow opens 16-bit colour as 8-bit RGB without a word."""
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (1,)))
+    if image.format == "PNG":
+        # Bit depth stands at a fixed place, behind the signature, the chunk's head and two sizes.
+        image.fp.seek(24)
+        return image.fp.read(1)[0]
+    return 8
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    """Encode uint8 RGB [H, W, 3] as PNG, without loss and without much effort."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

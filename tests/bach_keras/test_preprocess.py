@@ -1,0 +1,123 @@
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from bach_keras import preprocess
+
+
+def noise(height, width, depth=3):
+    return np.random.default_rng(0).integers(0, 256, (height, width, depth), np.uint8)
+
+
+def smooth(height, width):
+    """Coarse noise drawn large: structure that survives scaling, as tissue does."""
+    coarse = Image.fromarray(noise(8, 8))
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encoded(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_lossless_formats_decode_exactly(kind):
+    pixels = noise(5, 7)
+    decoded = preprocess.decode(encoded(Image.fromarray(pixels), kind))
+    assert decoded.dtype == tf.uint8
+    np.testing.assert_array_equal(decoded, pixels)
+
+
+def test_jpeg_decodes_as_pillow_does():
+    jpeg = encoded(Image.fromarray(smooth(40, 56)), "JPEG", subsampling=0)
+    expected = np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
+    assert np.abs(preprocess.decode(jpeg).numpy() - expected).mean() < 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_grey_becomes_rgb(kind):
+    grey = Image.fromarray(smooth(16, 24)).convert("L")
+    decoded = preprocess.decode(encoded(grey, kind)).numpy()
+    assert decoded.shape == (16, 24, 3)
+    assert (decoded == decoded[..., :1]).all()
+    assert np.abs(decoded[..., 0].astype(int) - np.asarray(grey)).max() < 30
+
+
+def test_palette_becomes_rgb():
+    palette = Image.fromarray(noise(5, 7)).quantize(16)
+    np.testing.assert_array_equal(preprocess.decode(encoded(palette, "PNG")), palette.convert("RGB"))
+
+
+def test_alpha_is_dropped():
+    pixels = noise(5, 7, 4)
+    np.testing.assert_array_equal(preprocess.decode(encoded(Image.fromarray(pixels), "PNG")), pixels[..., :3])
+
+
+def refused():
+    picture = Image.fromarray(noise(40, 40))
+    png, jpeg = encoded(picture, "PNG"), encoded(picture, "JPEG")
+    return {
+        "16-bit PNG": encoded(Image.fromarray(np.full((4, 4), 40_000, np.uint16)), "PNG"),
+        "GIF": encoded(picture, "GIF"),
+        "text": b"slide,label\n1,benign\n",
+        "empty": b"",
+        "PNG cut in its pixels": png[: len(png) // 2],
+        "PNG cut in its header": png[:20],
+        "JPEG cut in its header": jpeg[:20],
+        "BMP cut in its pixels": encoded(picture, "BMP")[:-100],
+        "BMP cut in its header": b"BM" + bytes(10),
+        "PNG of too many pixels": png[:16] + (50_000).to_bytes(4, "big") * 2 + png[24:],
+    }
+
+
+@pytest.mark.parametrize("case", refused())
+@pytest.mark.parametrize("decode", [preprocess.decode, tf.function(preprocess.decode)], ids=["eager", "graph"])
+def test_what_is_no_readable_image_is_refused(case, decode):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode(tf.constant(refused()[case]))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "answer"),
+    [(1536, 2048, (288, 384)), (2048, 1536, (384, 288)), (100, 100, (288, 288)), (301, 457, (288, 437))],
+)
+def test_shorter_side_is_exact(height, width, answer):
+    resized = preprocess.resize_shorter(tf.zeros((height, width, 3), tf.uint8), 288)
+    assert (tuple(resized.shape), resized.dtype) == ((*answer, 3), tf.uint8)
+
+
+def test_resize_agrees_with_pillow():
+    pixels = smooth(192, 256)
+    expected = np.asarray(Image.fromarray(pixels).resize((64, 48), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(preprocess.resize_shorter(pixels, 48).numpy() - expected).max() <= 1
+
+
+def test_resize_has_antialiasing():
+    stripes = np.zeros((128, 128, 3), np.uint8)
+    stripes[:, ::2] = 255
+    inside = preprocess.resize_shorter(stripes, 32).numpy()[:, 2:-2]
+    assert np.abs(inside.astype(int) - 128).max() <= 4
+
+
+def test_centre_crop_takes_the_middle():
+    pixels = noise(6, 10)
+    np.testing.assert_array_equal(preprocess.centre_crop(tf.constant(pixels), 4), pixels[1:5, 3:7])
+
+
+def test_a_batch_equals_its_images():
+    batch = np.stack([smooth(60, 80), noise(60, 80)])
+    together = preprocess.square(batch, 32)
+    assert together.shape == (2, 32, 32, 3)
+    for one, image in zip(together, batch, strict=True):
+        np.testing.assert_array_equal(one, preprocess.square(image, 32))
+
+
+def test_normalise_by_hand():
+    normal = preprocess.normalise(tf.constant([[0, 255, 51]], tf.uint8))
+    expected = [[-0.485 / 0.229, (1 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]]
+    assert normal.dtype == tf.float32
+    np.testing.assert_allclose(normal, expected, rtol=1e-6)

@@ -1,0 +1,196 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bach_keras.network import resnext
+from bach_keras.network.resnext import BatchNorm, Convolution, MaxPool, ResNeXt, grouped_convolution
+
+TINY = {"blocks": (1, 1, 1, 1), "cardinality": 2, "base_width": 4, "stem": 8}
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def convolve_in_numpy(images, kernel, stride, groups):
+    """The definition: a loop over places and groups of a zero-padded image."""
+    size, _, depth, filters = kernel.shape
+    half, own = size // 2, filters // groups
+    padded = np.pad(images, [(0, 0), (half, half), (half, half), (0, 0)])
+    rows, columns = (-(-side // stride) for side in images.shape[1:3])
+    answer = np.zeros((len(images), rows, columns, filters))
+    for row in range(rows):
+        for column in range(columns):
+            y, x = row * stride, column * stride
+            window = padded[:, y : y + size, x : x + size]
+            for group in range(groups):
+                part = window[..., group * depth : (group + 1) * depth]
+                own_kernel = kernel[..., group * own : (group + 1) * own]
+                answer[:, row, column, group * own : (group + 1) * own] = np.tensordot(part, own_kernel, 3)
+    return answer
+
+
+def must_compile(function, *args):
+    """Whether XLA must compile any part of a function's graph."""
+    graph = tf.function(function).get_concrete_function(*args).graph.as_graph_def()
+    nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
+    return any(holder.attr["_XlaMustCompile"].b for holder in [*nodes, *graph.library.function])
+
+
+@pytest.fixture(scope="module")
+def full():
+    return resnext.resnext50((None, None, 3), include_top=True)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return ResNeXt((None, None, 3), include_top=True, classes=5, **TINY)
+
+
+def test_parameters_of_the_full_network(full):
+    assert sum(int(np.prod(variable.shape)) for variable in full.trainable_variables) == 25_028_904
+
+
+def test_layers_with_weights_are_named_as_in_torchvision(full):
+    expected = {"conv1", "bn1", "fc"}
+    for stage, blocks in ((1, 3), (2, 4), (3, 6), (4, 3)):
+        for block in range(blocks):
+            expected |= {f"layer{stage}.{block}.{kind}{i}" for kind in ("conv", "bn") for i in (1, 2, 3)}
+        expected |= {f"layer{stage}.0.downsample.{i}" for i in (0, 1)}
+    assert {layer.name for layer in full.layers if layer.weights} == expected
+
+
+def test_kernels_of_the_full_network(full):
+    assert full.get_layer("conv1").kernel.shape == (7, 7, 3, 64)
+    assert full.get_layer("layer1.0.conv2").kernel.shape == (3, 3, 4, 128)
+    assert full.get_layer("layer4.2.conv2").kernel.shape == (3, 3, 32, 1024)
+    assert full.get_layer("layer4.2.conv3").kernel.shape == (1, 1, 1024, 2048)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "places"),
+    [
+        (64, 64, [(16, 16), (16, 16), (8, 8), (4, 4), (2, 2)]),
+        (45, 61, [(12, 16), (12, 16), (6, 8), (3, 4), (2, 2)]),
+    ],
+)
+def test_shapes_of_the_stages(tiny, height, width, places):
+    stages = keras.Model(tiny.inputs, [tiny.get_layer(name).output for name in tiny.stage_outputs])
+    answers = stages(tf.constant(normal(2, height, width, 3)), training=False)
+    expected = [(2, *place, depth) for place, depth in zip(places, (8, 32, 64, 128, 256), strict=True)]
+    assert [tuple(answer.shape) for answer in answers] == expected
+    assert [shape[1:] for shape in stages.compute_output_shape((2, height, width, 3))] == [
+        shape[1:] for shape in expected
+    ]
+
+
+def test_stride_sits_in_the_grouped_convolution(tiny):
+    block = "layer2.0."
+    strides = {name: tiny.get_layer(block + name).stride for name in ("conv1", "conv2", "conv3", "downsample.0")}
+    assert strides == {"conv1": 1, "conv2": 2, "conv3": 1, "downsample.0": 2}
+
+
+def test_top_gives_logits_float32(tiny):
+    logits = tiny(tf.constant(normal(2, 45, 61, 3)), training=False)
+    assert (tuple(logits.shape), logits.dtype) == ((2, 5), tf.float32)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_convolution_follows_its_definition(size, groups, stride):
+    images, kernel = normal(2, 9, 8, 6), normal(size, size, 6 // groups, 12, seed=1)
+    answer = grouped_convolution(tf.constant(images), tf.constant(kernel), stride, groups)
+    np.testing.assert_allclose(answer, convolve_in_numpy(images, kernel, stride, groups), atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_both_forms_give_equal_answers_and_gradients(stride, monkeypatch):
+    if not resnext.has_native_grouped_convolution():
+        pytest.skip("this TensorFlow has no native grouped convolution")
+    images, kernel = tf.constant(normal(2, 9, 8, 6)), tf.constant(normal(3, 3, 2, 12, seed=1))
+
+    def answer_and_gradients():
+        with tf.GradientTape() as tape:
+            tape.watch([images, kernel])
+            answer = grouped_convolution(images, kernel, stride, 3)
+            loss = tf.reduce_mean(answer**2)
+        return [answer, *tape.gradient(loss, [images, kernel])]
+
+    native = answer_and_gradients()
+    monkeypatch.setattr(resnext, "has_native_grouped_convolution", lambda: False)
+    for one, other in zip(native, answer_and_gradients(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", [8, 9])
+def test_max_pool_pads_by_one(side):
+    images = np.abs(normal(1, side, side, 2))
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    places = range(0, side, 2)
+    expected = [[padded[0, y : y + 3, x : x + 3].max(axis=(0, 1)) for x in places] for y in places]
+    np.testing.assert_array_equal(MaxPool()(images)[0], expected)
+
+
+@pytest.fixture
+def norms():
+    """This batch norm and Keras's, with the same weights."""
+    ours, theirs = BatchNorm(), keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+    weights = [normal(6), normal(6, seed=1), normal(6, seed=2), 0.5 + np.abs(normal(6, seed=3))]
+    for layer in (ours, theirs):
+        layer.build((None, None, None, 6))
+        layer.set_weights(weights)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_equals_keras(norms, training):
+    images = tf.constant(3 * normal(4, 5, 7, 6) + 1)
+    results = []
+    for layer in norms:
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            answer = layer(images, training=training)
+            loss = tf.reduce_sum(answer**3)
+        results.append([answer, *tape.gradient(loss, [images, layer.gamma.value, layer.beta.value])])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(results[0][0], results[1][0], atol=1e-5)
+
+
+def test_batch_norm_moves_its_statistics_as_pytorch_does(norms):
+    ours = norms[0]
+    images = 3 * normal(4, 5, 7, 6) + 1
+    mean, variance = ours.moving_mean.numpy(), ours.moving_variance.numpy()
+    ours(images, training=True)
+    batch_mean, batch_variance = images.mean((0, 1, 2)), images.var((0, 1, 2), ddof=1)
+    np.testing.assert_allclose(ours.moving_mean, 0.9 * mean + 0.1 * batch_mean, atol=1e-5)
+    np.testing.assert_allclose(ours.moving_variance, 0.9 * variance + 0.1 * batch_variance, rtol=1e-5)
+
+
+def test_batch_norm_that_is_not_trainable_stays_as_it_is(norms):
+    ours = norms[0]
+    ours.trainable = False
+    before = ours.get_weights()
+    images = 3 * normal(4, 5, 7, 6) + 1
+    np.testing.assert_array_equal(ours(images, training=True), ours(images, training=False))
+    for one, other in zip(before, ours.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_saved_and_loaded_network_gives_equal_answers(tiny, tmp_path):
+    images = tf.constant(normal(2, 45, 61, 3))
+    tiny.save(tmp_path / "tiny.keras")
+    loaded = keras.saving.load_model(tmp_path / "tiny.keras")
+    assert type(loaded) is ResNeXt
+    assert loaded.layer_groups == tiny.layer_groups
+    np.testing.assert_array_equal(loaded(images, training=False), tiny(images, training=False))
+
+
+def test_xla_must_compile_nothing(tiny):
+    images = tf.constant(normal(1, 32, 32, 3))
+    # Keras's own grouped convolution shows that the check sees what it looks for.
+    assert must_compile(keras.layers.Conv2D(6, 3, groups=3), images)
+    assert not must_compile(tiny, images)
+    assert not must_compile(Convolution(6, 3, groups=3), images)

@@ -1,0 +1,57 @@
+import dataclasses
+
+import pytest
+
+from bach_keras.training.recipe import PAPER, PHANTOM, Recipe, default_recipe
+
+
+def test_the_papers_epochs():
+    assert PAPER.cycle_lengths == (3, 6, 12, 24)
+    assert PAPER.epochs == 48
+
+
+def test_the_papers_numbers():
+    assert (PAPER.image_size, PAPER.batch_size, PAPER.lr) == (288, 10, None)
+    assert PAPER.middle_multiplier == pytest.approx(1 / 3)
+
+
+def test_only_the_phantom_configuration_has_the_short_recipe():
+    assert default_recipe("phantom") is PHANTOM
+    assert default_recipe("anything") is PAPER
+    assert PHANTOM.epochs == 1 + 1 + 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "option"),
+    [
+        ("image_size", 31, "--image-size"),
+        ("batch_size", 1, "--batch-size"),
+        ("head_epochs", -1, "--head-epochs"),
+        ("cycles", -1, "--cycles"),
+        ("cycle_epochs", 0, "--cycle-epochs"),
+        ("cycle_mult", 0, "--cycle-mult"),
+        ("lr_steps", 19, "--lr-steps"),
+        ("lr", 0.0, "--lr"),
+        ("lr", float("nan"), "--lr"),
+    ],
+)
+def test_bad_values_are_refused_by_the_option_users_type(name, value, option):
+    with pytest.raises(ValueError, match=f"^{option} must be"):
+        Recipe(**{name: value})
+
+
+def test_the_least_values_are_taken():
+    least = Recipe(image_size=32, batch_size=2, head_epochs=0, cycles=1, cycle_epochs=1, cycle_mult=1, lr_steps=20)
+    assert least.epochs == 1
+
+
+def test_one_phase_is_enough_and_none_is_refused():
+    assert Recipe(cycles=0).epochs == 3
+    assert Recipe(head_epochs=0).epochs == 45
+    with pytest.raises(ValueError, match="nothing to train"):
+        Recipe(head_epochs=0, cycles=0)
+
+
+def test_recipe_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PAPER.seed = 1
