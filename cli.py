@@ -180,13 +180,13 @@ def port(source, dest, overwrite):
 
 
 class Rate(click.ParamType):
-    """A positive number, or ``auto``."""
+    """A number, or ``auto``."""
 
     name = "auto|FLOAT"
 
     def convert(self, value, param, ctx):
-        if value in (None, "auto"):
-            return None
+        if value == "auto":
+            return value
         try:
             return float(value)
         except ValueError:
@@ -204,7 +204,7 @@ class Rate(click.ParamType):
 @click.option("--cycles", type=int, help="SGDR cycles. [default: 4; 2 on phantom]")
 @click.option("--cycle-epochs", type=int, help="Epochs of the first cycle. [default: 3; 1 on phantom]")
 @click.option("--cycle-mult", type=int, help="Growth of the cycles. [default: 2]")
-@click.option("--lr", type=Rate(), help="Peak rate; auto runs the range test. [default: auto]")
+@click.option("--lr", type=Rate(), help="Peak rate; auto takes the range test's. [default: auto; 0.01 on phantom]")
 @click.option("--seed", type=int, help="Of weights, order, augmentation, dropout. [default: 0]")
 @click.option("--run-dir", type=FOLDER, help="[default: runs/CONFIG-NODE]")
 @click.option("--resume", "resumed", is_flag=True, help="Go on with a run that was cut.")

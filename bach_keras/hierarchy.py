@@ -75,9 +75,8 @@ class Hierarchy(tf.Module):
         missing = [name for name in NODES if not any(member.node == name for member in members)]
         if missing:
             raise ValueError(f"The tree needs a run for each node: none was given for {', '.join(missing)}.")
-        sizes = {member.source: member.image_size for member in members}
-        if len(set(sizes.values())) > 1:
-            listed = ", ".join(f"{source} {size}" for source, size in sizes.items())
+        if len({member.image_size for member in members}) > 1:
+            listed = ", ".join(f"{member.source or member.node} {member.image_size}" for member in members)
             raise ValueError(f"All runs of a tree must share one image size, but these differ: {listed}.")
         self.image_size = members[0].image_size
         self._networks = _cut(members)
@@ -158,7 +157,7 @@ def _cut(members) -> _Networks:
     for member in members:
         model = member.model
         seam = model.get_layer(model.trunk_output).output
-        trunk = keras.Model(model.inputs, seam)
+        trunk = keras.Model(model.input, seam)
         key = _digest(trunk)
         trunks.setdefault(key, trunk)
         rest = keras.Model(seam, model.output)

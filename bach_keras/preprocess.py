@@ -27,6 +27,8 @@ def decode(data):
         tf.errors.InvalidArgumentError: when run, on anything else, on 16-bit images
             and on more than MAX_PIXELS pixels.
     """
+    # Shorter than any header: substr would fail in words of its own.
+    tf.debugging.Assert(tf.strings.length(data) >= 26, ["This is no whole image."])
     is_png = tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n"
     is_jpeg = tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
     is_bmp = tf.strings.substr(data, 0, 2) == b"BM"

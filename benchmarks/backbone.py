@@ -1,7 +1,8 @@
 """Time of the backbone against PyTorch: ``python -m benchmarks.backbone [--rounds 5]``.
 
-Two processes, one a framework, take turns on the same processor threads, so
-that whatever else the machine does meets both. Needs requirements-bench.txt.
+Two processes, one a framework, take turns on the same processor threads. Run
+it on an idle machine: one busy core slows PyTorch's OpenMP threads, which wait
+for each other, many times more than TensorFlow's. Needs requirements-bench.txt.
 """
 
 import argparse

@@ -158,10 +158,8 @@ class LRRangeTest(keras.callbacks.Callback):
         rates = self.schedule[:count]
         smoothed = smooth(self._values, self.smoothing)
         divergence = rates[usable][np.argmin(smooth(self._losses, self.smoothing)[usable])]
-        if self.metric == "loss":
-            suggestion = divergence / 10
-        else:
-            suggestion = rates[usable][np.argmax(smoothed[usable])] / 3
+        best_accuracy = rates[usable][np.argmax(smoothed[usable])]
+        suggestion = divergence / 10 if self.metric == "loss" else best_accuracy / 3
         return {
             "metric": self.metric,
             "rates": rates,

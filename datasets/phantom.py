@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from datasets.canvas import HEIGHT, WIDTH, Canvas, Shape
 from datasets.labels import CLASSES

@@ -30,7 +30,7 @@ class Classifier(keras.Model):
     def __init__(self, image_size, classes=2, backbone=None, seed=0, name="classifier", **kwargs):
         config = dict(backbone or {})
         body = ResNeXt((image_size, image_size, 3), **config)
-        super().__init__(body.inputs, _head(body.output, classes, seed), name=name, **kwargs)
+        super().__init__(body.input, _head(body.output, classes, seed), name=name, **kwargs)
         # Held out of Keras's tracking: its layers are this model's own already.
         self._body_facts = (body.layer_groups, body.trunk_output)
         self._config = {

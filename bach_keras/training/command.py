@@ -9,8 +9,8 @@ from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.weights import default_path
 from bach_keras.training import runs
 from bach_keras.training.data import default_config, open_data
-from bach_keras.training.recipe import default_recipe
-from bach_keras.training.train import Start, node_files, resume, train, with_options
+from bach_keras.training.recipe import default_recipe, with_options
+from bach_keras.training.train import Start, node_files, resume, train
 from bach_keras.tree import get_node
 from datasets.bach_bisque import prepare
 from datasets.splits import get_split

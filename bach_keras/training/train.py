@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -244,8 +244,6 @@ def _compile(model, phase: Phase, recipe: Recipe):
 def _peak(run, model, cache, phase, number, say) -> float:
     """Return the phase's peak rate: the one given, or a tenth of where the loss diverges."""
     recipe = run.recipe
-    if recipe.lr is not None:
-        return recipe.lr
     say(f"{phase.name}: learning rate range test, {recipe.lr_steps} steps")
     epochs = -(-recipe.lr_steps // pipeline.steps_per_epoch(cache, recipe))
     batches = pipeline.training_batches(cache, recipe, 0, epochs)
@@ -253,9 +251,9 @@ def _peak(run, model, cache, phase, number, say) -> float:
     test = lr_range_test(model, batches, min_lr=low, max_lr=high, steps=recipe.lr_steps)
     result = test.result()
     kept.keep_range_test(run, number, phase.name, test)
-    found = f"the loss diverges at {result['divergence']:.2g}, so the rate is {result['suggestion']:.2g}"
-    say(f"{phase.name}: {found}")
-    return result["suggestion"]
+    given = "" if recipe.lr is None else f"; the rate given is {recipe.lr:.2g}"
+    say(f"{phase.name}: the loss diverges at {result['divergence']:.2g}, a tenth is {result['suggestion']:.2g}{given}")
+    return result["suggestion"] if recipe.lr is None else recipe.lr
 
 
 def _load_start(model, start: Start):
@@ -305,8 +303,3 @@ class _Dropout(keras.callbacks.Callback):
         layers = [layer for layer in self.model.layers if isinstance(layer, keras.layers.Dropout)]
         for number, layer in enumerate(layers):
             layer.seed_generator.state.assign([self.seed + number, epoch * self.steps])
-
-
-def with_options(recipe: Recipe, **given) -> Recipe:
-    """Return the recipe with the options that were given (not None) in place of its own."""
-    return replace(recipe, **{name: value for name, value in given.items() if value is not None})

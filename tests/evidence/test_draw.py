@@ -1,0 +1,30 @@
+import pytest
+
+from bach_keras.evidence.draw import draw_tree
+from bach_keras.tree import NODES, ROOT
+
+
+def test_every_name_of_the_tree_is_in_the_picture(tmp_path):
+    draw_tree(tmp_path / "tree.svg")
+    picture = (tmp_path / "tree.svg").read_text()
+    for node in NODES.values():
+        for name in (node.title, *node.classes):
+            assert f">{name}</text>" in picture
+
+
+def test_the_answers_of_the_root_are_drawn_once_each(tmp_path):
+    draw_tree(tmp_path / "tree.svg")
+    picture = (tmp_path / "tree.svg").read_text()
+    assert [picture.count(f">{name}</text>") for name in ROOT.classes] == [1, 1]
+
+
+def test_two_drawings_are_equal_byte_for_byte(tmp_path):
+    for name in ("one.svg", "two.svg"):
+        draw_tree(tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_an_unknown_kind_of_picture_is_refused_and_nothing_written(tmp_path):
+    with pytest.raises(ValueError, match=r"tree\.docx cannot be drawn"):
+        draw_tree(tmp_path / "tree.docx")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,43 @@
+import json
+
+import pytest
+
+from bach_keras.evidence import evaluate as evidence
+from bach_keras.evidence.report import write_report
+from bach_keras.hierarchy import Hierarchy
+
+
+def test_a_leak_is_refused_and_named(few_phantoms):
+    names = few_phantoms.files["train"]
+    with pytest.raises(ValueError, match=f"1 of these .*{names[0]}"):
+        evidence.check_leaks(frozenset(names[:1]), names)
+    evidence.check_leaks(frozenset(names), few_phantoms.files["test"])
+
+
+def test_a_system_is_scored_and_reported(few_phantoms, members, tree_of_runs, tmp_path):
+    names = few_phantoms.files["test"]
+    trained = frozenset().union(*(member.trained_on for member in members))
+    system = Hierarchy(members)
+    result, rows = evidence.evaluate(system, few_phantoms.images(names), trained, frozenset(names[:3]), print)
+    assert result["n"] == sum(map(sum, result["confusion_matrix"])) == 8
+    assert result["accuracy"] == sum(row["truth"] == row["label"] for row in rows) / 8
+    assert {node: score["n"] for node, score in result["nodes"].items()} == {"carci": 8, "norbe": 4, "invis": 4}
+    assert result["chosen_on"] == 3
+    with pytest.raises(ValueError, match="trained a member"):
+        evidence.evaluate(system, few_phantoms.images(names), frozenset(names), frozenset(), print)
+    result |= {"config": "phantom", "protocol": "patient", "split": "test"}
+    write_report(tmp_path / "report.html", result, list(tree_of_runs.values()))
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 1 + 3 * 3
+    assert "3 of these images also chose" in page
+    json.dumps(result)
+
+
+def test_malignant_counts_for_carci_alone():
+    row = {"label": "insitu", "carci": [0.1, 0.9], "norbe": [0.5, 0.5], "invis": [0.9, 0.1]}
+    result = evidence.score([{**row, "truth": "malignant"}, {**row, "truth": "invasive"}])
+    assert result["n"] == 1
+    assert result["nodes"]["carci"]["n"] == 2
+    assert result["nodes"]["invis"]["n"] == 1
+    with pytest.raises(ValueError, match="None of these images"):
+        evidence.score([{**row, "truth": "malignant"}])

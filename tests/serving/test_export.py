@@ -1,0 +1,111 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bach_keras.hierarchy import Hierarchy
+from bach_keras.serving.export import export
+from bach_keras.serving.images import as_png
+from datasets import phantom
+from datasets.labels import CLASSES
+
+TISSUE = np.stack([phantom.draw(label, 900, 0) for label in CLASSES])
+
+ALONE = """
+import json, sys
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+png = tf.io.read_file(sys.argv[2])[None]
+pixels = tf.io.decode_png(png[0])[None]
+requests = {"serving_default": {"image_bytes": png}, "routed": {"image_bytes": png}, "images": {"images": pixels}}
+answers = [model.signatures[name](**given) for name, given in requests.items()]
+assert not [name for name in sys.modules if name.split(".")[0] in ("keras", "bach_keras", "callbacks")]
+print(json.dumps([answer["probabilities"].numpy().tolist() for answer in answers]))
+"""
+
+
+@pytest.fixture(scope="module")
+def signatures(exported):
+    return tf.saved_model.load(str(exported)).signatures
+
+
+def test_signatures_answer_as_the_members_do(signatures, members):
+    expected = Hierarchy(members).images(TISSUE)
+    decoded = signatures["images"](images=tf.constant(TISSUE))
+    encoded = signatures["serving_default"](image_bytes=tf.constant([as_png(image) for image in TISSUE]))
+    assert set(encoded) == {"probabilities", "label", "carci", "norbe", "invis", "ok"}
+    for answers in (decoded, encoded):
+        for name in ("probabilities", "carci", "norbe", "invis"):
+            np.testing.assert_allclose(answers[name], expected[name], atol=1e-5)
+        assert answers["label"].numpy().tolist() == expected["label"].numpy().tolist()
+        assert answers["ok"].numpy().all()
+
+
+def test_a_broken_image_does_not_fail_its_neighbours(signatures):
+    small, large = as_png(TISSUE[0]), as_png(np.repeat(TISSUE[1], 2, axis=0))
+    request = [b"", small, b"GIF89a no", large, large[:500], b"text"]
+    for name in ("serving_default", "routed"):
+        answers = signatures[name](image_bytes=tf.constant(request))
+        assert answers["ok"].numpy().tolist() == [False, True, False, True, False, False]
+        assert answers["label"].numpy()[[0, 2, 4, 5]].tolist() == [b""] * 4
+        assert not np.any(answers["probabilities"].numpy()[[0, 2, 4, 5]])
+        alone = signatures[name](image_bytes=tf.constant([large]))
+        np.testing.assert_allclose(answers["probabilities"][3], alone["probabilities"][0], atol=1e-6)
+
+
+def test_no_good_image_and_no_image_at_all(signatures):
+    assert not signatures["serving_default"](image_bytes=tf.constant([b"x"]))["ok"].numpy().any()
+    assert signatures["serving_default"](image_bytes=tf.zeros([0], tf.string))["probabilities"].shape == (0, 4)
+    assert signatures["routed"](image_bytes=tf.zeros([0], tf.string))["probabilities"].shape == (0, 4)
+
+
+def test_routed_runs_the_specialist_that_carci_chose(signatures):
+    soft, routed = (
+        signatures[name](image_bytes=tf.constant([as_png(image) for image in TISSUE]))
+        for name in ("serving_default", "routed")
+    )
+    np.testing.assert_allclose(routed["probabilities"].numpy().sum(axis=1), 1, atol=1e-6)
+    chosen = soft["carci"].numpy().argmax(axis=1)
+    for row, group in enumerate(chosen):
+        own, other = ("norbe", "invis") if group == 0 else ("invis", "norbe")
+        np.testing.assert_allclose(routed[own][row], soft[own][row], atol=1e-5)
+        assert not np.any(routed[other][row])
+
+
+def test_it_loads_with_tensorflow_alone(exported, tmp_path, signatures):
+    (tmp_path / "tissue.png").write_bytes(as_png(TISSUE[0]))
+    answer = subprocess.run(
+        [sys.executable, "-c", ALONE, exported, tmp_path / "tissue.png"],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    soft, _, images = json.loads(answer.stdout)
+    expected = signatures["images"](images=tf.constant(TISSUE[:1]))["probabilities"]
+    np.testing.assert_allclose(soft, expected, atol=1e-5)
+    np.testing.assert_allclose(images, expected, atol=1e-5)
+
+
+def test_the_graph_holds_nothing_that_a_server_refuses(exported):
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    saved = SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    for function in graph.library.function:
+        assert not function.attr["_XlaMustCompile"].b
+    ops = {node.op for function in graph.library.function for node in function.node_def}
+    assert "Conv2D" in ops
+    assert not ops & {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch"}
+    assert (exported / "assets/class_names.txt").read_text().split() == list(CLASSES)
+
+
+def test_a_version_that_is_there_stays(exported, members, tmp_path):
+    with pytest.raises(ValueError, match="is there already"):
+        export(members, exported)
+    with pytest.raises(ValueError, match="version number"):
+        export(members, tmp_path / "tree")
+    before = (exported / "assets/model_card.json").read_text()
+    export(members, exported, overwrite=True)
+    assert (exported / "assets/model_card.json").read_text() == before
+    assert sorted(path.name for path in exported.parent.iterdir()) == ["1"]

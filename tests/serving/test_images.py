@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from bach_keras.serving import images
+
+RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1"])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_eight_bit_images_become_rgb(tmp_path, mode, suffix):
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(RGB).convert(mode).save(path)
+    pixels = images.read_rgb(path)
+    assert pixels.shape == (4, 6, 3)
+    assert pixels.dtype == np.uint8
+    if mode in ("RGB", "RGBA"):
+        np.testing.assert_array_equal(pixels, RGB)
+
+
+def test_what_cannot_be_read_says_why(tmp_path, monkeypatch):
+    deep, pages, cut, text, empty = (tmp_path / name for name in ("d.png", "p.tif", "c.png", "t.png", "e.png"))
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(deep)
+    Image.fromarray(RGB).save(pages, save_all=True, append_images=[Image.fromarray(RGB)])
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50, 3), np.uint8)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:900])
+    text.write_text("no image")
+    empty.touch()
+    for path, reason in (
+        (deep, "8 bits"), (pages, "2 pages"), (cut, "cut short"), (text, "no image"), (empty, "empty"),
+        (tmp_path / "missing.png", "not there"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=reason):
+            images.read_rgb(path)
+    monkeypatch.setattr(images, "MAX_PIXELS", 10)
+    Image.fromarray(RGB).save(tmp_path / "large.png")
+    with pytest.raises(ValueError, match="6x4 pixels"):
+        images.read_rgb(tmp_path / "large.png")
+
+
+def test_sixteen_bit_colour_is_refused_though_pillow_opens_it(tmp_path):
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    data = zlib.compress(bytes(13))
+    path = tmp_path / "deep.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+    with pytest.raises(ValueError, match="8 bits"):
+        images.read_rgb(path)
+
+
+def test_folders_are_walked_sorted_and_by_suffix(tmp_path):
+    for name in ("b/2.TIF", "a.png", "b/1.jpg", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(path.relative_to(tmp_path)) for path in images.find_images([tmp_path])]
+    assert found == ["a.png", "b/1.jpg", "b/2.TIF"]
+    assert images.find_images([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
+    (tmp_path / "void").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no image"):
+        images.find_images([tmp_path / "void"])

@@ -1,0 +1,108 @@
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bach_keras.training import progress as kept
+from bach_keras.training import runs
+from bach_keras.training import train as training
+
+
+def quiet(line):
+    pass
+
+
+def weights(folder):
+    return runs.read_model(folder / "model.keras").get_weights()
+
+
+def test_a_run_folder_holds_what_the_contract_says(tree_of_runs, recipe):
+    folder = tree_of_runs["carci"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["node"] == "carci"
+    assert runs.open_run(folder).recipe == replace(recipe, backbone=json.loads(json.dumps(recipe.backbone)))
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert [entry["phase"] for entry in json.loads((folder / "lr_range_test.json").read_text())] == ["all", "all"]
+    assert (folder / "lr_range_test.png").read_bytes().startswith(b"\x89PNG")
+    names = sorted(path.name for path in (folder / "snapshots").iterdir())
+    assert names == [f"{name}.weights.h5" for name in ("best", "cycle-0-1", "cycle-1-1", "cycle-1-2")]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["kind"] == "node"
+    assert metrics["n"] == 8
+    assert metrics["accuracy_ci95"][0] <= metrics["accuracy"] <= metrics["accuracy_ci95"][1]
+    assert not (folder / "state.npz").exists()
+
+
+def test_specialists_share_carcis_trunk_and_count_its_images_as_theirs(tree_of_runs, few_phantoms):
+    carci, norbe = (runs.read_model(tree_of_runs[node] / "model.keras") for node in ("carci", "norbe"))
+    same = {w.path: np.array_equal(w.numpy(), v.numpy()) for w, v in zip(carci.weights, norbe.weights, strict=True)}
+    assert all(equal for path, equal in same.items() if path.startswith(("conv1", "bn1", "layer1", "layer2")))
+    assert not same["layer4.0.conv2/kernel"]
+    config = runs.open_run(tree_of_runs["norbe"]).config
+    assert set(config["trained_on"]) == set(few_phantoms.files["train"])
+
+
+def test_two_runs_with_one_seed_agree_bit_for_bit(tree_of_runs, few_phantoms, recipe, tmp_path):
+    training.train(few_phantoms, "carci", training.Start("none"), recipe, tmp_path / "again", say=quiet)
+    for one, other in zip(weights(tree_of_runs["carci"]), weights(tmp_path / "again"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (tmp_path / "again/history.csv").read_text() == (tree_of_runs["carci"] / "history.csv").read_text()
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_resumed_run_equals_the_whole_one(tree_of_runs, few_phantoms, recipe, tmp_path, monkeypatch, cut):
+    saved = kept.save
+
+    def save_then_die(run, progress):
+        saved(run, progress)
+        if progress.epoch == cut:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "cut"
+    start = training.Start("none")
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "save", save_then_die)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(few_phantoms, "carci", start, recipe, folder, say=quiet)
+    assert not runs.open_run(folder).is_finished
+    training.resume(few_phantoms, start, runs.open_run(folder), say=quiet)
+    for one, other in zip(weights(tree_of_runs["carci"]), weights(folder), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (folder / "history.csv").read_text() == (tree_of_runs["carci"] / "history.csv").read_text()
+
+
+def test_a_config_without_a_class_says_why_the_node_cannot_learn(few_phantoms):
+    benign_only = replace(few_phantoms, labels=dict.fromkeys(few_phantoms.labels, "benign"))
+    with pytest.raises(ValueError, match="no training image of config phantom is labelled normal"):
+        training.node_files(benign_only, training.get_node("norbe"))
+
+
+def test_a_run_that_is_there_is_never_lost(few_phantoms, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds a run already"):
+        runs.create_run(tmp_path / "run", {})
+    runs.create_run(tmp_path / "run", {"new": 1}, overwrite=True)
+    assert (tmp_path / "run.previous/config.json").read_text() == "{}"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="no run"):
+        runs.create_run(tmp_path / "mine", {}, overwrite=True)
+
+
+def test_members_are_checked(tree_of_runs, tmp_path):
+    carci = tree_of_runs["carci"]
+    assert runs.load_member("carci", f"{carci}:0.25").weight == 0.25
+    assert runs.load_member("carci", str(carci)).weight == 1
+    snapshot = runs.load_member("carci", str(carci / "snapshots/cycle-0-1"))
+    assert not np.array_equal(snapshot.model.get_weights()[0], weights(carci)[0])
+    with pytest.raises(ValueError, match="is a run of carci, so it cannot be given as --norbe"):
+        runs.load_member("norbe", str(carci))
+    with pytest.raises(ValueError, match="no run folder"):
+        runs.load_member("carci", str(tmp_path))
+    with pytest.raises(ValueError, match="There is no snapshot"):
+        runs.load_member("carci", str(carci / "snapshots/nothing"))
