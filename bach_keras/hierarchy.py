@@ -100,11 +100,12 @@ class Hierarchy(tf.Module):
             ``probabilities`` float32 [N, 4] in the order of ``CLASSES``, ``label`` string [N],
             and ``carci``, ``norbe``, ``invis`` float32 [N, 2] in the orders of the tree.
         """
+        count = tf.shape(images)[0]
         features = self._trunk_features(self._normalised(images), NODES)
         nodes = {name: self._node(name, features) for name in NODES}
         group = nodes[ROOT.name]
         pairs = [group[:, i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)]
-        return _answer(tf.concat(pairs, axis=1), nodes)
+        return _answer(tf.concat(pairs, axis=1), nodes, count)
 
     def routed(self, images) -> dict[str, tf.Tensor]:
         """Classify images, each through the one specialist that its carci answer chose.
@@ -112,8 +113,9 @@ class Hierarchy(tf.Module):
         Takes and returns what ``images`` does; the other specialist's pair and
         the losing classes are 0, and the chosen two sum to 1.
         """
+        count = tf.shape(images)[0]
         inputs = self._normalised(images)
-        count = tf.shape(inputs)[0]
+        rows_in_all = tf.shape(inputs)[0]
         features = self._trunk_features(inputs, [ROOT.name])
         nodes = {ROOT.name: self._node(ROOT.name, features)}
         chosen = tf.argmax(nodes[ROOT.name], axis=1)
@@ -124,10 +126,12 @@ class Hierarchy(tf.Module):
                 lambda rows=rows, node=node: self._specialist(node.name, rows, inputs, features),
                 lambda: tf.zeros((0, 2)),
             )
-            nodes[node.name] = tf.scatter_nd(rows[:, None], pair, tf.cast((count, 2), tf.int64))
-        return _answer(tf.concat([nodes[node.name] for node in SPECIALISTS], axis=1), nodes)
+            nodes[node.name] = tf.scatter_nd(rows[:, None], pair, tf.cast((rows_in_all, 2), tf.int64))
+        return _answer(tf.concat([nodes[node.name] for node in SPECIALISTS], axis=1), nodes, count)
 
     def _normalised(self, images):
+        # Some convolutions refuse a batch of none, so one black image stands in and is cut off at the end.
+        images = tf.pad(images, [[0, tf.maximum(0, 1 - tf.shape(images)[0])], [0, 0], [0, 0], [0, 0]])
         return preprocess.normalise(preprocess.square(images, self.image_size))
 
     def _trunk_features(self, inputs, nodes) -> dict[str, tf.Tensor]:
@@ -173,6 +177,7 @@ def _digest(network) -> str:
     return digest.hexdigest()
 
 
-def _answer(probabilities, nodes):
+def _answer(probabilities, nodes, count):
     label = tf.gather(tf.constant(CLASSES), tf.argmax(probabilities, axis=1))
-    return {"probabilities": probabilities, "label": label, **nodes}
+    whole = {"probabilities": probabilities, "label": label, **nodes}
+    return {name: value[:count] for name, value in whole.items()}

@@ -1,8 +1,8 @@
 """Time of the backbone against PyTorch: ``python -m benchmarks.backbone [--rounds 5]``.
 
 Two processes, one a framework, take turns on the same processor threads. Run
-it on an idle machine: one busy core slows PyTorch's OpenMP threads, which wait
-for each other, many times more than TensorFlow's. Needs requirements-bench.txt.
+it on an idle machine: turns alone do not make up for other work on its cores,
+which need not slow both alike. Needs requirements-bench.txt.
 """
 
 import argparse

@@ -13,7 +13,15 @@ from datasets.labels import CLASSES, LABELS
 
 TINY = {"blocks": (1, 1, 1, 1), "cardinality": 2, "base_width": 4, "stem": 8}
 RECIPE = Recipe(
-    image_size=32, batch_size=4, head_epochs=1, cycles=2, cycle_epochs=1, lr=0.01, lr_steps=20, backbone=TINY
+    image_size=32,
+    batch_size=4,
+    head_epochs=1,
+    cycles=2,
+    cycle_epochs=1,
+    lr=0.01,
+    lr_steps=30,
+    lr_bounds=(1e-5, 1.0),
+    backbone=TINY,
 )
 
 

@@ -30,6 +30,11 @@ class Progress:
     best: dict = field(default_factory=dict)
     arrays: list[np.ndarray] = field(default_factory=list)
 
+    def restore_weights(self, model):
+        """Put the weights back into a new model; nothing is done before the first epoch."""
+        for variable, value in zip(model.weights, self.arrays, strict=False):
+            variable.assign(value)
+
     def restore(self, model):
         """Put weights and optimizer back into a model compiled for the same phase."""
         model.optimizer.build(model.trainable_variables)

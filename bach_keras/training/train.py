@@ -95,7 +95,7 @@ def train(data, node_name: str, start: Start, recipe: Recipe, run_dir, overwrite
     """Train one node and write its run folder.
 
     Args:
-        data: a ``datasets.bach_bisque.protocol.SplitData``: the configuration under a protocol.
+        data: a ``bach_keras.training.data.SplitData``: the configuration under a protocol.
         node_name: ``carci``, ``norbe`` or ``invis``.
         start: where the weights come from.
         recipe: the numbers.
@@ -176,6 +176,7 @@ def _train(run: runs.Run, data, node, start, used, say) -> dict:
     _load_start(model, start)
 
     progress = kept.load(run)
+    progress.restore_weights(model)
     first_epoch = 0
     for number, phase in enumerate(phases(recipe, start)):
         if progress.epoch < first_epoch + phase.epochs:
@@ -248,8 +249,15 @@ def _peak(run, model, cache, phase, number, say) -> float:
     epochs = -(-recipe.lr_steps // pipeline.steps_per_epoch(cache, recipe))
     batches = pipeline.training_batches(cache, recipe, 0, epochs)
     low, high = recipe.lr_bounds
+    _seed_dropout(model, recipe.seed, 0)
     test = lr_range_test(model, batches, min_lr=low, max_lr=high, steps=recipe.lr_steps)
-    result = test.result()
+    try:
+        result = test.result()
+    except ValueError as error:
+        if recipe.lr is None:
+            raise ValueError(f"{error} Or give the rate with --lr.") from error
+        say(f"{phase.name}: the range test cannot be read ({error}); the rate given is {recipe.lr:.2g}")
+        return recipe.lr
     kept.keep_range_test(run, number, phase.name, test)
     given = "" if recipe.lr is None else f"; the rate given is {recipe.lr:.2g}"
     say(f"{phase.name}: the loss diverges at {result['divergence']:.2g}, a tenth is {result['suggestion']:.2g}{given}")
@@ -292,14 +300,19 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
+def _seed_dropout(model, seed: int, step: int):
+    """Set the dropout layers' random state from (seed, step): Keras saves it nowhere."""
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    for number, layer in enumerate(layers):
+        layer.seed_generator.state.assign([seed + number, step])
+
+
 class _Dropout(keras.callbacks.Callback):
-    """Sets the dropout layers' random state from (seed, step) each epoch: Keras saves it nowhere."""
+    """Gives each epoch dropout masks of its own, the same whether the run was resumed or not."""
 
     def __init__(self, seed: int, steps: int):
         super().__init__()
         self.seed, self.steps = seed, steps
 
     def on_epoch_begin(self, epoch, logs=None):
-        layers = [layer for layer in self.model.layers if isinstance(layer, keras.layers.Dropout)]
-        for number, layer in enumerate(layers):
-            layer.seed_generator.state.assign([self.seed + number, epoch * self.steps])
+        _seed_dropout(self.model, self.seed, epoch * self.steps)

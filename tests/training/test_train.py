@@ -98,8 +98,8 @@ def test_members_are_checked(tree_of_runs, tmp_path):
     carci = tree_of_runs["carci"]
     assert runs.load_member("carci", f"{carci}:0.25").weight == 0.25
     assert runs.load_member("carci", str(carci)).weight == 1
-    snapshot = runs.load_member("carci", str(carci / "snapshots/cycle-0-1"))
-    assert not np.array_equal(snapshot.model.get_weights()[0], weights(carci)[0])
+    first, last = (runs.load_member("carci", str(carci / "snapshots" / name)) for name in ("cycle-0-1", "cycle-1-2"))
+    assert not np.array_equal(first.model.get_weights()[0], last.model.get_weights()[0])
     with pytest.raises(ValueError, match="is a run of carci, so it cannot be given as --norbe"):
         runs.load_member("norbe", str(carci))
     with pytest.raises(ValueError, match="no run folder"):
