@@ -46,18 +46,12 @@ def test_help_imports_nothing_heavy():
         (["train", "--node", "carci", "--config", "phantom", "--init", "nowhere", "--run-dir", "x"], "nowhere"),
         (["data", "prepare", "--config", "bach", "--source", "nowhere"], "nowhere"),
         (["predict", "--model", "nowhere", "x.png"], "nowhere is no export"),
-        (["evaluate", "--out", "x"], "needs a run for each node"),
+        (["export", "--out", "m/1"], "needs a run for each node"),
         (["export", "--carci", "nowhere", "--out", "m/1"], "nowhere is no run folder"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_2(words, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if words[0] in ("evaluate", "data"):
-        words = [*words, "--data-dir", tmp_path]
-    if words[0] == "evaluate":
-        pytest.importorskip("tensorflow")
-        (tmp_path / "none").mkdir()
-        words = ["export", "--out", tmp_path / "m" / "1"]
     result = run(*words)
     assert result.exit_code == 2
     assert sentence in result.output

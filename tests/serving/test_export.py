@@ -16,13 +16,14 @@ TISSUE = np.stack([phantom.draw(label, 900, 0) for label in CLASSES])
 
 ALONE = """
 import json, sys
+sys.modules["keras"] = None  # no import of it can succeed
 import tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
 png = tf.io.read_file(sys.argv[2])[None]
 pixels = tf.io.decode_png(png[0])[None]
 requests = {"serving_default": {"image_bytes": png}, "routed": {"image_bytes": png}, "images": {"images": pixels}}
 answers = [model.signatures[name](**given) for name, given in requests.items()]
-assert not [name for name in sys.modules if name.split(".")[0] in ("keras", "bach_keras", "callbacks")]
+assert not [name for name in sys.modules if name.split(".")[0] in ("bach_keras", "callbacks", "datasets")]
 print(json.dumps([answer["probabilities"].numpy().tolist() for answer in answers]))
 """
 
