@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bach_keras.network.checkpoint import write_h5
+from bach_keras.network.head import Classifier
+from bach_keras.network.weights import TO_TORCH, TORCH_NAMES
 from bach_keras.training import progress as kept
 from bach_keras.training import runs
 from bach_keras.training import train as training
@@ -73,6 +76,23 @@ def test_a_resumed_run_equals_the_whole_one(tree_of_runs, few_phantoms, recipe, 
     for one, other in zip(weights(tree_of_runs["carci"]), weights(folder), strict=True):
         np.testing.assert_array_equal(one, other)
     assert (folder / "history.csv").read_text() == (tree_of_runs["carci"] / "history.csv").read_text()
+
+
+def test_imagenet_weights_start_a_run_and_its_trunk_stays(few_phantoms, recipe, tmp_path):
+    donor = Classifier(32, backbone=recipe.backbone, seed=7).features
+    write_h5(tmp_path / "imagenet.h5", {
+        f"{layer}.{TORCH_NAMES[name]}": np.transpose(weight, TO_TORCH[weight.numpy().ndim])
+        for weight in donor.weights
+        for layer, name in [weight.path.split("/")[-2:]]
+    })  # fmt: skip
+    start = training.Start("imagenet", weights=tmp_path / "imagenet.h5")
+    training.train(few_phantoms, "norbe", start, recipe, tmp_path / "run", say=quiet)
+    model = runs.read_model(tmp_path / "run/model.keras")
+    for weight, other in zip(donor.weights, model.features.weights, strict=True):
+        unchanged = np.array_equal(weight.numpy(), other.numpy())
+        assert unchanged == weight.path.startswith(("conv1", "bn1", "layer1", "layer2")), weight.path
+    entries = json.loads((tmp_path / "run/lr_range_test.json").read_text())
+    assert [entry["phase"] for entry in entries] == ["head", "middle+head"]
 
 
 def test_a_config_without_a_class_says_why_the_node_cannot_learn(few_phantoms):
