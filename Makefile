@@ -19,7 +19,6 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 # The whole path on synthetic tissue: three runs, their evaluation, one SavedModel, a few answers.
 demo: .venv/installed
-	$(RUN) data prepare --config phantom
 	$(RUN) train --node carci --config phantom --run-dir runs/demo/carci --overwrite
 	$(RUN) train --node norbe --config phantom --init runs/demo/carci --run-dir runs/demo/norbe --overwrite
 	$(RUN) train --node invis --config phantom --init runs/demo/carci --run-dir runs/demo/invis --overwrite

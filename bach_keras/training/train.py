@@ -209,7 +209,10 @@ def _fit_phase(run, model, caches, steps, number, phase, first_epoch, progress, 
     if done:
         progress.restore(model)
     else:
-        progress.phase, progress.peak = phase.name, _peak(run, model, caches["train"], phase, number, say)
+        # A phase that trains the same groups as the one before it goes on at its rate.
+        if progress.phase != phase.name:
+            progress.peak = _peak(run, model, caches["train"], phase, number, say)
+        progress.phase = phase.name
     schedule = SGDR(progress.peak, phase.cycle_epochs * steps, phase.cycles, phase.cycle_mult)
     say(
         f"{phase.name}: {phase.epochs - done} epochs of {steps} steps, "

@@ -29,7 +29,7 @@ def test_a_run_folder_holds_what_the_contract_says(tree_of_runs, recipe):
     with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
-    assert [entry["phase"] for entry in json.loads((folder / "lr_range_test.json").read_text())] == ["all", "all"]
+    assert [entry["phase"] for entry in json.loads((folder / "lr_range_test.json").read_text())] == ["all"]
     assert (folder / "lr_range_test.png").read_bytes().startswith(b"\x89PNG")
     names = sorted(path.name for path in (folder / "snapshots").iterdir())
     assert names == [f"{name}.weights.h5" for name in ("best", "cycle-0-1", "cycle-1-1", "cycle-1-2")]
