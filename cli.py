@@ -200,7 +200,7 @@ class Rate(click.ParamType):
 @click.option("--init", metavar="imagenet|none|FILE|RUN", help="Start. [default: imagenet; none on phantom]")
 @click.option("--image-size", type=int, help="Side in pixels. [default: 288; 96 on phantom]")
 @click.option("--batch-size", type=int, help="Images a step. [default: 10]")
-@click.option("--head-epochs", type=int, help="Epochs of the head alone. [default: 3; 1 on phantom]")
+@click.option("--head-epochs", type=int, help="Epochs of the head alone. [default: 3; 0 on phantom]")
 @click.option("--cycles", type=int, help="SGDR cycles. [default: 4; 1 on phantom]")
 @click.option("--cycle-epochs", type=int, help="Epochs of the first cycle. [default: 3; 4 on phantom]")
 @click.option("--cycle-mult", type=int, help="Growth of the cycles. [default: 2]")
