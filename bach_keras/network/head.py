@@ -47,9 +47,9 @@ class Classifier(keras.Model):
         """The name of the layer that ends the trunk."""
         return self._body_facts[1]
 
-    @property
+    # No property: Keras saves whatever models an object's attributes give.
     def features(self) -> keras.Model:
-        """The network up to the head, on the same weights."""
+        """Return the network up to the head, on the same weights."""
         return keras.Model(self.input, self.get_layer("head.max").input, name="features")
 
     def get_config(self):

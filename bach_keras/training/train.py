@@ -275,7 +275,7 @@ def _load_start(model, start: Start):
     elif start.weights is not None:
         from bach_keras.network.weights import load_weights
 
-        load_weights(model.features, start.weights)
+        load_weights(model.features(), start.weights)
 
 
 def _save_model(run, model):

@@ -79,7 +79,7 @@ def test_a_resumed_run_equals_the_whole_one(tree_of_runs, few_phantoms, recipe, 
 
 
 def test_imagenet_weights_start_a_run_and_its_trunk_stays(few_phantoms, recipe, tmp_path):
-    donor = Classifier(32, backbone=recipe.backbone, seed=7).features
+    donor = Classifier(32, backbone=recipe.backbone, seed=7).features()
     write_h5(tmp_path / "imagenet.h5", {
         f"{layer}.{TORCH_NAMES[name]}": np.transpose(weight, TO_TORCH[weight.numpy().ndim])
         for weight in donor.weights
@@ -88,7 +88,7 @@ def test_imagenet_weights_start_a_run_and_its_trunk_stays(few_phantoms, recipe, 
     start = training.Start("imagenet", weights=tmp_path / "imagenet.h5")
     training.train(few_phantoms, "norbe", start, recipe, tmp_path / "run", say=quiet)
     model = runs.read_model(tmp_path / "run/model.keras")
-    for weight, other in zip(donor.weights, model.features.weights, strict=True):
+    for weight, other in zip(donor.weights, model.features().weights, strict=True):
         unchanged = np.array_equal(weight.numpy(), other.numpy())
         assert unchanged == weight.path.startswith(("conv1", "bn1", "layer1", "layer2")), weight.path
     entries = json.loads((tmp_path / "run/lr_range_test.json").read_text())
