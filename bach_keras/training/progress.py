@@ -49,6 +49,7 @@ class Keeper(keras.callbacks.Callback):
     def __init__(self, run: runs.Run, progress: Progress, cycle_ends: dict[int, str]):
         super().__init__()
         self.run, self.progress, self.cycle_ends = run, progress, cycle_ends
+        self._twin = None
 
     def on_epoch_end(self, epoch, logs=None):
         progress = self.progress
@@ -80,7 +81,11 @@ class Keeper(keras.callbacks.Callback):
     def _snapshot(self, name: str):
         folder = self.run.folder / "snapshots"
         partial = folder / f".part-{name}.weights.h5"
-        self.model.save_weights(partial)
+        # From a twin that was never compiled: Keras would write the optimizer too, which the next phase's cannot read.
+        if self._twin is None:
+            self._twin = type(self.model).from_config(self.model.get_config())
+        self._twin.set_weights(self.model.get_weights())
+        self._twin.save_weights(partial)
         partial.replace(folder / f"{name}.weights.h5")
 
 

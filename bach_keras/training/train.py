@@ -183,6 +183,7 @@ def _train(run: runs.Run, data, node, start, used, say) -> dict:
             _fit_phase(run, model, caches, steps, number, phase, first_epoch, progress, say)
         first_epoch += phase.epochs
 
+    model = Classifier.from_config(model.get_config())
     runs.load_snapshot(model, run.folder / "snapshots" / "best")
     _save_model(run, model)
     validation = caches.get("validation")
@@ -279,11 +280,9 @@ def _load_start(model, start: Start):
 
 
 def _save_model(run, model):
-    """Write model.keras without the optimizer, whole or not at all."""
-    fresh = Classifier.from_config(model.get_config())
-    fresh.set_weights(model.get_weights())
+    """Write model.keras, whole or not at all."""
     partial = run.folder / ".part.model.keras"
-    fresh.save(partial)
+    model.save(partial)
     partial.replace(run.model_path)
 
 
