@@ -11,8 +11,6 @@ from bach_keras.hierarchy import Hierarchy
 from bach_keras.tree import NODES
 from datasets.labels import CLASSES
 
-OUTPUTS = ("probabilities", "label", *NODES, "ok")
-
 
 class Served(tf.Module):
     """A hierarchy with the signatures of the export.

