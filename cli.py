@@ -1,7 +1,6 @@
 """The command line. Each command parses, calls one function and prints; TensorFlow is imported inside."""
 
 import functools
-import json
 import os
 import sys
 from pathlib import Path
@@ -288,6 +287,7 @@ def predict(model, form, routing, paths):
     Example:
       python cli.py predict --model saved_models/demo/1 --format json slides/
     """
+    from bach_keras.serving.formats import LINES
     from bach_keras.serving.predict import Export
     from bach_keras.serving.predict import predict as answer
 
@@ -298,39 +298,10 @@ def predict(model, form, routing, paths):
             err=True,
         )
     failed = False
-    writer = {"table": _table_lines, "json": _json_lines, "csv": _csv_lines}[form]
-    for row, line in writer(answer(export, paths, routing)):
+    for row, line in LINES[form](answer(export, paths, routing)):
         failed = failed or "error" in row
         click.echo(line)
     sys.exit(1 if failed else 0)
-
-
-def _json_lines(rows):
-    for row in rows:
-        yield row, json.dumps(row)
-
-
-def _csv_lines(rows):
-    import csv
-    import io
-
-    names = ["path", "label", *("normal", "benign", "insitu", "invasive"), "error"]
-    for number, row in enumerate(rows):
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
-        if not number:
-            writer.writeheader()
-        writer.writerow({**row, **row.get("probabilities", {})})
-        yield row, buffer.getvalue().rstrip("\n")
-
-
-def _table_lines(rows):
-    for row in rows:
-        if "error" in row:
-            yield row, f"{'error':9} {row['path']}: {row['error']}"
-            continue
-        shares = "  ".join(f"{name} {share:.3f}" for name, share in row["probabilities"].items())
-        yield row, f"{row['label']:9} {shares}  {row['path']}"
 
 
 if __name__ == "__main__":

@@ -27,12 +27,13 @@ def check_leaks(trained_on: frozenset[str], filenames) -> None:
         )
 
 
-def evaluate(system, records, trained_on, chosen_on, say=print) -> tuple[dict, list[dict]]:
+def evaluate(system, records, filenames, trained_on, chosen_on, say=print) -> tuple[dict, list[dict]]:
     """Score a whole system.
 
     Args:
         system: answers ``images(uint8 [N, H, W, 3])`` as ``bach_keras.hierarchy.Hierarchy`` does.
         records: a tf.data.Dataset of dicts with ``image``, ``label`` (index of ``LABELS``), ``filename``.
+        filenames: the records' file names, so that a leak is refused before any image is read.
         trained_on: file names that the members trained on.
         chosen_on: file names that chose an epoch, an init or a temperature.
         say: prints a line of progress.
@@ -43,12 +44,11 @@ def evaluate(system, records, trained_on, chosen_on, say=print) -> tuple[dict, l
     Raises:
         ValueError: an image trained a member, or there is none of the four classes.
     """
-    names = [name.decode() for name in records.map(lambda r: r["filename"]).as_numpy_iterator()]
-    check_leaks(trained_on, names)
+    check_leaks(trained_on, filenames)
     rows = []
-    for images, labels, filenames in _batches(records):
+    for images, labels, names in _batches(records):
         answers = {name: np.asarray(value) for name, value in system.images(images).items()}
-        for index, (label, name) in enumerate(zip(labels, filenames, strict=True)):
+        for index, (label, name) in enumerate(zip(labels, names, strict=True)):
             rows.append({
                 "filename": name,
                 "truth": LABELS[label],
@@ -57,8 +57,8 @@ def evaluate(system, records, trained_on, chosen_on, say=print) -> tuple[dict, l
                 **{node: answers[node][index].tolist() for node in NODES},
             })  # fmt: skip
         if len(rows) % (BATCH * 4) < BATCH:
-            say(f"evaluated {len(rows)} of {len(names)} images")
-    return {**score(rows), "chosen_on": len(chosen_on & set(names))}, rows
+            say(f"evaluated {len(rows)} of {len(filenames)} images")
+    return {**score(rows), "chosen_on": len(chosen_on & set(filenames))}, rows
 
 
 def score(rows: list[dict]) -> dict:

@@ -69,7 +69,7 @@ def run_evaluation(system, run_folders, config, protocol, split, out, data_dir, 
         chosen_on = frozenset().union(*(member.chosen_on for member in members))
     else:
         trained_on, chosen_on = system.trained_on, system.chosen_on
-    result, rows = evidence.evaluate(system, data.images(files), trained_on, chosen_on, say)
+    result, rows = evidence.evaluate(system, data.images(files), files, trained_on, chosen_on, say)
     result |= {"config": config, "protocol": protocol, "split": split}
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

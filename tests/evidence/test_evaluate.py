@@ -18,13 +18,13 @@ def test_a_system_is_scored_and_reported(few_phantoms, members, tree_of_runs, tm
     names = few_phantoms.files["test"]
     trained = frozenset().union(*(member.trained_on for member in members))
     system = Hierarchy(members)
-    result, rows = evidence.evaluate(system, few_phantoms.images(names), trained, frozenset(names[:3]), print)
+    result, rows = evidence.evaluate(system, few_phantoms.images(names), names, trained, frozenset(names[:3]), print)
     assert result["n"] == sum(map(sum, result["confusion_matrix"])) == 8
     assert result["accuracy"] == sum(row["truth"] == row["label"] for row in rows) / 8
     assert {node: score["n"] for node, score in result["nodes"].items()} == {"carci": 8, "norbe": 4, "invis": 4}
     assert result["chosen_on"] == 3
     with pytest.raises(ValueError, match="trained a member"):
-        evidence.evaluate(system, few_phantoms.images(names), frozenset(names), frozenset(), print)
+        evidence.evaluate(system, few_phantoms.images(names), names, frozenset(names), frozenset(), print)
     result |= {"config": "phantom", "protocol": "patient", "split": "test"}
     write_report(tmp_path / "report.html", result, list(tree_of_runs.values()))
     page = (tmp_path / "report.html").read_text()
