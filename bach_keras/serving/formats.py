@@ -27,7 +27,8 @@ def as_csv(rows):
     """Yield (row, line); the first line begins with the header."""
     for number, row in enumerate(rows):
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, ["path", "label", *CLASSES, "error"], extrasaction="ignore", lineterminator="\n")
+        names = ["path", "label", *CLASSES, "error"]
+        writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
         if not number:
             writer.writeheader()
         writer.writerow({**row, **row.get("probabilities", {})})
