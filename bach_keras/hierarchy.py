@@ -1,12 +1,14 @@
 """The tree as one system: members for each node, joined into the four-class answer."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.network.fold import fold
 from bach_keras.network.head import Classifier
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.labels import CLASSES
@@ -41,10 +43,10 @@ class Member:
 
 @dataclass(frozen=True)
 class _Part:
-    """A member cut behind the trunk."""
+    """A member cut behind the trunk, its batch norms folded."""
 
     trunk: str
-    rest: keras.Model
+    rest: Callable
     weight: float
     temperature: float
 
@@ -53,8 +55,9 @@ class _Part:
 class _Networks:
     """A plain holder: tf.Module must not track Keras objects, whose names TF Serving cannot find."""
 
-    trunks: dict[str, keras.Model]
+    trunks: dict[str, Callable]
     parts: dict[str, list[_Part]]
+    weights: list[tf.Variable]
 
 
 class Hierarchy(tf.Module):
@@ -81,9 +84,7 @@ class Hierarchy(tf.Module):
         self.image_size = members[0].image_size
         self._networks = _cut(members)
         # TensorFlow's own variables, by which the export is loaded without Keras.
-        networks = [*self._networks.trunks.values()]
-        networks += [part.rest for parts in self._networks.parts.values() for part in parts]
-        self._weights = [weight.value for network in networks for weight in network.weights]
+        self._weights = self._networks.weights
 
     @property
     def trunk_count(self) -> int:
@@ -136,7 +137,7 @@ class Hierarchy(tf.Module):
 
     def _trunk_features(self, inputs, nodes) -> dict[str, tf.Tensor]:
         wanted = {part.trunk for name in nodes for part in self._networks.parts[name]}
-        return {key: self._networks.trunks[key](inputs, training=False) for key in sorted(wanted)}
+        return {key: self._networks.trunks[key](inputs) for key in sorted(wanted)}
 
     def _specialist(self, name, rows, inputs, features):
         """Run one specialist on some rows, on carci's trunk features where it has the same trunk."""
@@ -151,22 +152,34 @@ class Hierarchy(tf.Module):
         parts = self._networks.parts[name]
         total = sum(part.weight for part in parts)
         return tf.add_n([
-            part.weight / total * tf.nn.softmax(part.rest(features[part.trunk], training=False) / part.temperature)
+            part.weight / total * tf.nn.softmax(part.rest(features[part.trunk]) / part.temperature)
             for part in parts
         ])  # fmt: skip
 
 
 def _cut(members) -> _Networks:
-    trunks, parts = {}, {name: [] for name in NODES}
+    trunks, parts, weights = {}, {name: [] for name in NODES}, []
     for member in members:
         model = member.model
         seam = model.get_layer(model.trunk_output).output
         trunk = keras.Model(model.input, seam)
         key = _digest(trunk)
-        trunks.setdefault(key, trunk)
-        rest = keras.Model(seam, model.output)
-        parts[member.node].append(_Part(key, rest, member.weight, member.temperature))
-    return _Networks(trunks, parts)
+        if key not in trunks:
+            trunks[key] = _function(fold(trunk))
+        rest = fold(keras.Model(seam, model.output))
+        weights += [weight.value for weight in rest.weights]
+        parts[member.node].append(_Part(key, _function(rest), member.weight, member.temperature))
+    return _Networks(trunks, parts, weights)
+
+
+def _function(network) -> Callable:
+    """Return the network as one function, so that an export's signatures share its constants."""
+
+    @tf.function(input_signature=[tf.TensorSpec(network.input.shape, network.input.dtype)])
+    def run(inputs):
+        return network(inputs, training=False)
+
+    return run
 
 
 def _digest(network) -> str:

@@ -1,154 +1,118 @@
-"""Time of the backbone against PyTorch: ``python -m benchmarks.backbone [--rounds 5]``.
+"""Time and memory of the backbone beside its peers: ``python -m benchmarks.backbone [--rounds 10] [--only JOB]``.
 
-Two processes, one a framework, take turns on the same processor threads. Run
-it on an idle machine: turns alone do not make up for other work on its cores,
-which need not slow both alike. Needs requirements-bench.txt.
+Each side runs in a process of its own; in every round all of them do the job
+once, in turns, so that a machine that drifts decides nothing. Run it on an idle
+machine all the same. Needs requirements-bench.txt and a C++ compiler.
 """
 
 import argparse
-import copy
 import functools
 import importlib.util
 import multiprocessing
 import os
 import platform
 import re
+import resource
 import statistics
 import timeit
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
-THREADS = 2
-BATCH, SIDE, CLASSES = 10, 224, 2
-RATE, MOMENTUM = 1e-3, 0.9
-WARM_UP = 2
-TRAINING = f"one training step, {BATCH} images"
-INFERENCE = "inference, 1 image"
+from benchmarks.sides import FROZEN_STEP, GROUPED, ONE, SIDE, SIDES, STEP, TEN, THREADS
+
+JOBS = {"step": STEP, "frozen": FROZEN_STEP, "one": ONE, "ten": TEN, "grouped": GROUPED}
+WARM_UP = 3
+MEMORY_STEPS = 4
+PACKAGES = ("tensorflow", "keras", "torch", "onnxruntime")
 
 
 @functools.cache
-def ours():
-    """Return this project's two jobs by name, and how many weights they train."""
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    from bach_keras.network.resnext import resnext50
-
-    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
-    tf.config.set_visible_devices([], "GPU")
-    model = resnext50((SIDE, SIDE, 3), include_top=True, classes=CLASSES)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss, jit_compile=False)
-    images = np.random.default_rng(0).normal(size=(BATCH, SIDE, SIDE, 3)).astype("float32")
-    labels = np.arange(BATCH) % CLASSES
-    infer = tf.function(lambda batch: model(batch, training=False))
-    jobs = {
-        TRAINING: lambda: model.train_on_batch(images, labels),
-        INFERENCE: lambda: infer(images[:1]).numpy(),
-    }
-    return jobs, sum(weight.shape.num_elements() for weight in model.trainable_variables)
+def prepared(side, job):
+    """Build a side's network for a job once a process."""
+    return SIDES[side](job)
 
 
-@functools.cache
-def pytorch():
-    """Return the same two jobs in eager PyTorch, channels last, and how many weights they train."""
-    import torch
-    from torch import nn
-
-    def convolution(inputs, filters, size=1, stride=1, groups=1):
-        layer = nn.Conv2d(inputs, filters, size, stride, size // 2, groups=groups, bias=False)
-        return nn.Sequential(layer, nn.BatchNorm2d(filters))
-
-    class Bottleneck(nn.Module):
-        def __init__(self, inputs, width, filters, stride):
-            super().__init__()
-            self.reduce = convolution(inputs, width)
-            self.grouped = convolution(width, width, 3, stride, groups=32)
-            self.expand = convolution(width, filters)
-            same = stride == 1 and inputs == filters
-            self.shortcut = nn.Identity() if same else convolution(inputs, filters, 1, stride)
-
-        def forward(self, x):
-            y = self.expand(self.grouped(self.reduce(x).relu_()).relu_())
-            return y.add_(self.shortcut(x)).relu_()
-
-    torch.set_num_threads(THREADS)
-    layers = [convolution(3, 64, 7, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
-    inputs = 64
-    for stage, count in enumerate((3, 4, 6, 3)):
-        for block in range(count):
-            filters = 256 * 2**stage
-            layers.append(Bottleneck(inputs, filters // 2, filters, 2 if stage and not block else 1))
-            inputs = filters
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, CLASSES))
-    model = model.to(memory_format=torch.channels_last)
-    inferring = copy.deepcopy(model).eval()  # so that no call spends time on changing the mode
-    optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=MOMENTUM)
-    images = torch.randn(BATCH, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(BATCH) % CLASSES
-
-    def train():
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    def infer():
-        with torch.inference_mode():
-            return inferring(images[:1]).numpy()
-
-    return {TRAINING: train, INFERENCE: infer}, sum(p.numel() for p in model.parameters())
+def has_job(side, job):
+    """Return whether the side knows the job."""
+    return prepared(side, job) is not None
 
 
-def weights(build):
-    """Return how many weights the network trains."""
-    return build()[1]
+def clock(side, job):
+    """Return the seconds that the job takes a side."""
+    return timeit.timeit(prepared(side, job), number=1)
 
 
-def clock(build, job):
-    """Return the seconds that the job takes, the network being built before."""
-    return timeit.timeit(build()[0][job], number=1)
+def peak_memory(side, job):
+    """Return the MB that a process held before its first step, and at most in the steps after."""
+    run = prepared(side, job)
+    before = _peak_megabytes()
+    for _ in range(MEMORY_STEPS):
+        run()
+    return before, _peak_megabytes()
 
 
-def measure(rounds):
-    """Return job -> a list of [our seconds, PyTorch's seconds], one pair a round."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn) as own, ProcessPoolExecutor(1, spawn) as peer:
-        sides = ((own, ours), (peer, pytorch))
-        counts = [process.submit(weights, build).result() for process, build in sides]
-        if counts[0] != counts[1]:
-            raise ValueError(f"the two networks differ: {counts[0]} and {counts[1]} weights to train")
+def _peak_megabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-        def take_turns(job):
-            return [process.submit(clock, build, job).result() for process, build in sides]
 
-        jobs, turns = (TRAINING, INFERENCE), range(WARM_UP + rounds)
-        return {job: [take_turns(job) for _ in turns][WARM_UP:] for job in jobs}
+def process():
+    """Return a pool of one fresh process."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
+def measure(job, rounds):
+    """Return side -> its seconds, one value a round."""
+    pools = {side: process() for side in SIDES}
+    try:
+        pools = {side: pool for side, pool in pools.items() if pool.submit(has_job, side, job).result()}
+        seconds = {side: [] for side in pools}
+        for number in range(WARM_UP + rounds):
+            for side, pool in pools.items():
+                taken = pool.submit(clock, side, job).result()
+                if number >= WARM_UP:
+                    seconds[side].append(taken)
+    finally:
+        for pool in pools.values():
+            pool.shutdown()
+    return seconds
+
+
+def row(job, seconds):
+    """Return the job's line of the table: medians, and ours over the best peer, round by round."""
+    medians = {side: statistics.median(values) for side, values in seconds.items()}
+    best = min((side for side in medians if side not in ("ours", "Keras")), key=medians.get)
+    ratios = [own / peer for own, peer in zip(seconds["ours"], seconds[best], strict=True)]
+    cells = [f"{1000 * medians[side]:.0f}" if side in medians else "" for side in SIDES]
+    spread = f"{min(ratios):.2f} - **{statistics.median(ratios):.2f}** - {max(ratios):.2f} of {best}"
+    return f"| {job} | {' | '.join(cells)} | {spread} |"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each framework (5)")
-    rounds = parser.parse_args().rounds
-    if rounds < 1:
-        parser.error(f"--rounds must be at least 1, not {rounds}")
-    if not importlib.util.find_spec("torch"):
-        parser.error("PyTorch is not installed here: pip install -r requirements-bench.txt")
+    parser.add_argument("--rounds", type=int, default=10, help="turns of each side (10)")
+    parser.add_argument("--only", choices=JOBS, help="one job")
+    given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error(f"--rounds must be at least 1, not {given.rounds}")
+    missing = [name for name in ("torch", "onnxruntime") if not importlib.util.find_spec(name)]
+    if missing:
+        parser.error(f"{' and '.join(missing)} not installed here: pip install -r requirements-bench.txt")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    seconds = measure(rounds)
-    print(f"ResNeXt-50 (32x4d), {SIDE}x{SIDE}, float32, medians of {rounds} rounds in turns\n")
-    print("| job | ours, ms | PyTorch, ms | ours / PyTorch: min - median - max |\n|---|---|---|---|")
-    for job, pairs in seconds.items():
-        own, peer = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
-        ratios = [a / b for a, b in pairs]
-        spread = f"{min(ratios):.2f} - {statistics.median(ratios):.2f} - {max(ratios):.2f}"
-        print(f"| {job} | {own:.0f} | {peer:.0f} | {spread} |")
+    print(f"ResNeXt-50 (32x4d), {SIDE}x{SIDE}, float32; milliseconds, medians of {given.rounds} rounds in turns\n")
+    print(f"| job | {' | '.join(SIDES)} | ours / best peer: min - median - max |")
+    print("|---" * (len(SIDES) + 2) + "|")
+    for name, job in JOBS.items():
+        if given.only in (None, name):
+            print(row(job, measure(job, given.rounds)), flush=True)
+    if given.only in (None, "step"):
+        print("\nMB of memory: before the first training step -> at most in it (and how much that is more)\n")
+        for side in ("ours", "PyTorch", "PyTorch compiled"):
+            with process() as pool:
+                before, peak = pool.submit(peak_memory, side, STEP).result()
+            print(f"- {side}: {before:.0f} -> {peak:.0f} (+{peak - before:.0f})", flush=True)
     names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) or [platform.machine()]
-    packages = ", ".join(f"{package} {version(package)}" for package in ("tensorflow", "keras", "torch"))
+    packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     print(f"\n{names[0]}, {os.cpu_count()} cores, {THREADS} threads each; {packages}")
 
 

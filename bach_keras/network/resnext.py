@@ -15,23 +15,38 @@ PACKAGE = "bach_keras"
 
 
 @functools.cache
-def has_native_grouped_convolution() -> bool:
-    """Return whether TensorFlow computes a grouped convolution and its gradient here.
+def has_native_grouped_convolution(dtype=tf.float32) -> bool:
+    """Return whether TensorFlow computes a grouped convolution and its gradients here, in this type.
 
-    GPUs do, and processors through oneDNN do; without oneDNN the forward pass
-    works and the gradient raises. Probed once, on a tensor of a few values.
+    GPUs do, and processors through oneDNN do in the types it knows; elsewhere
+    the forward pass works, and the gradient raises or, in some types, is wrong.
+    So a small one is held against the exact form, once a type.
     """
     with tf.init_scope():
-        images = tf.ones((1, 3, 3, 4))
-        kernel = tf.ones((3, 3, 2, 4))
+        images = tf.cast(tf.random.stateless_normal((2, 8, 8, 8), (0, 0)), dtype)
+        kernel = tf.cast(tf.random.stateless_normal((3, 3, 4, 8), (0, 1)), dtype)
         try:
-            with tf.GradientTape() as tape:
-                tape.watch([images, kernel])
-                answer = tf.nn.conv2d(images, kernel, strides=1, padding="SAME")
-            tape.gradient(answer, [images, kernel])
+            return all(
+                # The types round in their own ways; what is wrong is wrong by its whole size.
+                tf.norm(tf.cast(one - other, tf.float32)) < 0.1 * tf.norm(tf.cast(other, tf.float32))
+                for stride in (1, 2)
+                for one, other in zip(
+                    *(_with_gradients(form, images, kernel, stride) for form in (_native_form, _matmul_form)),
+                    strict=True,
+                )
+            )
         except (tf.errors.OpError, ValueError):
             return False
-        return True
+
+
+def _with_gradients(form, images, kernel, stride):
+    @tf.function
+    def run(images, kernel):
+        answer = form(images, kernel, stride, images.shape[-1] // kernel.shape[2])
+        # No tape: inside init_scope none records.
+        return answer, *tf.gradients(answer, [images, kernel], grad_ys=answer)
+
+    return run(images, kernel)
 
 
 def grouped_convolution(images, kernel, stride: int, groups: int):
@@ -46,26 +61,37 @@ def grouped_convolution(images, kernel, stride: int, groups: int):
     Returns:
         float [N, ceil(H / stride), ceil(W / stride), F].
     """
-    size = kernel.shape[0]
-    half = size // 2
-    padding = [[0, 0], [half, half], [half, half], [0, 0]]
     if groups == 1:
-        return tf.nn.conv2d(images, kernel, stride, padding if half else "VALID")
-    if not has_native_grouped_convolution():
-        return _grouped_convolution_by_matmul(tf.pad(images, padding), kernel, stride, groups)
+        padding = _padding(kernel)
+        return tf.nn.conv2d(images, kernel, stride, padding if kernel.shape[0] > 1 else "VALID")
+    form = _native_form if has_native_grouped_convolution(images.dtype) else _matmul_form
+    return form(images, kernel, stride, groups)
+
+
+def _padding(kernel):
+    half = kernel.shape[0] // 2
+    return [[0, 0], [half, half], [half, half], [0, 0]]
+
+
+def _native_form(images, kernel, stride: int, groups: int):
+    """TensorFlow's op, which reads the number of groups off the shapes."""
     # On processors a grouped convolution with explicit padding has no gradient.
     if stride == 1:
         return tf.nn.conv2d(images, kernel, 1, "SAME")
-    return tf.nn.conv2d(tf.pad(images, padding), kernel, stride, "VALID")
+    return tf.nn.conv2d(tf.pad(images, _padding(kernel)), kernel, stride, "VALID")
 
 
-def _grouped_convolution_by_matmul(padded, kernel, stride: int, groups: int):
-    """The exact slower form: a batched matrix product, a group an entry, for each kernel offset."""
+def _matmul_form(images, kernel, stride: int, groups: int):
+    """The exact slower form: a batched matrix product, a group an entry, for each kernel offset.
+
+    Sums are float32 whatever the type, as the native forms' are.
+    """
     size, _, depth, filters = kernel.shape
+    padded = tf.cast(tf.pad(images, _padding(kernel)), tf.float32)
     batch, height, width = tf.unstack(tf.shape(padded)[:3])
     rows = (height - size) // stride + 1
     columns = (width - size) // stride + 1
-    kernel = tf.reshape(kernel, (size, size, depth, groups, filters // groups))
+    kernel = tf.cast(tf.reshape(kernel, (size, size, depth, groups, filters // groups)), tf.float32)
     answer = 0.0
     for i in range(size):
         for j in range(size):
@@ -73,7 +99,7 @@ def _grouped_convolution_by_matmul(padded, kernel, stride: int, groups: int):
             window = window[:, :, j : j + stride * (columns - 1) + 1 : stride]
             window = tf.reshape(window, (batch, rows, columns, groups, depth))
             answer += tf.einsum("nhwgd,dgf->nhwgf", window, kernel[i, j])
-    return tf.reshape(answer, (batch, rows, columns, filters))
+    return tf.cast(tf.reshape(answer, (batch, rows, columns, filters)), images.dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -107,8 +133,8 @@ class Convolution(keras.layers.Layer):
         return (batch, *(side and -(-side // self.stride) for side in sides), self.filters)
 
     def get_config(self):
-        own = {"filters": self.filters, "size": self.size, "stride": self.stride, "groups": self.groups}
-        return {**super().get_config(), **own}
+        own = ("filters", "size", "stride", "groups")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -35,10 +35,10 @@ class Progress:
         for variable, value in zip(model.weights, self.arrays, strict=False):
             variable.assign(value)
 
-    def restore(self, model):
-        """Put weights and optimizer back into a model compiled for the same phase."""
-        model.optimizer.build(model.trainable_variables)
-        variables = [*model.weights, *model.optimizer.variables]
+    def restore(self, model, optimizer):
+        """Put the weights back, and the state of an optimizer of the same phase."""
+        optimizer.build(model.trainable_variables)
+        variables = [*model.weights, *optimizer.variables]
         for variable, value in zip(variables, self.arrays, strict=True):
             variable.assign(value)
 
@@ -46,10 +46,10 @@ class Progress:
 class Keeper(keras.callbacks.Callback):
     """At each epoch's end: history.csv, the best and the cycles' snapshots, and the state to resume from."""
 
-    def __init__(self, run: runs.Run, progress: Progress, cycle_ends: dict[int, str]):
+    def __init__(self, run: runs.Run, network, progress: Progress, cycle_ends: dict[int, str]):
         super().__init__()
-        self.run, self.progress, self.cycle_ends = run, progress, cycle_ends
-        self._twin = None
+        # The whole network, of which the model that is fitted may be another form.
+        self.run, self.network, self.progress, self.cycle_ends = run, network, progress, cycle_ends
 
     def on_epoch_end(self, epoch, logs=None):
         progress = self.progress
@@ -61,7 +61,7 @@ class Keeper(keras.callbacks.Callback):
         if self._is_best(values):
             self._snapshot("best")
         runs.write_history(self.run.folder / "history.csv", progress.history)
-        progress.arrays = [variable.numpy() for variable in (*self.model.weights, *self.model.optimizer.variables)]
+        progress.arrays = [variable.numpy() for variable in (*self.network.weights, *self.model.optimizer.variables)]
         save(self.run, progress)
 
     def _is_best(self, values) -> bool:
@@ -81,11 +81,8 @@ class Keeper(keras.callbacks.Callback):
     def _snapshot(self, name: str):
         folder = self.run.folder / "snapshots"
         partial = folder / f".part-{name}.weights.h5"
-        # From a twin that was never compiled: Keras would write the optimizer too, which the next phase's cannot read.
-        if self._twin is None:
-            self._twin = type(self.model).from_config(self.model.get_config())
-        self._twin.set_weights(self.model.get_weights())
-        self._twin.save_weights(partial)
+        # The network itself is never compiled: Keras would write the optimizer too, which the next phase's cannot read.
+        self.network.save_weights(partial)
         partial.replace(folder / f"{name}.weights.h5")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras.evidence import metrics
+from bach_keras.network.fold import fold
 from bach_keras.network.head import Classifier
 from bach_keras.training import pipeline, runs
 from bach_keras.training import progress as kept
@@ -205,14 +206,14 @@ def _train(run: runs.Run, data, node, start, used, say) -> dict:
 
 def _fit_phase(run, model, caches, steps, number, phase, first_epoch, progress, say):
     recipe = run.recipe
-    _compile(model, phase, recipe)
+    trained = _compiled(model, phase, recipe)
     done = progress.epoch - first_epoch
     if done:
-        progress.restore(model)
+        progress.restore(model, trained.optimizer)
     else:
         # A phase that trains the same groups as the one before it goes on at its rate.
         if progress.phase != phase.name:
-            progress.peak = _peak(run, model, caches["train"], phase, number, say)
+            progress.peak = _peak(run, trained, caches["train"], phase, number, say)
         progress.phase = phase.name
     schedule = SGDR(progress.peak, phase.cycle_epochs * steps, phase.cycles, phase.cycle_mult)
     say(
@@ -221,29 +222,32 @@ def _fit_phase(run, model, caches, steps, number, phase, first_epoch, progress, 
     )
     ends = {first_epoch + end: f"cycle-{number}-{i + 1}" for i, end in enumerate(phase.cycle_ends)}
     validation = caches.get("validation")
-    model.fit(
+    trained.fit(
         pipeline.training_batches(caches["train"], recipe, progress.epoch, phase.epochs - done),
         validation_data=pipeline.evaluation_batches(validation, recipe) if validation else None,
         initial_epoch=progress.epoch,
         epochs=first_epoch + phase.epochs,
         steps_per_epoch=steps,
         shuffle=False,
-        callbacks=[_Dropout(recipe.seed, steps), schedule, kept.Keeper(run, progress, ends)],
+        callbacks=[_Dropout(recipe.seed, steps), schedule, kept.Keeper(run, model, progress, ends)],
         verbose=1 if sys.stdout.isatty() else 2,
     )
 
 
-def _compile(model, phase: Phase, recipe: Recipe):
+def _compiled(model, phase: Phase, recipe: Recipe) -> keras.Model:
+    """Return the network as the phase trains it, on the model's own weights: what is frozen runs folded."""
     patterns = model.layer_groups
     freeze(model, [pattern for group, pattern in patterns.items() if group not in phase.rates])
+    trained = fold(model, where=lambda norm: not norm.trainable)
     # The rate is a placeholder: the range test and SGDR set it before any step.
     optimizer = keras.optimizers.SGD(1e-3, momentum=recipe.momentum)
-    model.compile(
+    trained.compile(
         with_layer_groups(optimizer, [(patterns[group], rate) for group, rate in phase.rates.items()]),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=False,
     )
+    return trained
 
 
 def _peak(run, model, cache, phase, number, say) -> float:

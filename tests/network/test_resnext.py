@@ -119,7 +119,7 @@ def test_both_forms_give_equal_answers_and_gradients(stride, monkeypatch):
         return [answer, *tape.gradient(loss, [images, kernel])]
 
     native = answer_and_gradients()
-    monkeypatch.setattr(resnext, "has_native_grouped_convolution", lambda: False)
+    monkeypatch.setattr(resnext, "has_native_grouped_convolution", lambda dtype: False)
     for one, other in zip(native, answer_and_gradients(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
 
@@ -194,3 +194,49 @@ def test_xla_must_compile_nothing(tiny):
     assert must_compile(keras.layers.Conv2D(6, 3, groups=3), images)
     assert not must_compile(tiny, images)
     assert not must_compile(Convolution(6, 3, groups=3), images)
+
+
+@pytest.fixture(params=["mixed_bfloat16", "mixed_float16"])
+def half_precision(request):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(request.param)
+    yield keras.config.dtype_policy().compute_dtype
+    keras.config.set_dtype_policy(before)
+
+
+def test_mixed_precision_computes_in_halves_and_keeps_float32(half_precision):
+    model = ResNeXt((None, None, 3), include_top=True, classes=5, **TINY)
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    images = tf.constant(normal(2, 45, 61, 3))
+    features = keras.Model(model.input, model.get_layer("layer4.0.relu").output)(images)
+    assert features.dtype == half_precision
+    logits = model(images, training=False)
+    assert logits.dtype == tf.float32
+    keras.config.set_dtype_policy("float32")
+    exact = ResNeXt.from_config(model.get_config())
+    exact.set_weights(model.get_weights())
+    # bfloat16 keeps eight bits: a relative error of 2^-9 a value, gathered over thirteen layers.
+    expected = exact(images, training=False)
+    assert np.linalg.norm(logits - expected) / np.linalg.norm(expected) < 0.05
+
+
+def test_mixed_precision_trains(half_precision):
+    model = ResNeXt((32, 32, 3), include_top=True, classes=2, **TINY)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.01), loss, jit_compile=False)
+    images, labels = normal(4, 32, 32, 3), np.array([0, 1, 0, 1])
+    before = model.get_weights()
+    losses = [model.train_on_batch(images, labels) for _ in range(5)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    moved = [not np.array_equal(one, other) for one, other in zip(before, model.get_weights(), strict=True)]
+    assert all(moved)
+
+
+def test_both_forms_agree_in_half_precision(monkeypatch):
+    images, kernel = tf.constant(normal(2, 9, 8, 6)), tf.constant(normal(3, 3, 2, 12, seed=1))
+    exact = grouped_convolution(images, kernel, 1, 3)
+    monkeypatch.setattr(resnext, "has_native_grouped_convolution", lambda dtype: False)
+    halves = grouped_convolution(tf.cast(images, tf.bfloat16), tf.cast(kernel, tf.bfloat16), 1, 3)
+    assert halves.dtype == tf.bfloat16
+    np.testing.assert_allclose(tf.cast(halves, tf.float32), exact, rtol=0.02, atol=0.1)

@@ -1,0 +1,62 @@
+"""The full network against PyTorch's answers in float64, stage by stage; see golden.py."""
+
+import keras
+import numpy as np
+import pytest
+
+from bach_keras.network.fold import fold
+from bach_keras.network.resnext import resnext50
+from bach_keras.network.weights import TO_TORCH, TORCH_NAMES, port_torch
+from tests.network import golden
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """Returns form and size -> the outputs of the stages and the logits."""
+    model = resnext50((None, None, 3), include_top=True)
+    shapes = {}
+    for variable in model.weights:
+        layer, name = variable.path.split("/")[-2:]
+        axes = TO_TORCH[len(variable.shape)]
+        shapes[f"{layer}.{TORCH_NAMES[name]}"] = tuple(variable.shape[axis] for axis in axes)
+    port_torch(model, golden.draw_tensors(shapes))
+    forms = {"plain": model, "folded": fold(model)}
+    forms = {
+        form: keras.Model(
+            network.input, [*(network.get_layer(name).output for name in model.stage_outputs), network.output]
+        )
+        for form, network in forms.items()
+    }
+    return lambda form, size: [np.asarray(part) for part in forms[form](golden.draw_image(size), training=False)]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with np.load(golden.FILE) as file:
+        return dict(file)
+
+
+def relative_error(values, reference):
+    return np.linalg.norm(values - reference) / np.linalg.norm(reference)
+
+
+@pytest.mark.parametrize("form", ["plain", "folded"])
+@pytest.mark.parametrize("size", golden.SIZES)
+def test_every_stage_equals_pytorchs(answers, expected, form, size):
+    *stages, logits = answers(form, golden.SIZES[size])
+    errors = {
+        stage: relative_error(golden.sample(features), expected[f"{size}.{stage}"])
+        for stage, features in zip(golden.STAGES, stages, strict=True)
+    }
+    errors["logits"] = relative_error(logits, expected[f"{size}.logits"])
+    print(errors)
+    assert max(errors.values()) < TOLERANCE, errors
+
+
+def test_the_comparison_sees_a_shift_by_one_pixel(answers, expected):
+    """TensorFlow's own "same" padding at stride 2 would move the features so: it must not pass."""
+    stem, *_ = answers("plain", (224, 224))
+    shifted = golden.sample(np.roll(stem, 1, axis=2))
+    assert relative_error(shifted, expected["224.maxpool"]) > 0.1
