@@ -10,27 +10,27 @@ from bach_keras.network.resnext import BatchNorm, Convolution, grouped_convoluti
 
 
 class FoldedConvolution(keras.layers.Layer):
-    """A convolution with a bias whose numbers are constants of the graph.
+    """A convolution with a bias, of constants: no weights, nothing to train.
 
-    oneDNN packs a constant kernel once, and one that is read from a variable at
-    every call, which for one image costs a quarter of the whole answer's time.
+    Functions capture the constants, so their graphs stay small; in a SavedModel they
+    are nodes of the one main graph, where oneDNN packs a kernel once instead of at
+    every call, as it must with one read from a variable.
 
     Args:
-        kernel: float32 [k, k, C / groups, F].
-        bias: float32 [F].
+        kernel: [k, k, C / groups, F].
+        bias: [F].
         stride: 1 or 2.
         groups: how many parts the channels fall into.
     """
 
     def __init__(self, kernel, bias, stride, groups, **kwargs):
         super().__init__(trainable=False, **kwargs)
-        self.kernel, self.bias = kernel, bias
+        self.kernel, self.bias = (tf.constant(part, self.compute_dtype) for part in (kernel, bias))
         self.stride, self.groups = stride, groups
 
     def call(self, inputs):
-        kernel, bias = (tf.constant(part, self.compute_dtype) for part in (self.kernel, self.bias))
         # A plain sum: behind a grouped convolution, BiasAdd is fused into an op that fails without oneDNN.
-        return grouped_convolution(inputs, kernel, self.stride, self.groups) + bias
+        return grouped_convolution(inputs, self.kernel, self.stride, self.groups) + self.bias
 
 
 def fold(model: keras.Model, where: Callable[[keras.layers.Layer], bool] = lambda norm: True) -> keras.Model:
@@ -73,10 +73,9 @@ def _fold_one(convolution: Convolution, norm: BatchNorm) -> FoldedConvolution:
         np.asarray(weight, np.float64) for weight in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
     )
     scale = gamma / np.sqrt(variance + norm.epsilon)
-    kernel = np.asarray(convolution.kernel, np.float64) * scale
     return FoldedConvolution(
-        kernel.astype(np.float32),
-        (beta - mean * scale).astype(np.float32),
+        np.asarray(convolution.kernel, np.float64) * scale,
+        beta - mean * scale,
         convolution.stride,
         convolution.groups,
         name=convolution.name,
