@@ -1,7 +1,10 @@
 """What a run keeps while it trains, so that nothing is lost when it is cut."""
 
 import json
+import os
 import re
+import shutil
+import time
 from dataclasses import dataclass, field
 
 import keras
@@ -43,26 +46,41 @@ class Progress:
             variable.assign(value)
 
 
+# Weights and momentum of ResNeXt-50 are 200 MB, and an epoch on a GPU takes seconds.
+STATE_SHARE = 0.02
+
+
 class Keeper(keras.callbacks.Callback):
-    """At each epoch's end: history.csv, the best and the cycles' snapshots, and the state to resume from."""
+    """At each epoch's end: history.csv, the best and the cycles' snapshots, and the state to resume from.
+
+    The state is left out after epochs so short that writing it would take more
+    than ``STATE_SHARE`` of the time; a run that is cut then repeats a few.
+    """
 
     def __init__(self, run: runs.Run, network, progress: Progress, cycle_ends: dict[int, str]):
         super().__init__()
         # The whole network, of which the model that is fitted may be another form.
         self.run, self.network, self.progress, self.cycle_ends = run, network, progress, cycle_ends
+        self._next_state = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
         progress = self.progress
         progress.epoch = epoch + 1
         values = {name: float(value) for name, value in logs.items()}
         progress.history.append({"epoch": progress.epoch, "phase": progress.phase, **values})
+        names = ["best"] if self._is_best(values) else []
         if progress.epoch in self.cycle_ends:
-            self._snapshot(self.cycle_ends[progress.epoch])
-        if self._is_best(values):
-            self._snapshot("best")
+            names.append(self.cycle_ends[progress.epoch])
+        if names:
+            self._snapshot(names)
         runs.write_history(self.run.folder / "history.csv", progress.history)
-        progress.arrays = [variable.numpy() for variable in (*self.network.weights, *self.model.optimizer.variables)]
-        save(self.run, progress)
+        begun = time.monotonic()
+        if begun >= self._next_state:
+            variables = (*self.network.weights, *self.model.optimizer.variables)
+            progress.arrays = [variable.numpy() for variable in variables]
+            save(self.run, progress)
+            taken = time.monotonic() - begun
+            self._next_state = begun + taken / STATE_SHARE
 
     def _is_best(self, values) -> bool:
         """The higher validation accuracy, then the lower loss; without validation the last epoch."""
@@ -78,12 +96,21 @@ class Keeper(keras.callbacks.Callback):
         self.progress.best = now
         return True
 
-    def _snapshot(self, name: str):
+    def _snapshot(self, names: list[str]):
+        """Write the weights once, under one or two names."""
         folder = self.run.folder / "snapshots"
-        partial = folder / f".part-{name}.weights.h5"
+        written = folder / ".part.weights.h5"
         # The network itself is never compiled: Keras would write the optimizer too, which the next phase's cannot read.
-        self.network.save_weights(partial)
-        partial.replace(folder / f"{name}.weights.h5")
+        self.network.save_weights(written)
+        for name in names:
+            partial = folder / f".part-{name}.weights.h5"
+            partial.unlink(missing_ok=True)
+            try:
+                os.link(written, partial)
+            except OSError:  # a file system without links
+                shutil.copyfile(written, partial)
+            partial.replace(folder / f"{name}.weights.h5")
+        written.unlink()
 
 
 def save(run: runs.Run, progress: Progress) -> None:

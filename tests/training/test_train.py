@@ -69,6 +69,7 @@ def test_a_resumed_run_equals_the_whole_one(tree_of_runs, few_phantoms, recipe, 
     start = training.Start("none")
     with monkeypatch.context() as patch:
         patch.setattr(kept, "save", save_then_die)
+        patch.setattr(kept, "STATE_SHARE", 1e9)  # after every epoch, however short
         with pytest.raises(KeyboardInterrupt):
             training.train(few_phantoms, "carci", start, recipe, folder, say=quiet)
     assert not runs.open_run(folder).is_finished
