@@ -88,3 +88,14 @@ def normalise(images):
 def square(images, size: int):
     """Resize and crop: uint8 [..., H, W, 3] -> uint8 [..., size, size, 3]."""
     return centre_crop(resize_shorter(images, size), size)
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Return the data set without TensorFlow's tuning of it; parallel maps then take a thread a processor.
+
+    The tuner's thread sleeps for up to a minute between its rounds, and an
+    iterator that is dropped half-way waits for it to wake.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

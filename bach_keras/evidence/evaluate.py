@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bach_keras.evidence import metrics
+from bach_keras.preprocess import untuned
 from bach_keras.tree import NODES
 from datasets.labels import CLASSES, LABELS
 
@@ -96,7 +97,7 @@ def write_predictions(path: Path, rows: list[dict]) -> None:
 def _batches(records):
     """Gather neighbours of one size: a batch holds one size only, and BACH's and BISQUE's differ."""
     images, labels, names = [], [], []
-    for record in records.as_numpy_iterator():
+    for record in untuned(records).as_numpy_iterator():
         if images and (len(images) == BATCH or record["image"].shape != images[0].shape):
             yield np.stack(images), labels, names
             images, labels, names = [], [], []

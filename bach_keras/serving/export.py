@@ -70,7 +70,8 @@ def decode_each(image_bytes, size: int):
     )
     # One row more, so that there is a batch to take even when no image was good.
     spare = tf.data.Dataset.from_tensors((count, tf.zeros((size, size, 3), tf.uint8)))
-    rows, squares = decoded.concatenate(spare).batch(tf.cast(count, tf.int64) + 1).get_single_element()
+    whole = preprocess.untuned(decoded.concatenate(spare).batch(tf.cast(count, tf.int64) + 1))
+    rows, squares = whole.get_single_element()
     images = tf.scatter_nd(rows[:, None], squares, tf.stack([count + 1, size, size, 3]))
     ok = tf.scatter_nd(rows[:, None], tf.ones_like(rows), [count + 1]) > 0
     return tf.ensure_shape(images[:count], (None, size, size, 3)), ok[:count]

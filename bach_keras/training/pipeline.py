@@ -58,7 +58,8 @@ def cache_images(records: tf.data.Dataset, targets: dict[int, int], image_size: 
         image = preprocess.resize_shorter(record["image"], image_size)
         return image, record["label"], record["filename"]
 
-    rows = list(records.map(resize, num_parallel_calls=tf.data.AUTOTUNE).as_numpy_iterator())
+    resized = preprocess.untuned(records.map(resize, num_parallel_calls=tf.data.AUTOTUNE))
+    rows = list(resized.as_numpy_iterator())
     images, labels, names = zip(*rows, strict=True) if rows else ((), (), ())
     sizes = [image.size for image in images]
     return ImageCache(
@@ -103,7 +104,7 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
         .batch(recipe.batch_size, drop_remainder=True)
     )
     # Keras runs an extra step an epoch on a data set whose length it does not know.
-    return batches.apply(tf.data.experimental.assert_cardinality(steps * epochs)).prefetch(2)
+    return preprocess.untuned(batches.apply(tf.data.experimental.assert_cardinality(steps * epochs)).prefetch(2))
 
 
 def steps_per_epoch(cache: ImageCache, recipe) -> int:
@@ -131,4 +132,4 @@ def evaluation_batches(cache: ImageCache, recipe) -> tf.data.Dataset:
 
     indices = tf.data.Dataset.range(len(cache))
     batches = indices.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return batches.batch(recipe.batch_size).prefetch(2)
+    return preprocess.untuned(batches.batch(recipe.batch_size).prefetch(2))

@@ -127,3 +127,8 @@ def test_evaluation_takes_centre_crops_in_order():
     expected = [preprocess.normalise(preprocess.square(image, 32)) for image in pictures(5)]
     np.testing.assert_allclose(rows, expected, atol=1e-6)
     np.testing.assert_array_equal(np.concatenate([targets for _, targets in found]), [0, 1, 1, 0, 1])
+
+
+def test_no_tuner_whose_thread_a_dropped_iterator_would_wait_for(cache):
+    for dataset in (training_batches(cache, RECIPE, 0, 1), evaluation_batches(cache, RECIPE)):
+        assert dataset.options().autotune.enabled is False
