@@ -5,7 +5,7 @@ RUN := $(PY) cli.py
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-long
+.PHONY: demo test test-without-onednn test-long
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed: make PYTHON=python3.11")'
@@ -34,6 +34,10 @@ test: .venv/installed-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest -m "not long"
+
+# What touches the network, once more as on processors and builds that have no oneDNN.
+test-without-onednn: .venv/installed-dev
+	TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest -m "not long" tests/network tests/serving tests/bach_keras/test_hierarchy.py
 
 test-long: .venv/installed-dev
 	$(PY) -m pytest -m long

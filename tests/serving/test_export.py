@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving.export import export
@@ -110,3 +111,14 @@ def test_a_version_that_is_there_stays(exported, members, tmp_path):
     export(members, exported, overwrite=True)
     assert (exported / "assets/model_card.json").read_text() == before
     assert sorted(path.name for path in exported.parent.iterdir()) == ["1"]
+
+
+def test_folded_kernels_are_kept_once_for_all_signatures(exported):
+    saved = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    assert not [node.name for node in nodes if "BatchNorm" in node.op]
+    constants = [node.attr["value"].tensor.tensor_content for node in nodes if node.op == "Const"]
+    large = [content for content in constants if len(content) > 1000]
+    assert len(large) > 10
+    assert len(set(large)) == len(large)
