@@ -11,6 +11,9 @@ from bach_keras.preprocess import MAX_PIXELS
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
+# How TIFF, PNG, JPEG and BMP files begin.
+_BEGINNINGS = (b"II*\0", b"MM\0*", b"\x89PNG", b"\xff\xd8\xff", b"BM")
+
 
 def find_images(paths: Iterable) -> list[Path]:
     """List the files to read: named ones as they are, folders walked in sorted order for image suffixes.
@@ -47,7 +50,8 @@ def read_rgb(path: Path) -> np.ndarray:
             _check(path, image)
             return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is no image that can be read.") from None
+        fault = "is damaged or cut short" if data.startswith(_BEGINNINGS) else "is no image that can be read"
+        raise ValueError(f"{path} {fault}.") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path} has too many pixels; at most {MAX_PIXELS:,} are taken.") from None
     except (OSError, SyntaxError, EOFError) as error:
