@@ -63,13 +63,16 @@ def ours(job):
 
 
 def _served(tf, network, images):
-    """Save a network and run it as TF Serving does, in a session on the saved graph."""
+    """Save a network and run it as TF Serving does, in a session on the saved graph.
+
+    One thread takes the operations in turn, as docs/serving.md advises: the network is a chain.
+    """
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
     signature = [tf.TensorSpec((None, *images.shape[1:]), tf.float32)]
     module.serve = tf.function(lambda batch: network(batch, training=False), input_signature=signature)
     v1 = tf.compat.v1
-    options = v1.ConfigProto(intra_op_parallelism_threads=THREADS, inter_op_parallelism_threads=THREADS)
+    options = v1.ConfigProto(intra_op_parallelism_threads=THREADS, inter_op_parallelism_threads=1)
     session = v1.Session(graph=tf.Graph(), config=options)
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures=module.serve)

@@ -1,6 +1,7 @@
 """Image files from disk: which there are, and their pixels as RGB."""
 
 import io
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,8 +46,8 @@ def read_rgb(path: Path) -> np.ndarray:
     if not data:
         raise ValueError(f"{path} is empty.")
     try:
-        # Pillow's own limit only warns; ours is checked before any pixel is decoded.
-        with Image.open(io.BytesIO(data)) as image:
+        # Pillow warns of its own limit, where ours is checked before any pixel is decoded, and of damage.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             _check(path, image)
             return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError:

@@ -27,13 +27,12 @@ def test_what_cannot_be_read_says_why(tmp_path, monkeypatch):
     cut.write_bytes(cut.read_bytes()[:900])
     text.write_text("no image")
     empty.touch()
-    # TIFF keeps its directory at the end, so what is cut loses even its size.
+    # A TIFF may keep its directory at its end, and then loses even its size.
     tiff = tmp_path / "c.tif"
-    Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save(tiff)
-    tiff.write_bytes(b"II*\0\xff\xff\0\0" + tiff.read_bytes()[8:900])
+    tiff.write_bytes(b"II*\0" + (10**6).to_bytes(4, "little") + bytes(900))
     for path, reason in (
-        (deep, "8 bits"), (pages, "2 pages"), (cut, "cut short"), (tiff, "cut short"), (text, "no image"), (empty, "empty"),
-        (tmp_path / "missing.png", "not there"),
+        (deep, "8 bits"), (pages, "2 pages"), (cut, "cut short"), (tiff, "cut short"), (text, "no image"),
+        (empty, "empty"), (tmp_path / "missing.png", "not there"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=reason):
             images.read_rgb(path)
