@@ -65,7 +65,7 @@ def ours(job):
 def _served(tf, network, images):
     """Save a network and run it as TF Serving does, in a session on the saved graph.
 
-    One thread takes the operations in turn, as docs/serving.md advises: the network is a chain.
+    One thread takes the operations in turn: the network is a chain.
     """
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]

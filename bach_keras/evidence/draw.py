@@ -132,8 +132,8 @@ def _draw_column(axes, layers, title, left) -> None:
         level = [other for other in row if "downsample" not in other]
         across = 0 if aside else 1.1 * (level.index(name) - (len(level) - 1) / 2)
         places[name] = (left + aside + across, -depth)
-        is_trained_most = text[0].isdigit() or text.startswith("dense")
-        _box(axes, places[name], text, _NODE if is_trained_most else _PLAIN)
+        has_kernel = text[0].isdigit() or text.startswith("dense")
+        _box(axes, places[name], text, _NODE if has_kernel else _PLAIN)
         for source in before:
             start = places.get(source, (left, 0))
             is_long = start[1] - places[name][1] > 1
