@@ -27,6 +27,18 @@ def default_path() -> Path:
     return Path(home) / "models" / "resnext50_imagenet.h5"
 
 
+def torch_variables(model) -> dict:
+    """Return the name of each of a network's variables in torchvision's state dict -> the variable."""
+    parts = (variable.path.split("/")[-2:] for variable in model.weights)
+    names = (f"{layer}.{TORCH_NAMES[name]}" for layer, name in parts)
+    return dict(zip(names, model.weights, strict=True))
+
+
+def torch_shape(variable) -> list[int]:
+    """Return a variable's shape in PyTorch's order of axes."""
+    return [variable.shape[axis] for axis in TO_TORCH[len(variable.shape)]]
+
+
 def port_torch(model, tensors, source="The state dict"):
     """Fill a network with a torchvision state dict.
 
@@ -44,14 +56,9 @@ def port_torch(model, tensors, source="The state dict"):
     Raises:
         ValueError: a tensor is missing, left over or of a wrong shape, or they are a ResNet-50's.
     """
-    variables = {}
-    for variable in model.weights:
-        layer, name = variable.path.split("/")[-2:]
-        variables[f"{layer}.{TORCH_NAMES[name]}"] = variable
+    variables = torch_variables(model)
     given = {name: list(np.shape(tensor)) for name, tensor in tensors.items()}
-    wanted = {
-        name: [variable.shape[axis] for axis in TO_TORCH[len(variable.shape)]] for name, variable in variables.items()
-    }
+    wanted = {name: torch_shape(variable) for name, variable in variables.items()}
     _check_shapes(given, wanted, f"{source} does not fit {model.name}")
     for name, variable in variables.items():
         variable.assign(np.transpose(tensors[name], TO_KERAS[len(variable.shape)]))

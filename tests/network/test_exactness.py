@@ -6,7 +6,7 @@ import pytest
 
 from bach_keras.network.fold import fold
 from bach_keras.network.resnext import resnext50
-from bach_keras.network.weights import TO_TORCH, TORCH_NAMES, port_torch
+from bach_keras.network.weights import port_torch, torch_shape, torch_variables
 from tests.network import golden
 
 TOLERANCE = 1e-5
@@ -16,11 +16,7 @@ TOLERANCE = 1e-5
 def answers():
     """Returns form and size -> the outputs of the stages and the logits."""
     model = resnext50((None, None, 3), include_top=True)
-    shapes = {}
-    for variable in model.weights:
-        layer, name = variable.path.split("/")[-2:]
-        axes = TO_TORCH[len(variable.shape)]
-        shapes[f"{layer}.{TORCH_NAMES[name]}"] = tuple(variable.shape[axis] for axis in axes)
+    shapes = {name: tuple(torch_shape(variable)) for name, variable in torch_variables(model).items()}
     port_torch(model, golden.draw_tensors(shapes))
     forms = {"plain": model, "folded": fold(model)}
     forms = {
