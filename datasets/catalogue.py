@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datasets import phantom
 from datasets.labels import CLASSES, MALIGNANT
 
+# What a hidden test image has for a label. It is not in LABELS: nothing trains on it or is scored on it.
+UNLABELLED = "unlabelled"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -15,7 +18,7 @@ class Record:
 
     Attributes:
         filename: unique in its collection.
-        label: one of ``datasets.labels.LABELS``.
+        label: one of ``datasets.labels.LABELS``, or ``UNLABELLED``.
         group: the patient or tissue microarray it comes from, "" where that is unknown.
         source: the name of its collection.
     """
@@ -33,19 +36,21 @@ class Record:
 
 @dataclass(frozen=True)
 class Collection:
-    """A set of labelled images of one origin.
+    """A set of images of one origin.
 
     Attributes:
         name: what ``Record.source`` says.
         size: width and height of every image in pixels.
-        records: every image, in a fixed order.
+        records: every labelled image, in a fixed order.
         test_groups: groups that no protocol trains or validates on.
+        unlabelled: a challenge's test images, whose labels are not public.
     """
 
     name: str
     size: tuple[int, int]
     records: tuple[Record, ...]
     test_groups: frozenset[str] = frozenset()
+    unlabelled: tuple[Record, ...] = ()
 
 
 # BACH's folder of a class and the prefix of its files (Aresta et al. 2019).
@@ -65,6 +70,7 @@ BACH = Collection(
         for label, (_, prefix) in BACH_FOLDERS.items()
         for number in range(1, 101)
     ),
+    unlabelled=tuple(Record(f"test{number}.tif", UNLABELLED, "", "bach") for number in range(100)),
 )
 
 # BISQUE's tissue microarrays: how many benign and malignant images each gave (Gelasca et al. 2008).

@@ -1,15 +1,17 @@
 """Which image trains and which one judges: protocols, and the published split files.
 
 ``paper`` is the 75/25 split of Koné & Boulmane (2018), drawn image by image and stratified by class;
-images of one patient can land on both sides, so it flatters. ``patient`` keeps whole patients or
-microarrays together. The split of a config of several collections is the union of theirs.
+images of one patient can land on both sides, so it flatters. ``patient`` and ``kfold:K/i`` keep whole
+patients or microarrays together as far as they are known; ``leak_note`` says where they are not.
+``all`` trains on everything. The split of a config of several collections is the union of theirs.
 """
 
 import csv
 import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from datasets.catalogue import BACH, Collection, Record, get_collections
@@ -17,89 +19,66 @@ from datasets.catalogue import BACH, Collection, Record, get_collections
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
 PUBLISHED = Path(__file__).parent / "published_splits"
-
-_VALIDATION_SHARE = 0.25
+PUBLISHED_PROTOCOLS = ("paper", "patient", *(f"kfold:5/{fold}" for fold in range(1, 6)), "all")
 
 # The validation images of BACH's split by patient (kaiko-ai/eva), as half-open ranges over all
 # 400 files sorted by folder, then by name.
 _BACH_VALIDATION = ((41, 59), (60, 90), (139, 169), (240, 258), (260, 273), (345, 368))
 
 
-def _shuffled(names: Iterable[str], seed: int) -> list[str]:
-    """Order names by a hash: the same on every machine, and with every version of NumPy."""
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+def parse_protocol(protocol: str) -> tuple[str, int, int]:
+    """Read a protocol's name.
 
+    Returns:
+        ``paper``, ``patient``, ``kfold`` or ``all``; of how many parts one validates; and which, from 1.
 
-def _paper(collection: Collection, records: list[Record], seed: int) -> set[str]:
-    """Choose a quarter of each class."""
-    by_label = defaultdict(list)
-    for record in records:
-        by_label[record.label].append(record.filename)
-    return {
-        name for names in by_label.values() for name in _shuffled(names, seed)[: round(_VALIDATION_SHARE * len(names))]
-    }
-
-
-def _patient(collection: Collection, records: list[Record], seed: int) -> set[str]:
-    """Choose whole patients; BACH's are known only through one published split, whatever the seed."""
-    if collection.name != BACH.name:
-        return _whole_groups(records, seed)
-    # The names of BACH's folders sort as its labels do.
-    ordered = [record.filename for record in sorted(BACH.records, key=lambda record: record.key)]
-    return {name for start, stop in _BACH_VALIDATION for name in ordered[start:stop]}
-
-
-def _whole_groups(records: list[Record], seed: int) -> set[str]:
-    """Choose groups, in seeded order, for as long as each brings the share nearer a quarter.
-
-    Groups that hold the same labels are one stratum. So each phantom class gives its quarter, and
-    BISQUE's one array without malignant images cannot stand for a quarter of its kind: it trains.
+    Raises:
+        ValueError: there is no such protocol or fold.
     """
-    groups = defaultdict(list)
-    for record in records:
-        groups[record.group].append(record)
-    strata = defaultdict(list)
-    for group, members in groups.items():
-        strata[frozenset(record.label for record in members)].append(group)
-    chosen = set()
-    for stratum in strata.values():
-        missing = _VALIDATION_SHARE * sum(len(groups[group]) for group in stratum)
-        for group in _shuffled(stratum, seed):
-            left = missing - len(groups[group])
-            if abs(left) >= abs(missing):
-                break
-            missing = left
-            chosen |= {record.filename for record in groups[group]}
-    return chosen
+    if protocol in {"paper", "patient"}:
+        return protocol, 4, 1
+    if protocol == "all":
+        return protocol, 0, 0
+    found = re.fullmatch(r"kfold:(0|[1-9][0-9]{0,3})/(0|[1-9][0-9]{0,3})", protocol)
+    if not found:
+        raise ValueError(
+            f"There is no protocol {protocol!r}: choose paper, patient, all or kfold:K/i, which is fold i of K "
+            "(kfold:5/1)."
+        )
+    folds, fold = map(int, found.groups())
+    if folds < 2 or not 1 <= fold <= folds:
+        raise ValueError(f"There is no fold {protocol!r}: in kfold:K/i K is at least 2, and i goes from 1 to K.")
+    return "kfold", folds, fold
 
 
-# Each takes a collection, those of its records that are not for the test, and a seed, and returns
-# the names of the validation images.
-PROTOCOLS: dict[str, Callable[[Collection, list[Record], int], set[str]]] = {
-    "paper": _paper,
-    "patient": _patient,
-}
-
-
-def make_split(records: Iterable[Record], config: str, protocol: str, seed: int = 0) -> dict[str, str]:
+def make_split(
+    records: Iterable[Record], config: str, protocol: str, seed: int = 0, patients: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Split records by a protocol.
 
     Args:
         records: the images, in any order.
         config: bach, bisque, bach_bisque or phantom.
-        protocol: ``paper`` or ``patient``.
-        seed: which of the possible splits; BACH's by patient is fixed.
+        protocol: ``paper``, ``patient``, ``kfold:K/i`` or ``all``.
+        seed: which of the possible splits; BACH's by patient is fixed where ``patients`` is not given.
+        patients: BACH's file names -> patients, as ``datasets.patients.read_patients`` gives them. Images that
+            it does not name always train.
 
     Returns:
         File name -> ``train``, ``validation`` or ``test``. Only phantom has a test part, the same
         patients for every protocol and seed.
 
     Raises:
-        ValueError: unknown config or protocol, or a record that is not of this config.
+        ValueError: unknown config or protocol, a record that is not of this config, patients that nothing
+            asks for, or more folds than the groups allow.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"There is no protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}.")
+    name, _, _ = parse_protocol(protocol)
     collections = {collection.name: collection for collection in get_collections(config)}
+    if patients is not None and (BACH.name not in collections or name not in {"patient", "kfold"}):
+        raise ValueError(
+            f"A sheet of BACH's patients changes nothing for protocol {protocol} on {config}: leave it out, or "
+            "choose patient or kfold:K/i on bach or bach_bisque."
+        )
     by_source = defaultdict(list)
     for record in records:
         if record.source not in collections:
@@ -109,47 +88,158 @@ def make_split(records: Iterable[Record], config: str, protocol: str, seed: int 
     for source, members in by_source.items():
         collection = collections[source]
         usable = [record for record in members if record.group not in collection.test_groups]
-        validation = PROTOCOLS[protocol](collection, usable, seed)
+        validation = _validation(collection, usable, protocol, seed, patients)
         split |= {record.filename: TEST for record in members}
         split |= {r.filename: VALIDATION if r.filename in validation else TRAIN for r in usable}
     return split
 
 
+def _validation(collection: Collection, records: list[Record], protocol, seed, patients) -> set[str]:
+    """Return the names of the validation images among those that are not for the test."""
+    name, count, number = parse_protocol(protocol)
+    if name == "all":
+        return set()
+    if name == "patient" and collection.name == BACH.name and patients is None:
+        # The names of BACH's folders sort as its labels do.
+        ordered = [record.filename for record in sorted(BACH.records, key=lambda record: record.key)]
+        return {filename for start, stop in _BACH_VALIDATION for filename in ordered[start:stop]}
+    groups = defaultdict(list)
+    for record in records:
+        group = record.filename if name == "paper" else _group(record, patients)
+        if group is not None:
+            groups[group].append(record)
+    if name == "kfold" and count > len(groups):
+        raise ValueError(
+            f"Protocol {protocol} cannot part {collection.name} into {count}: it has {len(groups)} patients, "
+            "microarrays or images of unknown origin. Choose a smaller K."
+        )
+    folds = _folds(groups, count, seed)
+    # One bad fold spoils a cross-validation; the other protocols use the first part alone.
+    for fold in folds if name == "kfold" else folds[:1]:
+        missing = {record.label for record in records} - {record.label for record in fold}
+        if missing:
+            raise ValueError(
+                f"Protocol {protocol} on {collection.name} leaves a validation part without "
+                f"{', '.join(sorted(missing))} images: too few patients or microarrays are known for it."
+            )
+    return {record.filename for record in folds[number - 1]}
+
+
+def _group(record: Record, patients: Mapping[str, str] | None) -> str | None:
+    """Return what must stay together: an image alone where nothing is known, None where a sheet leaves it out."""
+    if record.group:
+        return record.group
+    return record.filename if patients is None else patients.get(record.filename)
+
+
+def _folds(groups: dict[str, list[Record]], count: int, seed: int) -> list[list[Record]]:
+    """Part groups into folds of like labels: each fold takes its share of what the ones before it left."""
+    left = {name: groups[name] for name in _shuffled(groups, seed)}
+    folds = []
+    for parts in range(count, 1, -1):
+        chosen = _share(left, parts)
+        folds.append([record for name in chosen for record in left.pop(name)])
+    return [*folds, [record for members in left.values() for record in members]]
+
+
+def _share(groups: dict[str, list[Record]], parts: int) -> list[str]:
+    """Choose groups that hold one part of each label.
+
+    Takes the group that brings the labels' counts nearest to their shares (by the sum of squares, in whole
+    numbers; the first of equals), for as long as one brings them nearer.
+    """
+    labels = {name: Counter(record.label for record in members) for name, members in groups.items()}
+    total, chosen_labels, chosen = sum(labels.values(), Counter()), Counter(), []
+
+    def change(name):
+        return sum(
+            n * (2 * (parts * chosen_labels[label] - total[label]) + parts * n) for label, n in labels[name].items()
+        )
+
+    while labels:
+        best = min(labels, key=change)
+        if change(best) >= 0:
+            break
+        chosen.append(best)
+        chosen_labels += labels.pop(best)
+    return chosen
+
+
+def _shuffled(names: Iterable[str], seed: int) -> list[str]:
+    """Order names by a hash: the same on every machine, and with every version of NumPy."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+
+
+def leak_note(config: str, protocol: str, patients: Mapping[str, str] | None = None) -> str:
+    """Say what a split cannot exclude: one or two sentences, or "" where patients are kept apart."""
+    name, _, _ = parse_protocol(protocol)
+    if name == "paper":
+        return "Protocol paper splits image by image: a patient's images can be on both sides, so it flatters."
+    if name == "all" or BACH not in get_collections(config):
+        return ""
+    if patients is None and name == "kfold":
+        return (
+            f"No public list says which patient a BACH image is from, so {protocol} parts BACH image by image and "
+            "cannot exclude leaks: a patient's images can be on both sides. --patients takes the challenge's sheet."
+        )
+    unnamed = 0 if patients is None else len(BACH.records) - len(patients)
+    if unnamed:
+        return (
+            f"The sheet of patients leaves out {unnamed} of BACH's {len(BACH.records)} images, so they always train. "
+            "The challenge says that they are of other patients than those named; nobody can check it."
+        )
+    return ""
+
+
 def published_path(config: str, protocol: str) -> Path:
     """Return where the repository keeps the split of seed 0."""
-    return PUBLISHED / f"{config}-{protocol}.csv"
+    return PUBLISHED / f"{config}-{re.sub('[:/]', '-', protocol)}.csv"
 
 
-def get_split(config: str, protocol: str, seed: int = 0, out: Path | None = None) -> dict[str, str]:
+def get_split(
+    config: str,
+    protocol: str,
+    seed: int = 0,
+    out: Path | None = None,
+    patients: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Return the split of a whole config, and write it to a CSV file where one is named.
 
-    Needs no data on the disk. Seed 0 is read from the published file.
+    Needs no data on the disk. Seed 0 is read from the published file, if there is one.
 
     Raises:
-        ValueError: unknown config or protocol.
+        ValueError: what ``make_split`` refuses.
     """
     records = [record for collection in get_collections(config) for record in collection.records]
-    published = published_path(config, protocol)
-    if seed == 0 and protocol in PROTOCOLS and published.exists():
-        split = read_split(published)
+    if seed == 0 and patients is None and protocol in PUBLISHED_PROTOCOLS:
+        split = read_split(published_path(config, protocol))
     else:
-        split = make_split(records, config, protocol, seed)
+        split = make_split(records, config, protocol, seed, patients)
     if out is not None:
         write_split(out, split)
     return split
 
 
 def write_split(path: Path, split: dict[str, str]) -> None:
-    """Write ``filename,split`` rows, sorted by name, in one step."""
+    """Write ``filename,split`` rows, sorted by name, in one step.
+
+    Raises:
+        OSError: the path is a folder, or cannot be written.
+    """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a CSV file.")
     rows = sorted(split.items())
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("filename", "split"))
-        writer.writerows(rows)
-    unfinished.replace(path)
+    try:
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("filename", "split"))
+            writer.writerows(rows)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def read_split(path: Path) -> dict[str, str]:

@@ -2,64 +2,114 @@
 
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core import writer as tfds_writer
 
 from datasets import phantom
 from datasets.bach_bisque import sources
-from datasets.catalogue import CONFIGS, PHANTOM, Collection, Record
+from datasets.catalogue import CONFIGS, PHANTOM, UNLABELLED, Collection, Record
 from datasets.labels import LABELS
 
 _LABELS_DOC = (
     "normal: normal tissue; benign: benign lesion, no carcinoma; insitu: carcinoma in situ, inside the "
-    "ducts; invasive: carcinoma that has left them; malignant: carcinoma of BISQUE, which does not say which."
+    "ducts; invasive: carcinoma that has left them; malignant: carcinoma of BISQUE, which does not say which; "
+    "-1: BACH's test images, whose labels are not public."
 )
 
-_DESCRIPTIONS = {
-    "bach": "400 images of the BACH challenge, 100 a class, 2048x1536 pixels of 0.42 micrometres.",
-    "bisque": "58 images of UCSB BISQUE, 32 benign and 26 malignant, 896x768 pixels, ten microarrays.",
-    "bach_bisque": "BACH and BISQUE together, the paper's Init + Ext.",
-    "phantom": "Synthetic tissue of the four classes, 384x288 pixels, drawn here: needs no download.",
-}
+_GET_BACH = """\
+BACH: ICIAR2018_BACH_Challenge.zip of https://zenodo.org/records/3632035, as it is or unpacked (its licence,
+CC BY-NC-ND 4.0, forbids passing it on); the test images, if wanted, in ICIAR2018_BACH_Challenge_TestDataset.zip
+beside it."""
+_GET_BISQUE = """\
+BISQUE: the 58 files ytma*_ccd.tif of the "Breast Cancer Cell" set of
+https://bioimage.ucsb.edu/research/bio-segmentation, in a folder of any depth or a zip."""
 
 
 @dataclasses.dataclass(eq=False)
 class BachBisqueConfig(tfds.core.BuilderConfig):
-    """A config and the collections whose images it joins."""
+    """A config and the collections whose images it joins.
+
+    Attributes:
+        collections: the collections.
+        instructions: what to put into TFDS's manual folder, None where nothing is needed.
+        cites: keys of the entries of CITATIONS.bib beside those of the paper.
+        licence: of the images, where it is known.
+    """
 
     collections: tuple[Collection, ...] = ()
+    instructions: str | None = None
+    cites: tuple[str, ...] = ()
+    licence: str | None = None
+
+
+def _config(name: str, description: str, **more) -> BachBisqueConfig:
+    return BachBisqueConfig(name=name, description=description, collections=CONFIGS[name], **more)
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Builds one split, ``train``, of all labelled images; ``datasets.splits`` says who trains.
+    """Builds ``train``, all labelled images, and ``test``, BACH's unlabelled ones where they are there.
+
+    ``datasets.splits`` says which labelled images train.
 
     Attributes:
         source: the folder or zip to read instead of TFDS's manual folder.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar = {
+        "1.1.0": "BACH's test images as split `test`; a digest of every image's pixels in the metadata.",
+        "1.0.0": "First release.",
+    }
     BUILDER_CONFIGS: ClassVar = [
-        BachBisqueConfig(name=name, description=_DESCRIPTIONS[name], collections=collections)
-        for name, collections in CONFIGS.items()
+        _config(
+            "bach",
+            "400 images of the BACH challenge, 100 a class, 2048x1536 pixels of 0.42 micrometres; with its "
+            "second archive also the 100 unlabelled test images.",
+            instructions=_GET_BACH,
+            cites=("aresta2019bach",),
+            licence="CC BY-NC-ND 4.0",
+        ),
+        _config(
+            "bisque",
+            "58 images of UCSB BISQUE, 32 benign and 26 malignant, 896x768 pixels, ten microarrays.",
+            instructions=_GET_BISQUE,
+            cites=("gelasca2008evaluation",),
+        ),
+        _config(
+            "bach_bisque",
+            "BACH and BISQUE together, the paper's Init + Ext.",
+            instructions=f"{_GET_BACH}\n{_GET_BISQUE}",
+            cites=("aresta2019bach", "gelasca2008evaluation"),
+            licence="BACH: CC BY-NC-ND 4.0",
+        ),
+        _config(
+            "phantom",
+            "Synthetic tissue of the four classes, 384x288 pixels, drawn here: needs no download.",
+            cites=("ruifrok2001quantification",),
+            licence="Apache-2.0",
+        ),
     ]
-    MANUAL_DOWNLOAD_INSTRUCTIONS = """\
-    phantom needs nothing. For the others, put into the manual folder, as zips or unpacked:
-    bach: ICIAR2018_BACH_Challenge.zip of https://zenodo.org/records/3632035 (its licence, CC BY-NC-ND 4.0,
-    forbids passing it on);
-    bisque: the 58 files ytma*_ccd.tif of the "Breast Cancer Cell" set of
-    https://bioimage.ucsb.edu/research/bio-segmentation;
-    bach_bisque: both.
-    """
 
     source: Path | None = None
 
+    @property
+    def MANUAL_DOWNLOAD_INSTRUCTIONS(self) -> str | None:  # noqa: N802 - TFDS names it so
+        return self.builder_config.instructions
+
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
+        config = self.builder_config
+        about = self.get_metadata()
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=about.description,
+            citation=_citations(about.citation, (*config.cites, "kone2018hierarchical")),
+            license=config.licence,
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(encoding_format="png", doc="H&E tissue, 8-bit RGB."),
@@ -71,33 +121,65 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             ),
             supervised_keys=("image", "label"),
             homepage="https://iciar2018-challenge.grand-challenge.org/",
-            # The table of images, so that no one need read gigabytes of pixels to count them.
+            # The table of each split's images, so that no one need read gigabytes of pixels to count them.
             metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        needs_files = any(collection.name != PHANTOM.name for collection in self.builder_config.collections)
+        collections = self.builder_config.collections
+        needs_files = any(collection.name != PHANTOM.name for collection in collections)
         source = (self.source or Path(dl_manager.manual_dir)) if needs_files else None
-        return {"train": self._generate_examples(source)}
+        splits = {"train": self._generate_examples("train", collections, source, sources.find_images)}
+        tested = [collection for collection in collections if _has_test_images(collection, source)]
+        if tested:
+            splits["test"] = self._generate_examples("test", tested, source, sources.find_test_images)
+        return splits
 
-    def _generate_examples(self, source: Path | None) -> Iterator[tuple[str, dict]]:
-        written = []
-        for collection in self.builder_config.collections:
-            for record, image in _images(collection, source):
-                written.append(dataclasses.asdict(record))
+    def _generate_examples(
+        self, split: str, collections: Iterable[Collection], source: Path | None, find: Callable
+    ) -> Iterator[tuple[str, dict]]:
+        rows = []
+        for collection in collections:
+            for record, image in _images(collection, source, find):
+                rows.append(dataclasses.asdict(record) | {"sha256": sources.pixel_digest(image)})
                 # Pillow's fast PNG takes a third of the time of TensorFlow's own.
                 png = io.BytesIO()
                 image.save(png, "PNG", compress_level=1)
                 png.seek(0)
-                yield record.key, {"image": png, **dataclasses.asdict(record)}
-        self.info.metadata["records"] = written
+                label = -1 if record.label == UNLABELLED else record.label
+                yield record.key, dataclasses.asdict(record) | {"image": png, "label": label}
+        self.info.metadata[split] = rows
+
+    def _example_writer(self) -> tfds_writer.ExampleWriter:
+        return _OrderedWriter(self.info.file_format)
 
 
-def _images(collection: Collection, source: Path | None) -> Iterator[tuple[Record, Image.Image]]:
+class _OrderedWriter(tfds_writer.ExampleWriter):
+    """Writes an example's fields in one order; left alone, each process chooses its own."""
+
+    def write(self, path, examples):
+        return super().write(path, ((key, _in_order(example)) for key, example in examples))
+
+
+def _in_order(example: bytes) -> bytes:
+    return tf.train.Example.FromString(example).SerializeToString(deterministic=True)
+
+
+def _citations(bibliography: str, keys: tuple[str, ...]) -> str:
+    entries = bibliography.strip().split("\n\n")
+    return "\n\n".join(entry for key in keys for entry in entries if f"{{{key}," in entry)
+
+
+def _has_test_images(collection: Collection, source: Path | None) -> bool:
+    with sources.find_test_images(collection, source) as found:
+        return bool(found)
+
+
+def _images(collection: Collection, source: Path | None, find: Callable) -> Iterator[tuple[Record, Image.Image]]:
     if collection.name == PHANTOM.name:
         for record in collection.records:
             yield record, Image.fromarray(phantom.draw_named(record.filename))
         return
-    with sources.find_images(collection, source) as files:
+    with find(collection, source) as files:
         for record, read in files.items():
             yield record, sources.read_image(collection, record, read)

@@ -1,20 +1,26 @@
 """Building the data set once, and reading it back: what the command line and training call."""
 
 import contextlib
+import dataclasses
 import fcntl
+import io
+import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
+from datasets.bach_bisque import archive, verify
 from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
-from datasets.bach_bisque.sources import find_images
-from datasets.catalogue import PHANTOM, Record, get_collections
+from datasets.bach_bisque.sources import find_images, find_test_images, is_there
+from datasets.catalogue import BACH, PHANTOM, Record, get_collections
+from datasets.download import check_free
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,11 @@ class Summary:
     Attributes:
         config: its name.
         path: the folder of its record files.
-        images: how many images.
+        images: how many labelled images.
         labels: label -> how many images; labels without images are left out.
         sources: collection -> how many images.
         groups: how many known patients or microarrays.
+        test_images: how many unlabelled test images.
         built: whether this call built it, rather than found it.
     """
 
@@ -37,11 +44,27 @@ class Summary:
     labels: dict[str, int]
     sources: dict[str, int]
     groups: int
+    test_images: int = 0
     built: bool = False
 
 
-def prepare(config: str, source: Path | None = None, data_dir: Path | None = None) -> Summary:
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def prepare(
+    config: str,
+    source: Path | None = None,
+    data_dir: Path | None = None,
+    *,
+    download: bool = False,
+    overwrite: bool = False,
+    say: Callable[[str], None] = _say,
+) -> Summary:
     """Build a config, unless it is already there.
+
+    Nothing but a download is written before the source has been found whole, and what is there already
+    stays until the new records are complete.
 
     Args:
         config: bach, bisque, bach_bisque or phantom.
@@ -49,28 +72,48 @@ def prepare(config: str, source: Path | None = None, data_dir: Path | None = Non
             by default TFDS's manual folder, ``<data_dir>/downloads/manual``.
         data_dir: where data sets live; by default TFDS's place, the environment's ``TFDS_DATA_DIR``
             or else ``~/tensorflow_datasets``.
+        download: whether the official BACH archive may be fetched into the manual folder, if no BACH is there.
+        overwrite: build anew what is already there.
+        say: prints a line for the user.
 
     Raises:
+        ConnectionError: the download broke off; the next call goes on from there.
         FileNotFoundError: no source, or images are missing from it.
-        ValueError: unknown config, a source that phantom does not need, or wrong or damaged images.
+        OSError: the disk is too full.
+        ValueError: unknown config, a source or download that does not fit it, or wrong or damaged images.
     """
     builder = _builder(config, data_dir)
-    if config == PHANTOM.name:
-        if source is not None:
-            raise ValueError("phantom is drawn, not read: leave the source out.")
-    else:
+    if config == PHANTOM.name and source is not None:
+        raise ValueError("phantom is drawn, not read: leave the source out.")
+    if download and (source or BACH.name not in _names(builder)):
+        raise ValueError("--download fetches BACH: give it without --source, for bach or bach_bisque.")
+    if config != PHANTOM.name:
         builder.source = Path(source or builder.data_dir_root / "downloads" / "manual").expanduser()
-    if _is_built(builder):
+    if _is_built(builder) and not overwrite:
         return _summary(builder)
-    _check_source(builder)
-    with _alone(builder):
-        if _is_built(builder):  # by another process, in the meantime
-            return describe(config, data_dir)
-        _clear(builder)
-        # TFDS announces a download to stdout, though nothing is downloaded.
-        with contextlib.redirect_stdout(sys.stderr):
-            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    return _summary(builder, built=True)
+    _check_source(builder, download, say)
+    target = Path(builder.data_path)
+    with _alone(target.parent / ".prepare.lock", f"another preparation of {config}", say):
+        _restore(target)
+        if not _is_built(builder) or overwrite:
+            _build(builder, target)
+            for old in _older_versions(builder):
+                say(f"{old} is of an earlier version and no longer read: it can be removed.")
+            return dataclasses.replace(describe(config, data_dir), built=True)
+    return describe(config, data_dir)  # another process built it in the meantime
+
+
+def find_differences(config: str, data_dir: Path | None = None) -> list[str]:
+    """Re-read every record of a prepared config, and name what is not as it was prepared.
+
+    Returns:
+        A sentence for each difference; empty if there is none.
+
+    Raises:
+        FileNotFoundError: it is not prepared.
+        ValueError: unknown config.
+    """
+    return verify.differences(_prepared(config, data_dir).info)
 
 
 def is_prepared(config: str, data_dir: Path | None = None) -> bool:
@@ -137,30 +180,47 @@ def _decode(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 def _builder(config: str, data_dir: Path | None) -> Builder:
     get_collections(config)  # our sentence for an unknown name, not TFDS's
-    return Builder(config=config, data_dir=data_dir and Path(data_dir).expanduser())
+    try:
+        builder = Builder(config=config, data_dir=data_dir and Path(data_dir).expanduser())
+        builder.info.metadata.keys()  # TFDS reads its files when they are first asked for
+    except (json_format.ParseError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"What is prepared as {config} in {data_dir or 'the default folder'} is damaged ({error}): remove "
+            f"the folder bach_bisque/{config} there and prepare it again."
+        ) from error
+    return builder
 
 
 def _is_built(builder: Builder) -> bool:
     # TFDS's own is_prepared logs a warning for every config that is not there.
-    return Path(builder.data_dir, "dataset_info.json").is_file()
+    return all(Path(builder.data_dir, name).is_file() for name in ("dataset_info.json", "metadata.json"))
 
 
 def _prepared(config: str, data_dir: Path | None) -> Builder:
     builder = _builder(config, data_dir)
     if not _is_built(builder):
         source = "" if config == PHANTOM.name else " --source DIR_OR_ZIP"
+        older = _older_versions(builder)
         raise FileNotFoundError(
-            f"{config} is not prepared in {builder.data_dir_root}: run "
+            f"{config} is not prepared in {builder.data_dir_root}"
+            f"{f' in version {builder.version}, only in {older[-1].name}' if older else ''}: run "
             f"`python cli.py data prepare --config {config}{source}` first."
         )
     return builder
 
 
+def _older_versions(builder: Builder) -> list[Path]:
+    """List the folders that earlier versions of the builder prepared; they are no longer read."""
+    versions = Path(builder.data_path).parent.glob("[0-9]*")
+    return sorted(path for path in versions if path.name != str(builder.version))
+
+
 def _records(builder: Builder) -> list[Record]:
-    return [Record(**fields) for fields in builder.info.metadata["records"]]
+    fields = [field.name for field in dataclasses.fields(Record)]
+    return [Record(**{name: row[name] for name in fields}) for row in builder.info.metadata["train"]]
 
 
-def _summary(builder: Builder, built: bool = False) -> Summary:
+def _summary(builder: Builder) -> Summary:
     held = _records(builder)
     return Summary(
         config=builder.builder_config.name,
@@ -169,30 +229,74 @@ def _summary(builder: Builder, built: bool = False) -> Summary:
         labels=dict(Counter(record.label for record in held)),
         sources=dict(Counter(record.source for record in held)),
         groups=len({record.group for record in held} - {""}),
-        built=built,
+        test_images=len(builder.info.metadata.get("test", ())),
     )
 
 
-def _check_source(builder: Builder) -> None:
-    """Refuse an incomplete source before the long build begins."""
-    if builder.source is not None:
-        for collection in builder.builder_config.collections:
-            with find_images(collection, builder.source):
-                pass
+def _names(builder: Builder) -> list[str]:
+    return [collection.name for collection in builder.builder_config.collections]
+
+
+def _check_source(builder: Builder, download: bool, say: Callable[[str], None]) -> None:
+    """Refuse an incomplete source, or a full disk, before the long build begins; fetch BACH if that is wanted."""
+    collections = builder.builder_config.collections
+    manual = builder.source
+    fetch = download and not is_there(BACH, manual)
+    # PNG takes less than the bare pixels.
+    pixels = sum(len(collection.records) * 3 * collection.size[0] * collection.size[1] for collection in collections)
+    to_fetch = archive.bytes_to_fetch(archive.BACH_ARCHIVE, manual) if fetch else 0
+    check_free(Path(builder.data_dir_root), pixels + to_fetch)
+    # What must be there already is looked at before ten gigabytes are fetched.
+    for collection in sorted(collections, key=lambda collection: collection.name == BACH.name):
+        if collection.name == PHANTOM.name:
+            continue
+        if collection.name == BACH.name and fetch:
+            with _alone(manual / f".{archive.BACH_ARCHIVE.name}.lock", "another download", say):
+                if not is_there(BACH, manual):
+                    archive.fetch(archive.BACH_ARCHIVE, manual, say)
+        with find_images(collection, builder.source), find_test_images(collection, builder.source):
+            pass
 
 
 @contextlib.contextmanager
-def _alone(builder: Builder) -> Iterator[None]:
-    """Let a second process that wants to build the same config wait for the first."""
-    folder = Path(builder.data_path).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".prepare.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _alone(lock: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Let a second process that wants to do the same wait for the first."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Waiting for {what} to end.")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _clear(builder: Builder) -> None:
-    """Remove what a killed build left behind: TFDS builds beside the target, then renames."""
-    target = Path(builder.data_path)
-    for leftover in [target, *target.parent.glob(f"incomplete.*_{target.name}")]:
+def _build(builder: Builder, target: Path) -> None:
+    """Build in a place of its own, and put the complete records where the old ones are, if any."""
+    place = target.parent / ".building"
+    for leftover in (place, *target.parent.glob("incomplete.*")):  # TFDS's own name for what it has not ended
         shutil.rmtree(leftover, ignore_errors=True)
+    new = Builder(config=builder.builder_config.name, data_dir=place)
+    new.source = builder.source
+    try:
+        # TFDS announces a download to stdout, though nothing is downloaded, and this place, which is not to last.
+        with contextlib.redirect_stdout(io.StringIO()):
+            new.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        if target.exists():
+            target.rename(_replaced(target))
+        Path(new.data_path).rename(target)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(_replaced(target), ignore_errors=True)
+
+
+def _replaced(target: Path) -> Path:
+    return target.with_name(f".replaced-{target.name}")
+
+
+def _restore(target: Path) -> None:
+    """Undo a replacement that was killed between its two renames."""
+    old = _replaced(target)
+    if old.exists() and not target.exists():
+        old.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

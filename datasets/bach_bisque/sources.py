@@ -5,6 +5,7 @@ Nothing is unpacked: the official BACH archive also holds ten gigabytes of whole
 
 import contextlib
 import csv
+import hashlib
 import io
 import os
 import re
@@ -15,19 +16,24 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from datasets.catalogue import BACH, BACH_FOLDERS, Collection, Record
+from datasets.bach_bisque.archive import BACH_ARCHIVE, check_digest
+from datasets.catalogue import BACH, BACH_FOLDERS, UNLABELLED, Collection, Record
 
 GROUND_TRUTH = "microscopy_ground_truth.csv"
 
 _BISQUE_NAME = re.compile(r"ytma\d+_\d+_(benign|malignant)\d+_ccd\.tif")
+# Copies that come with masks keep them apart, some under the very names of the images.
+_MASK_FOLDER = re.compile(r"masks?|ground[ _-]?truth", re.IGNORECASE)
+_TEST_NAME = re.compile(r"test\d+\.tif")
 _LABEL_OF_FOLDER = {folder: label for label, (folder, _) in BACH_FOLDERS.items()}
 
 Files = dict[str, Callable[[], bytes]]  # path relative to the source, with "/" -> its content
+Key = Callable[[Collection, PurePosixPath], str | None]
 
 
 @contextlib.contextmanager
 def find_images(collection: Collection, source: Path) -> Iterator[dict[Record, Callable[[], bytes]]]:
-    """Find every image of a collection, at any depth.
+    """Find every labelled image of a collection, at any depth.
 
     Args:
         collection: BACH or BISQUE.
@@ -41,20 +47,33 @@ def find_images(collection: Collection, source: Path) -> Iterator[dict[Record, C
         ValueError: images are there twice or are not of the collection, BACH's table of labels
             contradicts its folders, or the zip is damaged or has names that climb out of it.
     """
-    source = Path(source)
     with contextlib.ExitStack() as stack:
-        place, files = _open(collection, source, stack)
-        found: dict[str, str] = {}
-        for name in files:
-            key = _key(collection, PurePosixPath(name))
-            if key in found:
-                raise ValueError(f"{place} holds {key} twice, as {found[key]} and {name}: name one folder.")
-            if key:
-                found[key] = name
-        _check_complete(collection, place, set(found))
+        opened = _open(collection, source, _key, stack)
+        if opened is None:
+            raise FileNotFoundError(_missing(collection, source))
+        place, files = opened
+        found = _match(collection, collection.records, place, files, _key)
         if collection.name == BACH.name:
             _check_ground_truth(collection, place, files)
-        yield {record: files[found[record.key]] for record in collection.records}
+        yield found
+
+
+@contextlib.contextmanager
+def find_test_images(collection: Collection, source: Path) -> Iterator[dict[Record, Callable[[], bytes]]]:
+    """Find a collection's unlabelled test images, as ``find_images`` does; nothing if none is there."""
+    with contextlib.ExitStack() as stack:
+        opened = _open(collection, source, _test_key, stack) if collection.unlabelled else None
+        yield _match(collection, collection.unlabelled, *opened, _test_key) if opened else {}
+
+
+def is_there(collection: Collection, source: Path) -> bool:
+    """Say whether a place holds any labelled image of a collection, whole or not.
+
+    Raises:
+        ValueError: a zip is damaged or has names that climb out of it.
+    """
+    with contextlib.ExitStack() as stack:
+        return source.exists() and _open(collection, source, _key, stack) is not None
 
 
 def read_image(collection: Collection, record: Record, read: Callable[[], bytes]) -> Image.Image:
@@ -79,26 +98,64 @@ def read_image(collection: Collection, record: Record, read: Callable[[], bytes]
     return image
 
 
-def _open(collection: Collection, source: Path, stack: contextlib.ExitStack) -> tuple[Path, Files]:
+def pixel_digest(image: Image.Image) -> str:
+    """Return the SHA-256 of an RGB image's width, height and pixels, whatever file it came in."""
+    width, height = image.size
+    return hashlib.sha256(f"{width}x{height} ".encode() + image.tobytes()).hexdigest()
+
+
+def _open(collection: Collection, source: Path, key: Key, stack: contextlib.ExitStack) -> tuple[Path, Files] | None:
     """Return the place that holds the collection, and its files: the folder itself before a zip in it."""
     if not source.exists():
-        raise FileNotFoundError(
-            f"There is no folder or zip {source} to read {collection.name} from: give --source DIR_OR_ZIP."
-        )
-    if source.is_file():
-        return source, _zip_files(source, stack)
-    files = _folder_files(source)
-    if _holds(collection, files):
-        return source, files
-    for archive in sorted(source.glob("*.[zZ][iI][pP]")):
-        files = _zip_files(archive, stack)
-        if _holds(collection, files):
+        raise FileNotFoundError(_missing(collection, source))
+    is_file = source.is_file()
+    if not is_file:
+        files = _folder_files(source)
+        if _holds(collection, files, key):
+            return source, files
+    damaged = None
+    for archive in [source] if is_file else sorted(filter(Path.is_file, source.glob("*.[zZ][iI][pP]"))):
+        try:
+            files = _zip_files(archive, stack)
+        except ValueError as error:  # it may be another collection's
+            damaged = damaged or error
+            continue
+        if _holds(collection, files, key):
+            check_digest(BACH_ARCHIVE, archive)
             return archive, files
-    raise FileNotFoundError(f"No image of {collection.name} lies in {source}, nor in a zip in it.")
+    if damaged:
+        raise damaged
+    return None
 
 
-def _holds(collection: Collection, files: Files) -> bool:
-    return any(_key(collection, PurePosixPath(name)) for name in files)
+def _missing(collection: Collection, source: Path) -> str:
+    where = f"lies in {source}, nor in a zip in it" if source.exists() else f"is in {source}, which does not exist"
+    fetch = f", or --download to fetch {BACH_ARCHIVE.name} (10.4 GB)" if collection.name == BACH.name else ""
+    return f"No image of {collection.name} {where}: give --source DIR_OR_ZIP{fetch}."
+
+
+def _holds(collection: Collection, files: Files, key: Key) -> bool:
+    return any(key(collection, PurePosixPath(name)) for name in files)
+
+
+def _match(
+    collection: Collection, records: tuple[Record, ...], place: Path, files: Files, key: Key
+) -> dict[Record, Callable[[], bytes]]:
+    """Give each record its file.
+
+    Raises:
+        FileNotFoundError: some are missing.
+        ValueError: some are there twice, or are not of the collection.
+    """
+    found: dict[str, str] = {}
+    for name in files:
+        claimed = key(collection, PurePosixPath(name))
+        if claimed in found:
+            raise ValueError(f"{place} holds {claimed} twice, as {found[claimed]} and {name}: name one folder.")
+        if claimed:
+            found[claimed] = name
+    _check_complete(collection, records, place, set(found))
+    return {record: files[found[record.key]] for record in records}
 
 
 def _folder_files(folder: Path) -> Files:
@@ -119,8 +176,8 @@ def _folder_files(folder: Path) -> Files:
 def _zip_files(path: Path, stack: contextlib.ExitStack) -> Files:
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not a whole zip file ({error}): fetch it again.") from error
+    except (zipfile.BadZipFile, NotImplementedError, LookupError, ValueError) as error:  # as in read_image
+        raise ValueError(f"{path} is not a whole zip file ({error}): remove it and fetch it again.") from error
     names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     for name in names:
         parts = PurePosixPath(name.replace("\\", "/"))
@@ -131,18 +188,30 @@ def _zip_files(path: Path, stack: contextlib.ExitStack) -> Files:
 
 def _key(collection: Collection, path: PurePosixPath) -> str | None:
     """Return the record key a path claims to be, or None for masks, tables and a computer's own files."""
-    if "__MACOSX" in path.parts or path.name.startswith("."):
+    if _is_clutter(path):
         return None
     name = path.name.lower()
+    match = _BISQUE_NAME.fullmatch(name)
     if collection.name == BACH.name:
         label = _LABEL_OF_FOLDER.get(path.parent.name)
-        return f"{label}/{name}" if label and name.endswith(".tif") else None
-    match = _BISQUE_NAME.fullmatch(name)
-    return f"{match[1]}/{name}" if match else None
+        # A copy of BISQUE beside it may have a folder Benign too.
+        return f"{label}/{name}" if label and name.endswith(".tif") and not match else None
+    return f"{match[1]}/{name}" if match and not any(map(_MASK_FOLDER.fullmatch, path.parts[:-1])) else None
 
 
-def _check_complete(collection: Collection, place: Path, found: set[str]) -> None:
-    expected = {record.key for record in collection.records}
+def _test_key(collection: Collection, path: PurePosixPath) -> str | None:
+    """Return the record key of BACH's test image that a path claims to be: they lie in a folder Photos."""
+    name = path.name.lower()
+    claims = _TEST_NAME.fullmatch(name) and path.parent.name == "Photos" and not _is_clutter(path)
+    return f"{UNLABELLED}/{name}" if claims else None
+
+
+def _is_clutter(path: PurePosixPath) -> bool:
+    return "__MACOSX" in path.parts or path.name.startswith(".")
+
+
+def _check_complete(collection: Collection, records: tuple[Record, ...], place: Path, found: set[str]) -> None:
+    expected = {record.key for record in records}
     if found == expected:
         return
     problems = [
@@ -151,20 +220,22 @@ def _check_complete(collection: Collection, place: Path, found: set[str]) -> Non
         if keys
     ]
     kind = FileNotFoundError if expected - found else ValueError
-    message = f"{place} has {len(found)} images of {collection.name} where {len(expected)} belong: "
+    what = "test images" if records is collection.unlabelled else "images"
+    message = f"{place} has {len(found)} {what} of {collection.name} where {len(expected)} belong: "
     raise kind(message + " and ".join(problems) + ".")
 
 
 def _check_ground_truth(collection: Collection, place: Path, files: Files) -> None:
     """Compare BACH's own table of labels with the folders that the images lie in."""
     tables = [
-        name
-        for name in files
-        if PurePosixPath(name).name == GROUND_TRUTH and "__MACOSX" not in PurePosixPath(name).parts
+        name for name in files if PurePosixPath(name).name == GROUND_TRUTH and not _is_clutter(PurePosixPath(name))
     ]
     if not tables:
         raise FileNotFoundError(f"{place} has no {GROUND_TRUTH} to check the folders against.")
-    text = files[tables[0]]().decode("utf-8-sig")
+    try:
+        text = files[tables[0]]().decode("utf-8-sig")
+    except Exception as error:  # as in read_image
+        raise ValueError(f"{tables[0]} in {place} cannot be read ({error}): fetch it again.") from error
     told = {row[0].strip(): row[1].strip() for row in csv.reader(text.splitlines()) if len(row) == 2}
     for record in collection.records:
         folder = BACH_FOLDERS[record.label][0]

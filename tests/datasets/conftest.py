@@ -1,5 +1,6 @@
 """Collections of a few small images, laid out on the disk as the real ones are."""
 
+import contextlib
 import dataclasses
 import shutil
 from pathlib import Path
@@ -8,21 +9,43 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.catalogue import BACH, BACH_FOLDERS, BISQUE, Collection
+from datasets.catalogue import BACH, BACH_FOLDERS, BISQUE, Collection, Record
+from tests.file_server import serving
 
 
-def _write_images(collection: Collection, folder_of) -> None:
-    for number, record in enumerate(collection.records):
+@pytest.fixture
+def serve(monkeypatch):
+    """Return a function: content -> a server of it on this machine."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with contextlib.ExitStack() as stack:
+        yield lambda content: stack.enter_context(serving(content))
+
+
+def _write_images(collection: Collection, folder_of, records: tuple[Record, ...] | None = None) -> None:
+    for number, record in enumerate(records or collection.records):
         folder = folder_of(record)
         folder.mkdir(parents=True, exist_ok=True)
-        width, height = collection.size
-        pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / record.filename)
+        # Noise of BACH's shape in few blocks: large images are then quick to write and to compress.
+        noise = Image.fromarray(np.random.default_rng(number).integers(0, 256, (24, 32, 3), np.uint8))
+        image = noise.resize(collection.size, Image.Resampling.NEAREST)
+        image.save(folder / record.filename, compression="raw" if noise.size == image.size else "tiff_lzw")
+
+
+def lay_out_bach(root: Path, collection: Collection) -> None:
+    """Write a collection as the official archive has it, with what a Mac adds."""
+    photos = root / "Photos"
+    _write_images(collection, lambda record: photos / BACH_FOLDERS[record.label][0])
+    rows = [f"{record.filename},{BACH_FOLDERS[record.label][0]}\n" for record in collection.records]
+    (photos / "microscopy_ground_truth.csv").write_text("".join(rows))
+    (photos / "Normal" / "._n001.tif").write_bytes(b"not an image")
+    (photos / "Normal" / "Thumbs.db").write_bytes(b"not an image")
+    (root / "WSI").mkdir()
+    (root / "WSI" / "A01.svs").write_bytes(b"a whole slide")
 
 
 @pytest.fixture(scope="session")
 def tiny_bach() -> Collection:
-    return dataclasses.replace(BACH, size=(32, 24), records=BACH.records[::50])
+    return dataclasses.replace(BACH, size=(32, 24), records=BACH.records[::50], unlabelled=BACH.unlabelled[:3])
 
 
 @pytest.fixture(scope="session")
@@ -32,16 +55,9 @@ def tiny_bisque() -> Collection:
 
 @pytest.fixture
 def bach_root(tmp_path: Path, tiny_bach: Collection) -> Path:
-    """The folder that the official archive unpacks to, with what a Mac adds."""
+    """The folder that the official archive unpacks to."""
     root = tmp_path / "bach" / "ICIAR2018_BACH_Challenge"
-    photos = root / "Photos"
-    _write_images(tiny_bach, lambda record: photos / BACH_FOLDERS[record.label][0])
-    rows = [f"{record.filename},{BACH_FOLDERS[record.label][0]}\n" for record in tiny_bach.records]
-    (photos / "microscopy_ground_truth.csv").write_text("".join(rows))
-    (photos / "Normal" / "._n001.tif").write_bytes(b"not an image")
-    (photos / "Normal" / "Thumbs.db").write_bytes(b"not an image")
-    (root / "WSI").mkdir()
-    (root / "WSI" / "A01.svs").write_bytes(b"a whole slide")
+    lay_out_bach(root, tiny_bach)
     return root
 
 
@@ -51,6 +67,14 @@ def bach_zip(bach_root: Path) -> Path:
     base = bach_root.parents[1] / "archive" / "ICIAR2018_BACH_Challenge"
     base.parent.mkdir()
     return Path(shutil.make_archive(str(base), "zip", bach_root.parent, bach_root.name))
+
+
+@pytest.fixture
+def bach_test_root(bach_root: Path, tiny_bach: Collection) -> Path:
+    """The folder that the archive of test images unpacks to, beside the labelled one."""
+    root = bach_root.with_name("ICIAR2018_BACH_Challenge_TestDataset")
+    _write_images(tiny_bach, lambda record: root / "Photos", tiny_bach.unlabelled)
+    return root
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@ from collections import Counter
 
 import pytest
 
-from datasets.catalogue import BACH, BISQUE, CONFIGS, PHANTOM, get_collections
+from datasets.catalogue import BACH, BISQUE, CONFIGS, PHANTOM, UNLABELLED, get_collections
+from datasets.labels import LABELS
 
 
 def labels(collection):
@@ -24,8 +25,21 @@ def test_names_follow_each_collections_pattern():
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_file_names_are_unique_in_every_config(config):
-    names = [record.filename for collection in get_collections(config) for record in collection.records]
+    collections = get_collections(config)
+    names = [record.filename for each in collections for record in (*each.records, *each.unlabelled)]
     assert len(names) == len(set(names))
+
+
+def test_only_bach_has_unlabelled_images_and_their_label_is_none_of_ours():
+    assert [record.filename for record in BACH.unlabelled][::33] == [
+        "test0.tif",
+        "test33.tif",
+        "test66.tif",
+        "test99.tif",
+    ]
+    assert {record.label for record in BACH.unlabelled} == {UNLABELLED}
+    assert UNLABELLED not in LABELS
+    assert BISQUE.unlabelled == PHANTOM.unlabelled == ()
 
 
 def test_each_phantom_patient_has_one_class():

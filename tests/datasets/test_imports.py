@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("module", ["datasets", "datasets.labels", "datasets.splits", "datasets.bach_bisque"])
+@pytest.mark.parametrize(
+    "module", ["datasets", "datasets.labels", "datasets.splits", "datasets.audit", "datasets.bach_bisque"]
+)
 def test_import_brings_no_tensorflow(module):
     code = f"import sys, {module}; sys.exit('tensorflow' in sys.modules)"
     root = Path(__file__).parents[2]

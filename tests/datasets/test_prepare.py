@@ -1,14 +1,23 @@
 import dataclasses
+import hashlib
 import os
+import queue
+import shutil
+import socket
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from datasets import phantom
 from datasets.bach_bisque import bach_bisque_dataset_builder, prepare
-from datasets.catalogue import PHANTOM
+from datasets.bach_bisque.archive import BACH_ARCHIVE
+from datasets.catalogue import BACH, PHANTOM
 from datasets.labels import LABELS
+from tests.datasets.conftest import lay_out_bach
 
 
 @pytest.fixture(autouse=True)
@@ -109,13 +118,83 @@ def test_a_build_that_fails_leaves_nothing_and_can_be_run_again(tmp_path, bisque
 
 
 def test_what_a_killed_build_left_is_cleared(tmp_path):
-    left = tmp_path / "bach_bisque" / "phantom" / "incomplete.ABC123_1.0.0"
-    left.mkdir(parents=True)
-    (left / "bach_bisque-train.tfrecord").write_bytes(b"half")
-    (left.parent / "1.0.0").mkdir()
+    config = tmp_path / "bach_bisque" / "phantom"
+    left = [config / ".building" / "bach_bisque", config / "incomplete.ABC123_1.1.0"]
+    for folder in left:
+        folder.mkdir(parents=True)
+        (folder / "bach_bisque-train.tfrecord").write_bytes(b"half")
+    (config / "1.1.0").mkdir()
     assert prepare.prepare("phantom", data_dir=tmp_path).built
-    assert not left.exists()
-    assert prepare.is_prepared("phantom", tmp_path)
+    assert not any(folder.exists() for folder in left)
+    assert prepare.find_differences("phantom", tmp_path) == []
+
+
+def fingerprint(summary):
+    return {path.name: path.read_bytes() for path in summary.path.iterdir()}
+
+
+def test_the_old_data_set_stays_whole_until_the_new_one_is_complete(tmp_path, bisque_root, monkeypatch):
+    data = tmp_path / "data"
+    first = prepare.prepare("bisque", bisque_root, data)
+    before = fingerprint(first)
+    whole = bach_bisque_dataset_builder.sources.read_image
+    calls = []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return whole(*args)
+
+    monkeypatch.setattr(bach_bisque_dataset_builder.sources, "read_image", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare.prepare("bisque", bisque_root, data, overwrite=True)
+    assert len(calls) == 4
+    assert fingerprint(prepare.describe("bisque", data)) == before
+    image = next(bisque_root.rglob(first_name := "ytma10_010704_benign1_ccd.tif"))
+    Image.new("RGB", (28, 24), (9, 9, 9)).save(image)
+    assert prepare.prepare("bisque", bisque_root, data, overwrite=True).built
+    [example] = prepare.load("bisque", data, [first_name]).as_numpy_iterator()
+    assert (example["image"] == 9).all()
+    assert sorted(path.name for path in first.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
+
+
+def test_a_replacement_killed_between_its_two_renames_is_undone(tmp_path):
+    summary = prepare.prepare("phantom", data_dir=tmp_path)
+    before = fingerprint(summary)
+    summary.path.rename(summary.path.with_name(".replaced-1.1.0"))
+    assert not prepare.prepare("phantom", data_dir=tmp_path).built
+    assert fingerprint(summary) == before
+
+
+def test_a_second_preparation_waits_and_finds_it_built(tmp_path):
+    builder = prepare._builder("phantom", tmp_path)
+    target = Path(builder.data_path)
+    said, results = queue.Queue(), []
+    second = threading.Thread(
+        target=lambda: results.append(prepare.prepare("phantom", data_dir=tmp_path, say=said.put))
+    )
+    with prepare._alone(target.parent / ".prepare.lock", "nobody", say=None):
+        second.start()
+        assert said.get(timeout=60) == "Waiting for another preparation of phantom to end."
+        prepare._build(builder, target)
+        before = {path.name: path.stat().st_mtime_ns for path in target.iterdir()}
+    second.join()
+    assert not results[0].built
+    assert {path.name: path.stat().st_mtime_ns for path in target.iterdir()} == before
+
+
+def test_an_earlier_version_is_not_read_and_said_to_be_removable(tmp_path):
+    old = tmp_path / "bach_bisque" / "phantom" / "1.0.0"
+    old.mkdir(parents=True)
+    (old / "dataset_info.json").write_text("{}")
+    assert not prepare.is_prepared("phantom", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"in version 1.1.0, only in 1.0.0: run"):
+        prepare.describe("phantom", tmp_path)
+    said = []
+    prepare.prepare("phantom", data_dir=tmp_path, say=said.append)
+    assert said == [f"{old} is of an earlier version and no longer read: it can be removed."]
+    assert old.exists()
 
 
 def test_an_incomplete_source_is_refused_before_the_build(tmp_path, bisque_root, monkeypatch):
@@ -123,6 +202,137 @@ def test_an_incomplete_source_is_refused_before_the_build(tmp_path, bisque_root,
     monkeypatch.setattr(bach_bisque_dataset_builder.sources, "read_image", None)
     with pytest.raises(FileNotFoundError, match=r"5 images of bisque where 6 belong: 1 missing"):
         prepare.prepare("bisque", bisque_root, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_full_disk_is_refused_before_the_build(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10, 9, 1_000_000))
+    with pytest.raises(OSError, match=r"needs 0.0 GB and its disk has 0.0 GB free"):
+        prepare.prepare("phantom", data_dir=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_bachs_test_images_are_a_split_of_their_own(tmp_path, bach_root, bach_test_root):
+    data = tmp_path / "data"
+    summary = prepare.prepare("bach", bach_root.parent, data)
+    assert (summary.images, summary.test_images) == (8, 3)
+    assert {record.label for record in prepare.records("bach", data)} == {"normal", "benign", "insitu", "invasive"}
+    assert prepare.load("bach", data).cardinality() == 8
+    with pytest.raises(ValueError, match=r"bach holds no image test0.tif"):
+        prepare.load("bach", data, ["test0.tif"])
+    test = list(tfds.as_numpy(tfds.load("bach_bisque/bach", split="test", data_dir=data)))
+    assert sorted(example["filename"] for example in test) == [b"test0.tif", b"test1.tif", b"test2.tif"]
+    assert {example["label"] for example in test} == {-1}
+    for example in test:
+        path = bach_test_root / "Photos" / example["filename"].decode()
+        np.testing.assert_array_equal(example["image"], np.asarray(Image.open(path)))
+    assert prepare.find_differences("bach", data) == []
+
+
+def test_an_incomplete_set_of_test_images_is_refused_before_the_build(tmp_path, bach_root, bach_test_root):
+    next(bach_test_root.rglob("test2.tif")).unlink()
+    with pytest.raises(FileNotFoundError, match="2 test images of bach where 3 belong"):
+        prepare.prepare("bach", bach_root.parent, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def published(monkeypatch, serve, bach_zip):
+    """Publish the small zip on this machine's server in place of the official archive; return the server."""
+    content = bach_zip.read_bytes()
+    server = serve(content)
+    archive = dataclasses.replace(
+        BACH_ARCHIVE,
+        url=server.url(BACH_ARCHIVE.name),
+        md5=hashlib.md5(content).hexdigest(),
+        sizes=range(len(content), len(content) + 1),
+    )
+    monkeypatch.setattr(prepare.archive, "BACH_ARCHIVE", archive)
+    monkeypatch.setattr(bach_bisque_dataset_builder.sources, "BACH_ARCHIVE", archive)
+    return server
+
+
+def test_bach_is_downloaded_once_and_only_when_asked_for(tmp_path, published):
+    data, said = tmp_path / "data", []
+    with pytest.raises(FileNotFoundError, match=r"or --download to fetch ICIAR2018_BACH_Challenge.zip \(10.4 GB\)"):
+        prepare.prepare("bach", data_dir=data)
+    assert published.ranges == []
+    assert prepare.prepare("bach", data_dir=data, download=True, say=said.append).images == 8
+    assert any("CC BY-NC-ND 4.0" in line for line in said)
+    prepare.prepare("bach", data_dir=data, download=True, overwrite=True)
+    assert published.ranges == [None]
+
+
+def test_what_else_is_missing_is_said_before_bach_is_downloaded(tmp_path, published, bisque_root):
+    data = tmp_path / "data"
+    with pytest.raises(FileNotFoundError, match="No image of bisque"):
+        prepare.prepare("bach_bisque", data_dir=data, download=True)
+    assert published.ranges == []
+    (data / "downloads").mkdir(parents=True)
+    bisque_root.rename(data / "downloads" / "manual")
+    assert prepare.prepare("bach_bisque", data_dir=data, download=True).images == 14
+
+
+def test_a_full_disk_is_refused_before_the_download(tmp_path, published, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10, 9, 20_000))
+    with pytest.raises(OSError, match="GB free: make room"):
+        prepare.prepare("bach", data_dir=tmp_path / "data", download=True)
+    assert published.ranges == []
+
+
+def test_a_download_does_not_fit_a_source_or_another_config(tmp_path):
+    for config, source in (("bisque", None), ("phantom", None), ("bach", tmp_path)):
+        with pytest.raises(ValueError, match="give it without --source, for bach or bach_bisque"):
+            prepare.prepare(config, source, tmp_path / "data", download=True)
+
+
+def test_no_connection_is_made_when_all_is_local(tmp_path, bach_zip, monkeypatch):
+    tried = []
+
+    def refuse(*args):
+        tried.append(args)
+        raise OSError("no connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    prepare.prepare("bach", bach_zip, tmp_path / "a")
+    config = tfds.download.DownloadConfig(manual_dir=bach_zip.parent)
+    dataset = tfds.load(
+        "bach_bisque/bach", split="train", data_dir=tmp_path / "b",
+        download_and_prepare_kwargs={"download_config": config},
+    )  # fmt: skip
+    assert len(list(dataset)) == 8
+    assert tried == []
+
+
+@pytest.mark.parametrize(
+    "step", [pytest.param(50, id="8 images"), pytest.param(1, id="400 images", marks=pytest.mark.long)]
+)
+def test_the_official_layout_gives_the_same_bytes_from_a_zip_and_a_folder(tmp_path, monkeypatch, step):
+    collection = dataclasses.replace(BACH, records=BACH.records[::step])
+    monkeypatch.setattr(prepare.Builder.builder_configs["bach"], "collections", (collection,))
+    root = tmp_path / "bach" / "ICIAR2018_BACH_Challenge"
+    lay_out_bach(root, collection)
+    archive = shutil.make_archive(str(root), "zip", root.parent, root.name)
+    from_zip = prepare.prepare("bach", Path(archive), tmp_path / "a")
+    from_folder = prepare.prepare("bach", root, tmp_path / "b")
+    assert from_zip.images == len(collection.records)
+    held = fingerprint(from_zip)
+    assert any(".tfrecord" in name for name in held)
+    assert fingerprint(from_folder) == held
+
+
+def test_a_damaged_description_is_told_and_a_lost_table_is_prepared_anew(tmp_path):
+    folder = prepare.prepare("phantom", data_dir=tmp_path).path
+    (folder / "metadata.json").unlink()
+    assert not prepare.is_prepared("phantom", tmp_path)
+    assert prepare.prepare("phantom", data_dir=tmp_path).built
+    for name in ("metadata.json", "dataset_info.json"):
+        whole = (folder / name).read_text()
+        (folder / name).write_text(whole[: len(whole) // 2])
+        with pytest.raises(ValueError, match=r"is damaged .*: remove the folder bach_bisque/phantom there"):
+            prepare.describe("phantom", tmp_path)
+        (folder / name).write_text(whole)
 
 
 def test_nothing_is_printed_to_stdout(tmp_path, capsys):
@@ -135,7 +345,7 @@ def test_bad_requests_are_refused(tmp_path):
         prepare.prepare("other", data_dir=tmp_path)
     with pytest.raises(ValueError, match="leave the source out"):
         prepare.prepare("phantom", tmp_path, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"downloads/manual to read bach from: give --source"):
+    with pytest.raises(FileNotFoundError, match=r"downloads/manual, which does not exist: give --source"):
         prepare.prepare("bach", data_dir=tmp_path)
     with pytest.raises(FileNotFoundError, match=r"data prepare --config bach --source DIR_OR_ZIP"):
         prepare.load("bach", tmp_path)

@@ -1,15 +1,19 @@
+import dataclasses
 import os
 import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.bach_bisque.sources import find_images, read_image
+from datasets.bach_bisque import sources
+from datasets.bach_bisque.archive import BACH_ARCHIVE
+from datasets.bach_bisque.sources import find_images, find_test_images, is_there, pixel_digest, read_image
 from datasets.catalogue import BISQUE
 
-REAL_BISQUE = Path(__file__).parents[3] / "shared" / "data" / "bisque"
+REAL_BISQUE = os.environ.get("BISQUE_DIR")
 
 
 def contents(collection, source):
@@ -40,10 +44,95 @@ def test_bisque_is_found_at_any_depth_and_in_a_zip(tiny_bisque, bisque_root, tmp
     assert contents(tiny_bisque, folder / "cells.zip") == contents(tiny_bisque, folder) == first
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_the_compression_of_a_tiff_makes_no_difference(tiny_bisque, bisque_root, compression):
+    record = tiny_bisque.records[0]
+    path = next(bisque_root.rglob(record.filename))
+    pixels = np.asarray(Image.open(path))
+    Image.fromarray(pixels).save(path, compression=compression)
+    with find_images(tiny_bisque, bisque_root) as files:
+        np.testing.assert_array_equal(read_image(tiny_bisque, record, files[record]), pixels)
+
+
+def test_a_tiff_with_jpeg_inside_is_read_as_rgb(tiny_bisque, bisque_root):
+    record = tiny_bisque.records[0]
+    path = next(bisque_root.rglob(record.filename))
+    Image.new("RGB", tiny_bisque.size, (200, 60, 120)).save(path, compression="jpeg", quality=95)
+    with find_images(tiny_bisque, bisque_root) as files:
+        image = np.asarray(read_image(tiny_bisque, record, files[record]), int)
+    assert abs(image - (200, 60, 120)).max() < 6
+
+
+def test_capitals_in_a_suffix_are_read(tiny_bisque, bisque_root):
+    first = contents(tiny_bisque, bisque_root)
+    for path in list(bisque_root.rglob("*_ccd.tif")):
+        path.rename(path.with_suffix(".TIF"))
+    assert contents(tiny_bisque, bisque_root) == first
+
+
+@pytest.mark.parametrize("folder", ["Masks", "mask", "Ground Truth", "masks/benign"])
+def test_masks_with_the_names_of_images_are_not_taken_for_images(tiny_bisque, bisque_root, folder):
+    first = contents(tiny_bisque, bisque_root)
+    masks = bisque_root / "set" / folder
+    masks.mkdir(parents=True)
+    for record in tiny_bisque.records:
+        (masks / record.filename).write_bytes(b"a mask")
+    assert contents(tiny_bisque, bisque_root) == first
+    next(bisque_root.rglob(f"Images/*/{tiny_bisque.records[0].filename}")).unlink()
+    assert "1 missing" in refusal(tiny_bisque, bisque_root, FileNotFoundError)
+
+
+def test_test_images_are_found_in_a_folder_or_a_zip_and_may_be_absent(tiny_bach, bach_root, bach_test_root, tmp_path):
+    labelled = contents(tiny_bach, bach_root.parent)
+    assert list(labelled) == list(tiny_bach.records)
+    with find_test_images(tiny_bach, bach_root.parent) as files:
+        assert list(files) == list(tiny_bach.unlabelled)
+        first = {record: read() for record, read in files.items()}
+    shutil.make_archive(str(bach_root.parent / bach_test_root.name), "zip", bach_root.parent, bach_test_root.name)
+    shutil.rmtree(bach_test_root)
+    with find_test_images(tiny_bach, bach_root.parent) as files:
+        assert {record: read() for record, read in files.items()} == first
+    assert contents(tiny_bach, bach_root.parent) == labelled
+    with find_test_images(tiny_bach, bach_root) as files:
+        assert files == {}
+
+
+def test_an_incomplete_set_of_test_images_is_refused(tiny_bach, bach_root, bach_test_root):
+    next(bach_test_root.rglob("test1.tif")).unlink()
+    with (
+        pytest.raises(FileNotFoundError, match=r"2 test images of bach where 3 belong: 1 missing \(unlabelled/test1"),
+        find_test_images(tiny_bach, bach_root.parent),
+    ):
+        pass
+
+
+def test_the_digest_of_pixels_is_the_images_not_the_files():
+    image = Image.effect_noise((4, 6), 50).convert("RGB")
+    assert pixel_digest(image) == pixel_digest(image.copy())
+    assert pixel_digest(image) != pixel_digest(image.transpose(Image.Transpose.FLIP_TOP_BOTTOM))
+    flat = Image.new("RGB", (4, 6))
+    assert pixel_digest(flat) != pixel_digest(flat.resize((6, 4)))
+
+
 def test_an_unpacked_folder_comes_before_the_zip_beside_it(tiny_bach, bach_root, bach_zip):
     shutil.move(bach_zip, bach_root.parent)
     (bach_root / "Photos" / "Normal" / "n001.tif").write_bytes(b"changed")
     assert contents(tiny_bach, bach_root.parent)[tiny_bach.records[0]] == b"changed"
+
+
+def test_bisque_in_a_folder_named_as_one_of_bachs_is_not_taken_for_bach(tiny_bach, bach_root, tiny_bisque, bisque_root):
+    images = bisque_root / "Breast Cancer Cells" / "Images"
+    (images / "benign").rename(images / "Benign")
+    assert list(contents(tiny_bach, bach_root.parents[1])) == list(tiny_bach.records)
+    assert list(contents(tiny_bisque, bach_root.parents[1])) == list(tiny_bisque.records)
+    assert not is_there(tiny_bach, bisque_root)
+
+
+def test_a_folder_named_as_a_zip_is_looked_through_as_a_folder(tiny_bach, bach_root, tmp_path):
+    (tmp_path / "notes.zip").mkdir()
+    assert "nor in a zip in it" in refusal(tiny_bach, tmp_path / "notes.zip", FileNotFoundError)
+    shutil.rmtree(bach_root)
+    assert "nor in a zip in it" in refusal(tiny_bach, tmp_path, FileNotFoundError)
 
 
 def test_links_are_followed_and_a_circle_of_them_ends(tiny_bach, bach_root, tmp_path):
@@ -97,6 +186,11 @@ def test_the_table_of_labels_must_agree_with_the_folders(tiny_bach, bach_root, o
     assert complaint in refusal(tiny_bach, bach_root)
 
 
+def test_a_table_of_labels_that_cannot_be_read_is_named(tiny_bach, bach_root):
+    (bach_root / "Photos" / "microscopy_ground_truth.csv").write_bytes(b"\xff\xfe")
+    assert "microscopy_ground_truth.csv in" in refusal(tiny_bach, bach_root)
+
+
 def test_the_table_of_labels_must_be_there(tiny_bach, bach_root):
     (bach_root / "Photos" / "microscopy_ground_truth.csv").unlink()
     assert "has no microscopy_ground_truth.csv" in refusal(tiny_bach, bach_root, FileNotFoundError)
@@ -113,11 +207,37 @@ def test_a_half_fetched_zip_is_refused(tiny_bach, bach_zip):
     os.truncate(bach_zip, bach_zip.stat().st_size // 2)
     assert "not a whole zip file" in refusal(tiny_bach, bach_zip)
     assert bach_zip.name in refusal(tiny_bach, bach_zip.parent)
+    with pytest.raises(ValueError, match="not a whole zip file"):
+        is_there(tiny_bach, bach_zip.parent)
+
+
+def test_a_zip_whose_table_of_contents_is_damaged_is_refused(tiny_bach, bach_zip):
+    content = bytearray(bach_zip.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 200  # the version that is needed to read it
+    bach_zip.write_bytes(content)
+    assert "not a whole zip file (zip file version 20.0)" in refusal(tiny_bach, bach_zip)
+
+
+def test_a_damaged_zip_does_not_hide_a_whole_one(tiny_bisque, bisque_root, tmp_path):
+    folder = tmp_path / "zips"
+    shutil.make_archive(str(folder / "cells"), "zip", bisque_root)
+    (folder / "ICIAR2018_BACH_Challenge.zip").write_bytes(b"the first bytes of another set")
+    assert list(contents(tiny_bisque, folder)) == list(tiny_bisque.records)
+
+
+def test_an_archive_of_the_official_name_and_size_with_another_digest_is_refused(tiny_bach, bach_zip, monkeypatch):
+    official = dataclasses.replace(BACH_ARCHIVE, sizes=range(bach_zip.stat().st_size, bach_zip.stat().st_size + 1))
+    monkeypatch.setattr(sources, "BACH_ARCHIVE", official)
+    assert "its MD5 is" in refusal(tiny_bach, bach_zip)
+    mine = bach_zip.rename(bach_zip.with_name("mine.zip"))
+    assert list(contents(tiny_bach, mine)) == list(tiny_bach.records)
 
 
 def test_a_place_without_images_is_refused(tiny_bach, tmp_path):
-    assert "No image of bach" in refusal(tiny_bach, tmp_path, FileNotFoundError)
-    assert "no folder or zip" in refusal(tiny_bach, tmp_path / "none", FileNotFoundError)
+    assert "nor in a zip in it: give --source" in refusal(tiny_bach, tmp_path, FileNotFoundError)
+    message = refusal(tiny_bach, tmp_path / "none", FileNotFoundError)
+    assert "which does not exist: give --source DIR_OR_ZIP, or --download" in message
+    assert not is_there(tiny_bach, tmp_path / "none")
 
 
 def decoding_refusal(collection, root, spoil):
@@ -157,9 +277,9 @@ def test_a_damaged_zip_entry_is_named(tiny_bach, bach_zip):
         read_image(tiny_bach, record, files[record])
 
 
-@pytest.mark.skipif(not REAL_BISQUE.is_dir(), reason="the BISQUE images are not beside the checkout")
+@pytest.mark.skipif(not REAL_BISQUE, reason="BISQUE_DIR does not name a folder with BISQUE's 58 images")
 def test_the_real_bisque_is_whole_and_readable():
-    with find_images(BISQUE, REAL_BISQUE) as files:
+    with find_images(BISQUE, Path(REAL_BISQUE)) as files:
         assert len(files) == 58
         for record in (BISQUE.records[0], BISQUE.records[-1]):
             image = read_image(BISQUE, record, files[record])

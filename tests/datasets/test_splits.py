@@ -3,9 +3,18 @@ from collections import Counter
 
 import pytest
 
-from datasets import splits
-from datasets.catalogue import BACH, BISQUE, CONFIGS, PHANTOM, get_collections
-from datasets.splits import get_split, make_split, published_path, read_split, write_split
+from datasets import publish_splits, splits
+from datasets.catalogue import BACH, BISQUE, CONFIGS, PHANTOM, Record, get_collections
+from datasets.labels import LABELS
+from datasets.splits import get_split, leak_note, make_split, published_path, read_split, write_split
+
+PROTOCOLS = ("paper", "patient", "kfold:3/2", "all")
+# What the challenge's sheet could be like: four neighbours are of one patient, and the last of a class are left out.
+PATIENTS = {
+    record.filename: f"{record.label} {number % 100 // 4}"
+    for number, record in enumerate(BACH.records)
+    if number % 100 < 80
+}
 
 
 def all_records(config):
@@ -21,7 +30,7 @@ def groups_of(collection, split, part):
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("protocol", splits.PROTOCOLS)
+@pytest.mark.parametrize("protocol", splits.PUBLISHED_PROTOCOLS)
 def test_published_files_are_what_the_code_makes(config, protocol):
     records = all_records(config)
     split = make_split(records, config, protocol)
@@ -31,17 +40,28 @@ def test_published_files_are_what_the_code_makes(config, protocol):
 
 
 def test_nothing_else_is_published():
-    expected = {published_path(config, protocol) for config in CONFIGS for protocol in splits.PROTOCOLS}
-    assert set(splits.PUBLISHED.iterdir()) == expected
+    expected = {published_path(config, protocol) for config in CONFIGS for protocol in splits.PUBLISHED_PROTOCOLS}
+    assert set(splits.PUBLISHED.iterdir()) == {*expected, publish_splits.PAGE}
 
 
-@pytest.mark.parametrize("protocol", splits.PROTOCOLS)
+def test_the_published_page_counts_what_the_files_hold():
+    page = publish_splits.PAGE.read_text()
+    assert page == publish_splits.page()
+    split = read_split(published_path("bach", "patient"))
+    held = Counter(split.values())
+    labels = count(BACH, split, "validation")
+    cells = [held["train"], held["validation"], 0, *(labels[label] for label in LABELS)]
+    assert f"| bach | [`patient`](bach-patient.csv) | {' | '.join(map(str, cells))} |" in page
+    assert "cannot exclude leaks" in page
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_order_of_the_records_does_not_matter(protocol):
     records = all_records("bach_bisque")
     assert make_split(records[::-1], "bach_bisque", protocol) == make_split(records, "bach_bisque", protocol)
 
 
-@pytest.mark.parametrize("protocol", splits.PROTOCOLS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_bach_bisque_is_the_union_of_its_parts(protocol):
     parts = get_split("bach", protocol, seed=5) | get_split("bisque", protocol, seed=5)
     assert get_split("bach_bisque", protocol, seed=5) == parts
@@ -93,16 +113,110 @@ def test_phantom_by_patient_is_three_ways_and_stratified(seed):
 def test_phantom_test_is_the_same_for_every_protocol_and_seed():
     tests = [
         {name for name, part in get_split("phantom", protocol, seed).items() if part == "test"}
-        for protocol in splits.PROTOCOLS
+        for protocol in PROTOCOLS
         for seed in (0, 1)
     ]
     assert len(tests[0]) == 200
     assert all(names == tests[0] for names in tests)
 
 
+@pytest.mark.parametrize(("config", "seed", "patients"), [
+    ("bach", 0, None), ("bach", 3, PATIENTS), ("bisque", 0, None), ("bisque", 2, None), ("phantom", 1, None),
+])  # fmt: skip
+def test_folds_part_the_images_and_keep_groups_whole(config, seed, patients):
+    (collection,) = get_collections(config)
+    usable = {r.filename for r in collection.records if r.group not in collection.test_groups}
+    group = {r.filename: r.group or (patients or {}).get(r.filename, r.filename) for r in collection.records}
+    validated = []
+    for fold in range(1, 6):
+        split = get_split(config, f"kfold:5/{fold}", seed, patients=patients)
+        validation = [name for name, part in split.items() if part == "validation"]
+        train = {name for name, part in split.items() if part == "train"}
+        assert train | set(validation) == usable
+        assert {group[name] for name in train}.isdisjoint(group[name] for name in validation)
+        assert len(validation) == pytest.approx(len(patients or usable) / 5, abs=16)
+        assert {r.label for r in collection.records if r.filename in train} == {
+            r.label for r in collection.records if split[r.filename] == "validation"
+        }
+        validated += validation
+    assert sorted(validated) == sorted(patients or usable)
+
+
+def test_folds_without_groups_are_stratified_exactly():
+    for fold in range(1, 6):
+        split = get_split("bach", f"kfold:5/{fold}", seed=7)
+        assert set(count(BACH, split, "validation").values()) == {20}
+
+
+def test_a_share_is_the_nearest_that_whole_groups_can_make():
+    # Of 12 benign and 8 malignant images a quarter is 3 and 2: b comes nearest, and nothing then brings it nearer.
+    sizes = {"a": (8, 0), "b": (3, 3), "c": (1, 5)}
+    groups = {
+        name: [Record("", label, name, "") for label in ["benign"] * benign + ["malignant"] * malignant]
+        for name, (benign, malignant) in sizes.items()
+    }
+    assert splits._share(groups, 4) == ["b"]
+    # A half is 6 and 4: b is nearest again, and is nearer alone than with a or c.
+    assert splits._share(groups, 2) == ["b"]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_with_a_sheet_patients_stay_whole_and_unnamed_images_train(seed):
+    split = get_split("bach_bisque", "patient", seed, patients=PATIENTS)
+    train, validation = (
+        {PATIENTS[name] for name in PATIENTS if split[name] == part} for part in ("train", "validation")
+    )
+    assert train.isdisjoint(validation)
+    assert {split[r.filename] for r in BACH.records if r.filename not in PATIENTS} == {"train"}
+    assert set(count(BACH, split, "validation").values()) == {20}
+    bisque = get_split("bisque", "patient", seed)
+    assert {name: split[name] for name in bisque} == bisque
+
+
+def test_the_seed_draws_among_patients():
+    assert get_split("bach", "patient", 0, patients=PATIENTS) != get_split("bach", "patient", 1, patients=PATIENTS)
+
+
+def test_all_keeps_nothing_to_validate():
+    assert set(get_split("bach_bisque", "all").values()) == {"train"}
+    assert Counter(get_split("phantom", "all").values()) == {"train": 920, "test": 200}
+
+
+def test_what_a_split_cannot_exclude_is_said():
+    assert "both sides" in leak_note("bisque", "paper")
+    for config in ("bach", "bach_bisque"):
+        assert "kfold:5/2 parts BACH image by image and cannot exclude leaks" in leak_note(config, "kfold:5/2")
+        assert "leaves out 80 of BACH's 400" in leak_note(config, "kfold:5/2", PATIENTS)
+    whole = {record.filename: "1" for record in BACH.records}
+    quiet = [("bisque", "kfold:5/1", None), ("phantom", "kfold:5/1", None), ("bach", "patient", None),
+             ("bach", "all", None), ("bach", "kfold:5/1", whole)]  # fmt: skip
+    assert [leak_note(*asked) for asked in quiet] == [""] * len(quiet)
+
+
+@pytest.mark.parametrize(
+    ("config", "protocol", "patients", "complaint"),
+    [
+        ("bach", "patients", None, r"no protocol 'patients': choose paper, patient, all or kfold:K/i"),
+        ("bach", "kfold:5", None, "no protocol 'kfold:5'"),
+        ("bach", "kfold:5/01", None, "no protocol 'kfold:5/01'"),
+        ("bach", "../bach-paper", None, "no protocol"),
+        ("bach", "kfold:5/0", None, "no fold 'kfold:5/0'"),
+        ("bach", "kfold:5/6", None, "i goes from 1 to K"),
+        ("bach", "kfold:1/1", None, "K is at least 2"),
+        ("bisque", "kfold:10/1", None, "kfold:10/1 on bisque leaves a validation part without malignant images"),
+        ("bach", "kfold:9999/1", None, r"cannot part bach into 9999: it has 400 patients.*Choose a smaller K"),
+        ("bach", "kfold:101/1", None, "without benign, insitu, invasive, normal images"),
+        ("bach", "patient", {"b001.tif": "1"}, "without benign, insitu, invasive, normal images"),
+        ("bach", "paper", PATIENTS, "changes nothing for protocol paper on bach"),
+        ("bisque", "patient", PATIENTS, "changes nothing for protocol patient on bisque"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(config, protocol, patients, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        get_split(config, protocol, patients=patients)
+
+
 def test_bad_requests_are_refused():
-    with pytest.raises(ValueError, match=r"no protocol 'patients'.*paper, patient"):
-        get_split("bach", "patients")
     with pytest.raises(ValueError, match=r"no config 'bac'"):
         get_split("bac", "paper")
     stray = dataclasses.replace(BISQUE.records[0], source="elsewhere")
@@ -123,10 +237,12 @@ def test_a_written_split_reads_back_sorted_and_leaves_nothing_beside_it(tmp_path
 def test_a_failed_write_keeps_the_old_file(tmp_path):
     out = tmp_path / "split.csv"
     write_split(out, {"a.tif": "train"})
-    with pytest.raises(TypeError):
-        write_split(out, {"b.tif": "train", 3: "train"})
+    with pytest.raises(UnicodeEncodeError):
+        write_split(out, {"b.tif": "train", "\udcff.tif": "train"})
     assert read_split(out) == {"a.tif": "train"}
     assert list(tmp_path.iterdir()) == [out]
+    with pytest.raises(IsADirectoryError, match="is a folder: name a CSV file"):
+        write_split(tmp_path, {"a.tif": "train"})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""Fetching one large file over HTTP, so that a cut download goes on where it stopped."""
+
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path
+
+TIMEOUT = 30  # seconds without an answer
+CHUNK = 1 << 20  # bytes between two calls of progress
+
+
+def download(
+    url: str, part: Path, progress: Callable[[int, int | None], None] | None = None, *, otherwise: str
+) -> None:
+    """Bring a file up to the whole of what a server has, beginning after what it holds already.
+
+    What came is not verified here: that is the caller's to do before anybody uses the file.
+
+    Args:
+        url: what to fetch.
+        part: the file to fill; its name should say that it is not whole.
+        progress: called with the bytes so far and in all (None where the server does not say).
+        otherwise: how to go on without a connection, the end of the sentence "try again, ...".
+
+    Raises:
+        ConnectionError: the server cannot be reached, has no such file, or broke off.
+    """
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    total = None
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            if response.status != HTTPStatus.PARTIAL_CONTENT:  # the whole file, from its beginning
+                done = 0
+            if "Content-Length" in response.headers:
+                total = done + int(response.headers["Content-Length"])
+            with part.open("ab" if done else "wb") as file:
+                while chunk := response.read(CHUNK):
+                    done += file.write(chunk)
+                    if progress:
+                        progress(done, total)
+    except urllib.error.HTTPError as error:
+        error.close()
+        # What is there already reaches the file's end: it only remains to be verified.
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise ConnectionError(
+                f"{url} could not be fetched: the server answered {error.code} {error.reason}."
+            ) from error
+    except urllib.error.URLError as error:
+        raise ConnectionError(f"{url} could not be reached ({error.reason}): try again, {otherwise}.") from error
+    except (OSError, HTTPException) as error:
+        raise ConnectionError(_broken_off(url, done, error)) from error
+    if total is not None and done < total:
+        raise ConnectionError(_broken_off(url, done, f"of {total}"))
+
+
+def check_free(folder: Path, needed: int) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Args:
+        folder: where it will be written; it need not exist yet.
+        needed: bytes.
+
+    Raises:
+        OSError: less is free.
+    """
+    place = folder
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise OSError(
+            f"{folder} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB free: make room, "
+            "or choose another place."
+        )
+
+
+def _broken_off(url: str, done: int, reason: object) -> str:
+    return f"The download of {url} broke off after {done} bytes ({reason}): fetch again to go on from there."

@@ -1,0 +1,85 @@
+"""Fetching a file, against a server on this machine."""
+
+import shutil
+import socket
+
+import pytest
+
+from datasets.download import check_free, download
+
+CONTENT = bytes(range(256)) * 64
+
+
+@pytest.fixture
+def server(serve):
+    return serve(CONTENT)
+
+
+def fetch(server, part, name="file", progress=None):
+    download(server.url(name), part, progress, otherwise="or ask a friend")
+
+
+def test_a_file_is_fetched_with_progress(server, tmp_path):
+    told = []
+    fetch(server, tmp_path / "part", progress=lambda *numbers: told.append(numbers))
+    assert (tmp_path / "part").read_bytes() == CONTENT
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+
+
+def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path):
+    part = tmp_path / "part"
+    server.stops_after = 1000
+    with pytest.raises(ConnectionError, match=r"broke off after 1000 bytes \(of 16384\): fetch again"):
+        fetch(server, part)
+    assert part.read_bytes() == CONTENT[:1000]
+    server.stops_after = None
+    fetch(server, part)
+    assert server.ranges == [None, "bytes=1000-"]
+    assert part.read_bytes() == CONTENT
+
+
+def test_a_server_that_ignores_ranges_sends_the_whole_file_again(server, tmp_path):
+    part = tmp_path / "part"
+    part.write_bytes(b"x" * 1000)
+    server.knows_ranges = False
+    fetch(server, part)
+    assert server.ranges == ["bytes=1000-"]
+    assert part.read_bytes() == CONTENT
+
+
+def test_a_part_that_is_whole_is_left_as_it_is(server, tmp_path):
+    part = tmp_path / "part"
+    part.write_bytes(CONTENT)
+    fetch(server, part)
+    assert part.read_bytes() == CONTENT
+
+
+def test_a_file_that_the_server_has_not(server, tmp_path):
+    with pytest.raises(ConnectionError, match="the server answered 404 Not Found"):
+        fetch(server, tmp_path / "part", "absent-file")
+    assert not (tmp_path / "part").exists()
+
+
+def test_no_network_names_another_way(monkeypatch, tmp_path):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/file"
+        with pytest.raises(ConnectionError, match=r"could not be reached .*: try again, or ask a friend\.$"):
+            download(url, tmp_path / "part", otherwise="or ask a friend")
+
+
+def test_a_full_disk_is_refused_and_a_folder_need_not_exist(monkeypatch, tmp_path):
+    folder = tmp_path / "not" / "yet"
+    asked = []
+
+    def usage(place):
+        asked.append(place)
+        return shutil._ntuple_diskusage(10, 5, 2_000_000_000)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    check_free(folder, 2_000_000_000)
+    with pytest.raises(OSError, match=r"yet needs 3.5 GB and its disk has 2.0 GB free: make room"):
+        check_free(folder, 3_500_000_000)
+    assert asked == [tmp_path, tmp_path]
+    assert not folder.exists()
