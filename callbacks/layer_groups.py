@@ -29,8 +29,9 @@ def with_layer_groups(
 ) -> keras.optimizers.Optimizer:
     """Return an optimizer of the same kind and settings whose learning rate differs by group.
 
-    A variable belongs to the first group whose pattern is found in its path. The multiplier scales the rate,
-    not the gradient, and decoupled weight decay with it: each group trains as if alone, at its own rate.
+    A variable belongs to the first group whose pattern is found in its path, and to no other. The multiplier
+    scales the rate, not the gradient, and decoupled weight decay with it, which per step is rate x multiplier x
+    decay x weight: each group trains as if alone, at its own rate.
     When the optimizer is built, at the latest in the first step, one line a group is logged, and ValueError
     lists any trainable variables without a group. A group may be empty, as when its layers are frozen.
 

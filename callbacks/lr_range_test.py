@@ -1,7 +1,9 @@
 """The learning rate range test: raise the rate until the loss diverges (Smith 2017, section 3.3)."""
 
+import io
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
@@ -9,6 +11,9 @@ import numpy as np
 
 # With fewer points the curve has no shape to read.
 MIN_POINTS = 5
+# By how many standard errors a curve must get better to be read. The best of 100 points of mere noise seems
+# better by 2, and in one sweep of a hundred by 5.
+CLEAR = 5
 
 
 class LRRangeTest(keras.callbacks.Callback):
@@ -140,10 +145,15 @@ class LRRangeTest(keras.callbacks.Callback):
 
         Returns:
             ``metric``; the lists ``rates``, ``values`` (each batch's) and ``smoothed``, one entry a step;
-            ``divergence``, the rate where the smoothed loss is least and starts to diverge; ``suggestion``, a
-            tenth of it, or from an accuracy a third of the rate where that is greatest (Koné & Boulmane 2018,
-            on the learning rate); ``stopped``: "diverged", "nan", or "end" if no divergence was seen, so that
-            the rates may be too low.
+            ``divergence``, the rate where the smoothed loss is least, or the smoothed accuracy greatest, and from
+            where it starts to diverge; ``suggestion``, a tenth of it, or of an accuracy's a third (Koné &
+            Boulmane 2018, on the learning rate, say a third or a fourth); ``clear``, whether the curve got better
+            by more than its noise can feign; ``stopped``: "diverged", "nan", or "end" if no divergence was seen,
+            so that the rates may be too low.
+
+            What is not clear is a guess. Which point of a flat, noisy curve is least is chance, so the last
+            counts whose smoothed loss is within one standard error of the least (the one-standard-error rule of
+            Breiman et al. 1984): from there the loss rises. An accuracy need not fall, and keeps its greatest.
 
         Raises:
             ValueError: too few points to read, as when the sweep has not run or diverges at once.
@@ -155,23 +165,41 @@ class LRRangeTest(keras.callbacks.Callback):
                 f"The range test has {count} points, too few to read without the first {self.skip_begin} and "
                 f"the last {self.skip_end}: start at a lower min_lr or take more steps."
             )
-        rates = self.schedule[:count]
         smoothed = smooth(self._values, self.smoothing)
-        divergence = rates[usable][np.argmin(smooth(self._losses, self.smoothing)[usable])]
-        best_accuracy = rates[usable][np.argmax(smoothed[usable])]
-        suggestion = divergence / 10 if self.metric == "loss" else best_accuracy / 3
+        sign, share = (-1, 1 / 10) if self.metric == "loss" else (1, 1 / 3)
+        curve = sign * np.array(smoothed)
+        best = usable.start + int(np.argmax(curve[usable]))
+        earlier = sign * np.array(self._values[: best + 1])
+        # From how successive values differ, which a slow trend does not change.
+        noise = np.std(np.diff(earlier)) / math.sqrt(2)
+        error = noise * math.sqrt((1 - self.smoothing) / (1 + self.smoothing))
+        clear = bool(curve[best] - earlier[: len(earlier) // 2 + 1].mean() > CLEAR * error)
+        if not clear and self.metric == "loss":
+            best = usable.start + int(np.flatnonzero(curve[usable] >= curve[best] - error)[-1])
         return {
             "metric": self.metric,
-            "rates": rates,
+            "rates": self.schedule[:count],
             "values": list(self._values),
             "smoothed": smoothed,
-            "divergence": divergence,
-            "suggestion": suggestion,
+            "divergence": self.schedule[best],
+            "suggestion": self.schedule[best] * share,
+            "clear": clear,
             "stopped": self._stopped,
         }
 
     def plot(self, path: str | os.PathLike):
-        """Write the curve as a PNG: rates on a logarithmic axis, divergence and suggestion marked.
+        """Write the curve as a PNG file, as ``png`` draws it.
+
+        Raises:
+            ValueError: as ``result``.
+        """
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_bytes(self.png())
+        partial.replace(path)
+
+    def png(self) -> bytes:
+        """Draw the curve: rates on a logarithmic axis, divergence and suggestion marked.
 
         Raises:
             ValueError: as ``result``.
@@ -186,15 +214,15 @@ class LRRangeTest(keras.callbacks.Callback):
             axes.plot(result["rates"][shown], result[series][shown], "tab:blue", alpha=alpha, label=series)
         for mark, color in (("divergence", "tab:red"), ("suggestion", "tab:green")):
             axes.axvline(result[mark], color=color, linestyle="--", label=f"{mark} {result[mark]:.2g}")
-        axes.set(xscale="log", xlabel="learning rate", ylabel=self.metric, title="Learning rate range test")
+        title = "Learning rate range test" + ("" if result["clear"] else ", not clear of its noise")
+        axes.set(xscale="log", xlabel="learning rate", ylabel=self.metric, title=title)
         axes.legend()
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.part")
-        figure.savefig(partial, format="png")
-        partial.replace(path)
+        file = io.BytesIO()
+        figure.savefig(file, format="png")
+        return file.getvalue()
 
 
-def smooth(values: list[float], smoothing: float) -> list[float]:
+def smooth(values: Iterable[float], smoothing: float) -> list[float]:
     """Return the exponential moving average of a series, corrected for starting at 0."""
     average, smoothed = 0.0, []
     for count, value in enumerate(values, start=1):

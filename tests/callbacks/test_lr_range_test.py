@@ -115,9 +115,45 @@ def test_noise_does_not_hide_the_divergence():
 def test_accuracy_suggests_a_third_of_its_best_rate():
     result = lr_range_test(network(), classes(), metric="accuracy", steps=60).result()
     usable = slice(10, len(result["rates"]) - 5)
-    best = result["rates"][usable][int(np.argmax(result["smoothed"][usable]))]
-    assert result["suggestion"] == pytest.approx(best / 3)
+    assert result["divergence"] == result["rates"][usable][int(np.argmax(result["smoothed"][usable]))]
+    assert result["suggestion"] == pytest.approx(result["divergence"] / 3)
     assert all(value * 8 == pytest.approx(round(value * 8)) for value in result["values"])
+
+
+def read(values, metric: str) -> dict:
+    """Return what a sweep reads from these values, one a step from 1e-3 to 1."""
+    test = LRRangeTest(1e-3, 1.0, len(values), metric)
+    test._losses, test._values = list(values), list(values)
+    return test.result()
+
+
+@pytest.mark.parametrize("metric", ["loss", "accuracy"])
+def test_only_a_curve_that_gets_better_by_more_than_its_noise_is_clear(metric):
+    sign = -1 if metric == "loss" else 1
+    generator = np.random.default_rng(4)
+    flat = [0.5 + generator.normal(0, 0.1, 100) for _ in range(50)]
+    assert sum(read(values, metric)["clear"] for values in flat) <= 1
+    better = sign * 0.6 * np.minimum(np.arange(100) / 70, 1)
+    assert all(read(values + better, metric)["clear"] for values in flat)
+    assert not any(read(values - better, metric)["clear"] for values in flat)
+
+
+def test_a_flat_noisy_loss_diverges_where_it_rises():
+    generator = np.random.default_rng(4)
+    rates = np.geomspace(1e-3, 1.0, 100)
+    rise = 0.15 * np.maximum(np.arange(100) - 69, 0)
+    found = [read(1 + rise + generator.normal(0, 0.2, 100), "loss") for _ in range(20)]
+    assert not any(result["clear"] for result in found)
+    assert np.median([result["divergence"] for result in found]) == pytest.approx(rates[69], rel=0.25)
+    least = [result["rates"][10 + int(np.argmin(result["smoothed"][10:-5]))] for result in found]
+    assert np.median(least) < rates[60]
+
+
+def test_a_clear_loss_diverges_where_it_is_least():
+    values = 1 - 0.6 * np.minimum(np.arange(100) / 70, 1) + np.random.default_rng(4).normal(0, 0.05, 100)
+    result = read(values, "loss")
+    assert result["clear"]
+    assert result["divergence"] == result["rates"][10 + int(np.argmin(result["smoothed"][10:-5]))]
 
 
 def test_stops_at_a_loss_that_is_not_finite():

@@ -61,12 +61,23 @@ def test_every_restart_of_many_equal_cycles_is_exact():
     assert all(schedule.learning_rate(step) < 0.01 for step in range(6, 7000, 7))
 
 
-def test_warm_start_rises_linearly_in_each_cycle():
-    schedule = SGDR(peak=1.0, cycle_steps=8, cycles=2, cycle_mult=1, floor=0.2, warm_start_steps=3)
-    for start in (0, 8):
-        rates = [schedule.learning_rate(start + step) for step in range(8)]
-        assert rates[:4] == pytest.approx([0.4, 0.6, 0.8, 1.0])
-        assert rates[4:] == pytest.approx([0.2 + 0.8 * (1 + math.cos(math.pi * k / 5)) / 2 for k in range(1, 5)])
+def fastai_rates(peak: float, batches: int) -> list[float]:
+    """The rates of fastai 0.7's cosine schedule in the first cycle of a fit, batch by batch."""
+    return [
+        peak / 100 if batch < batches / 20 else peak / 2 * (math.cos(math.pi * batch / batches) + 1)
+        for batch in range(batches)
+    ]
+
+
+@pytest.mark.parametrize("length", [7, 40, 50])
+def test_warm_start_is_fastais_in_each_cycle(length):
+    schedule = SGDR(peak=0.3, cycle_steps=length, cycles=2, warm_start=True)
+    expected = fastai_rates(0.3, length) + fastai_rates(0.3, 2 * length)
+    assert [schedule.learning_rate(step) for step in range(3 * length)] == pytest.approx(expected, rel=1e-12)
+
+
+def test_warm_start_does_not_go_below_the_floor():
+    assert SGDR(peak=1.0, cycle_steps=20, cycles=1, floor=0.2, warm_start=True).learning_rate(0) == 0.2
 
 
 def test_cycle_ends_in_epochs():
@@ -102,10 +113,55 @@ def test_start_step_begins_a_new_schedule_on_a_used_optimizer():
     assert rates[0] == pytest.approx(0.02)
 
 
-def test_rate_is_constant_within_an_execution():
-    schedule = SGDR(peak=0.01, cycle_steps=6, cycles=1)
-    rates, _ = fit(linear_model(steps_per_execution=3), schedule, epochs=1)
-    assert rates == pytest.approx([schedule.learning_rate(0), schedule.learning_rate(3)], rel=1e-6)
+def rates_applied(schedule, epochs: int = 2, settings: dict | None = None, optimizer=keras.optimizers.SGD):
+    """Return the rate of each of 12 batches, read from how far it moved a weight that only it moves."""
+    model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    model.compile(optimizer(1.0), loss=lambda target, answer: answer, **(settings or {}))
+    inputs = np.eye(12, dtype="float32")
+    for epoch in range(epochs):
+        batch = inputs[6 * epoch : 6 * epoch + 6]
+        model.fit(batch, np.zeros((6, 1)), batch_size=1, shuffle=False, verbose=0, callbacks=[schedule])
+    return -model.get_weights()[0][:, 0], model
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 2, 4, 6])
+def test_each_step_of_an_execution_has_its_own_rate(steps_per_execution):
+    schedule = SGDR(peak=0.01, cycle_steps=4, cycles=2, warm_start=True)
+    moved, model = rates_applied(schedule, settings={"steps_per_execution": steps_per_execution})
+    assert moved == pytest.approx([schedule.learning_rate(step) for step in range(12)], rel=1e-6)
+    assert model.history.history["learning_rate"] == pytest.approx([schedule.learning_rate(11)])
+    # Afterwards the rate can be set as before.
+    model.optimizer.learning_rate = 0.5
+    model.fit(np.eye(12, dtype="float32")[:1], np.zeros((1, 1)), verbose=0)
+    assert -model.get_weights()[0][0, 0] == pytest.approx(moved[0] + 0.5)
+
+
+def loss_scaled(rate):
+    return keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(rate), initial_scale=4.0)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 3])
+def test_a_loss_scale_optimizer_gets_the_same_rates(steps_per_execution):
+    schedule = SGDR(peak=0.01, cycle_steps=4, cycles=2)
+    moved, _ = rates_applied(schedule, settings={"steps_per_execution": steps_per_execution}, optimizer=loss_scaled)
+    assert moved == pytest.approx([schedule.learning_rate(step) for step in range(12)], rel=1e-6)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_updates_are_counted_where_gradients_accumulate(steps_per_execution):
+    schedule = SGDR(peak=0.01, cycle_steps=2, cycles=2)
+    moved, _ = rates_applied(
+        schedule,
+        settings={"steps_per_execution": steps_per_execution},
+        optimizer=lambda rate: keras.optimizers.SGD(rate, gradient_accumulation_steps=2),
+    )
+    assert 2 * moved == pytest.approx([schedule.learning_rate(step // 2) for step in range(12)], rel=1e-6)
+
+
+def test_the_progress_bar_shows_the_rate(capsys):
+    model = linear_model()
+    model.fit(np.ones((2, 3)), np.zeros((2, 1)), batch_size=1, callbacks=[SGDR(0.01, 2, 1)])
+    assert "learning_rate: 0.0050" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -119,7 +175,6 @@ def test_rate_is_constant_within_an_execution():
         ({"cycle_mult": 0}, "cycle_mult is 0"),
         ({"floor": 0.1}, "floor"),
         ({"floor": -0.1}, "floor"),
-        ({"warm_start_steps": 4}, "warm_start_steps is 4"),
         ({"start_step": -1}, "start_step is -1"),
     ],
 )

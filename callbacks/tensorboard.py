@@ -1,0 +1,170 @@
+"""What a training looks like, as TensorBoard shows it: scalars, rates, a range test, images and their answers.
+
+TensorBoard itself is needed to look at the files, not to write them: ``pip install tensorboard``, then
+``tensorboard --logdir DIR``.
+"""
+
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw, ImageFont
+
+TEXT_HEIGHT = 18  # pixels
+RIGHT, WRONG = (0, 110, 0), (190, 0, 0)
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Writes event files: ``DIR/train``, and ``DIR/validation`` for what Keras logs with the prefix ``val_``.
+
+    Keras's callback of this name needs the tensorboard package to write, and knows no groups and no answers.
+
+    At each epoch's end it writes the logs under their own names and the learning rate of every group of layers.
+    The number of epochs done is the step, so a run that is resumed goes on with its curves.
+
+    Args:
+        log_dir: folder of the event files; others in it are left alone.
+        groups: name of a group of layers -> multiplier of the rate, where they differ.
+        images: uint8 [n, height, width, 3], a few to show with the model's answers.
+        labels: [n], their classes; none if not given.
+        class_names: in the order of the model's outputs.
+        preprocess: turns ``images`` into what the model takes; nothing is done if not given.
+        from_logits: whether the model answers logits, and not probabilities.
+        image_epochs: show the images in the first epoch and every so many epochs from there.
+
+    Raises:
+        ValueError: images without the names of classes, or not as many labels.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike,
+        groups: Mapping[str, float] | None = None,
+        *,
+        images: np.ndarray | None = None,
+        labels: Sequence[int] | None = None,
+        class_names: Sequence[str] = (),
+        preprocess: Callable | None = None,
+        from_logits: bool = False,
+        image_epochs: int = 5,
+    ):
+        super().__init__()
+        if images is not None and not class_names:
+            raise ValueError("Images are shown with the names of their classes: give class_names.")
+        if labels is not None and (images is None or len(labels) != len(images)):
+            raise ValueError(f"There are {len(labels)} labels: give one for each image.")
+        if image_epochs < 1:
+            raise ValueError(f"image_epochs is {image_epochs}: it must be at least 1.")
+        self.log_dir = os.fspath(log_dir)
+        self.groups = dict(groups or {})
+        self.images = images
+        self.labels = labels
+        self.class_names = tuple(class_names)
+        self.preprocess = preprocess or (lambda given: given)
+        self.from_logits = from_logits
+        self.image_epochs = image_epochs
+        self._writers = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = epoch + 1
+        values = dict(logs or {})
+        values.setdefault("learning_rate", float(self.model.optimizer.learning_rate.numpy()))
+        for name, multiplier in self.groups.items():
+            values[f"learning_rate/{name}"] = values["learning_rate"] * multiplier
+        for name, value in values.items():
+            self._write_scalar(
+                "validation" if name.startswith("val_") else "train", name.removeprefix("val_"), value, step
+            )
+        if self.images is not None and epoch % self.image_epochs == 0:
+            self._write_png("validation", "answers", self._answers(), step)
+        self._flush()
+
+    def on_train_end(self, logs=None):
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+    def write_range_test(self, test, name: str = "lr_range_test"):
+        """Write a range test: its picture, and its curves with a sweep's steps for steps.
+
+        Args:
+            test: a ``LRRangeTest`` that has run.
+            name: of the group of plots.
+
+        Raises:
+            ValueError: the test cannot be read.
+        """
+        result = test.result()
+        for step, (rate, value) in enumerate(zip(result["rates"], result["smoothed"], strict=True)):
+            self._write_scalar("train", f"{name}/learning_rate", rate, step)
+            self._write_scalar("train", f"{name}/{result['metric']}", value, step)
+        self._write_png("train", f"{name}/curve", test.png(), 0)
+        self._flush()
+
+    def _answers(self) -> bytes:
+        """Draw the images with what the model answers now; green is right, red is wrong."""
+        outputs = np.asarray(self.model(self.preprocess(self.images), training=False), np.float64)
+        if self.from_logits:
+            outputs = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+            outputs /= outputs.sum(axis=1, keepdims=True)
+        captions = []
+        for index, probabilities in enumerate(outputs):
+            answer = int(np.argmax(probabilities))
+            words = [f"{self.class_names[answer]} {probabilities[answer]:.2f}"]
+            colour = (0, 0, 0)
+            if self.labels is not None:
+                words.append(f"is {self.class_names[self.labels[index]]}")
+                colour = RIGHT if answer == self.labels[index] else WRONG
+            captions.append(("\n".join(words), colour))
+        return contact_sheet(self.images, captions)
+
+    def _writer(self, name: str):
+        if name not in self._writers:
+            self._writers[name] = tf.summary.create_file_writer(os.path.join(self.log_dir, name))
+        return self._writers[name].as_default()
+
+    def _write_scalar(self, writer: str, tag: str, value: float, step: int):
+        with self._writer(writer):
+            tf.summary.write(tag, np.float32(value), step, _metadata("scalars", "DATA_CLASS_SCALAR"))
+
+    def _write_png(self, writer: str, tag: str, png: bytes, step: int):
+        width, height = Image.open(io.BytesIO(png)).size
+        with self._writer(writer):
+            parts = tf.constant([str(width), str(height), png])
+            tf.summary.write(tag, parts, step, _metadata("images", "DATA_CLASS_BLOB_SEQUENCE"))
+
+    def _flush(self):
+        for writer in self._writers.values():
+            writer.flush()
+
+
+def contact_sheet(images: np.ndarray, captions: Sequence[tuple[str, tuple[int, int, int]]]) -> bytes:
+    """Draw images in rows, each above its caption, as a PNG.
+
+    Args:
+        images: uint8 [n, height, width, 3].
+        captions: for each its text, of two lines at most, and the text's colour.
+    """
+    count, height, width = images.shape[:3]
+    columns = int(np.ceil(np.sqrt(count)))
+    # Wide enough for a caption also where images are small.
+    cell_width, cell_height = max(width, 160) + 4, height + 2 * TEXT_HEIGHT + 4
+    sheet = Image.new("RGB", (columns * cell_width, -(-count // columns) * cell_height), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(TEXT_HEIGHT - 4)
+    for index, (image, (text, colour)) in enumerate(zip(images, captions, strict=True)):
+        left, top = index % columns * cell_width, index // columns * cell_height
+        sheet.paste(Image.fromarray(image), (left, top))
+        draw.text((left, top + height), text, colour, font)
+    file = io.BytesIO()
+    sheet.save(file, "png", compress_level=1)
+    return file.getvalue()
+
+
+def _metadata(plugin: str, data_class: str):
+    metadata = tf.compat.v1.SummaryMetadata(data_class=data_class)
+    metadata.plugin_data.plugin_name = plugin
+    return metadata

@@ -1,0 +1,142 @@
+"""What is written for TensorBoard, read back from the event files."""
+
+import io
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from callbacks.lr_range_test import LRRangeTest
+from callbacks.sgdr import SGDR
+from callbacks.tensorboard import RIGHT, WRONG, TensorBoard, contact_sheet
+
+
+def written(folder: Path) -> dict[str, list[tuple[int, object]]]:
+    """Return tag -> what was written, in order: a step with a scalar or with an image's bytes."""
+    found = {}
+    for path in sorted(folder.glob("events.*")):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            for value in event.summary.value:
+                content = tf.make_ndarray(value.tensor)
+                plugin = value.metadata.plugin_data.plugin_name
+                assert plugin == ("images" if content.ndim else "scalars")
+                if content.ndim:
+                    width, height, png = content
+                    assert Image.open(io.BytesIO(png)).size == (int(width), int(height))
+                    content = png
+                found.setdefault(value.tag, []).append(
+                    (event.step, content if isinstance(content, bytes) else float(content))
+                )
+    return found
+
+
+def mean_model() -> keras.Model:
+    """Answers the logits (0, mean of the image), after a preprocessing that brings it to -1 to 1."""
+    inputs = keras.Input((8, 8, 3))
+    mean = keras.layers.Reshape((1,))(keras.layers.GlobalAveragePooling2D()(inputs)[:, :1])
+    kernel = keras.initializers.Constant(np.array([[0.0, 1.0]]))
+    model = keras.Model(inputs, keras.layers.Dense(2, use_bias=False, kernel_initializer=kernel)(mean))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.01), loss, metrics=["accuracy"])
+    return model
+
+
+def fit(board, epochs=2, initial_epoch=0, **settings):
+    images, labels = np.zeros((4, 8, 8, 3), "float32"), np.zeros(4, "int32")
+    return mean_model().fit(
+        images, labels, batch_size=2, initial_epoch=initial_epoch, epochs=epochs, verbose=0,
+        validation_data=(images, labels), callbacks=[SGDR(0.5, 2, 4, 1), board], **settings
+    ).history  # fmt: skip
+
+
+def test_scalars_are_keras_logs_and_the_rate_of_each_group(tmp_path):
+    history = fit(TensorBoard(tmp_path, {"middle": 0.25, "head": 1.0}))
+    train, validation = written(tmp_path / "train"), written(tmp_path / "validation")
+    assert set(train) == {"loss", "accuracy", "learning_rate", "learning_rate/middle", "learning_rate/head"}
+    assert set(validation) == {"loss", "accuracy"}
+    for name in ("loss", "accuracy", "learning_rate"):
+        assert train[name] == [(1, pytest.approx(history[name][0])), (2, pytest.approx(history[name][1]))]
+    assert validation["loss"] == [(step + 1, pytest.approx(loss)) for step, loss in enumerate(history["val_loss"])]
+    rates = np.array([rate for _, rate in train["learning_rate"]])
+    for name, multiplier in (("middle", 0.25), ("head", 1.0)):
+        assert [rate for _, rate in train[f"learning_rate/{name}"]] == pytest.approx(rates * multiplier)
+
+
+def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
+    for first in (0, 2):
+        fit(TensorBoard(tmp_path), initial_epoch=first, epochs=first + 2)
+    assert [step for step, _ in written(tmp_path / "train")["loss"]] == [1, 2, 3, 4]
+
+
+def test_the_rate_is_the_optimizers_where_no_schedule_logs_it(tmp_path):
+    images, labels = np.zeros((4, 8, 8, 3), "float32"), np.zeros(4, "int32")
+    mean_model().fit(images, labels, verbose=0, callbacks=[TensorBoard(tmp_path)])
+    assert written(tmp_path / "train")["learning_rate"] == [(1, pytest.approx(0.01))]
+
+
+def test_images_are_shown_with_the_models_answers(tmp_path, monkeypatch):
+    captions = []
+    monkeypatch.setattr(
+        "callbacks.tensorboard.contact_sheet",
+        lambda images, texts: captions.append(texts) or contact_sheet(images, texts),
+    )
+    images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (0, 255, 255)])
+    board = TensorBoard(
+        tmp_path, images=images, labels=[0, 0, 1], class_names=("dark", "light"), from_logits=True, image_epochs=2,
+        preprocess=lambda given: given.astype("float32") * (6 / 255) - 3,
+    )  # fmt: skip
+    board.set_model(mean_model())
+    for epoch in range(4):
+        board.on_epoch_end(epoch, {})
+    board.on_train_end()
+    # The logits are (0, -3) and (0, 3): a probability of 1 / (1 + exp(-3)).
+    assert captions[0] == [
+        ("dark 0.95\nis dark", RIGHT),
+        ("light 0.95\nis dark", WRONG),
+        ("light 0.95\nis light", RIGHT),
+    ]
+    pictures = written(tmp_path / "validation")["answers"]
+    assert [step for step, _ in pictures] == [1, 3]
+    with Image.open(io.BytesIO(pictures[0][1])) as sheet:
+        pixels = np.asarray(sheet)
+    assert (pixels[:8, :8] == 0).all()
+    assert (pixels == RIGHT).all(axis=-1).any()
+    assert (pixels == WRONG).all(axis=-1).any()
+
+
+def test_probabilities_are_taken_as_they_are_and_labels_may_be_unknown(tmp_path):
+    board = TensorBoard(tmp_path, images=np.zeros((1, 4, 4, 3), np.uint8), class_names=("dark", "light"))
+    board.set_model(lambda images, training: np.array([[0.25, 0.75]]))
+    assert board._answers() == contact_sheet(board.images, [("light 0.75", (0, 0, 0))])
+
+
+def test_a_range_test_is_a_curve_and_a_picture(tmp_path):
+    test = LRRangeTest(1e-3, 1.0, 20)
+    test._losses = test._values = list(np.linspace(2, 1, 20))
+    board = TensorBoard(tmp_path)
+    board.write_range_test(test, "lr_range_test/head")
+    board.on_train_end()
+    found = written(tmp_path / "train")
+    assert [step for step, _ in found["lr_range_test/head/loss"]] == list(range(20))
+    assert [rate for _, rate in found["lr_range_test/head/learning_rate"]] == pytest.approx(
+        np.geomspace(1e-3, 1, 20), rel=1e-5
+    )
+    assert found["lr_range_test/head/curve"][0][1].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"images": np.zeros((1, 4, 4, 3), np.uint8)}, "give class_names"),
+        ({"images": np.zeros((1, 4, 4, 3), np.uint8), "class_names": "ab", "labels": [0, 1]}, "one for each image"),
+        ({"labels": [0]}, "one for each image"),
+        ({"image_epochs": 0}, "image_epochs is 0"),
+    ],
+)
+def test_bad_values_are_refused(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        TensorBoard(tmp_path, **settings)
