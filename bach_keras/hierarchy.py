@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import tensorflow as tf
@@ -22,28 +22,34 @@ class Member:
         node: the name of its node.
         model: its network.
         image_size: side of its images, in pixels.
+        stain_normalisation: what its images are normalised by, see ``datasets.stain``.
         weight: its say in the node's average.
         temperature: its logits are divided by this (Guo et al. 2017).
         source: what to call it in a message or a model card.
         config: the data set configuration it was trained on.
+        protocol: by which protocol that was split.
         trained_on: file names of the images that it, or a run it started from, trained on.
         chosen_on: file names of the images that chose its epoch or its init.
+        metrics: what its run measured, empty where nothing was.
     """
 
     node: str
     model: Classifier
     image_size: int
+    stain_normalisation: str = "none"
     weight: float = 1.0
     temperature: float = 1.0
     source: str = ""
     config: str = ""
+    protocol: str = ""
     trained_on: frozenset[str] = frozenset()
     chosen_on: frozenset[str] = frozenset()
+    metrics: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A member cut behind the trunk, its batch norms folded."""
+    """A member cut behind the trunk, its batch norms folded; the rest gives its logits and its pooled features."""
 
     trunk: str
     rest: Callable
@@ -67,10 +73,10 @@ class Hierarchy(tf.Module):
     recipe never changes stem, layer1 and layer2, so it is computed once an image.
 
     Args:
-        members: at least one for each node, all of one image size.
+        members: at least one for each node, all of one image size and one stain normalisation.
 
     Raises:
-        ValueError: a node has no member, or image sizes differ.
+        ValueError: a node has no member, or image sizes or stain normalisations differ.
     """
 
     def __init__(self, members: list[Member]):
@@ -78,10 +84,8 @@ class Hierarchy(tf.Module):
         missing = [name for name in NODES if not any(member.node == name for member in members)]
         if missing:
             raise ValueError(f"The tree needs a run for each node: none was given for {', '.join(missing)}.")
-        if len({member.image_size for member in members}) > 1:
-            listed = ", ".join(f"{member.source or member.node} {member.image_size}" for member in members)
-            raise ValueError(f"All runs of a tree must share one image size, but these differ: {listed}.")
-        self.image_size = members[0].image_size
+        self.image_size = _shared(members, "image_size")
+        self.stain_normalisation = _shared(members, "stain_normalisation")
         self._networks = _cut(members)
         # TensorFlow's own variables, by which the export is loaded without Keras.
         self._weights = self._networks.weights
@@ -102,11 +106,29 @@ class Hierarchy(tf.Module):
             and ``carci``, ``norbe``, ``invis`` float32 [N, 2] in the orders of the tree.
         """
         count = tf.shape(images)[0]
-        features = self._trunk_features(self._normalised(images), NODES)
-        nodes = {name: self._node(name, features) for name in NODES}
-        group = nodes[ROOT.name]
-        pairs = [group[:, i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)]
-        return _answer(tf.concat(pairs, axis=1), nodes, count)
+        return _answer(*self._soft(self._normalised(images)), count)
+
+    def squares(self, images) -> dict[str, tf.Tensor]:
+        """Classify softly what ``bach_keras.preprocess.square`` gives: the tree alone, for small devices.
+
+        Args:
+            images: uint8 [N, image_size, image_size, 3], N not 0.
+
+        Returns:
+            What ``images`` returns, without ``label``.
+        """
+        probabilities, nodes = self._soft(preprocess.normalise(images))
+        return {"probabilities": probabilities, **nodes}
+
+    def features(self, images) -> tf.Tensor:
+        """Return what carci sees, for search and for monitoring: uint8 [N, H, W, 3] -> float32 [N, 2048].
+
+        It is the mean over places of the last feature map, of carci's first member: each
+        member has a space of its own, so a mean over members would lie in none.
+        """
+        part = self._networks.parts[ROOT.name][0]
+        _, features = part.rest(self._networks.trunks[part.trunk](self._normalised(images)))
+        return features[: tf.shape(images)[0]]
 
     def routed(self, images) -> dict[str, tf.Tensor]:
         """Classify images, each through the one specialist that its carci answer chose.
@@ -131,9 +153,20 @@ class Hierarchy(tf.Module):
         return _answer(tf.concat([nodes[node.name] for node in SPECIALISTS], axis=1), nodes, count)
 
     def _normalised(self, images):
+        size = self.image_size
+        is_square = tuple(images.shape[1:3]) == (size, size)
         # Some convolutions refuse a batch of none, so one black image stands in and is cut off at the end.
         images = tf.pad(images, [[0, tf.maximum(0, 1 - tf.shape(images)[0])], [0, 0], [0, 0], [0, 0]])
-        return preprocess.normalise(preprocess.square(images, self.image_size))
+        # What was cut when it was decoded is not scaled again: that changes nothing and takes milliseconds an image.
+        squares = tf.ensure_shape(images, (None, size, size, 3)) if is_square else preprocess.square(images, size)
+        return preprocess.normalise(preprocess.normalise_stain(squares, size, self.stain_normalisation))
+
+    def _soft(self, inputs):
+        features = self._trunk_features(inputs, NODES)
+        nodes = {name: self._node(name, features) for name in NODES}
+        group = nodes[ROOT.name]
+        pairs = [group[:, i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)]
+        return tf.concat(pairs, axis=1), nodes
 
     def _trunk_features(self, inputs, nodes) -> dict[str, tf.Tensor]:
         wanted = {part.trunk for name in nodes for part in self._networks.parts[name]}
@@ -152,9 +185,18 @@ class Hierarchy(tf.Module):
         parts = self._networks.parts[name]
         total = sum(part.weight for part in parts)
         return tf.add_n([
-            part.weight / total * tf.nn.softmax(part.rest(features[part.trunk]) / part.temperature)
+            part.weight / total * tf.nn.softmax(part.rest(features[part.trunk])[0] / part.temperature)
             for part in parts
         ])  # fmt: skip
+
+
+def _shared(members, name: str):
+    """Return what all members must have alike."""
+    values = [getattr(member, name) for member in members]
+    if len(set(values)) > 1:
+        listed = ", ".join(f"{member.source or member.node} {v}" for member, v in zip(members, values, strict=True))
+        raise ValueError(f"All runs of a tree must share one {name.replace('_', ' ')}, but these differ: {listed}.")
+    return values[0]
 
 
 def _cut(members) -> _Networks:
@@ -166,7 +208,7 @@ def _cut(members) -> _Networks:
         key = _digest(trunk)
         if key not in trunks:
             trunks[key] = _function(fold(trunk))
-        rest = fold(keras.Model(seam, model.output))
+        rest = fold(keras.Model(seam, [model.output, model.get_layer("head.mean").output]))
         weights += [weight.value for weight in rest.weights]
         parts[member.node].append(_Part(key, _function(rest), member.weight, member.temperature))
     return _Networks(trunks, parts, weights)

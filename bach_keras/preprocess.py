@@ -6,6 +6,8 @@ apart. All of it is TensorFlow ops, so all of it can be exported.
 
 import tensorflow as tf
 
+from datasets import stain
+
 # Statistics of ImageNet, which torchvision's weights expect.
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
@@ -48,8 +50,9 @@ def decode(data):
         lambda: tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(data)[:2], bmp_size),
     )
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    tf.debugging.Assert((pixels > 0) & (pixels <= MAX_PIXELS), ["The image has no pixels or too many:", size])
-    with tf.control_dependencies([pixels]):
+    counted = tf.debugging.Assert((pixels > 0) & (pixels <= MAX_PIXELS), ["The image has no pixels or too many:", size])
+    # Or a graph would unpack a bomb beside the check that refuses it.
+    with tf.control_dependencies([counted]):
         image = tf.io.decode_image(data, channels=3, expand_animations=False)
     return tf.ensure_shape(image, (None, None, 3))
 
@@ -85,9 +88,26 @@ def normalise(images):
     return (tf.cast(images, tf.float32) / 255.0 - MEAN) / DEVIATION
 
 
-def square(images, size: int):
-    """Resize and crop: uint8 [..., H, W, 3] -> uint8 [..., size, size, 3]."""
-    return centre_crop(resize_shorter(images, size), size)
+def normalise_stain(images, size: int, method: str):
+    """Give resized images a reference's colours.
+
+    They are measured on the central square, all that a served image keeps, so
+    that it does not matter whether the image is cut before or after.
+
+    Args:
+        images: uint8 [H, W, 3] or [N, H, W, 3], the shorter side ``size``.
+        size: pixels.
+        method: one of ``datasets.stain.NORMALISATIONS``.
+
+    Returns:
+        uint8, rounded, in the shape of ``images``.
+    """
+    return stain.normalise(images, method, sample=centre_crop(images, size))
+
+
+def square(images, size: int, stain_normalisation: str = "none"):
+    """Resize, crop and normalise the stain: uint8 [..., H, W, 3] -> uint8 [..., size, size, 3]."""
+    return stain.normalise(centre_crop(resize_shorter(images, size), size), stain_normalisation)
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:

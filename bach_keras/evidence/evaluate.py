@@ -28,6 +28,34 @@ def check_leaks(trained_on: frozenset[str], filenames) -> None:
         )
 
 
+def mixed_splits(protocol: str, files: dict[str, list[str]], protocols, trained_on, chosen_on) -> str:
+    """Say where a system's members were not split as the images that judge them.
+
+    Args:
+        protocol: the evaluation's.
+        files: split name -> file names, of the evaluation.
+        protocols: those of the members; "" where it is not known.
+        trained_on: file names that the members trained on.
+        chosen_on: file names that chose an epoch, an init or a temperature.
+
+    Returns:
+        One sentence, or "" where all is of one split.
+    """
+    others = sorted(set(protocols) - {protocol, ""})
+    if others:
+        return (
+            f"This score mixes protocols: its images are those that {protocol} holds out, but members were trained "
+            f"under {', '.join(others)}. Do not set it beside scores of one protocol without saying so."
+        )
+    known = frozenset().union(*files.values())
+    if (trained_on & known) - set(files["train"]) or (chosen_on & known) - set(files["validation"]):
+        return (
+            "This score mixes splits: a member, or a run it started from, was trained on another split than this one "
+            f"by {protocol}, such as another seed's. Do not set it beside scores of one split without saying so."
+        )
+    return ""
+
+
 def evaluate(system, records, filenames, trained_on, chosen_on, say=print) -> tuple[dict, list[dict]]:
     """Score a whole system.
 

@@ -34,10 +34,11 @@ def write_report(path: Path, result: dict, runs: list) -> None:
         f"split {html.escape(result['split'])}.</p>",
         f"<p><b>Four-class accuracy {in_words(result)}.</b></p>",
         _chosen(result),
+        *[f"<p class=note>{html.escape(note)}</p>" for note in result["split_notes"]],
         "<h2>Confusion matrix</h2>",
-        _image(_confusion_figure(result["confusion_matrix"]), "Confusion matrix"),
+        image(confusion_figure(result["confusion_matrix"]), "Confusion matrix"),
         "<h2>Nodes</h2>",
-        _table(
+        table(
             ["node", "accuracy", "95 % interval", "n"],
             [
                 [
@@ -51,6 +52,12 @@ def write_report(path: Path, result: dict, runs: list) -> None:
         ),
         *[_run_section(Path(run)) for run in runs],
     ]
+    write_page(path, title, body)
+
+
+def write_page(path: Path, title: str, body: list[str]) -> None:
+    """Write parts of HTML as one page, whole or not at all."""
+    title = html.escape(title)
     page = f'<!doctype html><html lang=en><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(page + "\n".join(body) + "</html>\n", encoding="utf-8")
@@ -71,12 +78,17 @@ def _run_section(folder: Path) -> str:
     settings = {name: config[name] for name in ("node", "config", "protocol", "init")} | config["recipe"]
     parts = [f"<h2>{NODES[config['node']].title}</h2>"]
     if "accuracy" in metrics:
-        parts.append(f"<p>Validation accuracy {in_words(metrics)}, best epoch {metrics['best_epoch']}.</p>")
-    parts.append(_image(_curves_figure(history), "Training curves"))
+        parts.append(
+            f"<p>Validation accuracy by protocol {html.escape(config['protocol'])}: {in_words(metrics)}, "
+            f"best epoch {metrics['best_epoch']}.</p>"
+        )
+    if note := config.get("split_origin", {}).get("note"):
+        parts.append(f"<p class=note>{html.escape(note)}</p>")
+    parts.append(image(_curves_figure(history), "Training curves"))
     for plot in sorted(folder.glob("lr_range_test*.png")):
         parts.append(_embedded(plot.read_bytes(), f"Learning rate range test ({plot.stem})"))
     rows = [[html.escape(name), html.escape(str(value))] for name, value in settings.items()]
-    parts.append(f"<details><summary>Settings</summary>{_table(['setting', 'value'], rows)}</details>")
+    parts.append(f"<details><summary>Settings</summary>{table(['setting', 'value'], rows)}</details>")
     return "\n".join(parts)
 
 
@@ -95,7 +107,8 @@ def _curves_figure(history):
     return figure
 
 
-def _confusion_figure(matrix):
+def confusion_figure(matrix):
+    """Draw a four-class confusion matrix, a row for each true class."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 4.4), layout="constrained")
@@ -111,7 +124,8 @@ def _confusion_figure(matrix):
     return figure
 
 
-def _image(figure, alt: str) -> str:
+def image(figure, alt: str) -> str:
+    """Return a figure as a part of a page, embedded as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return _embedded(buffer.getvalue(), alt)
@@ -121,7 +135,8 @@ def _embedded(png: bytes, alt: str) -> str:
     return f'<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
 
 
-def _table(heads, rows) -> str:
+def table(heads, rows) -> str:
+    """Return a table; its cells are HTML already."""
     head = "".join(f"<th>{head}" for head in heads)
     return f"<table><tr>{head}</tr>" + "".join(
         "<tr>" + "".join(f"<td>{cell}" for cell in row) + "</tr>" for row in rows

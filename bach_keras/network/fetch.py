@@ -2,16 +2,13 @@
 
 import hashlib
 import re
-import urllib.error
-import urllib.request
-from http import HTTPStatus
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
 from bach_keras.network.weights import check_destination, default_path, port
+from datasets.download import download
 
 # The hexadecimal digits in a file's name begin its SHA-256. The semi-supervised
 # and semi-weakly supervised weights are Facebook's, CC BY-NC 4.0.
@@ -37,8 +34,6 @@ HUB = {
     ),
 }
 
-TIMEOUT = 30  # seconds without an answer
-CHUNK = 1 << 20  # bytes between two calls of progress
 ELSEWHERE = "or download it on another machine and use `weights port`"
 
 
@@ -77,7 +72,7 @@ def fetch(to=None, source="torchvision", *, revision=None, overwrite=False, prog
         raise ValueError(f"{url} cannot be verified: its name does not end in -<digits of its SHA-256>.pth.")
     to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(f"{name}.part")
-    _download(url, part, progress)
+    download(url, part, progress, otherwise=ELSEWHERE)
     try:
         _verify(part, digits[1], url)
     except ValueError:
@@ -107,41 +102,6 @@ def _fetch_from_hub(repository, revision, to, overwrite):
     if commit == pinned:
         _verify(path, sha256, repository)
     port(path, to, overwrite=overwrite, origin=f"{repository}@{commit}")
-
-
-def _download(url, part, progress):
-    """Bring PART up to the whole file, beginning after what it holds already."""
-    done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    total = None
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            if response.status != HTTPStatus.PARTIAL_CONTENT:  # the whole file, from its beginning
-                done = 0
-            if "Content-Length" in response.headers:
-                total = done + int(response.headers["Content-Length"])
-            with part.open("ab" if done else "wb") as file:
-                while chunk := response.read(CHUNK):
-                    done += file.write(chunk)
-                    if progress:
-                        progress(done, total)
-    except urllib.error.HTTPError as error:
-        error.close()
-        # What is there already reaches the file's end: it only remains to be verified.
-        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise ConnectionError(
-                f"{url} could not be fetched: the server answered {error.code} {error.reason}."
-            ) from error
-    except urllib.error.URLError as error:
-        raise ConnectionError(f"{url} could not be reached ({error.reason}): try again, {ELSEWHERE}.") from error
-    except (OSError, HTTPException) as error:
-        raise ConnectionError(_broken_off(url, done, error)) from error
-    if total is not None and done < total:
-        raise ConnectionError(_broken_off(url, done, f"of {total}"))
-
-
-def _broken_off(url, done, reason):
-    return f"The download of {url} broke off after {done} bytes ({reason}): fetch again to go on from there."
 
 
 def _verify(path, digits, origin):

@@ -1,6 +1,9 @@
 """The paper's head on a ResNeXt, and the two-class network of one node."""
 
+import functools
+
 import keras
+import tensorflow as tf
 
 from bach_keras.network.resnext import PACKAGE, ResNeXt
 
@@ -60,16 +63,32 @@ class Classifier(keras.Model):
         return cls(**config)
 
 
+class Dropout(keras.layers.Dropout):
+    """Dropout whose mask, on several devices, is that of the whole batch; each device takes its own rows of it."""
+
+    def call(self, inputs, training=False):
+        context = tf.distribute.get_replica_context()
+        if not training or context is None or context.num_replicas_in_sync == 1:
+            return super().call(inputs, training=training)
+        rows = tf.shape(inputs)[0]
+        batch = tf.ones((rows * context.num_replicas_in_sync, *inputs.shape[1:]), inputs.dtype)
+        first = context.replica_id_in_sync_group * rows
+        return inputs * super().call(batch, training=True)[first : first + rows]
+
+
 def _head(features, classes, seed):
     layers = keras.layers
+    # On several devices its statistics are those of the whole batch, as the backbone's are.
+    together = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    norm = functools.partial(layers.BatchNormalization, momentum=0.9, epsilon=1e-5, synchronized=together)
     x = layers.Concatenate(name="head.pool")([
         layers.GlobalMaxPooling2D(name="head.max")(features),
         layers.GlobalAveragePooling2D(name="head.mean")(features),
     ])  # fmt: skip
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="head.bn1")(x)
-    x = layers.Dropout(DROPOUT[0], seed=seed, name="head.dropout1")(x)
+    x = norm(name="head.bn1")(x)
+    x = Dropout(DROPOUT[0], seed=seed, name="head.dropout1")(x)
     x = layers.Dense(HIDDEN_WIDTH, kernel_initializer="he_normal", name="head.dense1")(x)
     x = layers.ReLU(name="head.relu")(x)
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="head.bn2")(x)
-    x = layers.Dropout(DROPOUT[1], seed=seed + 1, name="head.dropout2")(x)
+    x = norm(name="head.bn2")(x)
+    x = Dropout(DROPOUT[1], seed=seed + 1, name="head.dropout2")(x)
     return layers.Dense(classes, kernel_initializer="he_normal", dtype="float32", name="head.dense2")(x)

@@ -143,7 +143,8 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     Keras normalises in several ops on TensorFlow, at half again the cost of the
     whole training step. As in PyTorch the running variance takes the unbiased
-    batch variance. A layer that is not trainable stays in inference mode.
+    batch variance. A layer that is not trainable stays in inference mode. On several
+    devices the statistics are those of the whole batch.
     """
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
@@ -160,13 +161,31 @@ class BatchNorm(keras.layers.BatchNormalization):
                 x=inputs, scale=gamma, offset=beta, mean=mean, variance=variance,
                 epsilon=self.epsilon, is_training=False,
             ).y  # fmt: skip
-        batch = tf.raw_ops.FusedBatchNormV3(
-            x=inputs, scale=gamma, offset=beta, mean=[], variance=[],
-            epsilon=self.epsilon, is_training=True,
-        )  # fmt: skip
-        self.moving_mean.assign(mean + (1 - self.momentum) * (batch.batch_mean - mean))
-        self.moving_variance.assign(variance + (1 - self.momentum) * (batch.batch_variance - variance))
-        return batch.y
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            normalised, batch_mean, batch_variance = self._normalise_together(context, inputs, gamma, beta)
+        else:
+            normalised, batch_mean, batch_variance, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=inputs, scale=gamma, offset=beta, mean=[], variance=[],
+                epsilon=self.epsilon, is_training=True,
+            )  # fmt: skip
+        self.moving_mean.assign(mean + (1 - self.momentum) * (batch_mean - mean))
+        self.moving_variance.assign(variance + (1 - self.momentum) * (batch_variance - variance))
+        return normalised
+
+    def _normalise_together(self, context, inputs, gamma, beta):
+        """Do as the fused op does, on all devices' images; each has equally many.
+
+        Returns:
+            The normalised images, and the batch's mean and unbiased variance.
+        """
+        images = tf.cast(inputs, tf.float32)
+        mean, variance = tf.nn.moments(images, (0, 1, 2))
+        mean, square = tf.unstack(context.all_reduce("MEAN", tf.stack([mean, variance + mean**2])))
+        variance = tf.maximum(square - mean**2, 0)
+        normalised = tf.nn.batch_normalization(images, mean, variance, beta, gamma, self.epsilon)
+        places = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]) * context.num_replicas_in_sync, tf.float32)
+        return tf.cast(normalised, inputs.dtype), mean, variance * places / (places - 1)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -7,50 +7,108 @@ from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.report import write_report
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.weights import default_path
-from bach_keras.training import runs
-from bach_keras.training.data import default_config, open_data
+from bach_keras.training import runs, strategy
+from bach_keras.training.best import train_best
+from bach_keras.training.data import data_of_run, default_config, open_data, split_data
+from bach_keras.training.find import choose_phase, find_rate
 from bach_keras.training.recipe import default_recipe, with_options
 from bach_keras.training.train import Start, node_files, resume, train
-from bach_keras.tree import get_node
+from bach_keras.tree import ROOT, get_node
 from datasets.bach_bisque import prepare
-from datasets.splits import get_split
 
 
-def run_training(node, config, protocol, init, given, run_dir, resumed, overwrite, data_dir, say) -> dict:
+def run_training(
+    node, config, protocol, split_seed, patients, init, until, given, run_dir, resumed, allow_changes, overwrite,
+    tensorboard, data_dir, say
+) -> dict:  # fmt: skip
     """Train a node, or go on with it, from what the user gave; the rest takes its defaults.
+
+    A run that is resumed keeps its own split, and its own recipe but for what is given.
 
     Raises:
         ValueError, FileNotFoundError: bad input, in one sentence, before anything is written.
     """
+    strategy.choose()  # before anything uses a device
+    if resumed:
+        return _resume(node, config or default_config(data_dir), given, run_dir, allow_changes, data_dir, say)
     config = config or default_config(data_dir)
     run_dir = run_dir or Path("runs") / f"{config}-{node}"
-    if resumed:
-        run = runs.open_run(run_dir)
-        if run.config["node"] != node:
-            raise ValueError(f"{run_dir} is a run of {run.config['node']}, not of {node}.")
-        say(f"train {node}: resuming {run_dir}")
-        data = _data(run.config["config"], run.config["protocol"], data_dir, say)
-        return resume(data, _start(run.config["init"], run.config["config"]), run, say)
     recipe = with_options(default_recipe(config), **given)
-    start = _start(init, config)
+    starts = _starts(init, config, node, run_dir)
+    if until and protocol != "all":
+        raise ValueError(f"--until is for --protocol all, which keeps no validation images; {protocol} keeps some.")
+    until = runs.open_run(until) if until else None
     say(
-        f"train {node}: config {config}, protocol {protocol}, init {start.init}, image size {recipe.image_size}, "
-        f"batch {recipe.batch_size}, {recipe.epochs} epochs, "
+        f"train {node}: config {config}, protocol {_split_in_words(protocol, split_seed, patients)}, "
+        f"init {' or '.join(start.init for start in starts.values())}, image size {recipe.image_size}, "
+        f"batch {recipe.batch_size}, {'at most ' if until else ''}{recipe.epochs} epochs, "
+        f"crops {recipe.crops}, stain jitter {recipe.stain_jitter:g}, brightness {recipe.brightness:g}, "
+        f"stain normalisation {recipe.stain_normalisation}, "
         f"rate {'auto' if recipe.lr is None else recipe.lr}, seed {recipe.seed}, run folder {run_dir}"
+        f"{strategy.in_words()}"
     )
+    if len(starts) > 1 and strategy.across_hosts():
+        raise ValueError("--init best is for one host: on several train from one start, then from the other.")
     runs.check_destination(run_dir, overwrite)
-    data = _data(config, protocol, data_dir, say)
+    data = ready(split_data(config, protocol, split_seed, data_dir, patients), say)
+    if data.origin["note"]:
+        say(data.origin["note"])
     node_files(data, get_node(node))
-    return train(data, node, start, recipe, run_dir, overwrite, say)
+    if len(starts) > 1:
+        return train_best(data, node, starts, recipe, run_dir, overwrite, say, until=until)
+    (start,) = starts.values()
+    return train(data, node, start, recipe, run_dir, overwrite, say, until, tensorboard)
 
 
-def run_evaluation(system, run_folders, config, protocol, split, out, data_dir, say) -> dict:
+def _resume(node, config, given, run_dir, allow_changes, data_dir, say) -> dict:
+    run_dir = run_dir or Path("runs") / f"{config}-{node}"
+    run = runs.open_run(run_dir)
+    if run.config["node"] != node:
+        raise ValueError(f"{run_dir} is a run of {run.config['node']}, not of {node}.")
+    say(f"train {node}: resuming {run_dir}{strategy.in_words()}")
+    data = ready(data_of_run(run.config, data_dir), say)
+    start = start_from(run.config["init"], run.config["config"])
+    return resume(data, start, run, say, with_options(run.recipe, **given), allow_changes)
+
+
+def run_lr_find(node, config, protocol, split_seed, patients, init, phase, metric, out, data_dir, say, **given) -> dict:
+    """Run the range test on a node from what the user gave; the rest takes its defaults.
+
+    Raises:
+        ValueError, FileNotFoundError: bad input, in one sentence, or a curve that cannot be read.
+    """
+    config = config or default_config(data_dir)
+    out = out or Path("runs") / f"{config}-{node}-lr-find"
+    recipe = default_recipe(config)
+    low, high = (given.pop(name) for name in ("min_lr", "max_lr"))
+    bounds = tuple(own if new is None else new for own, new in zip(recipe.lr_bounds, (low, high), strict=True))
+    recipe = with_options(recipe, lr_bounds=bounds, **given)
+    start = start_from(init, config)
+    chosen = choose_phase(recipe, start, phase)
+    say(
+        f"lr-find {node}: config {config}, protocol {_split_in_words(protocol, split_seed, patients)}, "
+        f"init {start.init}, phase {chosen.name}, image size {recipe.image_size}, batch {recipe.batch_size}, "
+        f"rates {bounds[0]:g} to {bounds[1]:g} in {recipe.lr_steps} steps, seed {recipe.seed}, folder {out}"
+    )
+    data = ready(split_data(config, protocol, split_seed, data_dir, patients), say)
+    result = find_rate(data, node, start, chosen, recipe, out, metric, say)
+    share = "a tenth" if metric == "loss" else "a third"
+    say(f"the {metric} diverges at {result['divergence']:.2g}; {share} is {result['suggestion']:.2g}")
+    if not result["clear"]:
+        say(f"the {metric} does not get better by more than its noise, so this is a guess; more --steps may tell")
+    if result["stopped"] == "end":
+        say("the loss did not diverge by the last rate: a higher --max-lr may show where it does")
+    say(f"wrote {out / 'lr_range_test.json'} and lr_range_test.png")
+    return result
+
+
+def run_evaluation(system, run_folders, config, protocol, split_seed, patients, split, out, data_dir, say) -> dict:
     """Evaluate a tree, and write metrics.json, predictions.csv and report.html.
 
     Args:
         system: an ``Export``, or a list of members.
         run_folders: the members' runs, for the report.
-        config, protocol, split, data_dir: which images.
+        config, protocol, split_seed, patients, split, data_dir: which images.
         out: folder to write.
         say: prints a line.
 
@@ -58,26 +116,40 @@ def run_evaluation(system, run_folders, config, protocol, split, out, data_dir, 
         ValueError: a leak, or members that do not fit together.
     """
     config = config or default_config(data_dir)
-    data = open_data(config, protocol, data_dir=data_dir)
+    data = open_data(config, protocol, split_seed, data_dir, patients)
     split = split or data.held_out
     files = data.files.get(split)
     if not files:
-        raise ValueError(f"Protocol {protocol} on {config} has no {split} images: choose another --split.")
+        raise ValueError(
+            f"Protocol {protocol} on {config} has no {split} images: choose another --split or --protocol."
+        )
     if isinstance(system, list):
         members, system = system, Hierarchy(system)
         trained_on = frozenset().union(*(member.trained_on for member in members))
         chosen_on = frozenset().union(*(member.chosen_on for member in members))
+        protocols = {member.protocol for member in members}
     else:
         trained_on, chosen_on = system.trained_on, system.chosen_on
+        protocols = {member.get("protocol", "") for member in system.card["members"]}
     result, rows = evidence.evaluate(system, data.images(files), files, trained_on, chosen_on, say)
-    result |= {"config": config, "protocol": protocol, "split": split}
+    mixed = evidence.mixed_splits(protocol, data.files, protocols, trained_on, chosen_on)
+    notes = [note for note in (data.origin["note"], mixed) if note]
+    result |= {
+        "config": config,
+        "protocol": protocol,
+        "split": split,
+        "split_notes": notes,
+        "members": list(run_folders),
+    }
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     runs.write_json(out / "metrics.json", result)
     evidence.write_predictions(out / "predictions.csv", rows)
     folders = dict.fromkeys(_run_folder(spec) for spec in run_folders)
     write_report(out / "report.html", result, list(folders))
-    say(f"four-class accuracy {in_words(result)}")
+    say(f"four-class accuracy {in_words(result)}, protocol {protocol}")
+    for note in notes:
+        say(note)
     if result["chosen_on"]:
         say(f"{result['chosen_on']} of these images also chose a member's epoch or init")
     for name, score in result["nodes"].items():
@@ -86,16 +158,43 @@ def run_evaluation(system, run_folders, config, protocol, split, out, data_dir, 
     return result
 
 
-def _data(config, protocol, data_dir, say):
-    """Open the data; phantoms are drawn when they are first needed."""
-    get_split(config, protocol)
-    if config == "phantom" and not prepare.is_prepared(config, data_dir):
+def _split_in_words(protocol, split_seed, patients) -> str:
+    seed = f", split seed {split_seed}" if split_seed else ""
+    return f"{protocol}{seed}" + (f", patients by {patients}" if patients else "")
+
+
+def ready(data, say):
+    """Return the data once its images are there; phantoms are drawn when they are first needed."""
+    if data.config == "phantom" and not prepare.is_prepared(data.config, data.data_dir):
         say("drawing the phantom images, once")
-        prepare.prepare(config, data_dir=data_dir)
-    return open_data(config, protocol, data_dir=data_dir)
+        prepare.prepare(data.config, data_dir=data.data_dir)
+    prepare.describe(data.config, data.data_dir)
+    return data
 
 
-def _start(init: str | None, config: str) -> Start:
+def _starts(init, config, node, run_dir) -> dict[str, Start]:
+    """Return the starts to try, by name: several for ``best`` and ``best:RUN``, else the one that is asked for."""
+    word, _, named = (init or "").partition(":")
+    if word != "best":
+        return {"start": start_from(init, config)}
+    if node == ROOT.name:
+        raise ValueError(f"--init best starts a specialist from {ROOT.name} or from elsewhere; {node} cannot.")
+    carci = Path(named) if named else run_dir.with_name(f"{config}-{ROOT.name}")
+    if not (carci / "config.json").is_file():
+        raise ValueError(
+            f"--init best needs a finished run of {ROOT.name}, and there is none at {carci}: train it, "
+            "or name it with --init best:RUN."
+        )
+    plain = "none" if config == "phantom" else "imagenet"
+    return {plain: start_from(plain, config), ROOT.name: start_from(str(carci), config)}
+
+
+def start_from(init: str | None, config: str) -> Start:
+    """Return the start that ``--init`` names; by default ImageNet's weights, and random ones on phantom.
+
+    Raises:
+        ValueError: there is no such start.
+    """
     init = init or ("none" if config == "phantom" else "imagenet")
     if init == "none":
         return Start(init)

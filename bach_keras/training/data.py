@@ -1,11 +1,13 @@
 """A prepared configuration under a protocol: which image is in which split."""
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from datasets.bach_bisque import prepare
-from datasets.splits import SPLITS, TEST, VALIDATION, get_split
+from datasets.patients import read_patients
+from datasets.splits import SPLITS, TEST, VALIDATION, get_split, leak_note
 
 
 @dataclass(frozen=True)
@@ -14,9 +16,11 @@ class SplitData:
 
     Attributes:
         config: bach, bisque, bach_bisque or phantom.
-        protocol: paper or patient.
+        protocol: paper, patient, kfold:K/i or all.
         data_dir: where data sets live; None for TFDS's place.
         files: split name -> sorted file names.
+        origin: what else the split came from: its ``seed``, ``patients_sha256`` of the sheet of patients (None
+            without one), and ``note``, what the split cannot exclude ("" where there is nothing to say).
         labels: file name -> label name.
     """
 
@@ -24,6 +28,7 @@ class SplitData:
     protocol: str
     data_dir: Path | None = None
     files: dict[str, list[str]] = field(default_factory=dict)
+    origin: dict = field(default_factory=dict)
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -39,17 +44,44 @@ class SplitData:
         return prepare.load(self.config, self.data_dir, filenames)
 
 
-def open_data(config: str, protocol: str, seed: int = 0, data_dir=None) -> SplitData:
-    """Open a prepared configuration under a protocol.
+def open_data(config: str, protocol: str, seed: int = 0, data_dir=None, patients: Path | None = None) -> SplitData:
+    """Open a prepared configuration under a protocol; see ``split_data``.
 
     Raises:
         FileNotFoundError: the configuration is not prepared.
-        ValueError: unknown configuration or protocol.
     """
     prepare.describe(config, data_dir)
-    split = get_split(config, protocol, seed)
+    return split_data(config, protocol, seed, data_dir, patients)
+
+
+def split_data(config: str, protocol: str, seed: int = 0, data_dir=None, patients: Path | None = None) -> SplitData:
+    """Part a configuration by a protocol, before its images are needed.
+
+    Args:
+        config: bach, bisque, bach_bisque or phantom.
+        protocol: paper, patient, kfold:K/i or all.
+        seed: of the split.
+        data_dir: where data sets live; None for TFDS's place.
+        patients: a CSV file that says which patient a BACH image is from; see ``datasets.patients``.
+
+    Raises:
+        FileNotFoundError: there is no such file of patients.
+        ValueError: unknown configuration or protocol, or patients that cannot be read or used.
+    """
+    named = read_patients(patients) if patients else None
+    split = get_split(config, protocol, seed, patients=named)
     files = {name: sorted(file for file, where in split.items() if where == name) for name in SPLITS}
-    return SplitData(config, protocol, data_dir, files)
+    origin = {
+        "seed": seed,
+        "patients_sha256": hashlib.sha256(Path(patients).read_bytes()).hexdigest() if patients else None,
+        "note": leak_note(config, protocol, named),
+    }
+    return SplitData(config, protocol, data_dir, files, origin)
+
+
+def data_of_run(config: dict, data_dir=None) -> SplitData:
+    """Open the data of a run by its ``config.json``, split as it was when the run began."""
+    return SplitData(config["config"], config["protocol"], data_dir, config["split"], config.get("split_origin", {}))
 
 
 def default_config(data_dir=None) -> str:

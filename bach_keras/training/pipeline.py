@@ -6,68 +6,78 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras import preprocess
-from datasets.augment import DRAW_COUNT, DRAWS, RandomView
+from datasets.augment import DRAWS, Brightness, RandomView, StainJitter, uniform_draws
 
 
 @dataclass(frozen=True)
 class ImageCache:
-    """Images whose shorter side is the training size, end to end in one array.
+    """Images whose shorter side is the training size, those of one shape in one tensor.
 
-    Images of several widths share one array and any of them is found at once,
-    so an epoch's order is a plain permutation and needs no shuffle buffer.
+    Any image is found at once, so an epoch's order is a plain permutation and
+    needs no shuffle buffer.
 
     Attributes:
-        pixels: uint8, all images' values.
-        starts: int64 [n], where each begins.
-        shapes: int32 [n, 3], height, width, 3.
-        targets: int32 [n], each image's answer.
+        stacks: uint8 [n, H, W, 3], one for each shape there is.
+        places: int32 [images, 2], each image's stack and its row there.
+        targets: int32 [images], each image's answer.
         filenames: their names.
     """
 
-    pixels: np.ndarray
-    starts: np.ndarray
-    shapes: np.ndarray
+    stacks: tuple[tf.Tensor, ...]
+    places: np.ndarray
     targets: np.ndarray
     filenames: tuple[str, ...]
 
     def __len__(self):
         return len(self.filenames)
 
-    def lookup(self):
-        """Return a function: index -> uint8 [H, W, 3], for use inside tf.data."""
-        pixels, starts, shapes = (tf.constant(part) for part in (self.pixels, self.starts, self.shapes))
+    def squares(self, indices, cut):
+        """Return squares of some images in the order of their indices, for use inside tf.data.
 
-        def image(index):
-            shape = shapes[index]
-            flat = tf.slice(pixels, starts[index, None], tf.cast(tf.reduce_prod(shape), tf.int64)[None])
-            return tf.ensure_shape(tf.reshape(flat, shape), (None, None, 3))
+        Only images of one shape make a batch, so they are cut a shape at a time.
 
-        return image
+        Args:
+            indices: int [n].
+            cut: takes uint8 [m, H, W, 3] and int32 [m], which of the n these are; returns [m, size, size, 3].
+        """
+        places = tf.gather(self.places, indices)
+        rows = [tf.cast(tf.where(places[:, 0] == number)[:, 0], tf.int32) for number in range(len(self.stacks))]
+        parts = [
+            cut(tf.gather(stack, tf.gather(places[:, 1], those)), those)
+            for stack, those in zip(self.stacks, rows, strict=True)
+        ]
+        return tf.dynamic_stitch(rows, parts)
 
 
-def cache_images(records: tf.data.Dataset, targets: dict[int, int], image_size: int) -> ImageCache:
-    """Resize every record once.
+def cache_images(records: tf.data.Dataset, targets: dict[int, int], recipe) -> ImageCache:
+    """Resize every record and normalise its stain, once.
 
     Args:
         records: dicts with ``image`` uint8 [H, W, 3], ``label`` and ``filename``.
         targets: label index -> the node's answer; every record's label must be in it.
-        image_size: what the shorter side becomes, in pixels.
+        recipe: its ``image_size`` is what the shorter side becomes, and its ``stain_normalisation`` is applied.
     """
 
-    def resize(record):
-        image = preprocess.resize_shorter(record["image"], image_size)
+    def resized(record):
+        image = preprocess.resize_shorter(record["image"], recipe.image_size)
+        image = preprocess.normalise_stain(image, recipe.image_size, recipe.stain_normalisation)
         return image, record["label"], record["filename"]
 
-    resized = preprocess.untuned(records.map(resize, num_parallel_calls=tf.data.AUTOTUNE))
-    rows = list(resized.as_numpy_iterator())
-    images, labels, names = zip(*rows, strict=True) if rows else ((), (), ())
-    sizes = [image.size for image in images]
+    # Grown in place: hundreds of images of their own would leave the heap in pieces, twice the cache's size.
+    stacks, places, answers, names = {}, [], [], []
+    for image, label, name in preprocess.untuned(records.map(resized, num_parallel_calls=tf.data.AUTOTUNE)):
+        pixels = image.numpy()
+        stack = stacks.setdefault(pixels.shape, bytearray())
+        places.append((list(stacks).index(pixels.shape), len(stack) // pixels.size))
+        stack += pixels.data
+        answers.append(targets[int(label)])
+        names.append(name.numpy().decode())
+    shapes = list(stacks)
     return ImageCache(
-        pixels=np.concatenate([image.ravel() for image in images] or [np.zeros(0, np.uint8)]),
-        starts=np.cumsum([0, *sizes[:-1]]).astype(np.int64),
-        shapes=np.array([image.shape for image in images], np.int32).reshape(-1, 3),
-        targets=np.array([targets[int(label)] for label in labels], np.int32),
-        filenames=tuple(name.decode() for name in names),
+        stacks=tuple(tf.constant(np.frombuffer(stacks.pop(shape), np.uint8).reshape(-1, *shape)) for shape in shapes),
+        places=np.array(places, np.int32).reshape(-1, 2),
+        targets=np.array(answers, np.int32),
+        filenames=tuple(names),
     )
 
 
@@ -79,57 +89,60 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
     not fill a batch wait for another epoch's order.
 
     Returns:
-        (images float32 [batch, size, size, 3], targets int32 [batch]), of known cardinality.
+        (images float32 [part, size, size, 3], targets int32 [part]), of known cardinality.
     """
     count = len(cache)
     steps = steps_per_epoch(cache, recipe)
-    lookup, targets = cache.lookup(), tf.constant(cache.targets)
-    view = RandomView(recipe.image_size, recipe.smallest_view)
+    view = RandomView(recipe.image_size, recipe.smallest_view, recipe.crops)
+    amounts = {StainJitter: recipe.stain_jitter, Brightness: recipe.brightness}
+    colours = [layer(amount) for layer, amount in amounts.items() if amount]
 
     def one_epoch(epoch):
         seed = tf.stack([tf.constant(recipe.seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=seed)
-        order = order[: steps * recipe.batch_size]
-        draws = tf.random.stateless_uniform((count, DRAW_COUNT), seed=seed)
-        return tf.data.Dataset.from_tensor_slices((order, tf.gather(draws, order)))
+        order = tf.reshape(order[: steps * recipe.part_size], (steps, recipe.part_size))
+        return tf.data.Dataset.from_tensor_slices((order, tf.gather(uniform_draws(count, seed), order)))
 
-    def example(index, draws):
-        image = view({"images": lookup(index), DRAWS: draws})["images"]
-        return preprocess.normalise(image), targets[index]
+    def batch(indices, draws):
+        def cut(images, rows):
+            return view({"images": images, DRAWS: tf.gather(draws, rows)})["images"]
+
+        images = cache.squares(indices, cut)
+        for layer in colours:
+            images = layer({"images": images, DRAWS: draws})["images"]
+        return preprocess.normalise(images), tf.gather(cache.targets, indices)
 
     batches = (
         tf.data.Dataset.range(first_epoch, first_epoch + epochs)
         .flat_map(one_epoch)
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(recipe.batch_size, drop_remainder=True)
+        .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     )
     # Keras runs an extra step an epoch on a data set whose length it does not know.
     return preprocess.untuned(batches.apply(tf.data.experimental.assert_cardinality(steps * epochs)).prefetch(2))
 
 
 def steps_per_epoch(cache: ImageCache, recipe) -> int:
-    """Full batches in an epoch.
+    """Return the steps of an epoch: its full batches, each in as many parts as the recipe says.
 
     Raises:
         ValueError: the images do not fill one batch.
     """
-    steps = len(cache) // recipe.batch_size
-    if not steps:
+    batches = len(cache) // recipe.batch_size
+    if not batches:
         raise ValueError(
             f"There are {len(cache)} training images, fewer than one batch of {recipe.batch_size}: "
             "choose a smaller --batch-size."
         )
-    return steps
+    return batches * recipe.accumulate
 
 
 def evaluation_batches(cache: ImageCache, recipe) -> tf.data.Dataset:
     """Return centre crops in order: (images float32 [<= batch, size, size, 3], targets int32)."""
-    lookup, targets = cache.lookup(), tf.constant(cache.targets)
 
-    def example(index):
-        image = preprocess.centre_crop(lookup(index), recipe.image_size)
-        return preprocess.normalise(image), targets[index]
+    def batch(indices):
+        squares = cache.squares(indices, lambda images, _: preprocess.centre_crop(images, recipe.image_size))
+        return preprocess.normalise(squares), tf.gather(cache.targets, indices)
 
-    indices = tf.data.Dataset.range(len(cache))
-    batches = indices.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return preprocess.untuned(batches.batch(recipe.batch_size).prefetch(2))
+    batches = tf.data.Dataset.range(len(cache)).batch(recipe.batch_size)
+    batches = batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return preprocess.untuned(batches.prefetch(2))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from bach_keras.training import runs
+from bach_keras.training import runs, strategy
+from bach_keras.training.stops import TrainingError
 
 
 @dataclass
@@ -23,6 +24,8 @@ class Progress:
         phase: its name.
         history: the rows of history.csv.
         best: epoch, accuracy and loss of the best epoch.
+        seconds: what the epochs took, range tests included.
+        reached: whether the training loss it was to stop at is reached.
         arrays: weights, then the optimizer's variables; empty before the first epoch.
     """
 
@@ -31,6 +34,8 @@ class Progress:
     phase: str = ""
     history: list[dict] = field(default_factory=list)
     best: dict = field(default_factory=dict)
+    seconds: float = 0.0
+    reached: bool = False
     arrays: list[np.ndarray] = field(default_factory=list)
 
     def restore_weights(self, model):
@@ -61,26 +66,40 @@ class Keeper(keras.callbacks.Callback):
         super().__init__()
         # The whole network, of which the model that is fitted may be another form.
         self.run, self.network, self.progress, self.cycle_ends = run, network, progress, cycle_ends
-        self._next_state = time.monotonic()
+        self._next_state = self._counted = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
         progress = self.progress
         progress.epoch = epoch + 1
+        now = time.monotonic()
+        progress.seconds += now - self._counted
+        self._counted = now
         values = {name: float(value) for name, value in logs.items()}
         progress.history.append({"epoch": progress.epoch, "phase": progress.phase, **values})
         names = ["best"] if self._is_best(values) else []
         if progress.epoch in self.cycle_ends:
             names.append(self.cycle_ends[progress.epoch])
-        if names:
-            self._snapshot(names)
-        runs.write_history(self.run.folder / "history.csv", progress.history)
+        if not strategy.is_chief():
+            return
+        try:
+            if names:
+                self._snapshot(names)
+            runs.write_history(self.run.folder / "history.csv", progress.history)
+            if time.monotonic() >= self._next_state:
+                self._save_state()
+        except (OSError, RuntimeError) as error:  # h5py raises either when a disk is full
+            raise TrainingError(
+                f"{self.run.folder} could not be written after epoch {progress.epoch} ({error}): make room on the "
+                "disk, then go on with 'train --resume'."
+            ) from error
+
+    def _save_state(self):
         begun = time.monotonic()
-        if begun >= self._next_state:
-            variables = (*self.network.weights, *self.model.optimizer.variables)
-            progress.arrays = [variable.numpy() for variable in variables]
-            save(self.run, progress)
-            taken = time.monotonic() - begun
-            self._next_state = begun + taken / STATE_SHARE
+        variables = (*self.network.weights, *self.model.optimizer.variables)
+        self.progress.arrays = [variable.numpy() for variable in variables]
+        save(self.run, self.progress)
+        taken = time.monotonic() - begun
+        self._next_state = begun + taken / STATE_SHARE
 
     def _is_best(self, values) -> bool:
         """The higher validation accuracy, then the lower loss; without validation the last epoch."""
@@ -113,9 +132,27 @@ class Keeper(keras.callbacks.Callback):
         written.unlink()
 
 
+def seed_dropout(model, seed: int, step: int):
+    """Set the dropout layers' random state from (seed, step): Keras saves it nowhere."""
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    for number, layer in enumerate(layers):
+        layer.seed_generator.state.assign([seed + number, step])
+
+
+class Dropout(keras.callbacks.Callback):
+    """Gives each epoch dropout masks of its own, the same whether the run was resumed or not."""
+
+    def __init__(self, seed: int, steps: int):
+        super().__init__()
+        self.seed, self.steps = seed, steps
+
+    def on_epoch_begin(self, epoch, logs=None):
+        seed_dropout(self.model, self.seed, epoch * self.steps)
+
+
 def save(run: runs.Run, progress: Progress) -> None:
     """Write the state in one file, whole or not at all."""
-    words = {name: getattr(progress, name) for name in ("epoch", "peak", "phase", "history", "best")}
+    words = {name: value for name, value in vars(progress).items() if name != "arrays"}
     partial = run.folder / ".part.state.npz"
     np.savez(partial, *progress.arrays, words=np.array(json.dumps(words)))
     partial.replace(_state(run))

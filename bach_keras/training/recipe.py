@@ -4,7 +4,10 @@ Koné & Boulmane (2018), section 3; where the text is silent docs/recipe.md says
 what was decided and why.
 """
 
+import math
 from dataclasses import dataclass, field, replace
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,18 @@ class Recipe:
             either way.
         middle_multiplier: rate of the middle layers, as a share of the head's.
         momentum: of SGD.
+        warm_start: begin each cycle with a twentieth of its steps at a hundredth of the rate.
+        max_epochs: the budget of all phases together; the paper stayed below 60.
+        accumulate: parts that a batch is computed in, one after the other, where memory is short. Batch norm
+            then sees one part at a time.
+        precision: Keras's policy: ``float32``, or on a GPU ``mixed_float16`` or ``mixed_bfloat16``.
         lr_steps: steps of the range test.
         lr_bounds: its first and last rate.
         smallest_view: smallest window that augmentation cuts, as a share of image_size.
+        crops: where along the longer side it cuts: ``any`` place or one of ``three``.
+        stain_jitter: how far each stain's concentration is scaled and shifted, see ``StainJitter``; 0 for not at all.
+        brightness: how far the brightness is scaled; 0 for not at all.
+        stain_normalisation: what images are normalised by before all else: ``none``, ``macenko`` or ``reinhard``.
         seed: of weights, order, augmentation and dropout.
         backbone: arguments of ``ResNeXt``; empty for ResNeXt-50 (32x4d).
     """
@@ -38,24 +50,54 @@ class Recipe:
     lr: float | None = None
     middle_multiplier: float = 1 / 3
     momentum: float = 0.9
+    warm_start: bool = False
+    max_epochs: int = 60
+    accumulate: int = 1
+    precision: str = "float32"
     lr_steps: int = 100
     lr_bounds: tuple[float, float] = (1e-5, 10.0)
     smallest_view: float = 0.8
+    crops: str = "any"
+    stain_jitter: float = 0.0
+    brightness: float = 0.0
+    stain_normalisation: str = "none"
     seed: int = 0
     backbone: dict = field(default_factory=dict)
 
     def __post_init__(self):
         least = {
             "image_size": 32, "batch_size": 2, "head_epochs": 0, "cycles": 0, "cycle_epochs": 1,
-            "cycle_mult": 1, "lr_steps": 20,
+            "cycle_mult": 1, "lr_steps": 20, "accumulate": 1, "max_epochs": 1,
         }  # fmt: skip
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"{_option(name)} must be at least {bound}, not {getattr(self, name)}.")
-        if self.lr is not None and not self.lr > 0:
+        for name in ("stain_jitter", "brightness"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{_option(name)} must be at least 0 and less than 1, not {getattr(self, name)}.")
+        if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"--lr must be a positive rate or 'auto', not {self.lr}.")
+        if not 0 < self.lr_bounds[0] < self.lr_bounds[1] < math.inf:
+            raise ValueError(f"The range test's rates, {self.lr_bounds}, must be positive and rise.")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"--precision must be one of {', '.join(PRECISIONS)}, not {self.precision}.")
+        if self.batch_size % self.accumulate or self.batch_size // self.accumulate < 2:
+            raise ValueError(
+                f"--batch-size {self.batch_size} cannot be computed in --accumulate {self.accumulate} equal parts "
+                "of at least 2 images, which batch norm needs."
+            )
         if self.epochs == 0:
             raise ValueError("There is nothing to train: --head-epochs and --cycles are both 0.")
+        if self.epochs > self.max_epochs:
+            raise ValueError(
+                f"The last cycle ends after epoch {self.epochs}, beyond the budget of {self.max_epochs}: "
+                "choose fewer or shorter cycles, or a larger --max-epochs."
+            )
+
+    @property
+    def part_size(self) -> int:
+        """Images computed at once: a batch, or a part of it."""
+        return self.batch_size // self.accumulate
 
     @property
     def cycle_lengths(self) -> tuple[int, ...]:

@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import platform
 import shutil
 import zipfile
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from bach_keras.training.recipe import Recipe
@@ -22,8 +24,9 @@ class Run:
     Attributes:
         folder: where it is.
         config: what ``config.json`` says: ``node``, ``config``, ``protocol``, ``init``, ``recipe``,
-            ``versions``, ``split`` (split name -> file names), ``trained_on`` and ``chosen_on``
-            (file names, the ancestors' included), ``ancestors``.
+            ``versions``, ``split`` (split name -> file names), ``split_origin`` (its ``seed``,
+            ``patients_sha256`` and ``note``), ``trained_on`` and ``chosen_on`` (file names, the
+            ancestors' included), ``ancestors``.
     """
 
     folder: Path
@@ -64,22 +67,35 @@ def open_run(folder: str | os.PathLike) -> Run:
 
 
 def create_run(folder: str | os.PathLike, config: dict, overwrite: bool = False) -> Run:
-    """Make a new run folder and write its config.json.
-
-    With ``overwrite`` a run that is there is kept as ``<folder>.previous``.
+    """Make a new run folder and write its config.json; see ``set_aside`` for one that is there.
 
     Raises:
         ValueError: the folder holds something already.
     """
     folder = Path(folder)
+    set_aside(folder, overwrite)
+    # Whole or not at all: a folder without config.json would be taken for something that is no run.
+    partial = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "snapshots").mkdir(parents=True)
+    write_json(partial / "config.json", config)
+    partial.rename(folder)
+    return Run(folder, config)
+
+
+def set_aside(folder: Path, overwrite: bool) -> None:
+    """Make room for a new run; with ``overwrite`` one that is there is kept as ``<folder>.previous``.
+
+    Raises:
+        ValueError: the folder holds something, and it may not be moved.
+    """
     if check_destination(folder, overwrite):
         previous = folder.with_name(f"{folder.name}.previous")
         if previous.exists():
             shutil.rmtree(previous)
         folder.rename(previous)
-    (folder / "snapshots").mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", config)
-    return Run(folder, config)
+    elif folder.exists():
+        folder.rmdir()  # empty
 
 
 def check_destination(folder: str | os.PathLike, overwrite: bool = False) -> bool:
@@ -101,6 +117,69 @@ def check_destination(folder: str | os.PathLike, overwrite: bool = False) -> boo
     return True
 
 
+def provenance(used: dict[str, list[str]], parent: Run | None, until: Run | None = None) -> dict:
+    """Return what trains and what chooses, as config.json holds it.
+
+    The images of the runs it comes from are its own too; those that chose the epoch of a run that says when to
+    stop have chosen here.
+    """
+    before = parent.config if parent else {"trained_on": [], "chosen_on": [], "ancestors": []}
+    told = until.config["chosen_on"] if until else []
+    return {
+        "trained_on": sorted({*used["train"], *before["trained_on"]}),
+        "chosen_on": sorted({*used.get("validation", []), *before["chosen_on"], *told}),
+        "ancestors": [*before["ancestors"], *([str(parent.folder)] if parent else [])],
+    }
+
+
+def differences(run: Run, wanted: dict) -> list[str]:
+    """Return what differs between a run and what is asked of it, in words; empty where they agree.
+
+    Args:
+        run: the run.
+        wanted: the parts of a ``config.json`` to compare.
+    """
+    found = []
+    # As a file gives it back: lists, no tuples.
+    for name, value in json.loads(json.dumps(wanted)).items():
+        there = run.config.get(name)
+        if name in ("recipe", "versions"):
+            keys = sorted({*there, *value})
+            found += [
+                f"{key} was {there.get(key)}, is {value.get(key)}" for key in keys if there.get(key) != value.get(key)
+            ]
+        elif name == "split":
+            moved = sum(set(there.get(part, [])) != set(value.get(part, [])) for part in {*there, *value})
+            found += [f"{moved} parts of the split hold other images"] if moved else []
+        elif there != value:
+            found.append(f"{name} was {there}, is {value}")
+    return found
+
+
+def loss_to_reach(run: Run, node: str) -> dict:
+    """Return the training loss of a run's best validated epoch, as config.json holds it.
+
+    Raises:
+        ValueError: another node's run, an unfinished one, or one without validation images.
+    """
+    if run.config["node"] != node:
+        raise ValueError(f"{run.folder} is a run of {run.config['node']}, so it cannot say when {node} stops.")
+    if not run.is_finished:
+        raise ValueError(f"{run.folder} has not finished training: go on with 'train --resume'.")
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    if "accuracy" not in metrics:
+        raise ValueError(f"{run.folder} kept no validation images, so no epoch of it is the best: name another run.")
+    losses = {int(row["epoch"]): float(row["loss"]) for row in read_history(run)}
+    epoch = metrics["best_epoch"]
+    return {"run": str(run.folder), "epoch": epoch, "loss": losses[epoch]}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run's numbers depend on."""
+    packages = ("tensorflow", "keras", "keras-cv", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
 def recipe_as_json(recipe: Recipe) -> dict:
     """Return a recipe as config.json holds it."""
     return asdict(recipe)
@@ -111,6 +190,12 @@ def write_json(path: Path, value) -> None:
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(json.dumps(value, indent=1) + "\n")
     partial.replace(path)
+
+
+def read_history(run: Run) -> list[dict[str, str]]:
+    """Return the rows of history.csv, one an epoch."""
+    with (run.folder / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
@@ -171,12 +256,16 @@ def load_member(node: str, spec: str):
         node=node,
         model=model,
         image_size=run.recipe.image_size,
+        stain_normalisation=run.recipe.stain_normalisation,
         weight=weight,
         temperature=run.config.get("temperature", 1.0),
         source=str(place),
         config=run.config["config"],
+        protocol=run.config["protocol"],
         trained_on=frozenset(run.config["trained_on"]),
         chosen_on=frozenset(run.config["chosen_on"]),
+        # What was measured is the finished run's, and says nothing of a snapshot.
+        metrics={} if snapshot else json.loads((run.folder / "metrics.json").read_text()),
     )
 
 

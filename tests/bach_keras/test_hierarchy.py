@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,6 +8,7 @@ from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy, Member
 from bach_keras.network.head import Classifier
 from bach_keras.tree import NODES
+from datasets import phantom
 from datasets.labels import CLASSES
 
 SIZE = 32
@@ -81,6 +84,25 @@ def test_routed_answer_is_the_chosen_specialists(models):
     assert [label.decode() for label in answer["label"].numpy()] == [CLASSES[i] for i in expected.argmax(axis=1)]
 
 
+def test_labels_differ_only_where_the_likeliest_class_is_of_the_group_that_lost(models):
+    """Soft takes the largest group x class, routed the largest group first.
+
+    So they differ where the chosen specialist hesitates more than carci does: its larger answer is at least 1/2,
+    the other's at most 1, hence carci gave the group that won less than 2/3. Were all answers of the three nodes
+    equally likely, that would be 1 image in 18. Here norbe is made sure and invis unsure, so that it is many.
+    """
+    sure = {"carci": 1.0, "norbe": 0.01, "invis": 100.0}
+    tree = Hierarchy([replace(member, temperature=sure[member.node]) for member in members(models)])
+    pictures = np.concatenate([images()[1:3] + np.uint8(shift) for shift in range(0, 20, 2)])
+    soft, routed = tree.images(pictures), tree.routed(pictures)
+    winner = soft["carci"].numpy().max(axis=1)
+    outside = soft["probabilities"].numpy().argmax(axis=1) // 2 != soft["carci"].numpy().argmax(axis=1)
+    differ = soft["label"].numpy() != routed["label"].numpy()
+    np.testing.assert_array_equal(differ, outside)
+    assert 0 < differ.sum() < len(pictures), f"{differ.sum()} of {len(pictures)} labels differ"
+    assert winner[differ].max() < 2 / 3
+
+
 @pytest.mark.parametrize("method", ["images", "routed"])
 def test_traced_equals_eager_for_any_number_of_images(models, method):
     answer = getattr(Hierarchy(members(models)), method)
@@ -118,6 +140,22 @@ def test_image_sizes_must_agree(models):
     odd = [*members(models), Member("invis", network(64), 64, source="runs/larger")]
     with pytest.raises(ValueError, match=r"one image size.*runs/invis 32, runs/larger 64"):
         Hierarchy(odd)
+
+
+def test_stains_are_normalised_as_the_members_images_were(models):
+    pictures = np.stack([phantom.draw("benign", patient, 0)[::6, ::6] for patient in (1, 5)])
+    normalised = [replace(member, stain_normalisation="macenko") for member in members(models)]
+    answer = Hierarchy(normalised).images(pictures)
+    expected = Hierarchy(members(models)).images(preprocess.square(pictures, SIZE, "macenko"))
+    np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-6)
+    plain = Hierarchy(members(models)).images(pictures)
+    assert np.abs(answer["carci"] - plain["carci"]).max() > 1e-4
+
+
+def test_stain_normalisations_must_agree(models):
+    first, *others = members(models)
+    with pytest.raises(ValueError, match=r"one stain normalisation.*runs/carci macenko, runs/norbe none"):
+        Hierarchy([replace(first, stain_normalisation="macenko"), *others])
 
 
 def test_image_sizes_must_agree_without_sources_too(models):

@@ -115,3 +115,20 @@ def test_normalise_by_hand():
     expected = [[-0.485 / 0.229, (1 - 0.456) / 0.224, (0.2 - 0.406) / 0.225]]
     assert normal.dtype == tf.float32
     np.testing.assert_allclose(normal, expected, rtol=1e-6)
+
+
+def test_a_graph_unpacks_nothing_before_its_pixels_are_counted():
+    graph = tf.function(preprocess.decode).get_concrete_function(tf.TensorSpec([], tf.string)).graph
+    (decoder,) = [operation for operation in graph.get_operations() if operation.type == "DecodeImage"]
+    waited_for, waiting = set(), [decoder]
+    while waiting:
+        operation = waiting.pop()
+        before = [*operation.control_inputs, *(tensor.op for tensor in operation.inputs)]
+        waiting += [other for other in before if other.name not in waited_for]
+        waited_for |= {other.name for other in before}
+    messages = [
+        graph.get_operation_by_name(name).inputs[1].op.get_attr("value").string_val
+        for name in waited_for
+        if graph.get_operation_by_name(name).type == "Assert"
+    ]
+    assert [b"The image has no pixels or too many:"] in [list(words) for words in messages]

@@ -25,13 +25,28 @@ def test_a_system_is_scored_and_reported(few_phantoms, members, tree_of_runs, tm
     assert result["chosen_on"] == 3
     with pytest.raises(ValueError, match="trained a member"):
         evidence.evaluate(system, few_phantoms.images(names), names, frozenset(names), frozenset(), print)
-    result |= {"config": "phantom", "protocol": "patient", "split": "test"}
+    result |= {"config": "phantom", "protocol": "patient", "split": "test", "split_notes": ["It <flatters>."]}
     write_report(tmp_path / "report.html", result, list(tree_of_runs.values()))
     page = (tmp_path / "report.html").read_text()
     plots = {"Confusion matrix": 1, "Training curves": 3, "Learning rate range test": 1 + 2 + 2}
     assert {name: page.count(f'alt="{name}') for name in plots} == plots
     assert "3 of these images also chose" in page
+    assert "<p class=note>It &lt;flatters&gt;.</p>" in page
     json.dumps(result)
+
+
+def test_members_of_another_split_are_told_by_name_or_by_content():
+    files = {"train": ["a", "b"], "validation": ["c"], "test": ["d"]}
+
+    def mixed(protocols, trained_on, chosen_on):
+        return evidence.mixed_splits("patient", files, protocols, frozenset(trained_on), frozenset(chosen_on))
+
+    assert mixed({"patient"}, "ab", "c") == ""
+    # Images of another config are no other split of this one.
+    assert mixed({"patient", ""}, "aXY", "Z") == ""
+    assert "trained under all, paper." in mixed({"paper", "patient", "all"}, "ab", "c")
+    assert "another split than this one by patient" in mixed({"patient"}, "abc", "")
+    assert "another split than this one by patient" in mixed({"patient"}, "a", "b")
 
 
 def test_malignant_counts_for_carci_alone():

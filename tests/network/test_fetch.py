@@ -3,8 +3,6 @@
 import hashlib
 import re
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import huggingface_hub
 import pytest
@@ -12,56 +10,18 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from bach_keras.network import fetch as module
 from bach_keras.network.fetch import HUB, URLS, fetch
+from tests.file_server import serving
 
 CONTENT = bytes(range(256)) * 64
 NAME = f"net-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
 COMMIT = "0123456789" * 4
 
 
-class Server(ThreadingHTTPServer):
-    """Serves CONTENT under any name but /absent-*; keeps the Range headers it was asked with."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.ranges = []
-        self.knows_ranges = True
-        self.stops_after = None
-
-    def url(self, name=NAME):
-        return f"http://127.0.0.1:{self.server_port}/models/{name}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        asked = self.headers["Range"]
-        self.server.ranges.append(asked)
-        begin = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and self.server.knows_ranges else 0
-        if "/absent-" in self.path:
-            self.send_error(404)
-            return
-        if begin >= len(CONTENT):
-            self.send_error(416)
-            return
-        self.send_response(206 if begin else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - begin))
-        self.end_headers()
-        self.wfile.write(CONTENT[begin : self.server.stops_after])
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(CONTENT) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -81,10 +41,10 @@ def ported(monkeypatch):
 def test_fetch_verifies_ports_and_leaves_nothing_else(server, ported, tmp_path):
     to = tmp_path / "new" / "w.h5"
     progress = []
-    assert fetch(to, server.url(), progress=lambda *numbers: progress.append(numbers)) == to
+    assert fetch(to, server.url(NAME), progress=lambda *numbers: progress.append(numbers)) == to
     assert to.read_bytes() == CONTENT
     assert list(to.parent.iterdir()) == [to]
-    assert ported == [(False, server.url())]
+    assert ported == [(False, server.url(NAME))]
     assert progress[-1] == (len(CONTENT), len(CONTENT))
     assert server.ranges == [None]
 
@@ -93,28 +53,14 @@ def test_a_download_that_was_cut_goes_on_where_it_stopped(server, ported, tmp_pa
     to = tmp_path / "w.h5"
     server.stops_after = 1000
     with pytest.raises(ConnectionError, match=r"broke off after 1000 bytes \(of 16384\): fetch again"):
-        fetch(to, server.url())
+        fetch(to, server.url(NAME))
     assert not to.exists()
     server.stops_after = None
     progress = []
-    fetch(to, server.url(), progress=lambda *numbers: progress.append(numbers))
+    fetch(to, server.url(NAME), progress=lambda *numbers: progress.append(numbers))
     assert server.ranges == [None, "bytes=1000-"]
     assert progress[-1] == (len(CONTENT), len(CONTENT))
     assert to.read_bytes() == CONTENT
-
-
-def test_a_server_that_ignores_ranges_sends_the_whole_file_again(server, ported, tmp_path):
-    (tmp_path / f"{NAME}.part").write_bytes(CONTENT[:1000])
-    server.knows_ranges = False
-    fetch(tmp_path / "w.h5", server.url())
-    assert server.ranges == ["bytes=1000-"]
-    assert (tmp_path / "w.h5").read_bytes() == CONTENT
-
-
-def test_a_part_that_is_whole_is_used(server, ported, tmp_path):
-    (tmp_path / f"{NAME}.part").write_bytes(CONTENT)
-    fetch(tmp_path / "w.h5", server.url())
-    assert (tmp_path / "w.h5").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("part", [b"", b"x" * 1000, b"x" * 20000])
@@ -129,13 +75,8 @@ def test_a_file_that_is_not_what_its_name_says_is_removed(server, ported, tmp_pa
 
 def test_a_verified_file_that_is_no_checkpoint_is_kept_apart(server, tmp_path):
     with pytest.raises(ValueError, match="is not a file of weights"):
-        fetch(tmp_path / "w.h5", server.url())
+        fetch(tmp_path / "w.h5", server.url(NAME))
     assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.part"]
-
-
-def test_a_file_that_the_server_has_not(server, tmp_path):
-    with pytest.raises(ConnectionError, match="the server answered 404 Not Found"):
-        fetch(tmp_path / "w.h5", server.url("absent-00000000.pth"))
 
 
 def test_no_network(monkeypatch, tmp_path):
@@ -150,9 +91,9 @@ def test_no_network(monkeypatch, tmp_path):
 def test_refused_before_anything_is_asked(server, tmp_path):
     (tmp_path / "w.h5").write_text("mine")
     with pytest.raises(FileExistsError, match="is there already"):
-        fetch(tmp_path / "w.h5", server.url())
+        fetch(tmp_path / "w.h5", server.url(NAME))
     with pytest.raises(ValueError, match=r"must end in .h5"):
-        fetch(tmp_path / "w.pth", server.url())
+        fetch(tmp_path / "w.pth", server.url(NAME))
     with pytest.raises(ValueError, match="cannot be verified"):
         fetch(tmp_path / "new.h5", server.url("net.pth"))
     with pytest.raises(ValueError, match="There is no source 'torchvison': name one of torchvision"):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,7 +7,7 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.training.pipeline import cache_images, evaluation_batches, steps_per_epoch, training_batches
 from bach_keras.training.recipe import Recipe
-from datasets.augment import DRAW_COUNT, DRAWS, RandomView
+from datasets.augment import DRAWS, Brightness, RandomView, StainJitter, uniform_draws
 
 RECIPE = Recipe(image_size=32, batch_size=2, seed=5)
 COUNT = 6
@@ -18,7 +20,7 @@ def pictures(count=COUNT):
     return [(30 * (i + 1) + rng.integers(0, 20, shapes[i % 3])).astype(np.uint8) for i in range(count)]
 
 
-def cached(count=COUNT):
+def cached(count=COUNT, recipe=RECIPE):
     images = pictures(count)
 
     def records():
@@ -30,7 +32,12 @@ def cached(count=COUNT):
         "label": tf.TensorSpec((), tf.int64),
         "filename": tf.TensorSpec((), tf.string),
     }
-    return cache_images(tf.data.Dataset.from_generator(records, output_signature=signature), {0: 0, 1: 1, 2: 1}, 32)
+    return cache_images(tf.data.Dataset.from_generator(records, output_signature=signature), {0: 0, 1: 1, 2: 1}, recipe)
+
+
+def held(cache, index):
+    stack, row = cache.places[index]
+    return cache.stacks[stack][row]
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +57,27 @@ def levels(found):
 
 
 def test_cache_holds_each_image_resized(cache):
-    lookup = cache.lookup()
     assert cache.filenames == tuple(f"{i}.png" for i in range(COUNT))
     np.testing.assert_array_equal(cache.targets, [0, 1, 1, 0, 1, 1])
+    assert len(cache.stacks) == 3
     for index, image in enumerate(pictures()):
-        np.testing.assert_array_equal(lookup(tf.constant(index)), preprocess.resize_shorter(image, 32))
+        np.testing.assert_array_equal(held(cache, index), preprocess.resize_shorter(image, 32))
+
+
+@pytest.mark.parametrize("method", ["macenko", "reinhard"])
+def test_the_stain_is_normalised_before_the_cache_as_it_is_in_the_export(cache, method):
+    """The cut square is what an export makes of the file."""
+    normalised = cached(recipe=replace(RECIPE, stain_normalisation=method))
+    for index, image in enumerate(pictures()):
+        square = preprocess.centre_crop(held(normalised, index), 32)
+        np.testing.assert_array_equal(square, preprocess.square(image, 32, method))
+    assert not np.array_equal(held(normalised, 0), held(cache, 0))
 
 
 def test_a_label_without_a_target_is_not_taken_silently():
     record = {"image": pictures(1)[0][None], "label": [7], "filename": ["7.png"]}
     with pytest.raises(KeyError):
-        cache_images(tf.data.Dataset.from_tensor_slices(record), {0: 0}, 32)
+        cache_images(tf.data.Dataset.from_tensor_slices(record), {0: 0}, RECIPE)
 
 
 def test_every_image_once_an_epoch_with_its_target(cache):
@@ -71,8 +88,10 @@ def test_every_image_once_an_epoch_with_its_target(cache):
     np.testing.assert_array_equal(targets, cache.targets[first + second])
 
 
-def test_epoch_is_the_same_whenever_the_run_began(cache):
-    from_the_start, resumed = batches(cache, 0, 3)[6:], batches(cache, 2, 1)
+@pytest.mark.parametrize("colours", [{}, {"stain_jitter": 0.1, "brightness": 0.1, "crops": "three"}])
+def test_epoch_is_the_same_whenever_the_run_began(cache, colours):
+    recipe = replace(RECIPE, **colours)
+    from_the_start, resumed = batches(cache, 0, 3, recipe)[6:], batches(cache, 2, 1, recipe)
     for (images, targets), (same_images, same_targets) in zip(from_the_start, resumed, strict=True):
         np.testing.assert_array_equal(images, same_images)
         np.testing.assert_array_equal(targets, same_targets)
@@ -88,17 +107,21 @@ def test_epochs_and_seeds_differ(cache):
     assert not {image.tobytes() for image in plain} & {image.tobytes() for image in later}
 
 
-def test_a_batch_holds_the_view_of_its_draws(cache):
-    """The draws of an image, seen eagerly, give what the data set gave."""
-    seed = tf.constant([RECIPE.seed, 0], tf.int64)
-    draws = tf.random.stateless_uniform((COUNT, DRAW_COUNT), seed=seed)
-    found = batches(cache)
+@pytest.mark.parametrize("colours", [{}, {"stain_jitter": 0.05, "brightness": 0.02, "crops": "three"}])
+def test_a_batch_holds_what_its_draws_make(cache, colours):
+    """The draws of an image, seen eagerly, give what the data set gave, whatever the shapes in the batch."""
+    recipe = replace(RECIPE, **colours)
+    draws = uniform_draws(COUNT, tf.constant([RECIPE.seed, 0], tf.int64))
+    found = batches(cache, recipe=recipe)
     rows = np.concatenate([images for images, _ in found])
-    view = RandomView(RECIPE.image_size, RECIPE.smallest_view)
-    lookup = cache.lookup()
-    for row, index in zip(rows, levels(found), strict=True):
-        image = view({"images": lookup(tf.constant(index)), DRAWS: draws[index]})["images"]
-        np.testing.assert_allclose(row, preprocess.normalise(image), atol=1e-4)
+    layers = [RandomView(32, recipe.smallest_view, recipe.crops)]
+    if colours:
+        layers += [StainJitter(recipe.stain_jitter), Brightness(recipe.brightness)]
+    for row, index in zip(rows, levels(batches(cache)), strict=True):
+        image = held(cache, index)
+        for layer in layers:
+            image = layer({"images": image, DRAWS: draws[index]})["images"]
+        np.testing.assert_allclose(row, preprocess.normalise(image), atol=1e-3)
 
 
 def test_cardinality_is_known_and_true(cache):

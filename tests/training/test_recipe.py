@@ -31,6 +31,8 @@ def test_only_the_phantom_configuration_has_the_short_recipe():
         ("cycle_epochs", 0, "--cycle-epochs"),
         ("cycle_mult", 0, "--cycle-mult"),
         ("lr_steps", 19, "--lr-steps"),
+        ("stain_jitter", 1.0, "--stain-jitter"),
+        ("brightness", -0.1, "--brightness"),
         ("lr", 0.0, "--lr"),
         ("lr", float("nan"), "--lr"),
     ],

@@ -123,6 +123,13 @@ def test_members_are_checked(tree_of_runs, tmp_path):
     assert runs.load_member("carci", str(carci)).weight == 1
     first, last = (runs.load_member("carci", str(carci / "snapshots" / name)) for name in ("cycle-0-1", "cycle-1-2"))
     assert not np.array_equal(first.model.get_weights()[0], last.model.get_weights()[0])
+    normalised = runs.create_run(tmp_path / "normalised", json.loads((carci / "config.json").read_text()))
+    normalised.config["recipe"]["stain_normalisation"] = "reinhard"
+    runs.write_json(normalised.folder / "config.json", normalised.config)
+    for name in ("metrics.json", "model.keras"):
+        (normalised.folder / name).write_bytes((carci / name).read_bytes())
+    assert runs.load_member("carci", str(carci)).stain_normalisation == "none"
+    assert runs.load_member("carci", str(normalised.folder)).stain_normalisation == "reinhard"
     with pytest.raises(ValueError, match="is a run of carci, so it cannot be given as --norbe"):
         runs.load_member("norbe", str(carci))
     with pytest.raises(ValueError, match="no run folder"):

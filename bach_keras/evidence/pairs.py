@@ -1,0 +1,98 @@
+"""The leak audit of a prepared data set: near-duplicates across its split, listed and drawn side by side."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from bach_keras.preprocess import untuned
+from datasets.audit import Pair, find_pairs, orient, write_pairs
+
+# In pixels: the shorter side of a drawn image, a line of text, its letters, and the gap around an image.
+_SIDE, _LINE, _FONT, _GAP = 384, 22, 15, 8
+_FRAME = "#00c000"
+
+
+def audit(data, out: Path, say=print) -> list[Pair]:
+    """Compare the images across a split; write ``pairs.csv`` and ``pair-001.png`` and so on.
+
+    Args:
+        data: a ``bach_keras.training.data.SplitData``.
+        out: the folder to write into. An earlier audit's files there are replaced.
+        say: prints a line of progress.
+
+    Returns:
+        The pairs, the most alike first.
+
+    Raises:
+        ValueError: the split has one part only.
+        OSError: the folder cannot be made.
+    """
+    split = {name: part for part, names in data.files.items() for name in names}
+    if len(set(split.values())) < 2:
+        raise ValueError(f"Protocol {data.protocol} parts nothing on {data.config}: audit another protocol.")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    pairs = find_pairs(_read(data, split), split, say)
+    for earlier in out.glob("pair-[0-9]*.png"):
+        earlier.unlink()
+    write_pairs(out / "pairs.csv", pairs)
+    if pairs:
+        draw_pairs(out, pairs, _read(data, {name for pair in pairs for name in (pair.first, pair.second)}))
+    return pairs
+
+
+def _read(data, names):
+    for record in untuned(data.images(sorted(names))).as_numpy_iterator():
+        yield record["filename"].decode(), record["image"]
+
+
+def draw_pairs(folder: Path, pairs: list[Pair], images) -> None:
+    """Write a picture for each pair: the second oriented as the first, frames around what both show.
+
+    Args:
+        folder: where ``pair-001.png`` and so on go, in the order of the pairs.
+        pairs: what to draw.
+        images: file names and pixels, uint8 RGB [H, W, 3], of all that the pairs name.
+    """
+    small, scales = {}, {}
+    for name, image in images:
+        height, width = image.shape[:2]
+        scales[name] = scale = _SIDE / min(height, width)
+        size = (round(width * scale), round(height * scale))
+        small[name] = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+    for number, pair in enumerate(pairs, 1):
+        place = (round(pair.right * scales[pair.first]), round(pair.down * scales[pair.first]))
+        partial = folder / f".part.pair-{number:03d}.png"
+        _draw(pair, small[pair.first], orient(small[pair.second], pair.orientation), place).save(partial)
+        partial.replace(folder / f"pair-{number:03d}.png")
+
+
+def _draw(pair: Pair, first: np.ndarray, second: np.ndarray, place: tuple[int, int]) -> Image.Image:
+    """Draw both; ``place`` is where the upper left corner of the second lies on the first."""
+    right, down = place
+    box = np.array([max(right, 0), max(down, 0), 0, 0])
+    box[2:] = np.minimum(first.shape[1::-1], np.add(place, second.shape[1::-1])) - 1
+    panels = [
+        _panel(first, f"{pair.first} ({pair.first_split})", box),
+        _panel(second, f"{pair.second} ({pair.second_split}), {pair.orientation}", box - [*place, *place]),
+    ]
+    width = sum(panel.width for panel in panels) + 3 * _GAP
+    sheet = Image.new("RGB", (width, max(panel.height for panel in panels) + _LINE + _GAP), "white")
+    told = f"correlation {pair.correlation:.3f}, {pair.overlap:.0%} in common, {pair.right} right and {pair.down} down"
+    ImageDraw.Draw(sheet).text((_GAP, 2), told, "black", ImageFont.load_default(_FONT))
+    sheet.paste(panels[0], (_GAP, _LINE))
+    sheet.paste(panels[1], (panels[0].width + 2 * _GAP, _LINE))
+    return sheet
+
+
+def _panel(image: np.ndarray, title: str, box: np.ndarray) -> Image.Image:
+    """Draw an image under its title, with a frame from the box's first to its last column and row."""
+    font = ImageFont.load_default(_FONT)
+    height, width = image.shape[:2]
+    panel = Image.new("RGB", (max(width, int(font.getlength(title)) + 1), height + _LINE), "white")
+    panel.paste(Image.fromarray(np.ascontiguousarray(image)), (0, _LINE))
+    pen = ImageDraw.Draw(panel)
+    pen.text((0, 2), title, "black", font)
+    pen.rectangle(np.add(box, (0, _LINE, 0, _LINE)).tolist(), outline=_FRAME, width=3)
+    return panel

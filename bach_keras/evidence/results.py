@@ -1,0 +1,109 @@
+"""The page of a reproduction: the paper's Table 1 beside ours, confusion matrices, and every run."""
+
+import html
+import statistics
+from pathlib import Path
+
+from bach_keras.evidence.metrics import in_words
+from bach_keras.evidence.report import confusion_figure, image, table, write_page
+from bach_keras.tree import NODES
+
+# Koné & Boulmane (2018), Table 1; the whole system missed 1 of 100 images, and with BISQUE 4 of 108.
+PUBLISHED = {
+    "init": {"carci": 1.00, "norbe": 0.98, "invis": 1.00, "whole": 0.99},
+    "init+ext": {"carci": 0.98, "norbe": 0.965, "whole": 0.963},
+}
+COLUMNS = (*NODES, "whole")
+
+
+def write_results(path: Path, results: dict) -> None:
+    """Write the page as one HTML file without outside parts, whole or not at all.
+
+    Args:
+        path: the file.
+        results: what ``bach_keras.training.reproduce.reproduce`` returns.
+    """
+    config = results["config"]
+    title = f"Table 1 of Koné & Boulmane (2018), trained again on {config}"
+    body = [f"<h1>{html.escape(title)}</h1>", "<p class=note>Research software, not a medical device.</p>"]
+    if config == "phantom":
+        body.append(
+            "<p class=note>Synthetic images: these numbers show that the path works, and nothing about tissue.</p>"
+        )
+    protocols = list(dict.fromkeys(run["protocol"] for run in results["runs"] if run["protocol"] != "all"))
+    for protocol in protocols:
+        body += _protocol(protocol, [tree for tree in results["trees"] if tree["protocol"] == protocol])
+    if len(protocols) > 1:
+        body.append(
+            "<p>The protocols judge by different images, so their numbers do not compare as equals. By "
+            "<code>paper</code> images of one patient may train and judge, which flatters.</p>"
+        )
+    body += ["<h2>Runs</h2>", _runs(results["runs"])]
+    write_page(path, title, body)
+
+
+def _protocol(protocol, trees) -> list[str]:
+    if not trees:
+        return []
+    rows = {}
+    for tree in trees:
+        rows.setdefault(tree["row"], []).append(tree)
+    lines = []
+    for name, several in rows.items():
+        scores = [tree["score"] for tree in several]
+        if None in scores:
+            unscored = "trained on every labelled image, so none is left to judge it"
+            lines.append([f"{name}, ours", *[unscored] * len(COLUMNS)])
+            continue
+        lines.append([f"{name}, ours", *[_cell([_part(score, column) for score in scores]) for column in COLUMNS]])
+        if name in PUBLISHED:
+            given = PUBLISHED[name]
+            lines.append([f"{name}, paper", *[f"{given[column]:g}" if column in given else "" for column in COLUMNS]])
+    parts = [f"<h2>Protocol {html.escape(protocol)}</h2>", table(["", *COLUMNS], lines)]
+    for name, several in rows.items():
+        score = several[0]["score"]
+        if score:
+            judged = f"{name}, seed {several[0]['seed']}, {score['split']} images: {in_words(score)}"
+            parts += [f"<p>{html.escape(judged)}</p>", image(confusion_figure(score["confusion_matrix"]), name)]
+    notes = dict.fromkeys(note for tree in trees if tree["score"] for note in tree["score"]["split_notes"])
+    return parts + [f"<p class=note>{html.escape(note)}</p>" for note in notes]
+
+
+def _part(score, column):
+    return score if column == "whole" else score["nodes"].get(column)
+
+
+def _cell(scores) -> str:
+    """Return one accuracy with its interval, or the mean and the spread over seeds."""
+    if None in scores:
+        return ""
+    if len(scores) == 1:
+        return in_words(scores[0])
+    accuracies = [score["accuracy"] for score in scores]
+    mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies)
+    return f"mean {mean:.3f}, standard deviation {spread:.3f} over {len(scores)} seeds; the first {in_words(scores[0])}"
+
+
+def _runs(runs) -> str:
+    rows = [
+        [
+            html.escape(Path(run["run"]).parent.name + "/" + Path(run["run"]).name),
+            run["node"],
+            run["config"],
+            html.escape(run["protocol"]),
+            html.escape(Path(run["init"]).name),
+            f"{run['best_epoch']} of {run['epochs']}",
+            in_words(run) if "accuracy" in run else "none kept" + _until(run),
+            f"{run['seconds'] / 60:.1f}",
+        ]
+        for run in runs
+    ]
+    heads = ["run", "node", "config", "protocol", "start", "epoch kept", "validation accuracy", "minutes"]
+    minutes = sum(run["seconds"] for run in runs) / 60
+    return table(heads, rows) + f"<p>{len(runs)} runs, {minutes:.1f} minutes of training.</p>"
+
+
+def _until(run) -> str:
+    if "until" not in run:
+        return ""
+    return f"; training loss {run['until']['loss']:.3f} " + ("reached" if run["reached"] else "not reached")

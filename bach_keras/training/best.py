@@ -1,0 +1,80 @@
+"""Training from several starts, and keeping the better by validation (Koné & Boulmane 2018, section 3.3)."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from bach_keras.training import runs
+from bach_keras.training.train import train_or_go_on
+
+
+def train_best(data, node: str, starts: dict, recipe, run_dir, overwrite=False, say=print, **options) -> dict:
+    """Train one node from each of several starts, and keep the better run as ``run_dir``.
+
+    Each is a run of its own, ``<run_dir>-from-<name>``, and is left for an ensemble. Those that are finished are
+    not trained again, one that was cut goes on.
+
+    Args:
+        data: a ``SplitData`` with validation images.
+        node: ``norbe`` or ``invis``.
+        starts: name -> ``Start``.
+        recipe: the numbers.
+        run_dir: where the better run goes, its files shared with that run's own folder.
+        overwrite: keep a run that is there as ``<run_dir>.previous``.
+        say: prints a line of progress.
+        options: what ``train`` takes beside.
+
+    Returns:
+        What the better run's ``metrics.json`` holds.
+
+    Raises:
+        ValueError: no validation images, or a run that is there but was trained otherwise.
+    """
+    if not data.files.get("validation"):
+        raise ValueError(
+            f"--init best chooses by validation images, and protocol {data.protocol} keeps none: "
+            "choose another --protocol or --init."
+        )
+    run_dir = Path(run_dir)
+    runs.check_destination(run_dir, overwrite)
+    folders = {name: run_dir.with_name(f"{run_dir.name}-from-{name}") for name in starts}
+    results = {
+        name: train_or_go_on(data, node, start, recipe, folders[name], say, **options) for name, start in starts.items()
+    }
+    standings = {name: standing(folder) for name, folder in folders.items()}
+    better = max(starts, key=standings.get)
+    told = ", ".join(f"{name} {accuracy:.3f} (loss {-loss:.4f})" for name, (accuracy, loss) in standings.items())
+    say(f"by validation {better} is the better start: {told}; both runs are kept")
+    chosen = {
+        name: {"run": str(folders[name]), "accuracy": accuracy, "loss": -loss}
+        for name, (accuracy, loss) in standings.items()
+    }
+    _share(folders[better], run_dir, {"init": "best", "started_from": better, "candidates": chosen}, overwrite)
+    return results[better]
+
+
+def standing(folder: Path) -> tuple[float, float]:
+    """Return a finished run's validation accuracy and minus its loss at the best epoch: the higher the better."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    losses = {int(row["epoch"]): float(row["val_loss"]) for row in runs.read_history(runs.open_run(folder))}
+    return metrics["accuracy"], -losses[metrics["best_epoch"]]
+
+
+def _share(source: Path, run_dir: Path, told: dict, overwrite: bool) -> None:
+    """Make a run folder of another's files, whole or not at all."""
+    partial = run_dir.with_name(f".{run_dir.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial, copy_function=_link_or_copy)
+    config = json.loads((partial / "config.json").read_text())
+    (partial / "config.json").unlink()
+    runs.write_json(partial / "config.json", config | told)
+    runs.set_aside(run_dir, overwrite)
+    partial.rename(run_dir)
+
+
+def _link_or_copy(source, target):
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)

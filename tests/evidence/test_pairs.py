@@ -1,0 +1,93 @@
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+from PIL import Image
+
+import bach_keras.training.data
+from bach_keras.evidence import pairs
+from cli import cli
+from datasets import phantom
+from datasets.audit import Pair, orient
+
+TISSUE = phantom.draw("insitu", 402, 0)
+
+
+@dataclass
+class Pictures:
+    """Stands in for SplitData."""
+
+    pictures: dict
+    files: dict
+    config: str = "phantom"
+    protocol: str = "paper"
+    asked: list = field(default_factory=list)
+
+    def images(self, filenames):
+        self.asked.append(sorted(filenames))
+        chosen = {name: self.pictures[name] for name in filenames}
+        return tf.data.Dataset.from_tensor_slices(
+            {"image": np.stack(list(chosen.values())), "filename": [name.encode() for name in chosen]}
+        )
+
+
+@pytest.fixture
+def leaking():
+    mirrored, other = np.ascontiguousarray(TISSUE[:, ::-1]), phantom.draw("benign", 401, 0)
+    return Pictures(
+        {"a.png": TISSUE, "b.png": mirrored, "c.png": other}, {"train": ["a.png"], "validation": ["b.png", "c.png"]}
+    )
+
+
+def audited(monkeypatch, data, out):
+    monkeypatch.setattr(bach_keras.training.data, "open_data", lambda *given: data)
+    return CliRunner().invoke(cli, ["data", "audit", "--config", "phantom", "--out", str(out)])
+
+
+def test_a_leak_is_named_listed_and_drawn_and_the_exit_code_is_1(leaking, monkeypatch, tmp_path):
+    result = audited(monkeypatch, leaking, tmp_path / "audit")
+    assert result.exit_code == 1
+    assert "a.png (train) and b.png (validation), mirrored: correlation 1.000, 100% in common" in result.output
+    assert sorted(path.name for path in (tmp_path / "audit").iterdir()) == ["pair-001.png", "pairs.csv"]
+    assert leaking.asked == [["a.png", "b.png", "c.png"], ["a.png", "b.png"]]
+
+
+def test_without_leaks_the_exit_code_is_0_and_an_earlier_audit_is_replaced(leaking, monkeypatch, tmp_path):
+    audited(monkeypatch, leaking, tmp_path)
+    leaking.files = {"train": ["a.png"], "validation": ["c.png"]}
+    assert audited(monkeypatch, leaking, tmp_path).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.csv"]
+    assert len((tmp_path / "pairs.csv").read_text().splitlines()) == 1
+
+
+def test_a_split_of_one_part_is_refused_before_any_image_is_read(leaking, monkeypatch, tmp_path):
+    leaking.files, leaking.protocol = {"train": ["a.png", "b.png"], "validation": [], "test": []}, "all"
+    result = audited(monkeypatch, leaking, tmp_path / "audit")
+    assert result.exit_code == 2
+    assert "Protocol all parts nothing on phantom" in result.output
+    assert leaking.asked == []
+    assert not (tmp_path / "audit").exists()
+
+
+@pytest.mark.parametrize("orientation", ["as it is", "turned 270", "turned 180 and mirrored"])
+def test_the_frames_hold_the_same_tissue(orientation, tmp_path):
+    wide = np.asarray(Image.fromarray(TISSUE).resize((768, 576)))
+    first, second = wide[:440, :590], wide[-440:, -590:]
+    undone = {"turned 270": "turned 90"}.get(orientation, orientation)
+    stored = np.ascontiguousarray(orient(second, undone))
+    pair = Pair("a.png", "train", "b.png", "test", 0.9, orientation, 178, 136, 0.48)
+    pairs.draw_pairs(tmp_path, [pair], [("a.png", first), ("b.png", stored)])
+    drawn = np.asarray(Image.open(tmp_path / "pair-001.png").convert("RGB"), np.int16)
+    frame = np.all(drawn == (0, 0xC0, 0), axis=2)
+    columns = np.flatnonzero(frame.sum(axis=0) > 100)  # those of the frames' upright lines, 3 pixels each
+    insides = []
+    for left, right in ((columns[2], columns[3]), (columns[8], columns[9])):
+        rows = np.flatnonzero(frame[:, left + 1])
+        inner = np.flatnonzero(np.diff(rows) > 1)[0]
+        insides.append(drawn[rows[inner] + 1 : rows[inner + 1], left + 1 : right])
+    assert insides[0].shape == insides[1].shape
+    assert min(insides[0].shape[:2]) > 200
+    # Half a pixel of rounding lies between the two, no more.
+    assert np.corrcoef(insides[0].ravel(), insides[1].ravel())[0, 1] > 0.95

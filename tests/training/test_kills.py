@@ -1,0 +1,26 @@
+"""Runs that get SIGKILL at a random moment and go on must end as one that was left alone."""
+
+import json
+
+import pytest
+
+from benchmarks.kills import campaign, compare
+
+
+def test_a_killed_run_ends_bit_for_bit_as_one_left_alone(tmp_path):
+    rows = campaign(2, tmp_path, seed=3, say=lambda line: None)
+    assert [row["differs"] for row in rows] == [[], []]
+    # The comparison itself sees a single changed digit.
+    history = tmp_path / "timed" / "history.csv"
+    history.write_text(history.read_text().replace("1", "2", 1))
+    metrics = json.loads((tmp_path / "timed/metrics.json").read_text())
+    (tmp_path / "timed/metrics.json").write_text(json.dumps(metrics | {"n": 0}))
+    assert compare(tmp_path / "whole", tmp_path / "timed") == ["history.csv", "metrics.json"]
+
+
+@pytest.mark.long
+def test_twenty_kills_and_twenty_equal_ends(tmp_path):
+    rows = campaign(20, tmp_path, say=print)
+    assert [row["differs"] for row in rows] == [[]] * 20
+    # Some were cut before the first epoch, some between later ones: the moments cover the run.
+    assert len({row["epochs"] for row in rows}) >= 4

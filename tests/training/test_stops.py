@@ -1,0 +1,113 @@
+"""What ends a training early: divergence, a loss that was to be reached, a disk that is full."""
+
+import csv
+import errno
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bach_keras.training import progress as kept
+from bach_keras.training import runs
+from bach_keras.training import train as training
+from bach_keras.training.stops import TrainingError
+
+
+def quiet(line):
+    pass
+
+
+def history(folder) -> list[dict]:
+    with (folder / "history.csv").open() as file:
+        return [{**row, "loss": float(row["loss"])} for row in csv.DictReader(file)]
+
+
+def cut(data, recipe, folder, monkeypatch, after=1):
+    """Train carci until some epoch's state is written, and return the run."""
+    saved = kept.save
+
+    def save_then_die(run, progress):
+        saved(run, progress)
+        if progress.epoch == after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "STATE_SHARE", 1e9)
+        patch.setattr(kept, "save", save_then_die)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(data, "carci", training.Start("none"), recipe, folder, say=quiet)
+    return runs.open_run(folder)
+
+
+def test_a_diverging_training_names_the_step_and_the_rate_and_keeps_good_weights(
+    few_phantoms, recipe, tmp_path, monkeypatch
+):
+    run = cut(few_phantoms, recipe, tmp_path / "run", monkeypatch)
+    before = (run.folder / "snapshots/best.weights.h5").read_bytes()
+    wild = replace(recipe, lr=1e30)
+    told = r"loss is (nan|inf) at step \d of 4 of epoch 2, at a rate of \S+e\+(29|30); the last good weights are .*best"
+    with pytest.raises(TrainingError, match=told):
+        training.resume(few_phantoms, training.Start("none"), run, quiet, wild, allow_changes=True)
+    assert (run.folder / "snapshots/best.weights.h5").read_bytes() == before
+    assert not runs.open_run(run.folder).is_finished
+
+
+def test_the_whole_set_trains_until_the_loss_of_another_runs_best_epoch(few_phantoms, tree_of_runs, recipe, tmp_path):
+    told = runs.loss_to_reach(runs.open_run(tree_of_runs["carci"]), "carci")
+    losses = [row["loss"] for row in history(tree_of_runs["carci"])]
+    assert told["loss"] == losses[told["epoch"] - 1]
+    everything = {"train": sorted(few_phantoms.labels), "validation": [], "test": []}
+    whole = replace(few_phantoms, protocol="all", files=everything)
+    until = runs.open_run(tree_of_runs["carci"])
+    longer = replace(recipe, cycle_epochs=8, cycles=1)
+    result = training.train(whole, "carci", training.Start("none"), longer, tmp_path / "run", say=quiet, until=until)
+    losses = [row["loss"] for row in history(tmp_path / "run")]
+    assert result["reached"] == (losses[-1] <= told["loss"])
+    assert all(loss > told["loss"] for loss in losses[:-1])
+    assert result["reached"] or len(losses) == longer.epochs
+    config = runs.open_run(tmp_path / "run").config
+    assert set(few_phantoms.files["validation"]) <= set(config["chosen_on"])
+    assert runs.load_member("carci", str(tmp_path / "run")).weight == runs.WHOLE_DATA_WEIGHT
+
+
+def test_a_run_of_another_node_cannot_say_when_to_stop(tree_of_runs):
+    with pytest.raises(ValueError, match="is a run of norbe, so it cannot say when carci stops"):
+        runs.loss_to_reach(runs.open_run(tree_of_runs["norbe"]), "carci")
+
+
+def test_a_full_disk_ends_a_run_in_one_sentence_and_it_goes_on_later(
+    few_phantoms, tree_of_runs, recipe, tmp_path, monkeypatch
+):
+    write, written = np.savez, []
+
+    def full(file, *arrays, **named):
+        written.append(file)
+        if len(written) == 2:
+            write(file, *arrays[:3], **named)  # some of it
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(file, *arrays, **named)
+
+    start = training.Start("none")
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "STATE_SHARE", 1e9)
+        patch.setattr(kept.np, "savez", full)
+        with pytest.raises(TrainingError, match=r"No space left on device.*make room on the disk"):
+            training.train(few_phantoms, "carci", start, recipe, tmp_path / "run", say=quiet)
+    run = runs.open_run(tmp_path / "run")
+    assert kept.load(run).epoch == 1
+    training.resume(few_phantoms, start, run, say=quiet)
+    assert (tmp_path / "run/history.csv").read_text() == (tree_of_runs["carci"] / "history.csv").read_text()
+
+
+def test_a_run_does_not_go_on_with_another_recipe_or_version_unless_told(few_phantoms, recipe, tmp_path, monkeypatch):
+    start, run = training.Start("none"), cut(few_phantoms, recipe, tmp_path / "run", monkeypatch)
+    other = replace(recipe, lr=0.02)
+    with pytest.raises(ValueError, match=r"lr was 0.01, is 0.02.*--allow-changes"):
+        training.resume(few_phantoms, start, run, quiet, other)
+    newer = {**run.config, "versions": {**run.config["versions"], "keras": "2.0"}}
+    with pytest.raises(ValueError, match=r"keras was 2.0, is 3"):
+        training.resume(few_phantoms, start, runs.Run(run.folder, newer), quiet)
+    training.resume(few_phantoms, start, run, quiet, other, allow_changes=True)
+    changes = json.loads((tmp_path / "run/config.json").read_text())["changes"]
+    assert changes == [{"after_epoch": 1, "changed": ["lr was 0.01, is 0.02"]}]
