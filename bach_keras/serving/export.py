@@ -8,8 +8,13 @@ import tensorflow as tf
 
 from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy
+from bach_keras.serving import warmup
+from bach_keras.serving.card import CARD, as_markdown, model_card
+from bach_keras.serving.images import MAX_RATIO
 from bach_keras.tree import NODES
 from datasets.labels import CLASSES
+
+SIGNATURES = ("serving_default", "images", "routed", "features", "card")
 
 
 class Served(tf.Module):
@@ -23,6 +28,7 @@ class Served(tf.Module):
     def __init__(self, hierarchy: Hierarchy, assets: Path):
         super().__init__(name="served")
         self.hierarchy = hierarchy
+        self.card_text = (assets / CARD).read_text()
         self.assets = [tf.saved_model.Asset(str(path)) for path in sorted(assets.iterdir())]
 
     # tf.function wants the first argument of a method with a signature to be called self.
@@ -39,7 +45,19 @@ class Served(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     def images(self, images):
         """Classify decoded images of one size softly."""
+        images = _in_proportion(images)
         return {**self.hierarchy.images(images), "ok": tf.ones(tf.shape(images)[:1], tf.bool)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def features(self, image_bytes):
+        """Return carci's pooled features of encoded images; zeros for broken ones."""
+        images, ok = decode_each(image_bytes, self.hierarchy.image_size)
+        return {"features": tf.where(ok[:, None], self.hierarchy.features(images), 0.0), "ok": ok}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "query")])
+    def card(self, query):
+        """Return the model card as JSON, once for each string given: no server shows what is in ``assets/``."""
+        return {"card": tf.fill(tf.shape(query), self.card_text)}
 
     def _checked(self, image_bytes, classify):
         images, ok = decode_each(image_bytes, self.hierarchy.image_size)
@@ -61,7 +79,7 @@ def decode_each(image_bytes, size: int):
     count = tf.shape(image_bytes)[0]
 
     def squared(index, data):
-        return index, preprocess.square(preprocess.decode(data), size)
+        return index, preprocess.square(_in_proportion(preprocess.decode(_still(data))), size)
 
     decoded = (
         tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
@@ -77,30 +95,28 @@ def decode_each(image_bytes, size: int):
     return tf.ensure_shape(images[:count], (None, size, size, 3)), ok[:count]
 
 
-def model_card(members) -> dict:
-    """Return what an export says of itself: its members, what they saw, and what it is not."""
-    return {
-        "name": "BACH hierarchy",
-        "classes": list(CLASSES),
-        "nodes": {node.name: list(node.classes) for node in NODES.values()},
-        "image_size": members[0].image_size,
-        "configs": sorted({member.config for member in members}),
-        "members": [
-            {"node": m.node, "source": Path(m.source).name, "weight": m.weight, "temperature": m.temperature}
-            for m in members
-        ],
-        "trained_on": sorted(frozenset().union(*(member.trained_on for member in members))),
-        "chosen_on": sorted(frozenset().union(*(member.chosen_on for member in members))),
-        "licence": "Code: Apache-2.0. BACH is CC BY-NC-ND 4.0; weights trained on it inherit its terms of use.",
-        "limits": "Research software, not a medical device. Not for diagnosis.",
-    }
+def _still(data):
+    """Return an image's bytes, unless it is a PNG with more pictures than one, which says so before their pixels."""
+    animated = tf.strings.regex_full_match(tf.strings.substr(data, 0, 2**16), r"\C*\x00\x00\x00\x08acTL\C*")
+    with tf.control_dependencies([tf.debugging.Assert(~animated, ["An animation is not taken."])]):
+        return tf.identity(data)
+
+
+def _in_proportion(images):
+    """Return images [..., H, W, 3], unless they are too long to be scaled by their shorter side."""
+    sides = tf.shape(images)[-3:-1]
+    is_good = tf.reduce_max(sides) <= MAX_RATIO * tf.reduce_min(sides)
+    message = f"An image may be {MAX_RATIO} times as long as wide, and not:"
+    with tf.control_dependencies([tf.debugging.Assert(is_good, [message, sides])]):
+        return tf.identity(images)
 
 
 def check_destination(out, overwrite: bool = False) -> None:
     """Refuse a place where the export cannot go.
 
     Raises:
-        ValueError: the folder is taken, or its name is no number.
+        ValueError: the folder is taken, by something else than an export if ``overwrite`` is set, or its
+            name is no number.
     """
     out = Path(out)
     if not out.name.isdigit():
@@ -109,6 +125,8 @@ def check_destination(out, overwrite: bool = False) -> None:
         )
     if out.exists() and not overwrite:
         raise ValueError(f"{out} is there already: choose a higher version, or replace it with --overwrite.")
+    if out.exists() and not (out / "saved_model.pb").is_file():
+        raise ValueError(f"{out} is no export, so it is not replaced: choose another place.")
 
 
 def export(members, out, overwrite: bool = False) -> Path:
@@ -121,6 +139,7 @@ def export(members, out, overwrite: bool = False) -> Path:
 
     Raises:
         ValueError: the folder is taken or its name is no number, or members that do not fit together.
+        OSError: it could not be written, for want of room or of rights; what was there stays as it was.
     """
     out = Path(out)
     check_destination(out, overwrite)
@@ -128,14 +147,21 @@ def export(members, out, overwrite: bool = False) -> Path:
     partial, assets = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.assets")
     for folder in (partial, assets):
         shutil.rmtree(folder, ignore_errors=True)
-    assets.mkdir(parents=True)
     try:
+        assets.mkdir(parents=True)
         (assets / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
-        (assets / "model_card.json").write_text(json.dumps(model_card(members), indent=1) + "\n")
+        card = model_card(members)
+        (assets / CARD).write_text(json.dumps(card, indent=1) + "\n")
         served = Served(hierarchy, assets)
-        signatures = {name: getattr(served, name) for name in ("serving_default", "images", "routed")}
+        signatures = {name: getattr(served, name) for name in SIGNATURES}
         tf.saved_model.save(served, str(partial), signatures=signatures)
+        extra = partial / "assets.extra"
+        extra.mkdir()
+        (extra / "model_card.md").write_text(as_markdown(card))
+        warmup.write(extra / warmup.NAME)
         _replace(partial, out)
+    except (OSError, tf.errors.OpError) as error:
+        raise OSError(f"{out} could not be written, and what was there stays as it was: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(assets, ignore_errors=True)
@@ -147,5 +173,10 @@ def _replace(new: Path, place: Path):
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
         place.rename(old)
-    new.rename(place)
+    try:
+        new.rename(place)
+    except OSError:
+        if old.exists():
+            old.rename(place)
+        raise
     shutil.rmtree(old, ignore_errors=True)

@@ -10,7 +10,14 @@ from PIL import Image, UnidentifiedImageError
 
 from bach_keras.preprocess import MAX_PIXELS
 
+# How many times as long as wide an image may be: its shorter side is scaled to the network's, the longer with it, so
+# that a line of pixels in 200 bytes would fill the memory.
+MAX_RATIO = 50
+
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+
+# Pillow opens many others, animations too, and some by programs of other people.
+_FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
 
 # How TIFF, PNG, JPEG and BMP files begin.
 _BEGINNINGS = (b"II*\0", b"MM\0*", b"\x89PNG", b"\xff\xd8\xff", b"BM")
@@ -42,31 +49,40 @@ def read_rgb(path: Path) -> np.ndarray:
     """
     if not path.is_file():
         raise ValueError(f"{path} is not there.")
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
     if not data:
         raise ValueError(f"{path} is empty.")
     try:
         # Pillow warns of its own limit, where ours is checked before any pixel is decoded, and of damage.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
-            _check(path, image)
-            return np.asarray(image.convert("RGB"))
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            refusal = _refusal(image)
+            if not refusal:
+                return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError:
-        fault = "is damaged or cut short" if data.startswith(_BEGINNINGS) else "is no image that can be read"
+        fault = "is damaged or cut short" if data.startswith(_BEGINNINGS) else "is no image of PNG, JPEG, BMP or TIFF"
         raise ValueError(f"{path} {fault}.") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path} has too many pixels; at most {MAX_PIXELS:,} are taken.") from None
-    except (OSError, SyntaxError, EOFError) as error:
+    except Exception as error:  # Pillow has errors of every kind for damage
         raise ValueError(f"{path} is damaged or cut short ({error}).") from None
+    raise ValueError(f"{path} {refusal}.")
 
 
-def _check(path, image):
+def _refusal(image) -> str:
+    """Say why an image is not taken, before its pixels are decoded; "" if it is."""
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ValueError(f"{path} has {width}x{height} pixels; at most {MAX_PIXELS:,} are taken.")
+        return f"has {width}x{height} pixels; at most {MAX_PIXELS:,} are taken"
+    if max(width, height) > MAX_RATIO * min(width, height):
+        return f"has {width}x{height} pixels; at most {MAX_RATIO} times as long as wide is taken"
     if image.mode.startswith(("I", "F")) or _bits(image) > 8:
-        raise ValueError(f"{path} has more than 8 bits a channel: convert it to 8-bit RGB.")
+        return "has more than 8 bits a channel: convert it to 8-bit RGB"
     if getattr(image, "n_frames", 1) > 1:
-        raise ValueError(f"{path} has {image.n_frames} pages: save the one that is meant as its own file.")
+        return f"has {image.n_frames} pages: save the one that is meant as its own file"
+    return ""
 
 
 def _bits(image) -> int:

@@ -5,8 +5,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
+from bach_keras.serving.card import CARD
 from bach_keras.serving.images import as_png, find_images, read_rgb
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.labels import CLASSES
@@ -22,47 +24,44 @@ class Export:
         folder: the version folder, or the folder above it, whose highest version is then taken.
 
     Attributes:
+        folder: the version folder.
         card: its model card.
+        trained_on: file names of the images that any member, or a run it started from, trained on.
+        chosen_on: file names of the images that chose a member's epoch or init.
+        is_phantom: whether a member learned from synthetic images.
+        signatures: name -> function, as ``tf.saved_model.load`` gives them.
 
     Raises:
         ValueError: the folder holds no export of this project.
     """
 
     def __init__(self, folder: str | os.PathLike):
-        place = _version_folder(Path(folder))
+        self.folder = place = _version_folder(Path(folder))
         try:
-            self.card = json.loads((place / "assets" / "model_card.json").read_text())
+            self.card = json.loads((place / "assets" / CARD).read_text())
+            self.trained_on, self.chosen_on = (frozenset(self.card[name]) for name in ("trained_on", "chosen_on"))
+            self.is_phantom = "phantom" in self.card["configs"]
             self._model = tf.saved_model.load(str(place))
-            self._signatures = self._model.signatures
-        except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+            self.signatures = self._model.signatures
+        except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
             raise ValueError(f"{place} is no export of this project that can be read: export it again.") from error
-
-    @property
-    def trained_on(self) -> frozenset[str]:
-        """File names of the images that any member, or a run it started from, trained on."""
-        return frozenset(self.card["trained_on"])
-
-    @property
-    def chosen_on(self) -> frozenset[str]:
-        """File names of the images that chose a member's epoch or init."""
-        return frozenset(self.card["chosen_on"])
-
-    @property
-    def is_phantom(self) -> bool:
-        """Whether a member learned from synthetic images."""
-        return "phantom" in self.card["configs"]
 
     def images(self, images) -> dict[str, tf.Tensor]:
         """Classify uint8 [N, H, W, 3]; see ``bach_keras.hierarchy.Hierarchy.images``."""
-        return self._signatures["images"](images=tf.constant(images))
+        return self.signatures["images"](images=tf.constant(images))
 
     def encoded(self, data: list[bytes], routing: str = "soft") -> dict[str, tf.Tensor]:
         """Classify PNG, JPEG or BMP files of any sizes."""
-        return self._signatures[ROUTINGS[routing]](image_bytes=tf.constant(data))
+        return self.signatures[ROUTINGS[routing]](image_bytes=tf.constant(data))
 
 
-def predict(export: Export, paths, routing: str = "soft") -> Iterator[dict]:
+def predict(export, paths, routing: str = "soft") -> Iterator[dict]:
     """Answer for files and folders, one row an image, in their order.
+
+    Args:
+        export: an ``Export``, or a ``bach_keras.serving.client.Remote``.
+        paths: files and folders.
+        routing: a key of ``ROUTINGS``.
 
     Yields:
         ``path``, ``label``, ``probabilities`` and ``nodes`` (None for a node that was not run),
@@ -81,11 +80,22 @@ def predict(export: Export, paths, routing: str = "soft") -> Iterator[dict]:
             except ValueError as error:
                 row["error"] = str(error)
             rows.append(row)
-        answers = export.encoded(encoded, routing) if encoded else {}
-        answers = {name: value.numpy() for name, value in answers.items()}
-        good = iter(range(len(encoded)))
+        good = _answered(export, encoded, routing)
         for row in rows:
-            yield row if "error" in row else row | _row(answers, next(good), routing)
+            yield row if "error" in row else row | next(good)
+
+
+def _answered(export, encoded, routing):
+    """Yield what each image got; a server that refuses a batch, or is gone, fails that batch alone."""
+    if not encoded:
+        return
+    try:
+        answers = {name: np.asarray(value) for name, value in export.encoded(encoded, routing).items()}
+    except OSError as error:
+        yield from [{"error": str(error)}] * len(encoded)
+        return
+    for index in range(len(encoded)):
+        yield _row(answers, index, routing)
 
 
 def _row(answers, index: int, routing: str) -> dict:

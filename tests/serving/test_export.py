@@ -1,10 +1,18 @@
+import errno
+import io
 import json
+import os
+import resource
+import shutil
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 from bach_keras.hierarchy import Hierarchy
@@ -58,6 +66,28 @@ def test_a_broken_image_does_not_fail_its_neighbours(signatures):
         np.testing.assert_allclose(answers["probabilities"][3], alone["probabilities"][0], atol=1e-6)
 
 
+def as_bytes(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_animations_bombs_and_lines_of_pixels_are_refused(signatures):
+    picture = Image.fromarray(TISSUE[0])
+    request = [
+        as_png(TISSUE[0]),
+        as_bytes(picture, "GIF"),
+        as_bytes(picture, "GIF", save_all=True, append_images=[Image.fromarray(TISSUE[1])]),
+        as_bytes(picture, "PNG", save_all=True, append_images=[Image.fromarray(TISSUE[1])]),
+        as_bytes(Image.new("L", (8000, 8000)), "PNG"),
+        as_bytes(Image.new("L", (30_000, 1)), "PNG"),
+    ]
+    for name in ("serving_default", "routed", "features"):
+        assert signatures[name](image_bytes=tf.constant(request))["ok"].numpy().tolist() == [True] + [False] * 5
+    with pytest.raises(tf.errors.InvalidArgumentError, match="50 times as long as wide"):
+        signatures["images"](images=tf.zeros((1, 1, 30_000, 3), tf.uint8))
+
+
 def test_no_good_image_and_no_image_at_all(signatures):
     assert not signatures["serving_default"](image_bytes=tf.constant([b"x"]))["ok"].numpy().any()
     assert signatures["serving_default"](image_bytes=tf.zeros([0], tf.string))["probabilities"].shape == (0, 4)
@@ -89,17 +119,12 @@ def test_it_loads_with_tensorflow_alone(exported, tmp_path, signatures):
     np.testing.assert_allclose(images, expected, atol=1e-5)
 
 
-def test_the_graph_holds_nothing_that_a_server_refuses(exported):
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-    saved = SavedModel.FromString((exported / "saved_model.pb").read_bytes())
-    graph = saved.meta_graphs[0].graph_def
-    for function in graph.library.function:
-        assert not function.attr["_XlaMustCompile"].b
-    ops = {node.op for function in graph.library.function for node in function.node_def}
-    assert "Conv2D" in ops
-    assert not ops & {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch"}
-    assert (exported / "assets/class_names.txt").read_text().split() == list(CLASSES)
+def test_images_are_scaled_once(exported):
+    """Where they are decoded, or, for the signature of pixels, where they are normalised."""
+    saved = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    scaled = [node for function in functions for node in function.node_def if node.op == "ScaleAndTranslate"]
+    assert len(scaled) == len(("serving_default", "routed", "features", "images"))
 
 
 def test_a_version_that_is_there_stays(exported, members, tmp_path):
@@ -107,6 +132,13 @@ def test_a_version_that_is_there_stays(exported, members, tmp_path):
         export(members, exported)
     with pytest.raises(ValueError, match="version number"):
         export(members, tmp_path / "tree")
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="7 is no export"):
+        export(members, tmp_path / "7", overwrite=True)
+    assert (tmp_path / "7" / "notes.txt").read_text() == "mine"
+    with pytest.raises(OSError, match="could not be written"):
+        export(members, tmp_path / "7" / "notes.txt" / "1")
     before = (exported / "assets/model_card.json").read_text()
     export(members, exported, overwrite=True)
     assert (exported / "assets/model_card.json").read_text() == before
@@ -122,3 +154,34 @@ def test_folded_kernels_are_kept_once_for_all_signatures(exported):
     large = [content for content in constants if len(content) > 1000]
     assert len(large) > 10
     assert len(set(large)) == len(large)
+
+
+@contextmanager
+def little_room():
+    """No file may grow beyond 100 kB: TensorFlow's own writing fails, as on a full disk."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def full(*given):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("stage", ["model", "warm-up", "rename"])
+def test_no_room_leaves_the_old_version_whole(exported, members, tmp_path, monkeypatch, stage):
+    place = tmp_path / "tree" / "1"
+    shutil.copytree(exported, place)
+    if stage == "warm-up":
+        monkeypatch.setattr("bach_keras.serving.warmup.write", full)
+    if stage == "rename":
+        rename = Path.rename
+        monkeypatch.setattr(Path, "rename", lambda old, new: full() if ".part" in old.name else rename(old, new))
+    with little_room() if stage == "model" else nullcontext(), pytest.raises(OSError, match="stays as it was"):
+        export(members, place, overwrite=True)
+    assert [path.name for path in place.parent.iterdir()] == ["1"]
+    for path in exported.rglob("*"):
+        assert path.is_dir() or (place / path.relative_to(exported)).read_bytes() == path.read_bytes()

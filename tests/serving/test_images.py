@@ -1,3 +1,7 @@
+import io
+import random
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,7 +36,7 @@ def test_what_cannot_be_read_says_why(tmp_path, monkeypatch):
     tiff.write_bytes(b"II*\0" + (10**6).to_bytes(4, "little") + bytes(900))
     for path, reason in (
         (deep, "8 bits"), (pages, "2 pages"), (cut, "cut short"), (tiff, "cut short"), (text, "no image"),
-        (empty, "empty"), (tmp_path / "missing.png", "not there"),
+        (empty, "empty"), (tmp_path / "missing.png", "not there"), (Path("/proc/self/mem"), "cannot be read"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=reason):
             images.read_rgb(path)
@@ -40,6 +44,35 @@ def test_what_cannot_be_read_says_why(tmp_path, monkeypatch):
     Image.fromarray(RGB).save(tmp_path / "large.png")
     with pytest.raises(ValueError, match="6x4 pixels"):
         images.read_rgb(tmp_path / "large.png")
+
+
+def test_other_formats_and_lines_of_pixels_are_refused(tmp_path):
+    gif, moving, line = (tmp_path / name for name in ("a.gif", "a.png", "line.png"))
+    Image.fromarray(RGB).save(gif)
+    Image.fromarray(RGB).save(moving, save_all=True, append_images=[Image.fromarray(255 - RGB)])
+    Image.fromarray(np.zeros((1, 30_000, 3), np.uint8)).save(line)
+    for path, reason in ((gif, "no image of PNG"), (moving, "2 pages"), (line, "50 times as long as wide")):
+        with pytest.raises(ValueError, match=f"{path} .*{reason}"):
+            images.read_rgb(path)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF"])
+def test_damage_of_any_kind_is_told_in_one_sentence_with_the_path(tmp_path, kind):
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, kind)
+    good, path, random_ = buffer.getvalue(), tmp_path / "image", random.Random(0)
+    told = 0
+    for _ in range(400):
+        damaged = bytearray(good)
+        for _ in range(random_.choice((1, 2, 4))):
+            damaged[random_.randrange(len(damaged))] = random_.choice((0, 1, 255))
+        path.write_bytes(damaged)
+        try:
+            images.read_rgb(path)
+        except ValueError as error:
+            told += 1
+            assert str(error).startswith(f"{path} ")  # noqa: PT017
+    assert told > 10
 
 
 def test_sixteen_bit_colour_is_refused_though_pillow_opens_it(tmp_path):

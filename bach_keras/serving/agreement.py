@@ -1,0 +1,49 @@
+"""How far two forms of one tree may differ, and how far they do."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# The largest difference of a probability that each form may show, by how its weights are kept. Float32 rounds
+# in another order. Float16 rounds each weight to 11 bits. The 8-bit forms are judged by their labels instead.
+TOLERANCES = {"none": 1e-4, "float16": 1e-2, "dynamic": None, "int8": None}
+LEAST_AGREEMENT = 0.98
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What comparing two forms found.
+
+    Attributes:
+        difference: the largest of any probability; NaN if either answered with one.
+        same: on how many images the likeliest class is the same.
+        count: how many images.
+    """
+
+    difference: float
+    same: int
+    count: int
+
+    def holds(self, quantize: str) -> bool:
+        """Say whether a form whose weights are kept so agrees well enough; one other label is always let pass."""
+        tolerance = TOLERANCES[quantize]
+        if tolerance is not None:
+            return self.difference <= tolerance
+        most = max(1, int((1 - LEAST_AGREEMENT) * self.count))
+        return np.isfinite(self.difference) and self.count - self.same <= most
+
+    def __str__(self):
+        return f"largest difference {self.difference:.1e}, the same label on {self.same} of {self.count} images"
+
+
+def compare(found, expected) -> Agreement:
+    """Compare two forms' probabilities, [N, 4] each, N not 0."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    same = found.argmax(axis=1) == expected.argmax(axis=1)
+    return Agreement(float(np.abs(found - expected).max()), int(same.sum()), len(found))
+
+
+def allowed(quantize: str) -> str:
+    """Say in words what ``Agreement.holds`` asks of a form."""
+    tolerance = TOLERANCES[quantize]
+    return f"at least {LEAST_AGREEMENT:.0%} of the labels" if tolerance is None else f"a difference of {tolerance:.0e}"

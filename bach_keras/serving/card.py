@@ -1,0 +1,100 @@
+"""The model card: what an export says of itself."""
+
+from pathlib import Path
+
+from bach_keras.tree import NODES
+from datasets.labels import CLASSES
+
+# The file's name: in an export's assets/ and in a TFLite file.
+CARD = "model_card.json"
+
+# What each data set configuration is, and on what terms.
+DATA = {
+    "bach": "BACH, ICIAR 2018 challenge, Zenodo 3632035: 400 images, CC BY-NC-ND 4.0.",
+    "bisque": "BISQUE breast cancer cells, 58 images.",
+    "bach_bisque": "BACH (400 images, CC BY-NC-ND 4.0) and BISQUE (58 images) together.",
+    "phantom": "SYNTHETIC images, drawn by a program. Answers about real tissue mean NOTHING.",
+}
+
+LIMITS = [
+    "Research software, not a medical device. Not for diagnosis.",
+    "It answers for H&E breast tissue at about 0.42 micrometres a pixel, seen whole in the image's central square; "
+    "it has no answer for anything else, and does not notice.",
+    "A member's accuracy is on few images; where its split says validation, those images also chose its epoch.",
+]
+
+
+def model_card(members) -> dict:
+    """Return what ``assets/model_card.json`` holds: the members, what they saw, and what the model is not.
+
+    Args:
+        members: ``bach_keras.hierarchy.Member`` objects.
+    """
+    configs = sorted({member.config for member in members})
+    return {
+        "name": "BACH hierarchy",
+        "classes": list(CLASSES),
+        "nodes": {node.name: list(node.classes) for node in NODES.values()},
+        "image_size": members[0].image_size,
+        "stain_normalisation": members[0].stain_normalisation,
+        "configs": configs,
+        "data": {config: DATA[config] for config in configs if config in DATA},
+        "members": [
+            {
+                "node": member.node,
+                "source": Path(member.source).name,
+                "weight": member.weight,
+                "temperature": member.temperature,
+                "protocol": member.protocol,
+                "metrics": member.metrics,
+            }
+            for member in members
+        ],
+        "trained_on": sorted(frozenset().union(*(member.trained_on for member in members))),
+        "chosen_on": sorted(frozenset().union(*(member.chosen_on for member in members))),
+        "licence": "Code: Apache-2.0. BACH is CC BY-NC-ND 4.0; weights trained on it inherit its terms of use.",
+        "limits": LIMITS,
+    }
+
+
+def as_markdown(card: dict) -> str:
+    """Return a model card as a page to read."""
+    members = [
+        f"| {m['node']} | {m['source']} | {m['weight']:g} | {m['temperature']:g} | {m['protocol']} | {_score(m)} |"
+        for m in card["members"]
+    ]
+    return "\n".join([
+        f"# {card['name']}",
+        "",
+        f"Sorts breast histology images into {', '.join(card['classes'])}, through a tree of "
+        f"{len(card['members'])} networks that see {card['image_size']}x{card['image_size']} pixels.",
+        "",
+        "## Limits",
+        "",
+        *(f"- {limit}" for limit in card["limits"]),
+        "",
+        "## Data",
+        "",
+        *(f"- `{config}`: {words}" for config, words in card["data"].items()),
+        f"- {len(card['trained_on'])} images trained it and {len(card['chosen_on'])} chose an epoch or a start; "
+        "`assets/model_card.json` names them.",
+        "",
+        "## Members",
+        "",
+        "| node | run | weight | temperature | protocol | accuracy (95 % interval) |",
+        "|---|---|---|---|---|---|",
+        *members,
+        "",
+        "## Licence",
+        "",
+        card["licence"],
+        "",
+    ])  # fmt: skip
+
+
+def _score(member: dict) -> str:
+    metrics = member["metrics"]
+    if "accuracy" not in metrics:
+        return "not measured"
+    low, high = metrics["accuracy_ci95"]
+    return f"{metrics['accuracy']:.3f} ({low:.3f}-{high:.3f}), {metrics['n']} {metrics['split']} images"

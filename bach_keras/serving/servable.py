@@ -1,0 +1,98 @@
+"""An export as the development server answers with it, whatever the transport."""
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+
+from bach_keras.serving.address import Address
+from bach_keras.serving.predict import Export
+
+# In one request. A server that many people use must not be filled by one of them.
+MAX_IMAGES = 32
+
+# The label that the one version has here; deploy/models.config gives it too.
+LABEL = "stable"
+
+
+class RefusedError(Exception):
+    """A request that is not answered.
+
+    Args:
+        code: one of gRPC's status codes; REST has a number for each.
+        message: why, in TF Serving's words where it has some.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+def bad_request(message: str) -> RefusedError:
+    """Return the refusal of a request that is wrong in itself."""
+    return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+class Servable:
+    """One version of a model, by name.
+
+    Args:
+        export: the model.
+        name: what requests must call it.
+
+    Attributes:
+        version: the number of its folder, 1 where the folder is called something else.
+        signature_defs: what each signature takes and gives.
+    """
+
+    def __init__(self, export: Export, name: str):
+        self.name = name
+        self.version = int(export.folder.name) if export.folder.name.isdigit() else 1
+        self._signatures = export.signatures
+        saved = SavedModel.FromString((export.folder / "saved_model.pb").read_bytes())
+        self.signature_defs = SignatureDefMap(signature_def=saved.meta_graphs[0].signature_def)
+
+    def check(self, address: Address) -> None:
+        """Refuse a request for another model or version."""
+        if address.name != self.name:
+            raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({address.name})")
+        if address.version not in (None, self.version):
+            place = f"Specific({address.name}, {address.version})"
+            raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {place}")
+        if address.label not in ("", LABEL):
+            raise bad_request(f"Unrecognized servable version label: {address.label}")
+
+    def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
+        """Return what a signature takes, by name."""
+        if signature not in self._signatures:
+            raise bad_request(f'Serving signature name: "{signature}" not found in signature def')
+        return self._signatures[signature].structured_input_signature[1]
+
+    def predict(self, signature: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answer one request.
+
+        Raises:
+            RefusedError: the signature, the names, types or shapes are wrong, or there are no images or too many.
+        """
+        wanted = self.inputs(signature)
+        if set(given) != set(wanted):
+            raise bad_request(f"The inputs of {signature} are {sorted(wanted)}, but the request has {sorted(given)}.")
+        for name, spec in wanted.items():
+            _check(name, given[name], spec)
+        try:
+            answer = self._signatures[signature](**{n: tf.constant(v, wanted[n].dtype) for n, v in given.items()})
+        except tf.errors.InvalidArgumentError as error:
+            raise bad_request(error.message) from error
+        except tf.errors.OpError as error:
+            raise RefusedError(grpc.StatusCode.INTERNAL, error.message) from error
+        return {name: value.numpy() for name, value in answer.items()}
+
+
+def _check(name, value, spec):
+    if tf.as_dtype(value.dtype) != spec.dtype:
+        raise bad_request(f"{name} has the type {tf.as_dtype(value.dtype).name}; {spec.dtype.name} is expected.")
+    if not spec.shape.is_compatible_with(value.shape):
+        raise bad_request(f"{name} has the shape {value.shape}; {spec.shape} is expected.")
+    if not 1 <= len(value) <= MAX_IMAGES:
+        raise bad_request(f"{name} holds {len(value)} images; a request may hold 1 to {MAX_IMAGES}.")

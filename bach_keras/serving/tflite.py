@@ -1,0 +1,226 @@
+"""The tree as one TFLite file for small devices, held against the tree before it is written.
+
+The file answers for one picture of the training size at a time. Behind its end, where
+interpreters do not look and any unzip does, lies an archive with the class names and the
+model card, as TFLite's own associated files do.
+"""
+
+import json
+import os
+import random
+import warnings
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from ai_edge_quantizer.qtyping import TFLOperationName
+from ai_edge_quantizer.quantizer import Quantizer
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from bach_keras import preprocess
+from bach_keras.hierarchy import Hierarchy
+from bach_keras.network.resnext import has_native_grouped_convolution
+from bach_keras.serving.agreement import TOLERANCES, Agreement, allowed, compare
+from bach_keras.serving.card import CARD, model_card
+from bach_keras.serving.images import find_images, read_rgb
+from datasets.bach_bisque import prepare
+from datasets.labels import CLASSES
+
+QUANTIZATIONS = tuple(TOLERANCES)
+
+# How many images are looked at; two thirds calibrate, a third is kept to check the file on.
+IMAGES = 150
+LEAST_IMAGES = 9
+
+PROCESSORS = os.cpu_count() or 1
+
+CLASS_NAMES = "class_names.txt"
+
+# What an int8 file computes in whole numbers: over 99 % of the work. The rest stays float32. Quantised, the maximum
+# and the mean over places would have to share one scale, which leaves the mean, the smaller by far, a few levels;
+# and a probability would come in steps of 1/256.
+INT8_OPS = ("CONV_2D", "ADD", "MAX_POOL_2D", "PAD")
+
+
+class TFLite:
+    """A TFLite file of the tree, run by LiteRT on the processor.
+
+    Args:
+        file: what ``convert`` wrote.
+
+    Attributes:
+        file: the same.
+        card: its model card, with ``quantize`` beside what an export's holds.
+
+    Raises:
+        ValueError: the file is not one of this project's.
+    """
+
+    def __init__(self, file: str | os.PathLike):
+        self.file = Path(file)
+        try:
+            with zipfile.ZipFile(self.file) as archive:
+                self.card = json.loads(archive.read(CARD))
+            interpreter = Interpreter(str(self.file), num_threads=PROCESSORS)
+            self._run = interpreter.get_signature_runner()
+        except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{file} is no TFLite file of this project: make one with 'export --tflite'.") from error
+
+    def images(self, images) -> dict[str, np.ndarray]:
+        """Classify uint8 [N, H, W, 3] softly, N not 0; ``Hierarchy.images`` says what comes back, but for ``label``."""
+        squares = preprocess.square(images, self.card["image_size"]).numpy()
+        answers = [self._run(images=square[None]) for square in squares]
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def convert(members, file, quantize: str, images, overwrite: bool = False) -> Agreement:
+    """Write the tree as a TFLite file, unless its answers are not the tree's.
+
+    Args:
+        members: ``bach_keras.hierarchy.Member`` objects, at least one for each node.
+        file: where to.
+        quantize: one of ``QUANTIZATIONS``: float32, float16 weights, 8-bit weights, or 8-bit
+            weights and activations.
+        images: some of uint8 [H, W, 3], such as the tree was trained on; ``int8`` calibrates its
+            activations' ranges on two thirds, and the rest, all of them otherwise, check the file.
+        overwrite: replace a file that is there.
+
+    Returns:
+        How the file agrees with the tree.
+
+    Raises:
+        ValueError: the file is there, too few images, members that do not fit together or
+            normalise stains, a TensorFlow without native grouped convolutions, or answers
+            that differ too much from the tree's.
+        OSError: it could not be written.
+    """
+    file = Path(file)
+    check_destination(file, overwrite)
+    hierarchy = Hierarchy(members)
+    if not has_native_grouped_convolution():
+        raise ValueError(
+            "Without oneDNN, TensorFlow gives the grouped convolutions a form that is many times as slow in TFLite: "
+            "convert on another machine, or without TF_ENABLE_ONEDNN_OPTS=0."
+        )
+    if hierarchy.stain_normalisation != "none":
+        raise ValueError("A TFLite file cannot normalise stains: use runs trained without, or the SavedModel.")
+    squares = [preprocess.square(image, hierarchy.image_size).numpy()[None] for image in images]
+    if len(squares) < LEAST_IMAGES:
+        raise ValueError(f"{len(squares)} images are too few to make and check a TFLite file: give {LEAST_IMAGES}.")
+    probes, rest = squares[::3], [square for index, square in enumerate(squares) if index % 3]
+    model = _convert(_frozen(hierarchy), quantize, rest)
+    partial = file.with_name(f".{file.name}.part")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.write_bytes(model)
+        with zipfile.ZipFile(partial, "a") as archive:
+            archive.writestr(CLASS_NAMES, "\n".join(CLASSES) + "\n")
+            archive.writestr(CARD, json.dumps(model_card(members) | {"quantize": quantize}, indent=1) + "\n")
+        agreement = _check(TFLite(partial), hierarchy, probes if quantize == "int8" else squares)
+        if not agreement.holds(quantize):
+            raise ValueError(
+                f"{file} was not written: the {quantize} form does not answer as the tree does ({agreement}; "
+                f"{allowed(quantize)} is asked for). Choose another --quantize, or give other --calibration images."
+            )
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return agreement
+
+
+def check_destination(file, overwrite: bool = False) -> None:
+    """Refuse a place where the file cannot go.
+
+    Raises:
+        ValueError: it is a folder, or there is a file and ``overwrite`` is not set.
+    """
+    if Path(file).is_dir():
+        raise ValueError(f"{file} is a folder: give a file, such as {Path(file) / 'tree.tflite'}.")
+    if Path(file).exists() and not overwrite:
+        raise ValueError(f"{file} is there already: choose another name, or replace it with --overwrite.")
+
+
+def folder_images(folder) -> Iterable[np.ndarray]:
+    """Read at most IMAGES of a folder as uint8 [H, W, 3], always the same choice, one after the other.
+
+    Raises:
+        FileNotFoundError: it holds no image.
+        ValueError: one cannot be read.
+    """
+    return map(read_rgb, _some(find_images([folder])))
+
+
+def training_images(members) -> Iterable[np.ndarray]:
+    """Read at most IMAGES that the first member trained on, as ``folder_images`` does.
+
+    Raises:
+        ValueError: its data set is not prepared on this machine.
+    """
+    member = members[0]
+    try:
+        here = sorted(member.trained_on & {record.filename for record in prepare.records(member.config)})
+        records = prepare.load(member.config, filenames=_some(here))
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"The training images cannot be read ({error}) Give --calibration DIR.") from error
+    return (record["image"] for record in preprocess.untuned(records).as_numpy_iterator())
+
+
+def _some(names: list) -> list:
+    return random.Random(0).sample(names, min(IMAGES, len(names)))
+
+
+def _frozen(hierarchy: Hierarchy) -> tf.lite.TFLiteConverter:
+    """Return a converter of the tree, its inputs and outputs named.
+
+    The converter turns variables, which the heads hold, into NaN without a word, so they are made constants first.
+    """
+    size = hierarchy.image_size
+    one = [tf.TensorSpec([1, size, size, 3], tf.uint8, "images")]
+    traced = tf.function(hierarchy.squares, input_signature=one).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(traced)
+    names = sorted(traced.structured_outputs)
+    module = tf.Module()
+    module.tree = tf.function(lambda images: dict(zip(names, frozen(images), strict=True)), input_signature=one)
+    return tf.lite.TFLiteConverter.from_concrete_functions([module.tree.get_concrete_function()], module)
+
+
+def _convert(converter: tf.lite.TFLiteConverter, quantize: str, calibration) -> bytes:
+    if quantize in ("float16", "dynamic"):
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    model = converter.convert()
+    return _int8(model, calibration) if quantize == "int8" else model
+
+
+def _int8(model: bytes, calibration) -> bytes:
+    """Quantise weights and activations.
+
+    A range is a moving average of the images' own. TensorFlow's converter takes the extremes of all images instead,
+    and a specialist may answer a class it never saw with features a hundred times as large as its own classes': four
+    levels were then left to those, and a fifth of the labels changed.
+    """
+    quantizer = Quantizer(model)
+    for name in INT8_OPS:
+        quantizer.add_static_config(".*", TFLOperationName(name), activation_num_bits=8, weight_num_bits=8)
+    quantizer.add_dynamic_config(".*", TFLOperationName.FULLY_CONNECTED, num_bits=8)
+    # The average begins at the first image and forgets it slowly, so few images are gone through more than once.
+    turns = -(-2 * IMAGES // (3 * len(calibration)))
+    data = {"serving_default": [{"images": square} for square in calibration * turns]}
+    # The interpreter warns of the memory that looking at each activation takes.
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        ranges = quantizer.calibrate(data, num_threads=PROCESSORS)
+        made = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+    return bytes(made.quantized_model)
+
+
+def _check(model: TFLite, hierarchy: Hierarchy, squares) -> Agreement:
+    tree = tf.function(hierarchy.squares)
+    found, expected = (
+        np.concatenate([np.asarray(form(square)["probabilities"]) for square in squares])
+        for form in (model.images, tree)
+    )
+    return compare(found, expected)

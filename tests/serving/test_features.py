@@ -1,0 +1,43 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bach_keras import preprocess
+from bach_keras.hierarchy import Hierarchy
+from bach_keras.serving.images import as_png
+from bach_keras.serving.predict import Export
+from datasets import phantom
+from datasets.labels import CLASSES
+
+TISSUE = np.stack([phantom.draw(label, 903, 0) for label in CLASSES])
+
+
+@pytest.fixture(scope="module")
+def pooled(members):
+    """The mean over places of carci's last feature map, by Keras."""
+    carci = members[0].model
+    body = keras.Model(carci.input, carci.get_layer("head.mean").output)
+    return body(preprocess.normalise(preprocess.square(TISSUE, members[0].image_size)), training=False).numpy()
+
+
+def test_features_are_carcis_pooled_ones(members, pooled):
+    found = Hierarchy(members).features(TISSUE).numpy()
+    assert found.dtype == np.float32
+    assert pooled.std() > 0.01
+    np.testing.assert_allclose(found, pooled, atol=1e-4)
+
+
+def test_of_several_carci_members_the_first_is_asked(members, pooled):
+    again = [*members, members[0].__class__("carci", members[1].model, members[0].image_size)]
+    np.testing.assert_allclose(Hierarchy(again).features(TISSUE), pooled, atol=1e-4)
+
+
+def test_the_signature_gives_zeros_for_a_broken_image(exported, pooled):
+    signature = Export(exported).signatures["features"]
+    answers = signature(image_bytes=tf.constant([as_png(TISSUE[0]), b"text", as_png(TISSUE[1])]))
+    assert set(answers) == {"features", "ok"}
+    assert answers["ok"].numpy().tolist() == [True, False, True]
+    np.testing.assert_allclose(answers["features"].numpy()[[0, 2]], pooled[:2], atol=1e-4)
+    assert not answers["features"].numpy()[1].any()
+    assert signature(image_bytes=tf.zeros([0], tf.string))["features"].shape == (0, pooled.shape[1])

@@ -1,0 +1,52 @@
+import json
+import os
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from bach_keras.serving.predict import Export
+from cli import cli
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+DAMAGE = {
+    "graph cut": lambda place: cut(place / "saved_model.pb"),
+    "graph of another kind": lambda place: (place / "saved_model.pb").write_text("text"),
+    "variables cut": lambda place: cut(place / "variables" / "variables.index"),
+    "variables gone": lambda place: shutil.rmtree(place / "variables"),
+    "card gone": lambda place: (place / "assets" / "model_card.json").unlink(),
+    "card cut": lambda place: cut(place / "assets" / "model_card.json"),
+    "card of another kind": lambda place: (place / "assets" / "model_card.json").write_text(json.dumps({"a": 1})),
+    "card of another type": lambda place: (place / "assets" / "model_card.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_export_is_told_in_one_sentence(exported, tmp_path, damage):
+    place = shutil.copytree(exported, tmp_path / "1")
+    damage(place)
+    with pytest.raises(ValueError, match="no export of this project that can be read"):
+        Export(place)
+
+
+def test_the_highest_version_is_taken(exported, tmp_path):
+    for version in ("2", "10"):
+        shutil.copytree(exported, tmp_path / version)
+    (tmp_path / "11").mkdir()
+    assert Export(tmp_path).folder == tmp_path / "10"
+    with pytest.raises(ValueError, match=r"holds no saved_model\.pb"):
+        Export(tmp_path / "11")
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_a_name_that_is_no_text_does_not_end_the_command(exported, tmp_path, form):
+    for name in (b"\xff.png", b"\xfe.png"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"no image")
+    result = CliRunner().invoke(cli, ["predict", "--model", str(exported), "--format", form, str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stdout_bytes.count(b"is no image") == 2
+    assert form == "json" or b"\xff.png" in result.stdout_bytes

@@ -1,0 +1,286 @@
+"""The development server, spoken to as any client of TF Serving would, without ours."""
+
+import base64
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+import requests
+import tensorflow as tf
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+
+from bach_keras.serving.images import as_png
+from bach_keras.serving.predict import Export
+from bach_keras.serving.rest import MAX_BODY
+from bach_keras.serving.servable import MAX_IMAGES, Servable
+from bach_keras.serving.server import Server
+from datasets import phantom
+from datasets.labels import CLASSES
+
+TISSUE = np.stack([phantom.draw(label, 903, 0)[::3, ::3] for label in CLASSES])
+FILES = [as_png(image) for image in TISSUE]
+B64 = [{"b64": base64.b64encode(file).decode()} for file in FILES]
+PREDICT = "/v1/models/bach:predict"
+
+
+@pytest.fixture(scope="module")
+def server(exported):
+    with Server(Export(exported)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def service(server):
+    with grpc.insecure_channel(server.grpc_url.removeprefix("grpc://")) as channel:
+        yield PredictionServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def expected(exported):
+    return {name: value.numpy() for name, value in Export(exported).encoded(FILES).items()}
+
+
+def post(server, body, path=PREDICT):
+    data = body if isinstance(body, bytes) else json.dumps(body)
+    response = requests.post(server.rest_url + path, data=data, timeout=30)
+    assert response.headers["Content-Type"] == "application/json"
+    return response.status_code, response.json()
+
+
+def predict_request(name="bach", signature="", values=FILES):
+    request = PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = name, signature
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(values, tf.string))
+    return request
+
+
+@pytest.mark.parametrize("instances", [B64, [{"image_bytes": value} for value in B64]], ids=["values", "named"])
+def test_rows(server, expected, instances):
+    code, answer = post(server, {"instances": instances})
+    assert code == 200
+    assert [row["label"].encode() for row in answer["predictions"]] == expected["label"].tolist()
+    for name in ("probabilities", "carci", "norbe", "invis"):
+        np.testing.assert_allclose([row[name] for row in answer["predictions"]], expected[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("inputs", [B64, {"image_bytes": B64}], ids=["values", "named"])
+@pytest.mark.parametrize("place", ["", "/versions/1", "/labels/stable"])
+def test_columns(server, expected, inputs, place):
+    code, answer = post(server, {"inputs": inputs}, f"/v1/models/bach{place}:predict")
+    assert code == 200
+    assert set(answer["outputs"]) == set(expected)
+    np.testing.assert_allclose(answer["outputs"]["probabilities"], expected["probabilities"], atol=1e-6)
+
+
+def test_pixels(server, expected):
+    code, answer = post(server, {"signature_name": "images", "instances": TISSUE.tolist()})
+    assert code == 200
+    np.testing.assert_allclose(
+        [row["probabilities"] for row in answer["predictions"]], expected["probabilities"], atol=1e-5
+    )
+
+
+def test_a_broken_image_and_a_text_beside_a_good_one(server, expected):
+    broken = {"b64": base64.b64encode(FILES[0][:300]).decode()}
+    code, answer = post(server, {"inputs": [broken, "half a character \ud800", B64[1]]})
+    assert code == 200
+    assert answer["outputs"]["ok"] == [False, False, True]
+    assert answer["outputs"]["label"] == ["", "", expected["label"][1].decode()]
+    np.testing.assert_allclose(answer["outputs"]["probabilities"][2], expected["probabilities"][1], atol=1e-5)
+
+
+def test_the_card_travels_with_the_model(server, exported):
+    code, answer = post(server, {"signature_name": "card", "instances": [""]})
+    assert code == 200
+    assert json.loads(answer["predictions"][0]) == Export(exported).card
+
+
+def test_status_and_metadata(server):
+    state = requests.get(f"{server.rest_url}/v1/models/bach", timeout=30).json()
+    (version,) = state["model_version_status"]
+    assert version == {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    told = requests.get(f"{server.rest_url}/v1/models/bach/versions/1/metadata", timeout=30).json()
+    assert told["model_spec"] == {"name": "bach", "signature_name": "", "version": "1"}
+    signatures = told["metadata"]["signature_def"]["signature_def"]
+    assert signatures["serving_default"]["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
+    assert set(signatures["routed"]["outputs"]) == {"probabilities", "label", "carci", "norbe", "invis", "ok"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "sentence"),
+    [
+        (b"", 400, "JSON Parse error"),
+        (b"{", 400, "JSON Parse error"),
+        (b"[" * 100_000, 400, "JSON Parse error"),
+        (b"\xff\xfe", 400, "JSON Parse error"),
+        (b"[]", 400, "not object"),
+        ({}, 400, "Missing 'inputs' or 'instances'"),
+        ({"inputs": B64, "instances": B64}, 400, "or both"),
+        ({"instances": []}, 400, "No values"),
+        ({"instances": "text"}, 400, "list/array"),
+        ({"instances": [3]}, 400, "expected type: string"),
+        ({"instances": [["a"]]}, 400, "expected type: string"),
+        ({"instances": [{"b64": "?"}]}, 400, "base64"),
+        ({"instances": [{"picture": "x"}]}, 400, "image_bytes"),
+        ({"inputs": []}, 400, f"0 images; a request may hold 1 to {MAX_IMAGES}"),
+        ({"inputs": "text"}, 400, "shape"),
+        ({"inputs": {"picture": ["x"]}}, 400, "image_bytes"),
+        ({"instances": B64[:1] * 1000}, 400, f"1000 images; a request may hold 1 to {MAX_IMAGES}"),
+        ({"signature_name": "train", "instances": B64}, 400, '"train" not found'),
+        ({"signature_name": 3, "instances": B64}, 400, "signature_name"),
+        ({"signature_name": "images", "instances": ["text"]}, 400, "no array of uint8"),
+        ({"signature_name": "images", "instances": [[[[0, 0, 256]]]]}, 400, "no array of uint8"),
+        ({"signature_name": "images", "instances": [[[[0, 0, 0.5]]]]}, 400, "no array of uint8"),
+        ({"signature_name": "images", "instances": [[[[0, 0, 0]], [[0]]]]}, 400, "no array of uint8"),
+        ({"signature_name": "images", "instances": [[[[0, 0, 0, 255]]]]}, 400, "shape"),
+    ],
+)
+def test_a_bad_request_says_what_is_wrong(server, body, code, sentence):
+    got, answer = post(server, body)
+    assert (got, list(answer)) == (code, ["error"])
+    assert sentence in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/v1/models/other:predict", 404),
+        ("/v1/models/bach/versions/7:predict", 404),
+        (f"/v1/models/bach/versions/{'7' * 5000}:predict", 400),
+        ("/v1/models/bach/labels/canary:predict", 400),
+        ("/v1/models/bach:classify", 400),
+        ("/v1/models/bach", 400),
+        ("/elsewhere:predict", 404),
+        ("/elsewhere", 404),
+    ],
+)
+def test_a_wrong_place(server, path, code):
+    got, answer = post(server, {"instances": B64[:1]}, path)
+    assert got == code
+    assert "error" in answer
+
+
+@pytest.mark.parametrize(
+    ("length", "code"), [(str(MAX_BODY + 1), 413), (None, 411), ("-1", 411), ("²", 411), ("9" * 5000, 411)]
+)
+def test_a_body_too_large_or_of_no_length_is_not_read(server, length, code):
+    connection = http.client.HTTPConnection(server.rest_url.removeprefix("http://"), timeout=30)
+    connection.putrequest("POST", PREDICT)
+    if length:
+        connection.putheader("Content-Length", length)
+    connection.endheaders()
+    response = connection.getresponse()
+    assert response.status == code
+    assert "error" in json.loads(response.read())
+    connection.close()
+
+
+def test_grpc_answers_with_the_same(service, expected):
+    response = service.Predict(predict_request(), timeout=30)
+    assert (response.model_spec.name, response.model_spec.version.value) == ("bach", 1)
+    assert set(response.outputs) == set(expected)
+    np.testing.assert_allclose(tf.make_ndarray(response.outputs["probabilities"]), expected["probabilities"], atol=1e-6)
+    request = predict_request(signature="routed")
+    request.output_filter.append("label")
+    assert list(service.Predict(request, timeout=30).outputs) == ["label"]
+
+
+def test_grpc_metadata(service):
+    request = GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "bach"
+    response = service.GetModelMetadata(request, timeout=30)
+    signatures = SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(signatures)
+    assert {"serving_default", "routed", "images"} <= set(signatures.signature_def)
+    request.metadata_field[:] = ["weights"]
+    with pytest.raises(grpc.RpcError) as caught:
+        service.GetModelMetadata(request, timeout=30)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def _filtered():
+    request = predict_request()
+    request.output_filter.append("colour")
+    return request
+
+
+def _more_than_its_shape():
+    request = predict_request()
+    request.inputs["image_bytes"].tensor_shape.dim[0].size = 3
+    return request
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "sentence"),
+    [
+        (predict_request(name="other"), "NOT_FOUND", "other"),
+        (predict_request(signature="train"), "INVALID_ARGUMENT", "train"),
+        (predict_request(values=[]), "INVALID_ARGUMENT", "0 images"),
+        (predict_request(values=[b"x"] * 1000), "INVALID_ARGUMENT", "1000 images"),
+        (predict_request(signature="images"), "INVALID_ARGUMENT", "images"),
+        (_filtered(), "INVALID_ARGUMENT", "colour"),
+        (_more_than_its_shape(), "INVALID_ARGUMENT", "no whole tensor"),
+    ],
+    ids=["name", "signature", "none", "many", "inputs", "filter", "torn"],
+)
+def test_a_bad_grpc_request_says_what_is_wrong(service, request_, code, sentence):
+    with pytest.raises(grpc.RpcError) as caught:
+        service.Predict(request_, timeout=30)
+    assert caught.value.code().name == code
+    assert sentence in caught.value.details()
+
+
+def test_a_port_that_is_taken(exported):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"Port {port} .* --port"):
+            Server(Export(exported), port=port)
+        with pytest.raises(OSError, match=f"Port {port} .* --grpc-port"):
+            Server(Export(exported), grpc_port=port)
+
+
+def test_requests_under_way_end_before_the_server_does(exported, monkeypatch):
+    begun, told = threading.Event(), []
+
+    def slow(servable, signature, given):
+        begun.set()
+        time.sleep(0.5)
+        told.append(signature)
+        return {"label": np.array([b"benign"], object)}
+
+    monkeypatch.setattr(Servable, "predict", slow)
+    with ThreadPoolExecutor(1) as client:
+        with Server(Export(exported)) as started:
+            answer = client.submit(post, started, {"instances": B64[:1]})
+            assert begun.wait(30)
+        assert told == ["serving_default"]
+        assert answer.result(30) == (200, {"predictions": ["benign"]})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_told_to_stop(exported, number):
+    command = [sys.executable, "cli.py", "serve", "--model", str(exported), "--port", "0", "--grpc-port", "0"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=environment) as process:
+        line = process.stdout.readline()
+        assert "/v1/models/bach/versions/1" in line
+        url = line.split(" at ")[1].split()[0]
+        assert url.startswith("http://127.0.0.1:")
+        assert requests.get(f"{url}/v1/models/bach", timeout=30).ok
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "phantom" in errors
+    assert "Traceback" not in errors

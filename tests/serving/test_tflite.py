@@ -1,0 +1,208 @@
+import json
+import zipfile
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from PIL import Image
+
+from bach_keras import preprocess
+from bach_keras.hierarchy import Hierarchy, Member
+from bach_keras.network.head import Classifier
+from bach_keras.network.resnext import has_native_grouped_convolution
+from bach_keras.serving import tflite
+from bach_keras.serving.agreement import Agreement, compare
+from bach_keras.tree import NODES
+from datasets import phantom
+from datasets.labels import CLASSES
+
+IMAGES = [phantom.draw(label, 910 + patient, 0) for patient in range(6) for label in CLASSES]
+
+pytestmark = pytest.mark.skipif(
+    not has_native_grouped_convolution(), reason="nothing is converted where TensorFlow has no oneDNN"
+)
+
+
+@pytest.fixture(scope="module")
+def members(recipe):
+    """Three random networks whose last layer was solved for, so that no answer on IMAGES is near a tie.
+
+    What a run of a few steps trains may be too wild for eight bits, and how wild is no matter of this test.
+    """
+    size = recipe.image_size
+    inputs = preprocess.normalise(preprocess.square(np.stack(IMAGES), size))
+    made = []
+    for seed, node in enumerate(NODES.values()):
+        keras.utils.set_random_seed(seed)
+        model = Classifier(size, backbone=recipe.backbone, seed=seed)
+        for _ in range(40):  # until the batch norms know the tissue
+            model(inputs, training=True)
+        last = model.get_layer("head.dense2")
+        hidden = keras.Model(model.input, last.input)(inputs, training=False).numpy()
+        answers = [node.targets.get(label, 0) for label in CLASSES] * 6
+        kernel = np.linalg.pinv(hidden) @ (3 * np.eye(2)[answers])
+        last.set_weights([kernel.astype(np.float32), np.zeros(2, np.float32)])
+        made.append(Member(node.name, model, size, source=f"runs/{node.name}", config="phantom"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def files(members, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tflite")
+    made = {}
+    for quantize in tflite.QUANTIZATIONS:
+        made[quantize] = folder / "new" / f"{quantize}.tflite"
+        tflite.convert(members, made[quantize], quantize, IMAGES)
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(members):
+    return {name: value.numpy() for name, value in Hierarchy(members).images(np.stack(IMAGES)).items()}
+
+
+@pytest.mark.parametrize(("quantize", "most"), [("none", 1e-5), ("float16", 1e-2)])
+def test_float_forms_answer_as_the_tree_does(files, expected, quantize, most):
+    answers = tflite.TFLite(files[quantize]).images(np.stack(IMAGES))
+    assert set(answers) == {"probabilities", "carci", "norbe", "invis"}
+    for name, found in answers.items():
+        np.testing.assert_allclose(found, expected[name], atol=most)
+
+
+@pytest.mark.parametrize("quantize", ["dynamic", "int8"])
+def test_eight_bit_forms_give_the_trees_labels(files, expected, quantize):
+    answers = tflite.TFLite(files[quantize]).images(np.stack(IMAGES))
+    for name, found in answers.items():
+        assert np.median(np.abs(found - expected[name])) < 0.03
+        assert np.sum(found.argmax(axis=1) == expected[name].argmax(axis=1)) >= len(IMAGES) - 2
+
+
+def test_the_file_alone_says_what_goes_in_and_what_comes_out(files, members):
+    size = members[0].image_size
+    for file in files.values():
+        interpreter = Interpreter(str(file))
+        assert interpreter.get_signature_list() == {
+            "serving_default": {"inputs": ["images"], "outputs": ["carci", "invis", "norbe", "probabilities"]}
+        }
+        (taken,) = interpreter.get_input_details()
+        assert (taken["dtype"], taken["shape"].tolist()) == (np.uint8, [1, size, size, 3])
+
+
+def test_the_file_carries_the_class_names_and_the_card(files):
+    with zipfile.ZipFile(files["int8"]) as archive:
+        assert archive.read("class_names.txt").decode().split() == list(CLASSES)
+        card = json.loads(archive.read("model_card.json"))
+    assert card == tflite.TFLite(files["int8"]).card
+    assert card["classes"] == list(CLASSES)
+    assert card["quantize"] == "int8"
+    assert "SYNTHETIC" in card["data"]["phantom"]
+    assert "not a medical device" in card["limits"][0]
+    assert card["licence"]
+
+
+def test_int8_convolutions_are_whole_numbers_and_the_answers_float(files):
+    interpreter = Interpreter(
+        str(files["int8"]), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    types = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    by_op = {}
+    for op in interpreter._get_ops_details():
+        by_op.setdefault(op["op_name"], set()).update(types[index] for index in op["outputs"])
+    assert by_op["CONV_2D"] == by_op["ADD"] == by_op["MAX_POOL_2D"] == {np.int8}
+    for name in ("MEAN", "REDUCE_MAX", "CONCATENATION", "FULLY_CONNECTED", "SOFTMAX"):
+        assert by_op[name] == {np.float32}
+
+
+def test_the_forms_get_smaller(files):
+    sizes = [files[quantize].stat().st_size for quantize in ("none", "float16", "dynamic")]
+    assert sizes[0] > 1.7 * sizes[1] > 1.7 * 1.5 * sizes[2]
+
+
+def test_plain_kernels_give_what_the_fast_ones_give(files):
+    """Grouped convolutions of whole numbers, where XNNPACK is not at hand."""
+    plain = Interpreter(
+        str(files["int8"]), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    ).get_signature_runner()
+    fast = Interpreter(str(files["int8"])).get_signature_runner()
+    picture = np.ascontiguousarray(IMAGES[0][None, ::9, ::9][:, :32, :32])
+    np.testing.assert_allclose(plain(images=picture)["probabilities"], fast(images=picture)["probabilities"], atol=0.05)
+
+
+def test_a_file_that_disagrees_is_not_written(members, tmp_path, monkeypatch):
+    turned = tflite._frozen(Turned(members)).convert()
+    monkeypatch.setattr(tflite, "_convert", lambda converter, quantize, images: turned)
+    file = tmp_path / "tree.tflite"
+    file.write_bytes(b"the one before")
+    with pytest.raises(ValueError, match=r"was not written.*a difference of 1e-04 is asked for"):
+        tflite.convert(members, file, "none", IMAGES, overwrite=True)
+    assert file.read_bytes() == b"the one before"
+    assert [path.name for path in tmp_path.iterdir()] == ["tree.tflite"]
+
+
+class Turned(Hierarchy):
+    """A tree that names the classes from the end."""
+
+    def squares(self, images):
+        answers = super().squares(images)
+        return {**answers, "probabilities": answers["probabilities"][:, ::-1]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "quantize", "holds"),
+    [
+        ([[0.4, 0.6]], "none", True),
+        ([[0.4002, 0.5998]], "none", False),
+        ([[0.4002, 0.5998]], "float16", True),
+        ([[0.6, 0.4]], "int8", True),
+        ([[0.1, 0.9]], "int8", True),
+        ([[0.6, 0.4], [0.6, 0.4]], "int8", False),
+        ([[np.nan, 0.6]], "int8", False),
+        ([[np.nan, 0.6]], "none", False),
+    ],
+)
+def test_what_each_form_may_differ_by(answers, quantize, holds):
+    assert compare(answers, [[0.4, 0.6]] * len(answers)).holds(quantize) == holds
+
+
+def test_two_in_a_hundred_labels_may_differ():
+    assert Agreement(0.5, 98, 100).holds("int8")
+    assert not Agreement(0.5, 97, 100).holds("int8")
+
+
+def test_bad_input_gets_one_sentence(members, tmp_path, files, monkeypatch):
+    with pytest.raises(ValueError, match="is there already"):
+        tflite.convert(members, files["none"], "none", IMAGES)
+    with pytest.raises(ValueError, match="is a folder"):
+        tflite.convert(members, tmp_path, "none", IMAGES)
+    with pytest.raises(ValueError, match="3 images are too few"):
+        tflite.convert(members, tmp_path / "tree.tflite", "int8", IMAGES[:3])
+    stained = [replace(member, stain_normalisation="reinhard") for member in members]
+    with pytest.raises(ValueError, match="cannot normalise stains"):
+        tflite.convert(stained, tmp_path / "tree.tflite", "none", IMAGES)
+    monkeypatch.setattr(tflite, "has_native_grouped_convolution", lambda: False)
+    with pytest.raises(ValueError, match="Without oneDNN"):
+        tflite.convert(members, tmp_path / "tree.tflite", "none", IMAGES)
+    (tmp_path / "text.tflite").write_text("text")
+    with pytest.raises(ValueError, match="is no TFLite file of this project"):
+        tflite.TFLite(tmp_path / "text.tflite")
+    with pytest.raises(ValueError, match="is no TFLite file of this project"):
+        tflite.TFLite(tmp_path / "nowhere.tflite")
+
+
+def test_calibration_images_are_some_of_a_folder_and_always_the_same(tmp_path, monkeypatch):
+    for number in range(6):
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(tflite, "IMAGES", 4)
+    first, again = ([int(image[0, 0, 0]) for image in tflite.folder_images(tmp_path)] for _ in range(2))
+    assert first == again
+    assert len(set(first)) == 4
+
+
+def test_training_images_that_are_not_here_are_asked_for(members, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        tflite.prepare, "records", lambda config: (_ for _ in ()).throw(FileNotFoundError("phantom is not prepared."))
+    )
+    with pytest.raises(ValueError, match=r"phantom is not prepared.*--calibration DIR"):
+        tflite.training_images(members)
