@@ -42,6 +42,7 @@ def ours(job):
 
     from bach_keras.network.fold import fold
     from bach_keras.network.resnext import Convolution, resnext50
+    from bach_keras.training.sgd import FusedSGD
     from callbacks.layer_groups import freeze
 
     if job == GROUPED:
@@ -57,7 +58,7 @@ def ours(job):
         freeze(model, [model.layer_groups["trunk"]])
         model = fold(model, where=lambda norm: not norm.trainable)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(RATE, momentum=MOMENTUM), loss, jit_compile=False)
+    model.compile(FusedSGD(RATE, momentum=MOMENTUM), loss, jit_compile=False)
     images, labels = _batch()
     return lambda: model.train_on_batch(images, labels)
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -11,13 +12,18 @@ from datasets import phantom
 from datasets.labels import CLASSES
 
 COMMANDS = [
-    ["data", "prepare"], ["data", "info"], ["data", "splits"], ["weights", "fetch"], ["weights", "port"], ["train"],
-    ["evaluate"], ["export"], ["predict"],
+    ["data", "prepare"], ["data", "info"], ["data", "splits"], ["data", "show"], ["data", "audit"],
+    ["data", "verify"], ["reproduce"],
+    ["weights", "fetch"], ["weights", "port"], ["train"], ["lr-find"], ["evaluate"], ["export"], ["predict"], ["serve"],
+    ["parity"],
 ]  # fmt: skip
 
 
 def run(*words):
     return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+PHANTOM = ["train", "--config", "phantom"]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -44,10 +50,25 @@ def test_help_imports_nothing_heavy():
         (["train", "--node", "carci", "--config", "imagenet"], "imagenet"),
         (["train", "--node", "carci", "--config", "phantom", "--lr", "0", "--run-dir", "x"], "--lr must be a positive"),
         (["train", "--node", "carci", "--config", "phantom", "--init", "nowhere", "--run-dir", "x"], "nowhere"),
+        (["lr-find", "--node", "carci", "--config", "phantom", "--steps", "3"], "'--steps': 3"),
+        (["lr-find", "--node", "carci", "--config", "phantom", "--phase", "head"], "choose --phase all"),
+        (["lr-find", "--node", "carci", "--config", "phantom", "--max-lr", "-1"], "positive and rise"),
         (["data", "prepare", "--config", "bach", "--source", "nowhere"], "nowhere"),
+        (["data", "splits", "--config", "bach", "--protocol", "kfold:5/6"], "i goes from 1 to K"),
+        (["train", "--node", "carci", "--config", "phantom", "--protocol", "k", "--run-dir", "x"], "no protocol 'k'"),
         (["predict", "--model", "nowhere", "x.png"], "nowhere is no export"),
         (["export", "--out", "m/1"], "needs a run for each node"),
+        (["export"], "Say where to"),
+        (["export", "--out", "m/1", "--quantize", "int8"], "name it with --tflite FILE"),
+        (["serve", "--model", "nowhere"], "nowhere is no export"),
+        (["predict", "--server", "localhost:8501", "x.png"], "no server's address"),
         (["export", "--carci", "nowhere", "--out", "m/1"], "nowhere is no run folder"),
+        ([*PHANTOM, "--node", "carci", "--init", "best"], "starts a specialist from carci or from elsewhere"),
+        ([*PHANTOM, "--node", "norbe", "--init", "best"], "none at runs/phantom-carci: train it"),
+        ([*PHANTOM, "--node", "norbe", "--until", "runs/x"], "--until is for --protocol all"),
+        ([*PHANTOM, "--node", "norbe", "--cycles", "5"], "after epoch 124, beyond the budget of 60"),
+        ([*PHANTOM, "--node", "norbe", "--accumulate", "3"], "cannot be computed in --accumulate 3 equal parts"),
+        (["reproduce", "--config", "phantom", "--init", "x.h5"], "neither imagenet, none, a weights file"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_2(words, sentence, tmp_path, monkeypatch):
@@ -56,6 +77,33 @@ def test_bad_input_gets_one_sentence_and_exit_2(words, sentence, tmp_path, monke
     assert result.exit_code == 2
     assert sentence in result.output
     assert "Traceback" not in result.output
+
+
+def test_data_splits_says_what_it_cannot_exclude_beside_the_counts(tmp_path):
+    rows = [f"{prefix}{n:03d},{n // 4}\n" for prefix in ("b", "is", "iv", "n") for n in range(1, 101)]
+    (tmp_path / "sheet.csv").write_text("".join(rows))
+    asked = ["data", "splits", "--config", "bach", "--protocol", "kfold:5/1"]
+    result = run(*asked)
+    assert result.stdout == "bach, kfold:5/1, seed 0: 320 train, 80 validation\n"
+    assert "cannot exclude leaks" in result.stderr
+    result = run(*asked, "--patients", tmp_path / "sheet.csv", "--out", tmp_path / "split.csv")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert (tmp_path / "split.csv").read_text().count("validation") == 80
+
+
+def test_a_damaged_record_gets_one_sentence(monkeypatch):
+    import tensorflow as tf
+
+    from datasets.bach_bisque import prepare
+
+    def damaged(*asked):
+        raise tf.errors.DataLossError(None, None, "corrupted record at 12")
+
+    monkeypatch.setattr(prepare, "describe", damaged)
+    result = run("data", "info", "--config", "bisque")
+    assert result.exit_code == 2
+    assert "cannot be read (corrupted record at 12): run `data verify`" in result.output
 
 
 def test_real_data_without_weights_names_the_three_ways_on(tmp_path, monkeypatch):
@@ -95,4 +143,13 @@ def test_export_refuses_a_run_of_another_node(tree_of_runs, tmp_path):
     result = run("export", "--carci", tree_of_runs["norbe"], "--out", tmp_path / "tree" / "1")
     assert result.exit_code == 2
     assert "is a run of norbe" in result.output
+    assert not (tmp_path / "tree").exists()
+
+
+def test_export_refuses_an_unfinished_run(tree_of_runs, tmp_path):
+    shutil.copytree(tree_of_runs["carci"], tmp_path / "carci")
+    (tmp_path / "carci" / "metrics.json").unlink()
+    result = run("export", "--carci", tmp_path / "carci", "--out", tmp_path / "tree" / "1")
+    assert result.exit_code == 2
+    assert "has not finished training" in result.output
     assert not (tmp_path / "tree").exists()

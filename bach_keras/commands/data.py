@@ -1,0 +1,165 @@
+"""The commands ``data ...``: prepare, describe and split the data sets."""
+
+import sys
+
+import click
+
+from bach_keras.commands.options import (
+    CONFIGS,
+    FOLDER,
+    config_option,
+    data_dir_option,
+    patients_option,
+    protocol_option,
+    split_options,
+)
+
+AMOUNT = click.FloatRange(0, 1, max_open=True)
+SEED = click.IntRange(0, 2**31 - 1)
+
+
+@click.group()
+def data():
+    """Prepare and describe the data sets."""
+
+
+@data.command()
+@click.option("--config", type=click.Choice(CONFIGS), required=True, help="Data set.")
+@click.option("--source", type=FOLDER, help="Folder or zip with the images. [default: DATA_DIR/downloads/manual]")
+@click.option("--download", is_flag=True, help="Fetch BACH (10.4 GB, CC BY-NC-ND 4.0) into that folder if it lacks it.")
+@click.option("--overwrite", is_flag=True, help="Build anew what is prepared already.")
+@data_dir_option
+def prepare(config, source, download, overwrite, data_dir):
+    """Build a data set once.
+
+    \b
+    Example:
+      python cli.py data prepare --config bisque --source ~/bisque
+    """
+    from datasets.bach_bisque.prepare import prepare as build
+
+    summary = build(config, source, data_dir, download=download, overwrite=overwrite)
+    click.echo(f"{config}: {'built' if summary.built else 'already prepared'} in {summary.path}")
+    _print_summary(summary)
+
+
+@data.command()
+@config_option
+@data_dir_option
+def info(config, data_dir):
+    """Tell what a prepared data set holds.
+
+    \b
+    Example:
+      python cli.py data info --config bisque
+    """
+    from bach_keras.training.data import default_config
+    from datasets.bach_bisque.prepare import describe
+
+    _print_summary(describe(config or default_config(data_dir), data_dir))
+
+
+def _print_summary(summary):
+    labels = ", ".join(f"{count} {label}" for label, count in summary.labels.items())
+    test = f"; {summary.test_images} unlabelled test images" if summary.test_images else ""
+    click.echo(f"{summary.config}: {summary.images} images: {labels}; {summary.groups} groups{test}")
+
+
+@data.command()
+@config_option
+@data_dir_option
+def verify(config, data_dir):
+    """Compare every record with what was prepared; exit 1 if any differs.
+
+    \b
+    Example:
+      python cli.py data verify --config bisque
+    """
+    from bach_keras.training.data import default_config
+    from datasets.bach_bisque.prepare import describe, find_differences
+
+    config = config or default_config(data_dir)
+    differences = find_differences(config, data_dir)
+    for line in differences:
+        click.echo(line)
+    if differences:
+        click.echo(f"{config} is not as it was prepared: run 'data prepare --config {config} --overwrite'")
+        sys.exit(1)
+    summary = describe(config, data_dir)
+    click.echo(f"{config}: all {summary.images + summary.test_images} images are as they were prepared")
+
+
+@data.command()
+@click.option("--config", type=click.Choice(CONFIGS), required=True, help="Data set.")
+@protocol_option
+@click.option("--seed", default=0, show_default=True, help="Of the draw; 0 is the published one.")
+@patients_option
+@click.option("--out", type=FOLDER, help="CSV to write, filename,split.")
+def splits(config, protocol, seed, patients, out):
+    """Tell, and write, which image is in which split. Needs no images.
+
+    \b
+    Example:
+      python cli.py data splits --config bach --protocol patient --out bach-patient.csv
+    """
+    from collections import Counter
+
+    from datasets.patients import read_patients
+    from datasets.splits import SPLITS, get_split, leak_note
+
+    named = read_patients(patients) if patients else None
+    counts = Counter(get_split(config, protocol, seed, out, named).values())
+    told = ", ".join(f"{counts[name]} {name}" for name in SPLITS if counts[name])
+    click.echo(f"{config}, {protocol}, seed {seed}: {told}" + (f"; written to {out}" if out else ""))
+    if note := leak_note(config, protocol, named):
+        click.echo(note, err=True)
+
+
+@data.command()
+@config_option
+@click.option("--out", type=FOLDER, required=True, help="PNG to write.")
+@click.option("--images", type=click.IntRange(1), default=6, show_default=True, help="How many, the labels in turns.")
+@click.option("--image-size", type=click.IntRange(32), default=288, show_default=True, help="Side of each, in pixels.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the choice and of the changes.")
+@click.option("--stain-jitter", type=AMOUNT, default=0.2, show_default=True, help="Strong; training's default is 0.")
+@click.option("--brightness", type=AMOUNT, default=0.2, show_default=True, help="Strong; training's default is 0.")
+@data_dir_option
+def show(config, out, images, image_size, seed, stain_jitter, brightness, data_dir):
+    """Draw images before and after each operation of augmentation and stain normalisation.
+
+    \b
+    Example:
+      python cli.py data show --config bisque --out bisque.png
+    """
+    from bach_keras.evidence.contact_sheet import write_contact_sheet
+    from bach_keras.training.data import default_config
+
+    config = config or default_config(data_dir)
+    names = write_contact_sheet(out, config, data_dir, images, image_size, seed, stain_jitter, brightness)
+    click.echo(f"{config}: wrote {out}, from left to right {', '.join(names)}")
+
+
+@data.command()
+@config_option
+@split_options
+@click.option("--out", type=FOLDER, required=True, help="Folder for pairs.csv and a picture of each pair.")
+@data_dir_option
+def audit(config, protocol, split_seed, patients, out, data_dir):
+    """Look for near-duplicates across a split; exit 1 if there are any.
+
+    \b
+    Example:
+      python cli.py data audit --config bach --protocol paper --out runs/audit
+    """
+    from bach_keras.evidence.pairs import audit as run_audit
+    from bach_keras.training.data import default_config, open_data
+
+    config = config or default_config(data_dir)
+    pairs = run_audit(open_data(config, protocol, split_seed, data_dir, patients), out, click.echo)
+    for pair in pairs:
+        click.echo(
+            f"{pair.first} ({pair.first_split}) and {pair.second} ({pair.second_split}), {pair.orientation}: "
+            f"correlation {pair.correlation:.3f}, {pair.overlap:.0%} in common"
+        )
+    click.echo(f"{config}, {protocol}: pairs across the split: {len(pairs)}; see {out}")
+    sys.exit(1 if pairs else 0)

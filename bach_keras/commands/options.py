@@ -1,0 +1,59 @@
+"""Options that several commands share, and the error that ends a command before it starts."""
+
+import functools
+from pathlib import Path
+
+import click
+
+CONFIGS = ("bach", "bisque", "bach_bisque", "phantom")
+NODE_NAMES = ("carci", "norbe", "invis")
+
+FOLDER = click.Path(path_type=Path)
+
+
+class Failure(click.ClickException):
+    """Nothing was started: one sentence, exit code 2."""
+
+    exit_code = 2
+
+
+def several(*options):
+    """Join options that recur into one decorator."""
+    return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
+
+
+data_dir_option = click.option(
+    "--data-dir", type=FOLDER, help="Where data sets live. [default: TFDS_DATA_DIR or ~/tensorflow_datasets]"
+)
+config_option = click.option(
+    "--config", type=click.Choice(CONFIGS), help="Data set. [default: bach if it is prepared, else phantom]"
+)
+protocol_option = click.option(
+    "--protocol", metavar="paper|patient|kfold:K/i|all", default="patient", show_default=True,
+    help="paper: 75/25, image by image. patient: no patient on both sides. kfold:K/i: fold i of K validates (i from "
+    "1 to K), whole patients where they are known. all: everything but fixed test images trains.",
+)  # fmt: skip
+patients_option = click.option(
+    "--patients", type=FOLDER, metavar="CSV",
+    help="Which patient a BACH image is from, as filename,patient; the challenge links such a sheet.",
+)  # fmt: skip
+split_options = several(
+    protocol_option,
+    click.option("--split-seed", default=0, show_default=True, help="Of the split; 0 is the published one."),
+    patients_option,
+)
+member_options = several(
+    *(
+        click.option(
+            f"--{node}", f"{node}_runs", multiple=True, metavar="RUN[:WEIGHT]",
+            help=f"A {node} run, or RUN/snapshots/NAME; repeat it for an ensemble.",
+        )
+        for node in NODE_NAMES
+    )
+)  # fmt: skip
+
+
+def load_members(carci_runs, norbe_runs, invis_runs):
+    from bach_keras.training.runs import load_members as load
+
+    return load({"carci": carci_runs, "norbe": norbe_runs, "invis": invis_runs})

@@ -1,0 +1,147 @@
+"""The commands that export a tree and answer with it."""
+
+import sys
+
+import click
+
+from bach_keras.commands.options import FOLDER, load_members, member_options
+
+
+@click.command()
+@member_options
+@click.option("--out", type=FOLDER, help="Version folder, e.g. saved_models/NAME/1; or write a TFLite file only.")
+@click.option("--overwrite", is_flag=True, help="Replace the version, and the TFLite file, that is there.")
+@click.option("--tflite", "lite", type=FOLDER, metavar="FILE", help="Write the tree as a TFLite file too.")
+@click.option("--quantize", type=click.Choice(("none", "float16", "dynamic", "int8")), default="none",
+              show_default=True, help="How that file keeps its weights; int8 its activations too.")  # fmt: skip
+@click.option("--calibration", type=FOLDER, metavar="DIR",
+              help="Images to calibrate and check that file on. [default: training images]")  # fmt: skip
+def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, calibration):
+    """Join runs into one SavedModel for TF Serving, or one TFLite file for small devices, or both.
+
+    \b
+    Example:
+      python cli.py export --carci runs/c --norbe runs/n --invis runs/i --out saved_models/tree/1
+      python cli.py export --carci runs/c --norbe runs/n --invis runs/i --tflite tree.tflite --quantize int8
+    """
+    from bach_keras.serving.export import check_destination
+    from bach_keras.serving.export import export as write
+
+    if not (out or lite):
+        raise ValueError("Say where to: --out saved_models/NAME/1, or --tflite FILE, or both.")
+    if lite:
+        from bach_keras.serving import tflite
+
+        tflite.check_destination(lite, overwrite)
+    elif quantize != "none" or calibration:
+        raise ValueError("--quantize and --calibration are about a TFLite file: name it with --tflite FILE.")
+    if out:
+        check_destination(out, overwrite)
+    members = load_members(carci_runs, norbe_runs, invis_runs)
+    if lite:
+        images = tflite.folder_images(calibration) if calibration else tflite.training_images(members)
+        agreement = tflite.convert(members, lite, quantize, images, overwrite)
+        click.echo(f"wrote {lite} ({lite.stat().st_size / 1e6:.0f} MB, {quantize}); beside the tree: {agreement}")
+    if out:
+        path = write(members, out, overwrite)
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        click.echo(f"wrote {path} ({size / 1e6:.0f} MB): serve it with TF Serving, or try 'predict --model {path}'")
+
+
+@click.command()
+@click.option("--model", type=FOLDER, help="An export; or name a --server.")
+@click.option(
+    "--server", metavar="URL",
+    help="http://HOST:8501 or grpc://HOST:8500 of TF Serving or of 'serve', /v1/models/NAME behind it if the model "
+    "is not called bach.",
+)  # fmt: skip
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
+              help="Seconds that a server may take for one request.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(("table", "json", "csv")), default="table", show_default=True)
+@click.option("--routing", type=click.Choice(("soft", "routed")), default="soft", show_default=True)
+@click.argument("paths", nargs=-1, required=True, type=FOLDER)
+def predict(model, server, timeout, form, routing, paths):
+    """Answer for image files and folders.
+
+    \b
+    Example:
+      python cli.py predict --model saved_models/demo/1 --format json slides/
+    """
+    from bach_keras.serving.formats import LINES
+    from bach_keras.serving.predict import predict as answer
+
+    if (model is None) == (server is None):
+        raise ValueError("Name one of --model EXPORT and --server URL.")
+    if server is None:
+        from bach_keras.serving.predict import Export
+
+        export = Export(model)
+    else:
+        from bach_keras.serving.client import Remote
+
+        export = Remote(server, timeout)
+    _warn(export)
+    failed = False
+    for row, line in LINES[form](answer(export, paths, routing)):
+        failed = failed or "error" in row
+        click.echo(line.encode(errors="surrogateescape"))  # a file's name may be any bytes
+    sys.exit(1 if failed else 0)
+
+
+@click.command()
+@click.option("--model", type=FOLDER, required=True, help="An export.")
+@click.option("--name", default="bach", show_default=True, help="What requests must call it.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no password.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8501, show_default=True, help="For REST; 0: a free one.")
+@click.option("--grpc-port", type=click.IntRange(0, 65535), default=8500, show_default=True, help="For gRPC.")
+def serve(model, name, host, port, grpc_port):
+    """Answer as TF Serving does, over REST and gRPC: a small server for development.
+
+    \b
+    Example:
+      python cli.py serve --model saved_models/demo/1
+    """
+    from bach_keras.serving.predict import Export
+    from bach_keras.serving.server import Server
+    from bach_keras.serving.server import serve as answer
+
+    export = Export(model)
+    _warn(export)
+    answer(Server(export, name, host, port, grpc_port), say=click.echo)
+
+
+@click.command()
+@member_options
+@click.option("--model", type=FOLDER, required=True, help="The export of these runs.")
+@click.option("--tflite", "files", type=FOLDER, metavar="FILE", multiple=True, help="A TFLite file of them.")
+@click.argument("paths", nargs=-1, required=True, type=FOLDER)
+def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
+    """Hold every form of one tree against its runs on images: answers, size, time of an image.
+
+    \b
+    Example:
+      python cli.py parity --carci runs/c --norbe runs/n --invis runs/i --model saved_models/tree/1 slides/
+    """
+    from bach_keras.serving.images import find_images
+    from bach_keras.serving.parity import as_lines, measure, open_forms
+    from bach_keras.serving.predict import Export
+
+    found = find_images(paths)
+    forms = open_forms(load_members(carci_runs, norbe_runs, invis_runs), Export(model), files)
+    rows, errors = measure(forms, found)
+    for line in as_lines(rows):
+        click.echo(line)
+    for error in errors:
+        click.echo(error, err=True)
+    sys.exit(0 if all(row.holds for row in rows) and not errors else 1)
+
+
+def _warn(export):
+    """Say loudly, on stderr, what must be known before any answer of this model is read."""
+    if export.card is None:
+        click.echo("WARNING: the server does not say what its model learned from.", err=True)
+    elif export.is_phantom:
+        click.echo(
+            "WARNING: this model learned from synthetic phantom images. Its answers about tissue mean NOTHING.",
+            err=True,
+        )

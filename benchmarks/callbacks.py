@@ -1,0 +1,133 @@
+"""What a training's callbacks cost: ``python -m benchmarks.callbacks [--rounds 5] [--steps 26] [--only NETWORK]``.
+
+Epochs of the same model with and without them, in turns, so that a machine that drifts decides nothing. What they
+take themselves is timed too, since a machine's own noise is often above theirs. The epoch is as the patient split of
+BACH has it, without validation; so each epoch is the best, the one whose weights are kept, and the figure is the most
+that the callbacks can cost. Run it on an idle machine.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+TINY = {"blocks": (1, 1, 1, 1), "cardinality": 2, "base_width": 4, "stem": 8}
+NETWORKS = {"tiny": {"image_size": 32, "backbone": TINY}, "ResNeXt-50": {}}
+SHOWN = 8
+
+
+class Training:
+    """The last phase of training a node on random images.
+
+    Args:
+        network: name in ``NETWORKS``.
+        steps: steps an epoch.
+        folder: an empty one, to write a run in.
+    """
+
+    def __init__(self, network: str, steps: int, folder: Path):
+        import numpy as np
+        import tensorflow as tf
+
+        from bach_keras.training import plan, train
+        from bach_keras.training.recipe import Recipe
+
+        recipe = Recipe(**NETWORKS[network])
+        start = plan.Start("imagenet", weights=Path("any"))
+        phase = plan.phases(recipe, start)[-1]
+        train.seed_everything(recipe.seed)
+        self.network = train.network(recipe)
+        self.model = train.compiled(self.network, phase, recipe)
+        self.steps, self.epochs = steps, 0
+        side = recipe.image_size
+        images = np.random.default_rng(0).normal(size=(recipe.batch_size, side, side, 3)).astype("float32")
+        self.batches = tf.data.Dataset.from_tensors((images, np.arange(recipe.batch_size) % 2)).repeat(steps)
+        self.callbacks = self._callbacks(recipe, phase, folder)
+
+    def _callbacks(self, recipe, phase, folder):
+        import numpy as np
+
+        from bach_keras import preprocess
+        from bach_keras.training import progress, runs, stops
+        from callbacks.sgdr import SGDR
+        from callbacks.tensorboard import TensorBoard
+
+        run = runs.create_run(folder, {})
+        shown = np.zeros((SHOWN, recipe.image_size, recipe.image_size, 3), np.uint8)
+        return [
+            progress.Dropout(recipe.seed, self.steps),
+            SGDR(1e-6, self.steps * phase.cycle_epochs, 100, 1),
+            stops.StopAtDivergence(folder, self.steps),
+            progress.Keeper(run, self.network, progress.Progress(phase=phase.name), {}),
+            TensorBoard(
+                folder / "tensorboard", phase.rates, images=shown, class_names=("a", "b"),
+                preprocess=preprocess.normalise, from_logits=True,
+            ),
+        ]  # fmt: skip
+
+    def epoch(self, callbacks) -> float:
+        """Train for an epoch and return its seconds a step."""
+        begun = time.perf_counter()
+        self.model.fit(
+            self.batches, initial_epoch=self.epochs, epochs=self.epochs + 1, shuffle=False, verbose=0,
+            callbacks=callbacks,
+        )  # fmt: skip
+        self.epochs += 1
+        return (time.perf_counter() - begun) / self.steps
+
+    def hooks(self) -> float:
+        """Return the seconds a step that the callbacks take for an epoch, no step being trained."""
+        import keras
+
+        hooks = keras.callbacks.CallbackList(self.callbacks, model=self.model)
+        hooks.on_train_begin()
+        begun = time.perf_counter()
+        hooks.on_epoch_begin(self.epochs)
+        for step in range(self.steps):
+            hooks.on_train_batch_begin(step)
+            hooks.on_train_batch_end(step, {"loss": 0.5, "accuracy": 0.5})
+        hooks.on_epoch_end(self.epochs, {"loss": 0.5, "accuracy": 0.5})
+        seconds = time.perf_counter() - begun
+        hooks.on_train_end()
+        return seconds / self.steps
+
+
+def row(network: str, rounds: int, steps: int) -> str:
+    """Measure a network and return its line of the table."""
+    without, with_all, alone = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        training = Training(network, steps, Path(folder))
+        training.epoch([]), training.epoch(training.callbacks)
+        for _ in range(rounds):
+            without.append(training.epoch([]))
+            with_all.append(training.epoch(training.callbacks))
+            alone.append(training.hooks())
+    ratios = [one / other for one, other in zip(with_all, without, strict=True)]
+    # The mean, for not every epoch does the same: images are shown in one of five.
+    step, own = statistics.median(without), statistics.mean(alone)
+    spread = f"{min(ratios):.3f} - **{statistics.median(ratios):.3f}** - {max(ratios):.3f}"
+    milliseconds = f"{1000 * step:.1f} | {1000 * statistics.median(with_all):.1f} | {1000 * own:.2f}"
+    return f"| {network} | {milliseconds} | {100 * own / step:.2f} % | {spread} |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="epochs with and without (5)")
+    parser.add_argument("--steps", type=int, default=26, help="steps an epoch (26)")
+    parser.add_argument("--only", choices=NETWORKS, help="one network")
+    given = parser.parse_args()
+    if given.rounds < 1 or given.steps < 1:
+        parser.error("--rounds and --steps must be at least 1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    print(f"Milliseconds a step, medians of {given.rounds} epochs of {given.steps} steps in turns\n")
+    print("| network | without callbacks | with | the callbacks' own | share | with / without: min - median - max |")
+    print("|---|---|---|---|---|---|")
+    for network in NETWORKS:
+        if given.only in (None, network):
+            print(row(network, given.rounds, given.steps), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The commands data prepare, info and verify."""
+
+import dataclasses
+
+import pytest
+from click.testing import CliRunner
+
+from cli import cli
+from datasets.bach_bisque import prepare
+from datasets.catalogue import PHANTOM
+
+
+def run(*words):
+    return CliRunner().invoke(cli, ["data", *map(str, words)])
+
+
+@pytest.fixture(autouse=True)
+def few_phantoms(monkeypatch):
+    few = dataclasses.replace(PHANTOM, records=PHANTOM.records[:4])
+    monkeypatch.setattr(prepare.Builder.builder_configs["phantom"], "collections", (few,))
+
+
+@pytest.mark.parametrize("command", ["prepare", "info", "verify"])
+def test_every_command_has_an_example(command):
+    assert f"python cli.py data {command}" in run(command, "--help").output
+
+
+def test_a_config_is_built_described_and_verified(tmp_path):
+    words = ("--config", "phantom", "--data-dir", tmp_path)
+    folder = tmp_path / "bach_bisque" / "phantom" / "1.1.0"
+    told = "phantom: 4 images: 4 normal; 1 groups\n"
+    assert run("prepare", *words).stdout == f"phantom: built in {folder}\n{told}"
+    assert run("prepare", *words).stdout == f"phantom: already prepared in {folder}\n{told}"
+    assert run("prepare", *words, "--overwrite").stdout == f"phantom: built in {folder}\n{told}"
+    assert run("info", *words).stdout == told
+    result = run("verify", *words)
+    assert (result.exit_code, result.stdout) == (0, "phantom: all 4 images are as they were prepared\n")
+
+
+def test_verify_ends_with_1_and_says_how_to_mend_it(tmp_path):
+    words = ("--config", "phantom", "--data-dir", tmp_path)
+    run("prepare", *words)
+    [path] = tmp_path.rglob("*.tfrecord*")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 10] ^= 1
+    path.write_bytes(content)
+    result = run("verify", *words)
+    assert result.exit_code == 1
+    assert "its pixels are not those that were prepared" in result.stdout
+    assert result.stdout.endswith("run 'data prepare --config phantom --overwrite'\n")
+
+
+def test_verify_starts_nothing_on_what_is_not_prepared(tmp_path):
+    result = run("verify", "--config", "phantom", "--data-dir", tmp_path)
+    assert result.exit_code == 2
+    assert "phantom is not prepared in" in result.output
+
+
+def test_bach_without_its_archive_is_told_both_ways_to_it(tmp_path):
+    result = run("prepare", "--config", "bach", "--data-dir", tmp_path / "data")
+    assert result.exit_code == 2
+    assert "give --source DIR_OR_ZIP, or --download to fetch ICIAR2018_BACH_Challenge.zip (10.4 GB)" in result.output
+    assert not (tmp_path / "data").exists()
