@@ -21,16 +21,21 @@ def pooled(members):
     return body(preprocess.normalise(preprocess.square(TISSUE, members[0].image_size)), training=False).numpy()
 
 
+def assert_alike(found, pooled):
+    """Features have no fixed scale: float32 rounding goes with the largest of them."""
+    np.testing.assert_allclose(found, pooled, rtol=0, atol=1e-5 * pooled.max())
+
+
 def test_features_are_carcis_pooled_ones(members, pooled):
     found = Hierarchy(members).features(TISSUE).numpy()
     assert found.dtype == np.float32
     assert pooled.std() > 0.01
-    np.testing.assert_allclose(found, pooled, atol=1e-4)
+    assert_alike(found, pooled)
 
 
 def test_of_several_carci_members_the_first_is_asked(members, pooled):
     again = [*members, members[0].__class__("carci", members[1].model, members[0].image_size)]
-    np.testing.assert_allclose(Hierarchy(again).features(TISSUE), pooled, atol=1e-4)
+    assert_alike(Hierarchy(again).features(TISSUE), pooled)
 
 
 def test_the_signature_gives_zeros_for_a_broken_image(exported, pooled):
@@ -38,6 +43,6 @@ def test_the_signature_gives_zeros_for_a_broken_image(exported, pooled):
     answers = signature(image_bytes=tf.constant([as_png(TISSUE[0]), b"text", as_png(TISSUE[1])]))
     assert set(answers) == {"features", "ok"}
     assert answers["ok"].numpy().tolist() == [True, False, True]
-    np.testing.assert_allclose(answers["features"].numpy()[[0, 2]], pooled[:2], atol=1e-4)
+    assert_alike(answers["features"].numpy()[[0, 2]], pooled[:2])
     assert not answers["features"].numpy()[1].any()
     assert signature(image_bytes=tf.zeros([0], tf.string))["features"].shape == (0, pooled.shape[1])
