@@ -29,8 +29,23 @@ class FoldedConvolution(keras.layers.Layer):
         self.stride, self.groups = stride, groups
 
     def call(self, inputs):
-        # A plain sum: behind a grouped convolution, BiasAdd is fused into an op that fails without oneDNN.
-        return grouped_convolution(inputs, self.kernel, self.stride, self.groups) + self.bias
+        convolved = grouped_convolution(inputs, self.kernel, self.stride, self.groups)
+        # Behind a grouped convolution BiasAdd is fused into an op that fails without oneDNN.
+        return tf.nn.bias_add(convolved, self.bias) if self.groups == 1 else convolved + self.bias
+
+
+class FusibleAdd(keras.layers.Layer):
+    """A sum of two tensors of one shape, which oneDNN does within the convolution before it.
+
+    TensorFlow fuses convolution, BiasAdd, sum and ReLU into one op where the sum is an AddN. Where it is an
+    AddV2 it must know that nothing is broadcast, and of batches of any size it does not.
+    """
+
+    def call(self, inputs):
+        return tf.math.add_n(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
 
 
 def fold(model: keras.Model, where: Callable[[keras.layers.Layer], bool] = lambda norm: True) -> keras.Model:
@@ -58,6 +73,8 @@ def fold(model: keras.Model, where: Callable[[keras.layers.Layer], bool] = lambd
     def replaced(layer):
         if layer in folded:
             return _fold_one(layer, folded[layer])
+        if isinstance(layer, keras.layers.Add) and any(part._keras_history.operation in norms for part in layer.input):
+            return FusibleAdd(name=layer.name, dtype=layer.dtype_policy)
         # What holds nothing is made anew, so that its output is this network's and not the model's.
         return layer if layer.variables else layer.__class__.from_config(layer.get_config())
 

@@ -226,7 +226,8 @@ def test_mixed_precision_trains(half_precision):
     model.compile(keras.optimizers.SGD(0.01), loss, jit_compile=False)
     images, labels = normal(4, 32, 32, 3), np.array([0, 1, 0, 1])
     before = model.get_weights()
-    losses = [model.train_on_batch(images, labels) for _ in range(5)]
+    # In float16 the first steps may overflow; each of those changes nothing but the scale of the loss.
+    losses = [model.train_on_batch(images, labels) for _ in range(15)]
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
     moved = [not np.array_equal(one, other) for one, other in zip(before, model.get_weights(), strict=True)]

@@ -21,11 +21,11 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 # Operations of TensorFlow's core library, whose kernels TF Serving links whole; none of Python, XLA or an add-on.
 # First the network and its preprocessing, then files, control flow with tf.data, and variables.
 ALLOWED = """
-Abs AddV2 ArgMax BiasAdd Cast ConcatV2 Const Conv2D Einsum Equal ExpandDims Fill FloorDiv FloorMod GatherV2 Greater
-GreaterEqual Identity IdentityN Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool Maximum Mean Min
-Minimum Mul Neg NoOp NotEqual OnesLike Pack Pad PadV2 Placeholder Pow Prod Range RealDiv Relu Reshape ResizeBilinear
-Round Rsqrt ScaleAndTranslate ScatterNd Select SelectV2 Shape Size Slice Softmax Split Sqrt Square Squeeze
-StridedSlice Sub Sum Tile Transpose Unpack Where ZerosLike
+Abs AddN AddV2 ArgMax BiasAdd Cast ConcatV2 Const Conv2D Einsum Equal ExpandDims Fill FloorDiv FloorMod GatherV2
+Greater GreaterEqual Identity IdentityN Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool Maximum Mean
+Min Minimum Mul Neg NoOp NotEqual OnesLike Pack Pad PadV2 Placeholder Pow Prod Range RealDiv Relu Reshape
+ResizeBilinear Round Rsqrt ScaleAndTranslate ScatterNd Select SelectV2 Shape Size Slice Softmax Split Sqrt Square
+Squeeze StridedSlice Sub Sum Tile Transpose Unpack Where ZerosLike
 
 Assert All Any DecodeImage DecodeRaw EnsureShape ExtractJpegShape StaticRegexFullMatch StringJoin StringLength Substr
 

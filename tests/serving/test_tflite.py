@@ -110,6 +110,7 @@ def test_int8_convolutions_are_whole_numbers_and_the_answers_float(files):
     by_op = {}
     for op in interpreter._get_ops_details():
         by_op.setdefault(op["op_name"], set()).update(types[index] for index in op["outputs"])
+    assert "ADD_N" not in by_op
     assert by_op["CONV_2D"] == by_op["ADD"] == by_op["MAX_POOL_2D"] == {np.int8}
     for name in ("MEAN", "REDUCE_MAX", "CONCATENATION", "FULLY_CONNECTED", "SOFTMAX"):
         assert by_op[name] == {np.float32}
