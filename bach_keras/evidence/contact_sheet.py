@@ -31,7 +31,7 @@ def write_contact_sheet(path, config, data_dir, count, size, seed, stain_jitter,
         brightness: amount of ``Brightness``.
 
     Returns:
-        The names of the images.
+        The names of the images, from left to right.
 
     Raises:
         FileNotFoundError: the config is not prepared, or the folder of ``path`` is not there.
@@ -43,11 +43,12 @@ def write_contact_sheet(path, config, data_dir, count, size, seed, stain_jitter,
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a PNG file with --out.")
     names = _pick(prepare.records(config, data_dir), count, seed)
-    resized = [
-        preprocess.resize_shorter(record["image"], size)
+    # They are read in the order of the records, not in that of the names.
+    resized = {
+        record["filename"].numpy().decode(): preprocess.resize_shorter(record["image"], size)
         for record in preprocess.untuned(prepare.load(config, data_dir, names))
-    ]
-    sheet = _joined(rows(resized, size, seed, stain_jitter, brightness))
+    }
+    sheet = _joined(rows([resized[name] for name in names], size, seed, stain_jitter, brightness))
     partial = path.with_name(f".part.{path.name}")
     sheet.save(partial, format="PNG")
     partial.replace(path)

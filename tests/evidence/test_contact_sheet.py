@@ -5,7 +5,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bach_keras.evidence import contact_sheet
-from bach_keras.preprocess import centre_crop
+from bach_keras.preprocess import centre_crop, resize_shorter
 from cli import cli
 from datasets import phantom
 from datasets.catalogue import Record
@@ -49,6 +49,19 @@ def test_the_sheet_is_written_whole_with_the_labels_in_turns(few_phantoms, tmp_p
         assert sheet.width > 4 * SIZE
         assert sheet.height > 10 * SIZE
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_the_names_are_those_of_the_pictures_from_left_to_right(few_phantoms, tmp_path, monkeypatch):
+    records = [Record(name, few_phantoms.labels[name], "", "phantom") for name in few_phantoms.files["train"]]
+    monkeypatch.setattr(contact_sheet.prepare, "records", lambda config, data_dir: records)
+    # Records come in an order of their own, here the reverse of what was asked for.
+    monkeypatch.setattr(contact_sheet.prepare, "load", lambda config, data_dir, some: few_phantoms.images(some[::-1]))
+    shown = contact_sheet.write_contact_sheet(tmp_path / "a.png", "phantom", None, 4, SIZE, 0, 0.2, 0.2)
+    pixels = np.asarray(Image.open(tmp_path / "a.png"))
+    for column, name in enumerate(shown):
+        left, top = contact_sheet._GAP + column * (SIZE + contact_sheet._GAP), contact_sheet._TITLE
+        image = resize_shorter(tf.constant(phantom.draw_named(name)[::4, ::4]), SIZE)
+        np.testing.assert_array_equal(pixels[top : top + SIZE, left : left + SIZE], centre_crop(image, SIZE), name)
 
 
 def test_bad_requests_get_a_sentence(tmp_path):
