@@ -2,13 +2,12 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import io
 import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from google.protobuf import json_format
 
-from datasets.bach_bisque import archive, verify
+from datasets.bach_bisque import archive, replacing, verify
 from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
 from datasets.bach_bisque.sources import find_images, find_test_images, is_there
 from datasets.catalogue import BACH, PHANTOM, Record, get_collections
@@ -89,12 +88,13 @@ def prepare(
         raise ValueError("--download fetches BACH: give it without --source, for bach or bach_bisque.")
     if config != PHANTOM.name:
         builder.source = Path(source or builder.data_dir_root / "downloads" / "manual").expanduser()
+    target = Path(builder.data_path)
+    replacing.clear(target)  # before anything is counted as free
     if _is_built(builder) and not overwrite:
         return _summary(builder)
     _check_source(builder, download, say)
-    target = Path(builder.data_path)
-    with _alone(target.parent / ".prepare.lock", f"another preparation of {config}", say):
-        _restore(target)
+    with replacing.alone(replacing.lock_of(target), f"another preparation of {config}", say):
+        replacing.clear_alone(target)  # the one that was waited for may have been killed
         if not _is_built(builder) or overwrite:
             _build(builder, target)
             for old in _older_versions(builder):
@@ -145,6 +145,16 @@ def records(config: str, data_dir: Path | None = None) -> list[Record]:
     return _records(_prepared(config, data_dir))
 
 
+def pixel_digests(config: str, data_dir: Path | None = None) -> dict[str, str]:
+    """Return file name -> the SHA-256 of each image's pixels when it was prepared, without reading them.
+
+    Raises:
+        FileNotFoundError: it is not prepared.
+        ValueError: unknown config.
+    """
+    return {row["filename"]: row["sha256"] for row in _prepared(config, data_dir).info.metadata["train"]}
+
+
 def load(config: str, data_dir: Path | None = None, filenames: Iterable[str] | None = None) -> tf.data.Dataset:
     """Read a prepared config, or the named images of it, in an order that is always the same.
 
@@ -180,8 +190,11 @@ def _decode(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 def _builder(config: str, data_dir: Path | None) -> Builder:
     get_collections(config)  # our sentence for an unknown name, not TFDS's
+    data_dir = data_dir and Path(data_dir).expanduser()
     try:
-        builder = Builder(config=config, data_dir=data_dir and Path(data_dir).expanduser())
+        builder = Builder(config=config, data_dir=data_dir)
+        if replacing.restore(Path(builder.data_path)):
+            builder = Builder(config=config, data_dir=data_dir)
         builder.info.metadata.keys()  # TFDS reads its files when they are first asked for
     except (json_format.ParseError, json.JSONDecodeError) as error:
         raise ValueError(
@@ -251,52 +264,22 @@ def _check_source(builder: Builder, download: bool, say: Callable[[str], None]) 
         if collection.name == PHANTOM.name:
             continue
         if collection.name == BACH.name and fetch:
-            with _alone(manual / f".{archive.BACH_ARCHIVE.name}.lock", "another download", say):
+            with replacing.alone(manual / f".{archive.BACH_ARCHIVE.name}.lock", "another download", say):
                 if not is_there(BACH, manual):
                     archive.fetch(archive.BACH_ARCHIVE, manual, say)
         with find_images(collection, builder.source), find_test_images(collection, builder.source):
             pass
 
 
-@contextlib.contextmanager
-def _alone(lock: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Let a second process that wants to do the same wait for the first."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Waiting for {what} to end.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _build(builder: Builder, target: Path) -> None:
     """Build in a place of its own, and put the complete records where the old ones are, if any."""
-    place = target.parent / ".building"
-    for leftover in (place, *target.parent.glob("incomplete.*")):  # TFDS's own name for what it has not ended
-        shutil.rmtree(leftover, ignore_errors=True)
+    place = replacing.building_place(target)
     new = Builder(config=builder.builder_config.name, data_dir=place)
     new.source = builder.source
     try:
         # TFDS announces a download to stdout, though nothing is downloaded, and this place, which is not to last.
         with contextlib.redirect_stdout(io.StringIO()):
             new.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-        if target.exists():
-            target.rename(_replaced(target))
-        Path(new.data_path).rename(target)
+        replacing.replace(target, Path(new.data_path))
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    shutil.rmtree(_replaced(target), ignore_errors=True)
-
-
-def _replaced(target: Path) -> Path:
-    return target.with_name(f".replaced-{target.name}")
-
-
-def _restore(target: Path) -> None:
-    """Undo a replacement that was killed between its two renames."""
-    old = _replaced(target)
-    if old.exists() and not target.exists():
-        old.rename(target)
-    shutil.rmtree(old, ignore_errors=True)

@@ -3,8 +3,12 @@ import hashlib
 import os
 import queue
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from datasets import phantom
-from datasets.bach_bisque import bach_bisque_dataset_builder, prepare
+from datasets.bach_bisque import bach_bisque_dataset_builder, prepare, replacing
 from datasets.bach_bisque.archive import BACH_ARCHIVE
 from datasets.catalogue import BACH, PHANTOM
 from datasets.labels import LABELS
@@ -120,13 +124,40 @@ def test_a_build_that_fails_leaves_nothing_and_can_be_run_again(tmp_path, bisque
 def test_what_a_killed_build_left_is_cleared(tmp_path):
     config = tmp_path / "bach_bisque" / "phantom"
     left = [config / ".building" / "bach_bisque", config / "incomplete.ABC123_1.1.0"]
-    for folder in left:
+    in_use = config / "incomplete.DEF456_1.1.0"
+    two_days_ago = time.time() - 2 * 24 * 3600
+    for folder in (*left, in_use):
         folder.mkdir(parents=True)
         (folder / "bach_bisque-train.tfrecord").write_bytes(b"half")
+        os.utime(folder, (two_days_ago, two_days_ago))
+    os.utime(left[1] / "bach_bisque-train.tfrecord", (two_days_ago, two_days_ago))
     (config / "1.1.0").mkdir()
     assert prepare.prepare("phantom", data_dir=tmp_path).built
     assert not any(folder.exists() for folder in left)
+    assert (in_use / "bach_bisque-train.tfrecord").exists()  # tfds.load may be writing it
     assert prepare.find_differences("phantom", tmp_path) == []
+
+
+def test_what_a_killed_build_left_does_not_count_as_used(tmp_path, monkeypatch):
+    left = tmp_path / "bach_bisque" / "phantom" / ".building"
+    left.mkdir(parents=True)
+
+    def disk_usage(place):
+        return shutil._ntuple_diskusage(10**12, 10**12, 0 if left.exists() else 10**12)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    assert prepare.prepare("phantom", data_dir=tmp_path).built
+
+
+def test_what_is_built_is_cleared_of_leftovers_too(tmp_path):
+    summary = prepare.prepare("phantom", data_dir=tmp_path)
+    for name in (".building", ".replaced-1.1.0"):
+        (summary.path.parent / name).mkdir()
+    with replacing.alone(replacing.lock_of(summary.path), "nobody", say=None):
+        assert not prepare.prepare("phantom", data_dir=tmp_path).built  # what another one is at work on stays
+        assert (summary.path.parent / ".building").exists()
+    assert not prepare.prepare("phantom", data_dir=tmp_path).built
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
 
 
 def fingerprint(summary):
@@ -167,6 +198,67 @@ def test_a_replacement_killed_between_its_two_renames_is_undone(tmp_path):
     assert fingerprint(summary) == before
 
 
+KILLED = """
+import dataclasses, os, pathlib, signal, sys
+from datasets import phantom
+from datasets.bach_bisque import prepare
+from datasets.catalogue import PHANTOM
+
+data_dir, moment = sys.argv[1:]
+tiny = dataclasses.replace(PHANTOM, records=PHANTOM.records[:12:2])
+prepare.Builder.builder_configs["phantom"].collections = (tiny,)
+draw, rename = phantom.draw_named, pathlib.Path.rename
+
+
+def killing_draw(name):
+    if moment == "drawing" and name == tiny.records[3].filename:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return draw(name)
+
+
+def killing_rename(self, target):
+    if moment == "between renames" and ".building" in self.parts:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+
+
+phantom.draw_named, pathlib.Path.rename = killing_draw, killing_rename
+prepare.prepare("phantom", data_dir=data_dir, overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("moment", ["drawing", "between renames"])
+def test_a_killed_replacement_leaves_the_old_data_set_and_the_next_one_starts_clean(tmp_path, moment):
+    summary = prepare.prepare("phantom", data_dir=tmp_path)
+    before = fingerprint(summary)
+    root = Path(prepare.__file__).parents[2]
+    ended = subprocess.run([sys.executable, "-c", KILLED, tmp_path, moment], cwd=root, capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert (summary.path.parent / ".building").exists()
+    assert summary.path.exists() == (moment == "drawing")
+    assert prepare.is_prepared("phantom", tmp_path)
+    assert prepare.describe("phantom", tmp_path) == dataclasses.replace(summary, built=False)
+    assert prepare.find_differences("phantom", tmp_path) == []
+    assert not prepare.prepare("phantom", data_dir=tmp_path).built
+    assert fingerprint(summary) == before
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
+
+
+def test_a_reader_waits_for_a_replacement_that_is_at_work(tmp_path):
+    summary = prepare.prepare("phantom", data_dir=tmp_path)
+    aside, results = summary.path.with_name(".replaced-1.1.0"), []
+    reader = threading.Thread(target=lambda: results.append(prepare.is_prepared("phantom", tmp_path)))
+    with replacing.alone(replacing.lock_of(summary.path), "nobody", say=None):
+        summary.path.rename(aside)
+        reader.start()
+        reader.join(timeout=0.5)
+        assert results == []
+        assert aside.exists()
+        aside.rename(summary.path)
+    reader.join(timeout=60)
+    assert results == [True]
+
+
 def test_a_second_preparation_waits_and_finds_it_built(tmp_path):
     builder = prepare._builder("phantom", tmp_path)
     target = Path(builder.data_path)
@@ -174,7 +266,7 @@ def test_a_second_preparation_waits_and_finds_it_built(tmp_path):
     second = threading.Thread(
         target=lambda: results.append(prepare.prepare("phantom", data_dir=tmp_path, say=said.put))
     )
-    with prepare._alone(target.parent / ".prepare.lock", "nobody", say=None):
+    with replacing.alone(replacing.lock_of(target), "nobody", say=None):
         second.start()
         assert said.get(timeout=60) == "Waiting for another preparation of phantom to end."
         prepare._build(builder, target)

@@ -1,0 +1,125 @@
+"""Putting new records in the place of old ones, and clearing up after a preparation that was killed.
+
+Beside a set lie, while it is prepared, ``.building`` with the new records, for a moment ``.replaced-VERSION``
+with the old ones, and the lock of whoever prepares it.
+"""
+
+import contextlib
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_ABANDONED = 24 * 3600  # seconds that TFDS's own unfinished folder lies untouched before it counts as left behind
+_MOMENT = 0.05  # seconds; two renames take less
+
+
+@contextlib.contextmanager
+def alone(lock: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Let a second process that wants to do the same wait for the first."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Waiting for {what} to end.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def lock_of(target: Path) -> Path:
+    """Return the lock of whoever prepares a set."""
+    return target.parent / ".prepare.lock"
+
+
+def building_place(target: Path) -> Path:
+    """Return the folder that new records are built in; it is on the target's disk."""
+    return target.parent / ".building"
+
+
+def restore(target: Path) -> bool:
+    """Give a set its name back where a replacement was killed between its two renames.
+
+    A replacement that is at work is let go on.
+
+    Returns:
+        Whether there was one to wait for or to undo.
+
+    Raises:
+        OSError: the set cannot be renamed.
+    """
+    found = False
+    while _is_between_renames(target):
+        found = True
+        with _if_free(target) as free:
+            if free:
+                _rename_back(target)
+        if not free:
+            time.sleep(_MOMENT)
+    return found
+
+
+def clear(target: Path) -> None:
+    """Remove what a killed preparation left, unless another one is at work or the folder cannot be written to."""
+    if _leftovers(target):
+        with contextlib.suppress(OSError), _if_free(target) as free:
+            if free:
+                clear_alone(target)
+
+
+def clear_alone(target: Path) -> None:
+    """Undo and remove what a killed preparation left; the caller holds the lock."""
+    _rename_back(target)
+    for leftover in _leftovers(target):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def replace(target: Path, new: Path) -> None:
+    """Put a whole set in the place of another, if there is one; the caller holds the lock."""
+    if target.exists():
+        target.rename(_replaced(target))
+    new.rename(target)
+    shutil.rmtree(_replaced(target), ignore_errors=True)
+
+
+def _replaced(target: Path) -> Path:
+    return target.with_name(f".replaced-{target.name}")
+
+
+def _is_between_renames(target: Path) -> bool:
+    return _replaced(target).exists() and not target.exists()
+
+
+def _rename_back(target: Path) -> None:
+    if _is_between_renames(target):
+        _replaced(target).rename(target)
+
+
+def _leftovers(target: Path) -> list[Path]:
+    """List what lies beside a set and is none; ``incomplete.*`` is TFDS's own name for what it has not ended.
+
+    Such a folder may be a build of ``tfds.load`` that goes on at this moment, so only old ones count.
+    """
+    old = [folder for folder in target.parent.glob("incomplete.*") if _last_touched(folder) < time.time() - _ABANDONED]
+    return [place for place in (building_place(target), _replaced(target), *old) if place.exists()]
+
+
+def _last_touched(folder: Path) -> float:
+    times = []
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # removed while we look
+            times.append(path.stat().st_mtime)
+    return max(times, default=time.time())
+
+
+@contextlib.contextmanager
+def _if_free(target: Path) -> Iterator[bool]:
+    """Hold the lock, if nobody else does, and say whether we do."""
+    with lock_of(target).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
