@@ -93,16 +93,26 @@ def fetch(archive: Archive, folder: Path, say: Callable[[str], None]) -> Path:
     return path
 
 
-def check_digest(archive: Archive, path: Path) -> None:
+def check_digest(archive: Archive, path: Path, say: Callable[[str], None]) -> None:
     """Refuse a file of an archive's name and size that has another digest.
 
     A user's own zip of the images has another size; what it holds is checked image by image. A digest
     that was right is noted beside the file, so that it is computed once as long as the file is not touched.
 
+    Args:
+        archive: what is published.
+        path: the file.
+        say: prints a line for the user, where a file of the archive's name has another size.
+
     Raises:
         ValueError: the digest is wrong.
     """
-    if path.name != archive.name or path.stat().st_size not in archive.sizes or _is_remembered(archive, path):
+    if path.name != archive.name:
+        return
+    if path.stat().st_size not in archive.sizes:
+        say(f"{path} has not the size of the published file, so its MD5 was not checked: its images are, one by one.")
+        return
+    if _is_remembered(archive, path):
         return
     md5 = _md5(path)
     if md5 != archive.md5:

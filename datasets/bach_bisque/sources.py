@@ -10,6 +10,7 @@ import io
 import os
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ from PIL import Image
 from datasets.bach_bisque.archive import BACH_ARCHIVE, check_digest
 from datasets.catalogue import BACH, BACH_FOLDERS, UNLABELLED, Collection, Record
 
+TEST_ARCHIVE = "ICIAR2018_BACH_Challenge_TestDataset.zip"
 GROUND_TRUTH = "microscopy_ground_truth.csv"
 
 _BISQUE_NAME = re.compile(r"ytma\d+_\d+_(benign|malignant)\d+_ccd\.tif")
@@ -29,15 +31,23 @@ _LABEL_OF_FOLDER = {folder: label for label, (folder, _) in BACH_FOLDERS.items()
 
 Files = dict[str, Callable[[], bytes]]  # path relative to the source, with "/" -> its content
 Key = Callable[[Collection, PurePosixPath], str | None]
+Say = Callable[[str], None]
+
+
+def _quietly(line: str) -> None:
+    pass
 
 
 @contextlib.contextmanager
-def find_images(collection: Collection, source: Path) -> Iterator[dict[Record, Callable[[], bytes]]]:
+def find_images(
+    collection: Collection, source: Path, say: Say = _quietly
+) -> Iterator[dict[Record, Callable[[], bytes]]]:
     """Find every labelled image of a collection, at any depth.
 
     Args:
         collection: BACH or BISQUE.
         source: a folder, or a zip, or a folder that has the zip in it.
+        say: prints a line for the user.
 
     Yields:
         For each record, in the collection's order, a function that reads its file.
@@ -45,10 +55,11 @@ def find_images(collection: Collection, source: Path) -> Iterator[dict[Record, C
     Raises:
         FileNotFoundError: nothing is there, or some images are missing.
         ValueError: images are there twice or are not of the collection, BACH's table of labels
-            contradicts its folders, or the zip is damaged or has names that climb out of it.
+            contradicts itself or its folders, or the zip is damaged, holds a name twice or has names that
+            climb out of it.
     """
     with contextlib.ExitStack() as stack:
-        opened = _open(collection, source, _key, stack)
+        opened = _open(collection, source, _key, stack, say)
         if opened is None:
             raise FileNotFoundError(_missing(collection, source))
         place, files = opened
@@ -60,9 +71,14 @@ def find_images(collection: Collection, source: Path) -> Iterator[dict[Record, C
 
 @contextlib.contextmanager
 def find_test_images(collection: Collection, source: Path) -> Iterator[dict[Record, Callable[[], bytes]]]:
-    """Find a collection's unlabelled test images, as ``find_images`` does; nothing if none is there."""
+    """Find a collection's unlabelled test images, as ``find_images`` does; nothing if none is there.
+
+    Where the source is the labelled images' zip, or what it unpacks to, those beside it count too.
+    """
     with contextlib.ExitStack() as stack:
-        opened = _open(collection, source, _test_key, stack) if collection.unlabelled else None
+        places = _test_places(source) if collection.unlabelled else []
+        found = (_open(collection, place, _test_key, stack) for place in places)
+        opened = next(filter(None, found), None)
         yield _match(collection, collection.unlabelled, *opened, _test_key) if opened else {}
 
 
@@ -104,7 +120,17 @@ def pixel_digest(image: Image.Image) -> str:
     return hashlib.sha256(f"{width}x{height} ".encode() + image.tobytes()).hexdigest()
 
 
-def _open(collection: Collection, source: Path, key: Key, stack: contextlib.ExitStack) -> tuple[Path, Files] | None:
+def _test_places(source: Path) -> list[Path]:
+    """List where test images may lie: the source and, where that is BACH's zip or its root, what lies beside it."""
+    if source.is_dir() and not (source / "Photos").is_dir():
+        return [source]
+    archive = Path(os.path.abspath(source)).with_name(TEST_ARCHIVE)
+    return [source, *(place for place in (archive.with_suffix(""), archive) if place.exists())]
+
+
+def _open(
+    collection: Collection, source: Path, key: Key, stack: contextlib.ExitStack, say: Say = _quietly
+) -> tuple[Path, Files] | None:
     """Return the place that holds the collection, and its files: the folder itself before a zip in it."""
     if not source.exists():
         raise FileNotFoundError(_missing(collection, source))
@@ -118,10 +144,11 @@ def _open(collection: Collection, source: Path, key: Key, stack: contextlib.Exit
         try:
             files = _zip_files(archive, stack)
         except ValueError as error:  # it may be another collection's
-            damaged = damaged or error
+            if key is _key or archive.name == TEST_ARCHIVE:  # test images may be absent: others are not missed
+                damaged = damaged or error
             continue
         if _holds(collection, files, key):
-            check_digest(BACH_ARCHIVE, archive)
+            check_digest(BACH_ARCHIVE, archive, say)
             return archive, files
     if damaged:
         raise damaged
@@ -183,6 +210,9 @@ def _zip_files(path: Path, stack: contextlib.ExitStack) -> Files:
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts:
             raise ValueError(f"{path} has an entry that climbs out of it, {name!r}: do not trust this zip.")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path} holds {twice[0]} twice under one name: make the zip anew, with one of the two.")
     return {name: partial(archive.read, name) for name in names}
 
 
@@ -236,7 +266,12 @@ def _check_ground_truth(collection: Collection, place: Path, files: Files) -> No
         text = files[tables[0]]().decode("utf-8-sig")
     except Exception as error:  # as in read_image
         raise ValueError(f"{tables[0]} in {place} cannot be read ({error}): fetch it again.") from error
-    told = {row[0].strip(): row[1].strip() for row in csv.reader(text.splitlines()) if len(row) == 2}
+    told = {}
+    for name, folder in (map(str.strip, row) for row in csv.reader(text.splitlines()) if len(row) == 2):
+        if told.setdefault(name, folder) != folder:
+            raise ValueError(
+                f"{tables[0]} in {place} says both {told[name]} and {folder} of {name}: one of the two is wrong."
+            )
     for record in collection.records:
         folder = BACH_FOLDERS[record.label][0]
         if told.get(record.filename) != folder:

@@ -93,8 +93,40 @@ def test_test_images_are_found_in_a_folder_or_a_zip_and_may_be_absent(tiny_bach,
     with find_test_images(tiny_bach, bach_root.parent) as files:
         assert {record: read() for record, read in files.items()} == first
     assert contents(tiny_bach, bach_root.parent) == labelled
-    with find_test_images(tiny_bach, bach_root) as files:
-        assert files == {}
+
+
+def found_test_images(collection, source):
+    with find_test_images(collection, source) as files:
+        return {record: read() for record, read in files.items()}
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_test_images_beside_the_archive_or_its_root_are_found(tiny_bach, bach_root, bach_zip, bach_test_root, form):
+    first = found_test_images(tiny_bach, bach_test_root)
+    assert list(first) == list(tiny_bach.unlabelled)
+    for source in (bach_root, bach_zip):
+        beside = source.parent / bach_test_root.name
+        if form == "zip":
+            shutil.make_archive(str(beside), "zip", bach_root.parent, bach_test_root.name)
+        elif not beside.exists():
+            shutil.copytree(bach_test_root, beside)
+    if form == "zip":
+        shutil.rmtree(bach_test_root)
+    assert found_test_images(tiny_bach, bach_root) == found_test_images(tiny_bach, bach_zip) == first
+
+
+def test_test_images_under_another_name_beside_the_archive_are_not_looked_for(tiny_bach, bach_root, bach_test_root):
+    bach_test_root.rename(bach_test_root.with_name("test"))
+    assert found_test_images(tiny_bach, bach_root) == {}
+
+
+def test_a_damaged_zip_of_another_set_does_not_hide_that_there_are_no_test_images(tiny_bach, bach_zip):
+    (bach_zip.parent / "holiday.zip").write_bytes(b"half a zip")
+    assert found_test_images(tiny_bach, bach_zip.parent) == {}
+    (bach_zip.parent / sources.TEST_ARCHIVE).write_bytes(b"half a zip")
+    for source in (bach_zip.parent, bach_zip):
+        with pytest.raises(ValueError, match=r"TestDataset\.zip is not a whole zip file"):
+            found_test_images(tiny_bach, source)
 
 
 def test_an_incomplete_set_of_test_images_is_refused(tiny_bach, bach_root, bach_test_root):
@@ -178,6 +210,7 @@ def test_an_image_that_is_there_twice_is_refused(tiny_bisque, bisque_root):
         ("n001.tif,Normal", "n001.tif,Benign", "says Benign of n001.tif, which lies in Normal"),
         ("n001.tif,Normal\n", "", "says nothing of n001.tif"),
         ("n001.tif,Normal\n", "n001.tif,Normal\nn002.tif,Normal\n", "labels 9 images where 8 belong"),
+        ("n001.tif,Normal\n", "n001.tif,Benign\nn001.tif,Normal\n", "says both Benign and Normal of n001.tif"),
     ],
 )
 def test_the_table_of_labels_must_agree_with_the_folders(tiny_bach, bach_root, old, new, complaint):
@@ -201,6 +234,21 @@ def test_a_zip_that_climbs_out_is_refused(tiny_bach, bach_zip, name):
     with zipfile.ZipFile(bach_zip, "a") as archive:
         archive.writestr(name, b"")
     assert "climbs out" in refusal(tiny_bach, bach_zip)
+
+
+def test_a_zip_that_holds_a_name_twice_is_refused(tiny_bach, bach_zip):
+    name = "ICIAR2018_BACH_Challenge/Photos/Normal/n001.tif"
+    with zipfile.ZipFile(bach_zip, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr(name, b"another image")
+    assert f"holds {name} twice under one name" in refusal(tiny_bach, bach_zip)
+
+
+def test_an_archive_of_the_official_name_and_another_size_is_taken_and_said_to_be_unchecked(tiny_bach, bach_zip):
+    said = []
+    with find_images(tiny_bach, bach_zip, said.append) as files:
+        assert list(files) == list(tiny_bach.records)
+    assert len(said) == 1
+    assert "its MD5 was not checked" in said[0]
 
 
 def test_a_half_fetched_zip_is_refused(tiny_bach, bach_zip):
