@@ -138,7 +138,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, split: str, collections: Iterable[Collection], source: Path | None, find: Callable
     ) -> Iterator[tuple[str, dict]]:
-        rows = []
+        # Noted before the first image: with max_examples_per_split TFDS does not ask for the last.
+        rows = self.info.metadata[split] = []
         for collection in collections:
             for record, image in _images(collection, source, find):
                 rows.append(dataclasses.asdict(record) | {"sha256": sources.pixel_digest(image)})
@@ -148,7 +149,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 png.seek(0)
                 label = -1 if record.label == UNLABELLED else record.label
                 yield record.key, dataclasses.asdict(record) | {"image": png, "label": label}
-        self.info.metadata[split] = rows
 
     def _example_writer(self) -> tfds_writer.ExampleWriter:
         return _OrderedWriter(self.info.file_format)

@@ -111,7 +111,7 @@ def find_differences(config: str, data_dir: Path | None = None) -> list[str]:
 
     Raises:
         FileNotFoundError: it is not prepared.
-        ValueError: unknown config.
+        ValueError: unknown config, or its description is damaged.
     """
     return verify.differences(_prepared(config, data_dir).info)
 
@@ -120,9 +120,10 @@ def is_prepared(config: str, data_dir: Path | None = None) -> bool:
     """Say whether a config is built.
 
     Raises:
-        ValueError: unknown config.
+        ValueError: unknown config, or its description is damaged.
     """
-    return _is_built(_builder(config, data_dir))
+    builder = _builder(config, data_dir)
+    return _is_built(builder) and bool(_records(builder))
 
 
 def describe(config: str, data_dir: Path | None = None) -> Summary:
@@ -130,7 +131,7 @@ def describe(config: str, data_dir: Path | None = None) -> Summary:
 
     Raises:
         FileNotFoundError: it is not prepared.
-        ValueError: unknown config.
+        ValueError: unknown config, or its description is damaged.
     """
     return _summary(_prepared(config, data_dir))
 
@@ -140,7 +141,7 @@ def records(config: str, data_dir: Path | None = None) -> list[Record]:
 
     Raises:
         FileNotFoundError: it is not prepared.
-        ValueError: unknown config.
+        ValueError: unknown config, or its description is damaged.
     """
     return _records(_prepared(config, data_dir))
 
@@ -164,7 +165,7 @@ def load(config: str, data_dir: Path | None = None, filenames: Iterable[str] | N
 
     Raises:
         FileNotFoundError: it is not prepared.
-        ValueError: unknown config, or a name that it does not hold.
+        ValueError: unknown config, a name that it does not hold, or its description is damaged.
     """
     builder = _prepared(config, data_dir)
     # One shard after the other: the order then depends on the keys alone. Undecoded, for the filter's sake.
@@ -196,7 +197,7 @@ def _builder(config: str, data_dir: Path | None) -> Builder:
         if replacing.restore(Path(builder.data_path)):
             builder = Builder(config=config, data_dir=data_dir)
         builder.info.metadata.keys()  # TFDS reads its files when they are first asked for
-    except (json_format.ParseError, json.JSONDecodeError) as error:
+    except (json_format.ParseError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise ValueError(
             f"What is prepared as {config} in {data_dir or 'the default folder'} is damaged ({error}): remove "
             f"the folder bach_bisque/{config} there and prepare it again."
@@ -219,6 +220,7 @@ def _prepared(config: str, data_dir: Path | None) -> Builder:
             f"{f' in version {builder.version}, only in {older[-1].name}' if older else ''}: run "
             f"`python cli.py data prepare --config {config}{source}` first."
         )
+    _records(builder)
     return builder
 
 
@@ -229,8 +231,20 @@ def _older_versions(builder: Builder) -> list[Path]:
 
 
 def _records(builder: Builder) -> list[Record]:
+    """Return the table of labelled images.
+
+    Raises:
+        ValueError: it is missing, or is none.
+    """
     fields = [field.name for field in dataclasses.fields(Record)]
-    return [Record(**{name: row[name] for name in fields}) for row in builder.info.metadata["train"]]
+    try:
+        return [Record(**{name: row[name] for name in fields}) for row in builder.info.metadata["train"]]
+    except (LookupError, TypeError) as error:
+        config = builder.builder_config.name
+        raise ValueError(
+            f"The table of images in {Path(builder.data_dir, 'metadata.json')} is damaged: prepare it again with "
+            f"`data prepare --config {config} --overwrite`."
+        ) from error
 
 
 def _summary(builder: Builder) -> Summary:
@@ -267,7 +281,7 @@ def _check_source(builder: Builder, download: bool, say: Callable[[str], None]) 
             with replacing.alone(manual / f".{archive.BACH_ARCHIVE.name}.lock", "another download", say):
                 if not is_there(BACH, manual):
                     archive.fetch(archive.BACH_ARCHIVE, manual, say)
-        with find_images(collection, builder.source), find_test_images(collection, builder.source):
+        with find_images(collection, builder.source, say), find_test_images(collection, builder.source):
             pass
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import json
 import os
 import queue
 import shutil
@@ -79,6 +80,13 @@ def test_tfds_load_builds_it_as_well(tmp_path, bisque_root):
     labels = sorted(LABELS[label] for _, label in tfds.as_numpy(dataset))
     assert labels == ["benign"] * 3 + ["malignant"] * 3
     assert prepare.is_prepared("bisque", tmp_path / "data")
+
+
+def test_a_few_images_that_tfds_was_asked_for_are_in_the_table(tmp_path):
+    config = tfds.download.DownloadConfig(max_examples_per_split=2)
+    prepare.Builder(config="phantom", data_dir=tmp_path).download_and_prepare(download_config=config)
+    assert prepare.describe("phantom", tmp_path).images == 2
+    assert prepare.find_differences("phantom", tmp_path) == []
 
 
 def test_load_gives_whole_images_in_one_fixed_order(tmp_path):
@@ -425,6 +433,19 @@ def test_a_damaged_description_is_told_and_a_lost_table_is_prepared_anew(tmp_pat
         with pytest.raises(ValueError, match=r"is damaged .*: remove the folder bach_bisque/phantom there"):
             prepare.describe("phantom", tmp_path)
         (folder / name).write_text(whole)
+
+
+@pytest.mark.parametrize("table", [{}, {"test": []}, {"train": 3}, {"train": [{"filename": "a.png"}]}])
+def test_a_table_without_the_labelled_images_is_told_and_can_be_overwritten(tmp_path, table):
+    folder = prepare.prepare("phantom", data_dir=tmp_path).path
+    (folder / "metadata.json").write_text(json.dumps(table))
+    readers = (prepare.describe, prepare.records, prepare.is_prepared, prepare.load, prepare.find_differences)
+    for read in readers:
+        with pytest.raises(ValueError, match=r"metadata.json is damaged: prepare it again .* --overwrite`\.$"):
+            read("phantom", tmp_path)
+    with pytest.raises(ValueError, match=r"is damaged: prepare it again"):
+        prepare.prepare("phantom", data_dir=tmp_path)
+    assert prepare.prepare("phantom", data_dir=tmp_path, overwrite=True).images == 6
 
 
 def test_nothing_is_printed_to_stdout(tmp_path, capsys):
