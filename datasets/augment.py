@@ -43,7 +43,8 @@ class _FromDraws(keras_cv.layers.VectorizedBaseImageAugmentationLayer):
 
     def __init__(self, **kwargs):
         # Never drawn from; without a seed the base takes the global generator, which determinism forbids.
-        super().__init__(**{"seed": 1, **kwargs})
+        # Mixed precision is for the network: in half of it, pictures would lose levels.
+        super().__init__(**{"seed": 1, "dtype": "float32", **kwargs})
 
     # The public hooks of keras-cv's base see no entry but images and labels; this one sees the draws.
     def _batch_augment(self, inputs):

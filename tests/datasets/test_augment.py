@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -184,3 +185,23 @@ def test_layers_come_back_from_their_configuration():
     assert (again.size, again.smallest, again.crops) == (SIZE, 0.6, "three")
     for layer in (StainJitter(0.3), Brightness(0.3)):
         assert type(layer).from_config(layer.get_config()).amount == 0.3
+
+
+def layer_after_layer(images, draws):
+    for layer in (RandomView(SIZE), StainJitter(0.2), Brightness(0.2)):
+        images = apply(layer, images, draws)
+    return images
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_leaves_the_pictures_alone(policy):
+    images, draws = noise(3, SIZE + 2, SIZE + 6, 3), uniform_draws(3, (1, 2))
+    expected = layer_after_layer(images, draws)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        pictures = layer_after_layer(images, draws)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert pictures.dtype == tf.float32
+    np.testing.assert_array_equal(pictures, expected)
