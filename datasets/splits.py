@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from datasets.catalogue import BACH, Collection, Record, get_collections
+from datasets.catalogue import BACH, BISQUE, Collection, Record, get_collections
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
@@ -171,12 +171,24 @@ def _shuffled(names: Iterable[str], seed: int) -> list[str]:
 
 
 def leak_note(config: str, protocol: str, patients: Mapping[str, str] | None = None) -> str:
-    """Say what a split cannot exclude: one or two sentences, or "" where patients are kept apart."""
+    """Say what a split cannot exclude, in whole sentences; "" where patients are kept apart."""
     name, _, _ = parse_protocol(protocol)
     if name == "paper":
         return "Protocol paper splits image by image: a patient's images can be on both sides, so it flatters."
-    if name == "all" or BACH not in get_collections(config):
+    if name == "all":
         return ""
+    collections = get_collections(config)
+    notes = [_bach_note(protocol, patients)] if BACH in collections else []
+    if BISQUE in collections:
+        notes.append(
+            "BISQUE's slides of array 49 bear six dates and count as six groups: whether they share patients is "
+            "not known."
+        )
+    return " ".join(filter(None, notes))
+
+
+def _bach_note(protocol: str, patients: Mapping[str, str] | None) -> str:
+    name, _, _ = parse_protocol(protocol)
     if patients is None and name == "kfold":
         return (
             f"No public list says which patient a BACH image is from, so {protocol} parts BACH image by image and "

@@ -77,7 +77,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         ),
         _config(
             "bisque",
-            "58 images of UCSB BISQUE, 32 benign and 26 malignant, 896x768 pixels, ten microarrays.",
+            "58 images of UCSB BISQUE, 32 benign and 26 malignant, 896x768 pixels, ten groups by microarray and date.",
             instructions=_GET_BISQUE,
             cites=("gelasca2008evaluation",),
         ),

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from datasets import publish_splits, splits
-from datasets.catalogue import BACH, BISQUE, CONFIGS, PHANTOM, Record, get_collections
+from datasets.catalogue import BACH, BISQUE, BISQUE_ARRAYS, CONFIGS, PHANTOM, Record, get_collections
 from datasets.labels import LABELS
 from datasets.splits import get_split, leak_note, make_split, published_path, read_split, write_split
 
@@ -188,9 +188,22 @@ def test_what_a_split_cannot_exclude_is_said():
         assert "kfold:5/2 parts BACH image by image and cannot exclude leaks" in leak_note(config, "kfold:5/2")
         assert "leaves out 80 of BACH's 400" in leak_note(config, "kfold:5/2", PATIENTS)
     whole = {record.filename: "1" for record in BACH.records}
-    quiet = [("bisque", "kfold:5/1", None), ("phantom", "kfold:5/1", None), ("bach", "patient", None),
-             ("bach", "all", None), ("bach", "kfold:5/1", whole)]  # fmt: skip
+    quiet = [("phantom", "kfold:5/1", None), ("bach", "patient", None), ("bach", "all", None),
+             ("bisque", "all", None), ("bach", "kfold:5/1", whole)]  # fmt: skip
     assert [leak_note(*asked) for asked in quiet] == [""] * len(quiet)
+
+
+@pytest.mark.parametrize("protocol", ["patient", "kfold:5/1"])
+def test_the_dates_of_one_array_are_said_to_count_as_groups(protocol):
+    arrays = Counter(group.partition("_")[0] for group in BISQUE_ARRAYS)
+    assert [(array, count) for array, count in arrays.items() if count > 1] == [("ytma49", 6)]
+    note = leak_note("bisque", protocol)
+    assert note == (
+        "BISQUE's slides of array 49 bear six dates and count as six groups: whether they share patients is not known."
+    )
+    assert leak_note("bach_bisque", protocol) == " ".join(filter(None, [leak_note("bach", protocol), note]))
+    assert note in leak_note("bach_bisque", protocol, PATIENTS)
+    assert note not in leak_note("bach", protocol, PATIENTS)
 
 
 @pytest.mark.parametrize(
