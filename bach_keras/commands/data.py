@@ -44,19 +44,28 @@ def prepare(config, source, download, overwrite, data_dir):
 
 
 @data.command()
-@config_option
+@click.option("--config", type=click.Choice(CONFIGS), help="Data set. [default: all of them]")
 @data_dir_option
 def info(config, data_dir):
-    """Tell what a prepared data set holds.
+    """Tell what the prepared data sets hold, and where.
 
     \b
     Example:
       python cli.py data info --config bisque
     """
-    from bach_keras.training.data import default_config
     from datasets.bach_bisque.prepare import describe
 
-    _print_summary(describe(config or default_config(data_dir), data_dir))
+    for name in [config] if config else CONFIGS:
+        try:
+            summary = describe(name, data_dir)
+        except (OSError, ValueError) as error:
+            if config:
+                raise
+            click.echo(f"{name}: {'not prepared' if isinstance(error, FileNotFoundError) else error}")
+            continue
+        _print_summary(summary)
+        sources = ", ".join(f"{count} of {source}" for source, count in summary.sources.items())
+        click.echo(f"  {sources}; version {summary.version} in {summary.path}")
 
 
 def _print_summary(summary):

@@ -29,6 +29,7 @@ class Summary:
     Attributes:
         config: its name.
         path: the folder of its record files.
+        version: of the builder that made them.
         images: how many labelled images.
         labels: label -> how many images; labels without images are left out.
         sources: collection -> how many images.
@@ -39,6 +40,7 @@ class Summary:
 
     config: str
     path: Path
+    version: str
     images: int
     labels: dict[str, int]
     sources: dict[str, int]
@@ -252,6 +254,7 @@ def _summary(builder: Builder) -> Summary:
     return Summary(
         config=builder.builder_config.name,
         path=Path(builder.data_dir),
+        version=str(builder.version),
         images=len(held),
         labels=dict(Counter(record.label for record in held)),
         sources=dict(Counter(record.source for record in held)),

@@ -32,9 +32,29 @@ def test_a_config_is_built_described_and_verified(tmp_path):
     assert run("prepare", *words).stdout == f"phantom: built in {folder}\n{told}"
     assert run("prepare", *words).stdout == f"phantom: already prepared in {folder}\n{told}"
     assert run("prepare", *words, "--overwrite").stdout == f"phantom: built in {folder}\n{told}"
-    assert run("info", *words).stdout == told
+    assert run("info", *words).stdout == f"{told}  4 of phantom; version 1.1.0 in {folder}\n"
     result = run("verify", *words)
     assert (result.exit_code, result.stdout) == (0, "phantom: all 4 images are as they were prepared\n")
+
+
+def test_info_tells_of_every_config_what_is_there(tmp_path):
+    run("prepare", "--config", "phantom", "--data-dir", tmp_path)
+    result = run("info", "--data-dir", tmp_path)
+    folder = tmp_path / "bach_bisque" / "phantom" / "1.1.0"
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "bach: not prepared",
+        "bisque: not prepared",
+        "bach_bisque: not prepared",
+        "phantom: 4 images: 4 normal; 1 groups",
+        f"  4 of phantom; version 1.1.0 in {folder}",
+    ]
+    (folder / "metadata.json").write_text("{}")
+    result = run("info", "--data-dir", tmp_path)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1].startswith("phantom: The table of images in ")
+    assert "damaged" in result.stdout
+    assert run("info", "--config", "phantom", "--data-dir", tmp_path).exit_code == 2
 
 
 def test_verify_ends_with_1_and_says_how_to_mend_it(tmp_path):
