@@ -1,6 +1,7 @@
 """Images a second of the data pipeline, stage by stage: ``python -m benchmarks.pipeline [--config phantom]``.
 
-First from the prepared records to the cache, then from the cache to batches of ten normalised images, beside
+With ``--source DIR`` it first times the preparation itself, into a folder that is removed again.
+After that, from the prepared records to the cache, and from the cache to batches of ten normalised images, beside
 albumentations in threads and Keras's own layers in tf.data on the same cached images. In every round all sides
 work in turns, so that a machine that drifts decides nothing; what a side prepared while it waited is thrown away
 first. Run it on an idle machine all the same. Needs requirements-bench.txt.
@@ -15,6 +16,7 @@ import os
 import platform
 import re
 import statistics
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from importlib.metadata import version
@@ -72,12 +74,12 @@ def _count(data):
 
 
 def _endless(data):
-    """Return a callable that takes some batches of a data set without end."""
+    """Return a callable that takes some batches of a data set without end, and counts their images."""
     batches = iter(data)
 
     def run(count):
-        for _ in itertools.islice(batches, count):
-            pass
+        taken = itertools.islice(batches, count)
+        return sum(len(batch[0] if isinstance(batch, tuple) else batch) for batch in taken)
 
     return run
 
@@ -125,10 +127,12 @@ def albumentations(cache, recipe):
             return [pipelines[thread](image=images[index])["image"] for index in indices]
 
         def run(count):
+            made = 0
             for _ in range(count):
                 batch = list(itertools.islice(order, recipe.batch_size))
                 parts = pool.map(share, range(THREADS), [batch[thread::THREADS] for thread in range(THREADS)])
-                np.stack(list(itertools.chain(*parts)))
+                made += len(np.stack(list(itertools.chain(*parts))))
+            return made
 
         return run
 
@@ -168,15 +172,18 @@ def keras_layers(cache, recipe):
 SIDES = {"ours": ours, "albumentations": albumentations, "Keras layers": keras_layers}
 
 
-def measure(sides, batches, batch_size, rounds):
-    """Return side -> images a second, one value a round, the sides in turns."""
+def measure(sides, batches, rounds):
+    """Return side -> images a second, one value a round, the sides in turns.
+
+    The images are those that came: the last batch of a pass may hold fewer than the others.
+    """
     rates = {side: [] for side in sides}
     for _ in range(rounds):
         for side, run in sides.items():
             run(WAITING)
             start = time.perf_counter()
-            run(batches)
-            rates[side].append(batches * batch_size / (time.perf_counter() - start))
+            images = run(batches)
+            rates[side].append(images / (time.perf_counter() - start))
     return rates
 
 
@@ -216,10 +223,21 @@ def cache_memory(count, shape, recipe):
     return [held - before for held in after_training(records)]
 
 
+def preparation(config, source):
+    """Return how many images a preparation from a folder or zip built, and its seconds."""
+    from datasets.bach_bisque.prepare import prepare
+
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        summary = prepare(config, source, folder, overwrite=True)
+        return summary.images + summary.test_images, time.perf_counter() - start
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="phantom", help="a prepared data set (phantom)")
     parser.add_argument("--data-dir", type=Path, help="where data sets live")
+    parser.add_argument("--source", type=Path, help="also time preparing the data set from this folder or zip")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each side (7)")
     parser.add_argument("--batches", type=int, default=30, help="batches a turn (30)")
     given = parser.parse_args()
@@ -239,6 +257,14 @@ def main():
 
     if given.config == "phantom":
         prepare.prepare("phantom", data_dir=given.data_dir)
+    if given.source:
+        try:
+            count, seconds = preparation(given.config, given.source)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+        print(
+            f"{given.config}, {count} images prepared in {seconds:.1f} s: {count / seconds:.1f} images/s\n", flush=True
+        )
     records = prepare.load(given.config, given.data_dir).take(IMAGES)
     cache = cache_images(records, ANSWERS, PAPER)
     print(
@@ -259,7 +285,7 @@ def main():
     print("|---" * (len(SIDES) + 2) + "|")
     for stage in (BATCH, VIEW, STAIN):
         sides = {side: stages[stage] for side, stages in made.items() if stage in stages}
-        print(row(stage, measure(sides, given.batches, PAPER.batch_size, given.rounds)), flush=True)
+        print(row(stage, measure(sides, given.batches, given.rounds)), flush=True)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         filled, trained = pool.submit(cache_memory, 400, (288, 384, 3), PAPER).result()
     print(f"\nA cache of BACH's 400 images of 384x288: {filled:.0f} MB, {trained:.0f} MB with batches under way")
