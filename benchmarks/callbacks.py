@@ -32,6 +32,7 @@ class Training:
         import tensorflow as tf
 
         from bach_keras.training import plan, train
+        from bach_keras.training.phase import compiled
         from bach_keras.training.recipe import Recipe
 
         recipe = Recipe(**NETWORKS[network])
@@ -39,7 +40,7 @@ class Training:
         phase = plan.phases(recipe, start)[-1]
         train.seed_everything(recipe.seed)
         self.network = train.network(recipe)
-        self.model = train.compiled(self.network, phase, recipe)
+        self.model = compiled(self.network, phase, recipe)
         self.steps, self.epochs = steps, 0
         side = recipe.image_size
         images = np.random.default_rng(0).normal(size=(recipe.batch_size, side, side, 3)).astype("float32")

@@ -20,25 +20,29 @@ from pathlib import Path
 POLL = 0.005
 
 
-def campaign(kills: int, place: Path, seed: int = 0, say=print) -> list[dict]:
+def campaign(kills: int, place: Path, seed: int = 0, specialist: bool = False, say=print) -> list[dict]:
     """Kill a run ``kills`` times, each time a new one, and hold each finished run against the undisturbed one.
 
     Args:
         kills: how many runs.
         place: an empty folder.
         seed: of the moments.
+        specialist: train one from a finished carci instead of carci from random weights.
         say: prints a line a run.
 
     Returns:
-        For each run the second it was killed at, what ``reached`` then said of it, and what differs at the end: an
-        empty list where all is equal.
+        For each run the second it was killed at, whether it was (it may have ended just before), what ``reached``
+        then said of it, and what differs at the end: an empty list where all is equal.
     """
     # Each child is forked from a process that has imported TensorFlow but not used it.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["benchmarks.kills_child"])
-    whole = place / "whole"
-    train_whole(processes, whole)
-    lengths = stage_lengths(processes, place / "timed")
+    parent, whole = None, place / "whole"
+    if specialist:
+        parent = place / "parent"
+        train_whole(processes, parent, None)
+    train_whole(processes, whole, parent)
+    lengths = stage_lengths(processes, place / "timed", parent)
     say("an undisturbed run takes " + " + ".join(f"{length:.2f}" for length in lengths) + " s, by stages")
     draw = random.Random(seed)
     rows = []
@@ -46,7 +50,7 @@ def campaign(kills: int, place: Path, seed: int = 0, say=print) -> list[dict]:
         folder = place / f"run-{number}"
         stage = number % len(lengths)
         begun = time.monotonic()
-        child = start(processes, folder)
+        child = start(processes, folder, parent)
         while child.is_alive() and reached(folder)["epochs"] < stage:
             time.sleep(POLL)
         child.join(draw.uniform(0, lengths[stage]))
@@ -54,18 +58,18 @@ def campaign(kills: int, place: Path, seed: int = 0, say=print) -> list[dict]:
             os.kill(child.pid, signal.SIGKILL)
         moment = time.monotonic() - begun
         child.join()
-        state = reached(folder)
-        train_whole(processes, folder)
+        state = {"killed": child.exitcode == -signal.SIGKILL, **reached(folder)}
+        train_whole(processes, folder, parent)
         rows.append({"second": round(moment, 2), **state, "differs": compare(whole, folder)})
-        say(f"{number + 1:3d}: killed at {moment:5.2f} s, {in_words(rows[-1])}")
+        say(f"{number + 1:3d}: {'killed' if state['killed'] else 'ended'} at {moment:5.2f} s, {in_words(rows[-1])}")
         shutil.rmtree(folder)
     return rows
 
 
-def stage_lengths(processes, folder: Path) -> list[float]:
+def stage_lengths(processes, folder: Path, parent) -> list[float]:
     """Train once, and return the seconds of each stage: until the first epoch is over, each later one, what follows."""
     ends, begun = [], time.monotonic()
-    child = start(processes, folder)
+    child = start(processes, folder, parent)
     while child.is_alive():
         ends += [time.monotonic() - begun] * (reached(folder)["epochs"] - len(ends))
         time.sleep(POLL)
@@ -74,21 +78,21 @@ def stage_lengths(processes, folder: Path) -> list[float]:
     return [end - before for before, end in zip([0.0, *ends], ends, strict=False)]
 
 
-def start(processes, folder):
+def start(processes, folder, parent):
     from benchmarks.kills_child import train
 
-    child = processes.Process(target=train, args=(str(folder),))
+    child = processes.Process(target=train, args=(str(folder), parent and str(parent)))
     child.start()
     return child
 
 
-def train_whole(processes, folder) -> None:
+def train_whole(processes, folder, parent) -> None:
     """Train, or go on, to the end.
 
     Raises:
         RuntimeError: the process failed.
     """
-    child = start(processes, folder)
+    child = start(processes, folder, parent)
     child.join()
     check_ended(child, folder)
 
@@ -113,6 +117,8 @@ def compare(one: Path, other: Path) -> list[str]:
     import h5py
     import numpy as np
 
+    from bach_keras.training.runs import read_model
+
     left, right = ({path.relative_to(run) for path in run.rglob("*")} for run in (one, other))
     differs = [f"only one run has {path}" for path in sorted(left ^ right)]
     for name in ("config.json", "history.csv", "lr_range_test.json"):
@@ -133,6 +139,9 @@ def compare(one: Path, other: Path) -> list[str]:
         equal = pair[0].keys() == pair[1].keys() and all(np.array_equal(pair[0][key], pair[1][key]) for key in pair[0])
         if not equal:
             differs.append(snapshot.name)
+    models = [read_model(run / "model.keras").get_weights() for run in (one, other)]
+    if not all(np.array_equal(*pair) for pair in zip(*models, strict=True)):
+        differs.append("model.keras")
     return differs
 
 
@@ -144,10 +153,14 @@ def in_words(row: dict) -> str:
 
 def main(kills: int) -> int:
     """Print the campaign's table; return how many runs differ."""
-    with tempfile.TemporaryDirectory() as place:
-        rows = campaign(kills, Path(place))
+    rows = []
+    for specialist in (False, True):
+        print("a specialist from carci, rates by range tests" if specialist else "carci from random weights")
+        with tempfile.TemporaryDirectory() as place:
+            rows += campaign((kills + (not specialist)) // 2, Path(place), specialist=specialist)
     wrong = sum(bool(row["differs"]) for row in rows)
-    print(f"{kills} kills, {kills - wrong} finished equal to the undisturbed run, {wrong} did not")
+    killed = sum(row["killed"] for row in rows)
+    print(f"{killed} kills, {kills - wrong} runs finished equal to the undisturbed one, {wrong} did not")
     return wrong
 
 

@@ -1,14 +1,25 @@
 """What each process of the campaign runs: one tiny training, begun or gone on with."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from bach_keras.training import progress
+from bach_keras.training import progress, runs
 from bach_keras.training import train as training
 from tests import few_phantoms as few
 
 
-def train(folder: str) -> None:
-    """Train carci on a few phantoms, or go on with the run that is there; the state is written after each epoch."""
-    progress.STATE_SHARE = 1e9
-    data, start = few.few_phantoms(), training.Start("none")
-    training.train_or_go_on(data, "carci", start, few.RECIPE, Path(folder), say=lambda line: None)
+def train(folder: str, parent: str | None) -> None:
+    """Train on a few phantoms, or go on with the run that is there.
+
+    Without a parent carci from random weights at a given rate, its state written after each epoch. With one norbe
+    from that run: the trunk frozen, the head first, both rates by range tests, and the state written as seldom as
+    epochs this short have it.
+    """
+    data, recipe = few.few_phantoms(), few.RECIPE
+    if parent is None:
+        progress.STATE_SHARE = 1e9
+        node, start = "carci", training.Start("none")
+    else:
+        recipe = replace(recipe, lr=None)
+        node, start = "norbe", training.Start(parent, parent=runs.open_run(parent))
+    training.train_or_go_on(data, node, start, recipe, Path(folder), say=lambda line: None)

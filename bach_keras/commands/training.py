@@ -1,8 +1,10 @@
 """The commands that train a node and score a tree."""
 
 import contextlib
+import logging
 
 import click
+from click.core import ParameterSource
 
 from bach_keras.commands.options import (
     FOLDER,
@@ -101,13 +103,34 @@ def train(
     Example:
       python cli.py train --node norbe
     """
-    from bach_keras.training.command import run_training
+    from bach_keras.training.command import resume_training, run_training
 
+    _log_layer_groups()
     with _stopped_in_one_sentence():
+        # Of two starts each run goes on by itself.
+        if resumed and not (init or "").startswith("best"):
+            context = click.get_current_context()
+            named = {"config", "protocol", "split_seed", "patients", "init", "until"}
+            asked = {
+                name: context.params[name]
+                for name in named
+                if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+            }
+            resume_training(node, asked, given, run_dir, allow_changes, data_dir, click.echo)
+            return
         run_training(
-            node, config, protocol, split_seed, patients, init, until, given, run_dir, resumed, allow_changes,
-            overwrite, tensorboard, data_dir, click.echo,
+            node, config, protocol, split_seed, patients, init, until, given, run_dir, overwrite, tensorboard, data_dir,
+            click.echo,
         )  # fmt: skip
+
+
+def _log_layer_groups():
+    """Print which weights train at which share of the rate."""
+    logger = logging.getLogger("callbacks.layer_groups")
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 @click.command()

@@ -33,7 +33,7 @@ def write_report(path: Path, result: dict, runs: list) -> None:
         f"<p>Config {html.escape(result['config'])}, protocol {html.escape(result['protocol'])}, "
         f"split {html.escape(result['split'])}.</p>",
         f"<p><b>Four-class accuracy {in_words(result)}.</b></p>",
-        _chosen(result),
+        chosen(result),
         *[f"<p class=note>{html.escape(note)}</p>" for note in result["split_notes"]],
         "<h2>Confusion matrix</h2>",
         image(confusion_figure(result["confusion_matrix"]), "Confusion matrix"),
@@ -64,7 +64,8 @@ def write_page(path: Path, title: str, body: list[str]) -> None:
     partial.replace(path)
 
 
-def _chosen(result) -> str:
+def chosen(result) -> str:
+    """Return what to say of images that also chose, as a part of a page."""
     if not result["chosen_on"]:
         return "<p>No member saw these images, nor did they choose an epoch, an init or a threshold.</p>"
     return f"<p class=note>{result['chosen_on']} of these images also chose a member's epoch or init.</p>"

@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 
 from bach_keras.evidence.metrics import in_words
-from bach_keras.evidence.report import confusion_figure, image, table, write_page
+from bach_keras.evidence.report import chosen, confusion_figure, image, table, write_page
 from bach_keras.tree import NODES
 
 # Koné & Boulmane (2018), Table 1; the whole system missed 1 of 100 images, and with BISQUE 4 of 108.
@@ -64,7 +64,8 @@ def _protocol(protocol, trees) -> list[str]:
         score = several[0]["score"]
         if score:
             judged = f"{name}, seed {several[0]['seed']}, {score['split']} images: {in_words(score)}"
-            parts += [f"<p>{html.escape(judged)}</p>", image(confusion_figure(score["confusion_matrix"]), name)]
+            matrix = image(confusion_figure(score["confusion_matrix"]), name)
+            parts += [f"<p>{html.escape(judged)}</p>", chosen(score), matrix]
     notes = dict.fromkeys(note for tree in trees if tree["score"] for note in tree["score"]["split_notes"])
     return parts + [f"<p class=note>{html.escape(note)}</p>" for note in notes]
 

@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 from bach_keras.training import runs
-from bach_keras.training.train import train_or_go_on
+from bach_keras.training.stops import writing
+from bach_keras.training.train import check_start, node_files, train_or_go_on
+from bach_keras.tree import get_node
 
 
 def train_best(data, node: str, starts: dict, recipe, run_dir, overwrite=False, say=print, **options) -> dict:
@@ -38,6 +40,8 @@ def train_best(data, node: str, starts: dict, recipe, run_dir, overwrite=False, 
         )
     run_dir = Path(run_dir)
     runs.check_destination(run_dir, overwrite)
+    for start in starts.values():
+        check_start(start, node_files(data, get_node(node)))
     folders = {name: run_dir.with_name(f"{run_dir.name}-from-{name}") for name in starts}
     results = {
         name: train_or_go_on(data, node, start, recipe, folders[name], say, **options) for name, start in starts.items()
@@ -50,7 +54,8 @@ def train_best(data, node: str, starts: dict, recipe, run_dir, overwrite=False, 
         name: {"run": str(folders[name]), "accuracy": accuracy, "loss": -loss}
         for name, (accuracy, loss) in standings.items()
     }
-    _share(folders[better], run_dir, {"init": "best", "started_from": better, "candidates": chosen}, overwrite)
+    with writing(run_dir):
+        _share(folders[better], run_dir, {"init": "best", "started_from": better, "candidates": chosen}, overwrite)
     return results[better]
 
 

@@ -18,19 +18,14 @@ from datasets.bach_bisque import prepare
 
 
 def run_training(
-    node, config, protocol, split_seed, patients, init, until, given, run_dir, resumed, allow_changes, overwrite,
-    tensorboard, data_dir, say
+    node, config, protocol, split_seed, patients, init, until, given, run_dir, overwrite, tensorboard, data_dir, say
 ) -> dict:  # fmt: skip
-    """Train a node, or go on with it, from what the user gave; the rest takes its defaults.
-
-    A run that is resumed keeps its own split, and its own recipe but for what is given.
+    """Train a node from what the user gave; the rest takes its defaults.
 
     Raises:
         ValueError, FileNotFoundError: bad input, in one sentence, before anything is written.
     """
     strategy.choose()  # before anything uses a device
-    if resumed:
-        return _resume(node, config or default_config(data_dir), given, run_dir, allow_changes, data_dir, say)
     config = config or default_config(data_dir)
     run_dir = run_dir or Path("runs") / f"{config}-{node}"
     recipe = with_options(default_recipe(config), **given)
@@ -55,20 +50,52 @@ def run_training(
         say(data.origin["note"])
     node_files(data, get_node(node))
     if len(starts) > 1:
-        return train_best(data, node, starts, recipe, run_dir, overwrite, say, until=until)
+        return train_best(data, node, starts, recipe, run_dir, overwrite, say, until=until, tensorboard=tensorboard)
     (start,) = starts.values()
     return train(data, node, start, recipe, run_dir, overwrite, say, until, tensorboard)
 
 
-def _resume(node, config, given, run_dir, allow_changes, data_dir, say) -> dict:
-    run_dir = run_dir or Path("runs") / f"{config}-{node}"
+def resume_training(node, asked, given, run_dir, allow_changes, data_dir, say) -> dict:
+    """Go on with a run; it keeps its data, its split and its start, and its recipe but for what is given.
+
+    Args:
+        node: carci, norbe or invis.
+        asked: what the user said of config, protocol, split_seed, patients, init and until; it must be the run's.
+        given: numbers in place of the recipe's own.
+        run_dir: the run folder; the default place of the config if not given.
+        allow_changes: go on though recipe, versions or images differ.
+        data_dir: where data sets live.
+        say: prints a line.
+
+    Raises:
+        ValueError, FileNotFoundError: bad input, in one sentence, before anything is written.
+    """
+    strategy.choose()  # before anything uses a device
+    run_dir = run_dir or Path("runs") / f"{asked.get('config') or default_config(data_dir)}-{node}"
     run = runs.open_run(run_dir)
-    if run.config["node"] != node:
-        raise ValueError(f"{run_dir} is a run of {run.config['node']}, not of {node}.")
+    differs = runs.differences(run, {"node": node, **_as_in_config(asked, run.config)})
+    if differs:
+        raise ValueError(
+            f"{run_dir} was begun otherwise: {'; '.join(differs)}. A run that is resumed keeps its data and its start: "
+            "leave these options out, or train anew in another --run-dir."
+        )
     say(f"train {node}: resuming {run_dir}{strategy.in_words()}")
     data = ready(data_of_run(run.config, data_dir), say)
     start = start_from(run.config["init"], run.config["config"])
     return resume(data, start, run, say, with_options(run.recipe, **given), allow_changes)
+
+
+def _as_in_config(asked: dict, begun: dict) -> dict:
+    """Return what the user asked for as config.json would say it."""
+    wanted = {name: str(asked[name]) for name in ("config", "init") if asked.get(name)}
+    if asked.get("until"):
+        wanted["until"] = {**begun.get("until", {}), "run": str(asked["until"])}
+    if {"protocol", "split_seed", "patients"} & set(asked):
+        config, protocol = (asked.get(name, begun[name]) for name in ("config", "protocol"))
+        seed = asked.get("split_seed", begun["split_origin"]["seed"])
+        data = split_data(config, protocol, seed, patients=asked.get("patients"))
+        wanted |= {"protocol": protocol, "split": data.files}
+    return wanted
 
 
 def run_lr_find(node, config, protocol, split_seed, patients, init, phase, metric, out, data_dir, say, **given) -> dict:
@@ -145,7 +172,7 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
     out.mkdir(parents=True, exist_ok=True)
     runs.write_json(out / "metrics.json", result)
     evidence.write_predictions(out / "predictions.csv", rows)
-    folders = dict.fromkeys(_run_folder(spec) for spec in run_folders)
+    folders = dict.fromkeys(runs.run_folder(spec) for spec in run_folders)
     write_report(out / "report.html", result, list(folders))
     say(f"four-class accuracy {in_words(result)}, protocol {protocol}")
     for note in notes:
@@ -215,8 +242,3 @@ def start_from(init: str | None, config: str) -> Start:
     if not path.is_file():
         raise ValueError(f"--init {init} is neither imagenet, none, a weights file nor a run folder.")
     return Start(init, weights=path)
-
-
-def _run_folder(spec: str) -> Path:
-    place, _ = runs.place_and_weight(spec)
-    return place.parent.parent if place.parent.name == "snapshots" else place

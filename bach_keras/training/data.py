@@ -39,6 +39,11 @@ class SplitData:
         """The split to evaluate on: ``test`` where the protocol keeps one, else ``validation``."""
         return TEST if self.files.get(TEST) else VALIDATION
 
+    def digest(self, filenames) -> str:
+        """Return a SHA-256 of the named images' names and pixels, as they were prepared."""
+        pixels = prepare.pixel_digests(self.config, self.data_dir)
+        return hashlib.sha256("".join(f"{name} {pixels[name]}\n" for name in sorted(filenames)).encode()).hexdigest()
+
     def images(self, filenames):
         """Read the named images, as ``datasets.bach_bisque.prepare.load`` gives them."""
         return prepare.load(self.config, self.data_dir, filenames)

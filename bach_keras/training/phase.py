@@ -13,7 +13,7 @@ from bach_keras.training import progress as kept
 from bach_keras.training.plan import Phase
 from bach_keras.training.recipe import Recipe
 from bach_keras.training.sgd import FusedSGD
-from bach_keras.training.stops import StopAtDivergence, StopAtLoss
+from bach_keras.training.stops import StopAtDivergence, StopAtLoss, TrainingError, writing
 from bach_keras.tree import get_node
 from callbacks.layer_groups import freeze, with_layer_groups
 from callbacks.lr_range_test import LRRangeTest, lr_range_test
@@ -35,12 +35,12 @@ def fit_phase(keeper: kept.Keeper, caches: dict, phase: Phase, number: int, firs
         say: prints a line of progress.
 
     Raises:
-        ValueError: the range test that is to choose the rate cannot be read.
-        TrainingError: the loss diverged, or the disk is full.
+        TrainingError: the loss diverged, the disk is full, or the range test that is to choose the rate cannot be
+            read.
     """
     run, model, progress = keeper.run, keeper.network, keeper.progress
     recipe = run.recipe
-    steps = pipeline.steps_per_epoch(caches["train"], recipe)
+    steps = pipeline.steps_per_epoch(len(caches["train"]), recipe)
     trained = compiled(model, phase, recipe)
     board = _board(run, caches, phase) if run.config.get("tensorboard") and strategy.is_chief() else None
     done = progress.epoch - first_epoch
@@ -112,13 +112,15 @@ def _peak(run, model, cache, phase, number, board, say) -> float:
         result = test.result()
     except ValueError as error:
         if recipe.lr is None:
-            raise ValueError(f"{error} Or give the rate with --lr.") from error
+            # The run has begun, and its folder is there.
+            raise TrainingError(f"{error} Or give the rate with --lr, in another --run-dir.") from error
         say(f"{phase.name}: the range test cannot be read ({error}); the rate given is {recipe.lr:.2g}")
         return recipe.lr
-    if strategy.is_chief():
-        kept.keep_range_test(run, number, phase.name, test)
-    if board:
-        board.write_range_test(test, f"lr_range_test/{phase.name}")
+    with writing(run.folder):
+        if strategy.is_chief():
+            kept.keep_range_test(run, number, phase.name, test)
+        if board:
+            board.write_range_test(test, f"lr_range_test/{phase.name}")
     if not result["clear"]:
         say(f"{phase.name}: the loss does not fall by more than its noise, so the range test is a guess")
     given = "" if recipe.lr is None else f"; the rate given is {recipe.lr:.2g}"
@@ -130,7 +132,7 @@ def range_test(model, cache, recipe: Recipe, metric: str = "loss") -> LRRangeTes
     """Sweep the rate over as many epochs as the steps need, and leave the model as it was."""
     # A step of the recipe is an update; batches that only accumulate gradients are steps to Keras.
     steps = recipe.lr_steps * recipe.accumulate
-    epochs = -(-steps // pipeline.steps_per_epoch(cache, recipe))
+    epochs = -(-steps // pipeline.steps_per_epoch(len(cache), recipe))
     batches = pipeline.training_batches(cache, recipe, 0, epochs)
     low, high = recipe.lr_bounds
     kept.seed_dropout(model, recipe.seed, 0)

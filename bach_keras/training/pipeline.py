@@ -92,7 +92,7 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
         (images float32 [part, size, size, 3], targets int32 [part]), of known cardinality.
     """
     count = len(cache)
-    steps = steps_per_epoch(cache, recipe)
+    steps = steps_per_epoch(count, recipe)
     view = RandomView(recipe.image_size, recipe.smallest_view, recipe.crops)
     amounts = {StainJitter: recipe.stain_jitter, Brightness: recipe.brightness}
     colours = [layer(amount) for layer, amount in amounts.items() if amount]
@@ -121,16 +121,16 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
     return preprocess.untuned(batches.apply(tf.data.experimental.assert_cardinality(steps * epochs)).prefetch(2))
 
 
-def steps_per_epoch(cache: ImageCache, recipe) -> int:
-    """Return the steps of an epoch: its full batches, each in as many parts as the recipe says.
+def steps_per_epoch(count: int, recipe) -> int:
+    """Return the steps of an epoch of so many images: its full batches, each in as many parts as the recipe says.
 
     Raises:
         ValueError: the images do not fill one batch.
     """
-    batches = len(cache) // recipe.batch_size
+    batches = count // recipe.batch_size
     if not batches:
         raise ValueError(
-            f"There are {len(cache)} training images, fewer than one batch of {recipe.batch_size}: "
+            f"There are {count} training images, fewer than one batch of {recipe.batch_size}: "
             "choose a smaller --batch-size."
         )
     return batches * recipe.accumulate

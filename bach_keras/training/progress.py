@@ -1,6 +1,7 @@
 """What a run keeps while it trains, so that nothing is lost when it is cut."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 
 from bach_keras.training import runs, strategy
-from bach_keras.training.stops import TrainingError
+from bach_keras.training.stops import writing
 
 
 @dataclass
@@ -55,6 +56,12 @@ class Progress:
 STATE_SHARE = 0.02
 
 
+def _standing(epoch: dict) -> tuple[float, float]:
+    """Return what ranks epochs: the accuracy, then the lower loss; one that is no number comes last."""
+    accuracy, loss = float(epoch["accuracy"]), float(epoch["loss"])
+    return accuracy, -loss if math.isfinite(loss) else -math.inf
+
+
 class Keeper(keras.callbacks.Callback):
     """At each epoch's end: history.csv, the best and the cycles' snapshots, and the state to resume from.
 
@@ -81,17 +88,12 @@ class Keeper(keras.callbacks.Callback):
             names.append(self.cycle_ends[progress.epoch])
         if not strategy.is_chief():
             return
-        try:
+        with writing(self.run.folder):
             if names:
                 self._snapshot(names)
             runs.write_history(self.run.folder / "history.csv", progress.history)
             if time.monotonic() >= self._next_state:
                 self._save_state()
-        except (OSError, RuntimeError) as error:  # h5py raises either when a disk is full
-            raise TrainingError(
-                f"{self.run.folder} could not be written after epoch {progress.epoch} ({error}): make room on the "
-                "disk, then go on with 'train --resume'."
-            ) from error
 
     def _save_state(self):
         begun = time.monotonic()
@@ -110,7 +112,7 @@ class Keeper(keras.callbacks.Callback):
             "loss": values[f"{prefix}loss"],
         }
         best = self.progress.best
-        if prefix and best and (now["accuracy"], -now["loss"]) <= (best["accuracy"], -best["loss"]):
+        if prefix and best and _standing(now) <= _standing(best):
             return False
         self.progress.best = now
         return True
@@ -166,6 +168,19 @@ def load(run: runs.Run) -> Progress:
         words = json.loads(str(state["words"]))
         arrays = [state[f"arr_{index}"] for index in range(len(state.files) - 1)]
     return Progress(**words, arrays=arrays)
+
+
+def forget_lost_best(run: runs.Run, progress: Progress) -> None:
+    """Let the next epoch be the best, where the best snapshot is of an epoch after the state.
+
+    An exact replay writes the same snapshot again; one with changes need not.
+    """
+    later = runs.read_history(run)[progress.epoch :] if (run.folder / "history.csv").is_file() else []
+    prefix = "val_" if later and "val_loss" in later[0] else ""
+    rows = [{name: row[f"{prefix}{name}"] for name in ("accuracy", "loss")} for row in later]
+    if rows and (not progress.best or max(map(_standing, rows)) > _standing(progress.best)):
+        progress.best = {}
+        save(run, progress)
 
 
 def remove(run: runs.Run) -> None:

@@ -75,6 +75,8 @@ class Recipe:
         for name in ("stain_jitter", "brightness"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{_option(name)} must be at least 0 and less than 1, not {getattr(self, name)}.")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"--seed must be from 0 to {2**31 - 1}, not {self.seed}.")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"--lr must be a positive rate or 'auto', not {self.lr}.")
         if not 0 < self.lr_bounds[0] < self.lr_bounds[1] < math.inf:

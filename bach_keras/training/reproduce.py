@@ -17,7 +17,7 @@ from bach_keras.training.data import default_config, split_data
 from bach_keras.training.phase import compiled
 from bach_keras.training.plan import Start, phases, snapshot_epochs
 from bach_keras.training.recipe import default_recipe, with_options
-from bach_keras.training.train import network, node_files, train_or_go_on
+from bach_keras.training.train import network, node_files, precision, train_or_go_on
 from bach_keras.tree import ROOT, SPECIALISTS, get_node
 
 # The validation accuracy of the snapshot that the paper's ensemble takes beside the best epoch.
@@ -150,6 +150,7 @@ def reproduce(config, protocols, seeds, out, given, init, data_dir=None, only_pl
     recipe = with_options(default_recipe(config), **given)
     start = start_from(init, config)
     name = start.init if start.init in ("none", "imagenet") else Path(start.init).stem
+    protocols, seeds = dict.fromkeys(protocols), dict.fromkeys(seeds)  # each once
     jobs, trees = plan(config, protocols, seeds, out, name)
     data = {}
     for job in jobs:
@@ -158,6 +159,12 @@ def reproduce(config, protocols, seeds, out, given, init, data_dir=None, only_pl
             data[key] = ready(split_data(*key, data_dir=data_dir), say)
             if data[key].origin["note"]:
                 say(data[key].origin["note"])
+    for protocol in protocols:
+        if not data[jobs[0].config, protocol].files["validation"]:
+            raise ValueError(
+                f"Table 1 is of validated runs, and protocol {protocol} keeps no validation images: choose paper, "
+                "patient or kfold:K/i. What trains on the whole set is planned with them."
+            )
     _tell(jobs, data, recipe, start, say)
     if only_plan:
         return {}
@@ -202,13 +209,14 @@ def _tell(jobs, data, recipe, start, say):
 
 
 def _seconds_per_step(recipe, start, steps: int = 3) -> float:
-    trained = compiled(network(recipe), phases(recipe, start)[-1], recipe)
-    images = np.zeros((recipe.batch_size, recipe.image_size, recipe.image_size, 3), np.float32)
-    answers = np.arange(recipe.batch_size) % 2
-    trained.train_on_batch(images, answers)  # traces
-    begun = time.monotonic()
-    for _ in range(steps):
-        trained.train_on_batch(images, answers)
+    images = np.zeros((recipe.part_size, recipe.image_size, recipe.image_size, 3), np.float32)
+    answers = np.arange(recipe.part_size) % 2
+    with precision(recipe.precision):
+        trained = compiled(network(recipe), phases(recipe, start)[-1], recipe)
+        trained.train_on_batch(images, answers)  # traces
+        begun = time.monotonic()
+        for _ in range(steps * recipe.accumulate):
+            trained.train_on_batch(images, answers)
     return (time.monotonic() - begun) / steps
 
 
@@ -237,11 +245,16 @@ def _score(tree: Tree, data, recipe, start, data_dir, say) -> dict:
     told = [spec for given in specs.values() for spec in given]
     done = tree.folder / "metrics.json"
     score = json.loads(done.read_text()) if done.is_file() else {}
-    if score.get("members") != told:
+    if score.get("members") != told or _newest(told) > done.stat().st_mtime_ns:
         say(f"scoring {tree.folder}")
         members = runs.load_members(specs)
         score = run_evaluation(members, told, tree.config, tree.protocol, 0, None, None, tree.folder, data_dir, say)
     return {**row, "score": score}
+
+
+def _newest(members: list[str]) -> int:
+    """Return when the last of some runs was finished: one trained again in the same place is another."""
+    return max((runs.run_folder(spec) / "metrics.json").stat().st_mtime_ns for spec in members)
 
 
 def _chosen(folders, recipe, start) -> str | None:

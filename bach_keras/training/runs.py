@@ -43,7 +43,11 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        return (self.folder / "metrics.json").is_file()
+        return _is_finished(self.folder)
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / "metrics.json").is_file()
 
 
 def open_run(folder: str | os.PathLike) -> Run:
@@ -86,11 +90,16 @@ def create_run(folder: str | os.PathLike, config: dict, overwrite: bool = False)
 def set_aside(folder: Path, overwrite: bool) -> None:
     """Make room for a new run; with ``overwrite`` one that is there is kept as ``<folder>.previous``.
 
+    An unfinished run does not take the place of a finished one that is kept so: it goes.
+
     Raises:
         ValueError: the folder holds something, and it may not be moved.
     """
     if check_destination(folder, overwrite):
         previous = folder.with_name(f"{folder.name}.previous")
+        if _is_finished(previous) and not _is_finished(folder):
+            shutil.rmtree(folder)
+            return
         if previous.exists():
             shutil.rmtree(previous)
         folder.rename(previous)
@@ -242,7 +251,7 @@ def load_member(node: str, spec: str):
 
     place, weight = place_and_weight(spec)
     snapshot = place.parent.name == "snapshots"
-    run = open_run(place.parent.parent if snapshot else place)
+    run = open_run(run_folder(spec))
     if run.config["node"] != node:
         raise ValueError(f"{place} is a run of {run.config['node']}, so it cannot be given as --{node}.")
     if not run.is_finished:
@@ -288,6 +297,12 @@ def load_snapshot(model, path: Path) -> None:
         model.load_weights(file)
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(f"The snapshot {file} does not fit its run's network: train the run again.") from error
+
+
+def run_folder(spec: str) -> Path:
+    """Return the run folder of a spec as ``load_member`` takes it."""
+    place, _ = place_and_weight(spec)
+    return place.parent.parent if place.parent.name == "snapshots" else place
 
 
 def place_and_weight(spec: str) -> tuple[Path, float | None]:

@@ -15,6 +15,7 @@ from bach_keras.training import progress as kept
 from bach_keras.training.phase import fit_phase
 from bach_keras.training.plan import Start, phases, snapshot_epochs
 from bach_keras.training.recipe import Recipe
+from bach_keras.training.stops import writing
 from bach_keras.tree import Node, get_node
 from datasets.labels import LABELS
 
@@ -62,11 +63,43 @@ def train(
     used = node_files(data, node)
     config = _config(data, node, used, start, recipe, until) | {"tensorboard": tensorboard}
     strategy.check(recipe)
+    _check(start, until, used, recipe, run_dir)
     runs.check_destination(run_dir, overwrite)
     strategy.wait()  # or a host that looks late would find the run that the chief begins
     run = runs.create_run(run_dir, config, overwrite) if strategy.is_chief() else runs.Run(Path(run_dir), config)
     strategy.wait()  # or one that reads early would go on from the run that is replaced
     return _train(run, data, node, start, used, say)
+
+
+def _check(start, until, used, recipe, run_dir) -> None:
+    """Refuse what would fail, or flatter, once a run has begun."""
+    check_start(start, used)
+    pipeline.steps_per_epoch(len(used["train"]), recipe)
+    for other in filter(None, (start.parent, until)):
+        if Path(run_dir).resolve() == other.folder.resolve():
+            raise ValueError(f"{run_dir} is the run that this one comes from: choose another --run-dir.")
+    if not start.is_random:
+        load_start(network(recipe), start)
+
+
+def check_start(start: Start, used: dict[str, list[str]]) -> None:
+    """Refuse a start from a run that trained on images which are to validate.
+
+    Args:
+        start: where the weights come from.
+        used: split name -> the node's file names.
+
+    Raises:
+        ValueError: names a few of the images.
+    """
+    before = start.parent.config["trained_on"] if start.parent else ()
+    seen = sorted(set(before) & set(used.get("validation", ())))
+    if seen:
+        raise ValueError(
+            f"{start.parent.folder} trained on {len(seen)} of the {len(used['validation'])} images that are to "
+            f"validate here ({', '.join(seen[:3])}{', ...' if len(seen) > 3 else ''}), so the accuracy would mean "
+            "nothing: start from a run of the same --protocol and --split-seed, or train under the split it had."
+        )
 
 
 def _config(data, node, used, start, recipe, until) -> dict:
@@ -80,6 +113,7 @@ def _config(data, node, used, start, recipe, until) -> dict:
         "versions": runs.versions(),
         "split": data.files,
         "split_origin": data.origin,
+        "images_sha256": data.digest(name for names in used.values() for name in names),
         **runs.provenance(used, start.parent, until),
         **({"until": runs.loss_to_reach(until, node.name)} if until else {}),
     }
@@ -102,8 +136,15 @@ def resume(data, start: Start, run: runs.Run, say=print, recipe: Recipe | None =
     """
     if run.is_finished:
         raise ValueError(f"{run.folder} is finished: there is nothing to resume.")
-    strategy.check(recipe or run.recipe)
-    now = {"recipe": runs.recipe_as_json(recipe or run.recipe), "versions": runs.versions()}
+    recipe = recipe or run.recipe
+    strategy.check(recipe)
+    node = get_node(run.config["node"])
+    used = node_files(data, node)
+    now = {
+        "recipe": runs.recipe_as_json(recipe),
+        "versions": runs.versions(),
+        "images_sha256": data.digest(name for names in used.values() for name in names),
+    }
     changed = runs.differences(run, now)
     if changed and not allow_changes:
         raise ValueError(
@@ -111,16 +152,33 @@ def resume(data, start: Start, run: runs.Run, say=print, recipe: Recipe | None =
             "--run-dir, or go on regardless with --allow-changes."
         )
     if changed:
+        _check_changes(run, recipe)
         say(f"going on with changes: {'; '.join(changed)}")
-        noted = [*run.config.get("changes", []), {"after_epoch": kept.load(run).epoch, "changed": changed}]
+        progress = kept.load(run)
+        noted = [*run.config.get("changes", []), {"after_epoch": progress.epoch, "changed": changed}]
         run = runs.Run(run.folder, {**run.config, **now, "changes": noted})
         if strategy.is_chief():
             runs.write_json(run.folder / "config.json", run.config)
-    node = get_node(run.config["node"])
-    return _train(run, data, node, start, node_files(data, node), say)
+            kept.forget_lost_best(run, progress)
+    return _train(run, data, node, start, used, say)
 
 
-def train_or_go_on(data, node_name: str, start: Start, recipe: Recipe, run_dir, say=print, until=None) -> dict:
+# What a recipe cannot change on the way: the optimizer's variables, and how epochs count as steps.
+_FIXED = ("precision", "batch_size", "accumulate", "head_epochs")
+
+
+def _check_changes(run, recipe) -> None:
+    fixed = [name for name in _FIXED if getattr(run.recipe, name) != getattr(recipe, name)]
+    if fixed:
+        raise ValueError(
+            f"{run.folder} cannot go on with another {', '.join(fixed)}, with --allow-changes either: its state would "
+            "not fit. Train anew in another --run-dir."
+        )
+
+
+def train_or_go_on(
+    data, node_name: str, start: Start, recipe: Recipe, run_dir, say=print, until=None, tensorboard=False
+) -> dict:
     """Train a node, go on with a run of the same that was cut, or take the result of one that is finished.
 
     Takes, returns and raises what ``train`` does.
@@ -129,10 +187,13 @@ def train_or_go_on(data, node_name: str, start: Start, recipe: Recipe, run_dir, 
         ValueError: a run is there that was trained otherwise.
     """
     if not runs.check_destination(run_dir, overwrite=True):
-        return train(data, node_name, start, recipe, run_dir, say=say, until=until)
+        return train(data, node_name, start, recipe, run_dir, say=say, until=until, tensorboard=tensorboard)
     run = runs.open_run(run_dir)
     node = get_node(node_name)
-    changed = runs.differences(run, _config(data, node, node_files(data, node), start, recipe, until))
+    wanted = _config(data, node, node_files(data, node), start, recipe, until)
+    if run.is_finished:
+        del wanted["versions"]  # what is done is done, and config.json says with which
+    changed = runs.differences(run, wanted)
     if changed:
         raise ValueError(
             f"{run_dir} holds another run than the one wanted here: {'; '.join(changed)}. Move it away, or choose "
@@ -142,6 +203,7 @@ def train_or_go_on(data, node_name: str, start: Start, recipe: Recipe, run_dir, 
         say(f"{node_name}: going on with {run_dir}")
         return resume(data, start, run, say)
     say(f"{node_name}: {run_dir} is finished already")
+    kept.remove(run)  # it may have been cut right after its last file
     return json.loads((run.folder / "metrics.json").read_text())
 
 
@@ -174,9 +236,8 @@ def _train(run: runs.Run, data, node, start, used, say) -> dict:
         for name in ("train", "validation")
         if used.get(name)
     }
-    pipeline.steps_per_epoch(caches["train"], recipe)  # refuses too few images before anything is built
     progress = kept.load(run)
-    with strategy.scope(), _precision(recipe.precision):
+    with strategy.scope(), precision(recipe.precision):
         model = network(recipe)
         load_start(model, start)
         progress.restore_weights(model)
@@ -192,7 +253,8 @@ def _train(run: runs.Run, data, node, start, used, say) -> dict:
     # Anew in full precision: evaluation and export take it so.
     model = network(recipe)
     runs.load_snapshot(model, run.folder / "snapshots" / "best")
-    _save_model(run, model)
+    with writing(run.folder):
+        _save_model(run, model)
     validation = caches.get("validation")
     best = progress.best["epoch"]
     result = {"kind": "node", "node": node.name, "epochs": progress.epoch, "best_epoch": best}
@@ -210,8 +272,9 @@ def _train(run: runs.Run, data, node, start, used, say) -> dict:
         result |= {"until": until, "reached": progress.reached}
         outcome = "reached" if progress.reached else "not reached"
         say(f"the training loss of {until['run']}, {until['loss']:.4f}, was {outcome} by epoch {progress.epoch}")
-    runs.write_json(run.folder / "metrics.json", result)
-    kept.remove(run)
+    with writing(run.folder):
+        runs.write_json(run.folder / "metrics.json", result)
+        kept.remove(run)
     return result
 
 
@@ -221,7 +284,7 @@ def network(recipe: Recipe) -> Classifier:
 
 
 @contextlib.contextmanager
-def _precision(name: str):
+def precision(name: str):
     """Build what is built inside under a dtype policy of Keras."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)

@@ -9,7 +9,7 @@ from benchmarks.kills import campaign, compare
 
 def test_a_killed_run_ends_bit_for_bit_as_one_left_alone(tmp_path):
     rows = campaign(2, tmp_path, seed=3, say=lambda line: None)
-    assert [row["differs"] for row in rows] == [[], []]
+    assert [(row["killed"], row["differs"]) for row in rows] == [(True, [])] * 2
     # The comparison itself sees a single changed digit.
     history = tmp_path / "timed" / "history.csv"
     history.write_text(history.read_text().replace("1", "2", 1))
@@ -20,7 +20,11 @@ def test_a_killed_run_ends_bit_for_bit_as_one_left_alone(tmp_path):
 
 @pytest.mark.long
 def test_twenty_kills_and_twenty_equal_ends(tmp_path):
-    rows = campaign(20, tmp_path, say=print)
+    rows = []
+    for specialist in (False, True):
+        (place := tmp_path / str(specialist)).mkdir()
+        rows += campaign(10, place, specialist=specialist, say=print)
     assert [row["differs"] for row in rows] == [[]] * 20
-    # Some were cut before the first epoch, some between later ones: the moments cover the run.
+    # Some end before their moment comes. Some are cut before the first epoch, some between later ones.
+    assert sum(row["killed"] for row in rows) >= 15
     assert len({row["epochs"] for row in rows}) >= 4

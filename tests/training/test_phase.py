@@ -75,7 +75,7 @@ def test_updates_are_those_written_by_hand(cache, policy, accumulate, precision,
     model = two_layers()
     start = [weight.numpy().astype("float64") for weight in model.weights]
     trained = compiled(model, Phase("middle+head", RATES, EPOCHS, 1, 1), recipe)
-    steps = pipeline.steps_per_epoch(cache, recipe)
+    steps = pipeline.steps_per_epoch(len(cache), recipe)
     assert steps == 3 * accumulate
     history = trained.fit(
         pipeline.training_batches(cache, recipe, 0, EPOCHS),

@@ -132,7 +132,7 @@ def test_cardinality_is_known_and_true(cache):
 def test_what_does_not_fill_a_batch_waits():
     odd = cached(5)
     found = batches(odd, epochs=4)
-    assert steps_per_epoch(odd, RECIPE) == 2
+    assert steps_per_epoch(len(odd), RECIPE) == 2
     assert [len(images) for images, _ in found] == [2] * 8
     assert all(len(set(levels(found[i : i + 2]))) == 4 for i in range(0, 8, 2))
     assert set(levels(found)) == set(range(5))

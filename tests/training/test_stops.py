@@ -53,6 +53,28 @@ def test_a_diverging_training_names_the_step_and_the_rate_and_keeps_good_weights
     assert not runs.open_run(run.folder).is_finished
 
 
+def test_weights_that_an_epochs_last_update_spoils_are_not_kept(few_phantoms, recipe, tmp_path, monkeypatch):
+    """The loss of a step is that before its update, so no step's loss shows this one."""
+
+    class Spoiler(kept.Dropout):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == self.steps - 1 and self.model.optimizer.iterations > self.steps:
+                self.model.trainable_variables[0].assign(np.nan * self.model.trainable_variables[0])
+
+    monkeypatch.setattr(kept, "Dropout", Spoiler)
+    whole = replace(few_phantoms, protocol="all", files={**few_phantoms.files, "validation": []})
+    with pytest.raises(TrainingError, match=r"weights are no numbers after step 4 of 4 of epoch 3.*the last good"):
+        training.train(whole, "carci", training.Start("none"), recipe, tmp_path / "run", say=quiet)
+    monkeypatch.undo()
+    model = training.network(recipe)
+    runs.load_snapshot(model, tmp_path / "run/snapshots/best")
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_a_validation_loss_that_is_no_number_is_never_the_best():
+    assert kept._standing({"accuracy": 0.5, "loss": float("nan")}) < kept._standing({"accuracy": 0.5, "loss": 9.0})
+
+
 def test_the_whole_set_trains_until_the_loss_of_another_runs_best_epoch(few_phantoms, tree_of_runs, recipe, tmp_path):
     told = runs.loss_to_reach(runs.open_run(tree_of_runs["carci"]), "carci")
     losses = [row["loss"] for row in history(tree_of_runs["carci"])]
@@ -111,3 +133,30 @@ def test_a_run_does_not_go_on_with_another_recipe_or_version_unless_told(few_pha
     training.resume(few_phantoms, start, run, quiet, other, allow_changes=True)
     changes = json.loads((tmp_path / "run/config.json").read_text())["changes"]
     assert changes == [{"after_epoch": 1, "changed": ["lr was 0.01, is 0.02"]}]
+
+
+def test_a_run_does_not_go_on_with_other_pixels_or_with_what_its_state_cannot_fit(
+    few_phantoms, recipe, tmp_path, monkeypatch
+):
+    start, run = training.Start("none"), cut(few_phantoms, recipe, tmp_path / "run", monkeypatch)
+    before = (run.folder / "config.json").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(few_phantoms), "digest", lambda self, names: "another")
+        with pytest.raises(ValueError, match=r"images_sha256 was \w{64}, is another.*--allow-changes"):
+            training.resume(few_phantoms, start, run, quiet)
+    with pytest.raises(ValueError, match="cannot go on with another batch_size, with --allow-changes either"):
+        training.resume(few_phantoms, start, run, quiet, replace(recipe, batch_size=2), allow_changes=True)
+    assert (run.folder / "config.json").read_text() == before
+
+
+def test_a_best_snapshot_later_than_the_state_is_forgotten_where_the_replay_may_differ(
+    few_phantoms, recipe, tmp_path, monkeypatch
+):
+    run = cut(few_phantoms, recipe, tmp_path / "run", monkeypatch)
+    progress = kept.load(run)
+    kept.forget_lost_best(run, progress)
+    assert kept.load(run).best["epoch"] == 1
+    lost = {**progress.history[0], "epoch": 2, "val_accuracy": 1.0}
+    runs.write_history(run.folder / "history.csv", [*progress.history, lost])
+    kept.forget_lost_best(run, progress)
+    assert kept.load(run).best == {}

@@ -11,6 +11,7 @@ from bach_keras.network.weights import TO_TORCH, TORCH_NAMES
 from bach_keras.training import progress as kept
 from bach_keras.training import runs
 from bach_keras.training import train as training
+from tests.few_phantoms import TINY
 
 
 def quiet(line):
@@ -115,6 +116,55 @@ def test_a_run_that_is_there_is_never_lost(few_phantoms, tmp_path):
     (tmp_path / "mine/thesis.txt").write_text("years of work")
     with pytest.raises(ValueError, match="no run"):
         runs.create_run(tmp_path / "mine", {}, overwrite=True)
+
+
+def test_a_finished_run_is_not_given_up_for_one_that_failed(tmp_path):
+    runs.create_run(tmp_path / "run", {"try": 1})
+    (tmp_path / "run/metrics.json").write_text("{}")
+    for number in (2, 3):
+        runs.create_run(tmp_path / "run", {"try": number}, overwrite=True)
+    assert (tmp_path / "run.previous/config.json").read_text() == '{\n "try": 1\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"batch_size": 500}, "fewer than one batch of 500"),
+        ({"backbone": {**TINY, "stem": 16}}, "another network than this one"),
+    ],
+)
+def test_what_cannot_train_leaves_the_run_that_is_there(
+    tree_of_runs, few_phantoms, recipe, tmp_path, changes, sentence
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text("{}")
+    start = training.Start("carci", parent=runs.open_run(tree_of_runs["carci"]))
+    with pytest.raises(ValueError, match=sentence):
+        training.train(few_phantoms, "norbe", start, replace(recipe, **changes), tmp_path / "run", True, quiet)
+    with pytest.raises(ValueError, match="is the run that this one comes from"):
+        training.train(few_phantoms, "norbe", start, recipe, tree_of_runs["carci"], True, quiet)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_images_that_trained_the_start_do_not_validate(tree_of_runs, few_phantoms, recipe, tmp_path):
+    start = training.Start("carci", parent=runs.open_run(tree_of_runs["carci"]))
+    turned = {**few_phantoms.files, "validation": few_phantoms.files["train"], "train": few_phantoms.files["test"]}
+    with pytest.raises(ValueError, match=r"carci trained on 8 of the 8 images that are to validate here .*--protocol"):
+        training.train(replace(few_phantoms, files=turned), "norbe", start, recipe, tmp_path / "run", say=quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_rate_that_is_not_given_is_the_range_tests(few_phantoms, tree_of_runs, recipe, tmp_path):
+    start = training.Start("carci", parent=runs.open_run(tree_of_runs["carci"]))
+    automatic = replace(recipe, lr=None)
+    training.train(few_phantoms, "norbe", start, automatic, tmp_path / "run", say=quiet)
+    suggested = [entry["suggestion"] for entry in json.loads((tmp_path / "run/lr_range_test.json").read_text())]
+    rates = [float(row["learning_rate"]) for row in runs.read_history(runs.open_run(tmp_path / "run"))]
+    # A phase's first epoch ends below its peak; of two steps, half-way down the cosine.
+    steps = 2
+    assert len(suggested) == 2
+    for rate, peak in zip((rates[0], rates[1]), suggested, strict=True):
+        assert rate == pytest.approx(peak * (1 + np.cos(np.pi * (steps - 1) / steps)) / 2, rel=1e-5)
 
 
 def test_members_are_checked(tree_of_runs, tmp_path):
