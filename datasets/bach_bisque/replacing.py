@@ -52,9 +52,15 @@ def restore(target: Path) -> bool:
     found = False
     while _is_between_renames(target):
         found = True
-        with _if_free(target) as free:
-            if free:
-                _rename_back(target)
+        try:
+            with _if_free(target) as free:
+                if free:
+                    _rename_back(target)
+        except OSError as error:
+            raise OSError(
+                f"{_replaced(target)} is a set that a killed preparation left aside, and it cannot get its name "
+                f"back ({error}): make {target.parent} writable."
+            ) from error
         if not free:
             time.sleep(_MOMENT)
     return found

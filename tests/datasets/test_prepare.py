@@ -49,7 +49,10 @@ def test_bisque_is_counted(tmp_path, bisque_root):
 
 
 def test_a_second_time_finds_it_even_when_the_source_is_gone(tmp_path, bach_zip):
-    first = prepare.prepare("bach", bach_zip, tmp_path)
+    said = []
+    first = prepare.prepare("bach", bach_zip, tmp_path, say=said.append)
+    assert [line for line in said if "its MD5 was not checked" in line] == said
+    assert len(said) == 1
     bach_zip.unlink()
     second = prepare.prepare("bach", bach_zip, tmp_path)
     assert second == dataclasses.replace(first, built=False) == prepare.describe("bach", tmp_path)
@@ -250,6 +253,20 @@ def test_a_killed_replacement_leaves_the_old_data_set_and_the_next_one_starts_cl
     assert not prepare.prepare("phantom", data_dir=tmp_path).built
     assert fingerprint(summary) == before
     assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
+
+
+def test_a_set_left_aside_where_nothing_can_be_written_is_named(tmp_path, monkeypatch):
+    folder = prepare.prepare("phantom", data_dir=tmp_path).path
+    folder.rename(folder.with_name(".replaced-1.1.0"))
+
+    def refuse(self, target):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(
+        OSError, match=r"\.replaced-1\.1\.0 is a set .* left aside, .* \(read-only\): make .* writable\.$"
+    ):
+        prepare.is_prepared("phantom", tmp_path)
 
 
 def test_a_reader_waits_for_a_replacement_that_is_at_work(tmp_path):

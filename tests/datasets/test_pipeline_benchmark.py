@@ -1,0 +1,33 @@
+"""What benchmarks/pipeline.py counts and times."""
+
+import itertools
+
+import pytest
+import tensorflow as tf
+
+from benchmarks import pipeline
+from datasets.bach_bisque.prepare import Builder
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_short_last_batch_counts_for_what_it_holds(pairs):
+    images = tf.zeros((14, 2, 2, 3))
+    data = tf.data.Dataset.from_tensor_slices((images, tf.range(14)) if pairs else images).batch(10).repeat()
+    run = pipeline._endless(data)
+    assert [run(1), run(1), run(4)] == [10, 4, 28]
+
+
+def test_the_rate_is_of_the_images_that_came(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: next(clock))
+    sides = {"ours": lambda count: 7 * count, "a peer": lambda count: 10 * count}
+    assert pipeline.measure(sides, 3, 2) == {"ours": [21, 21], "a peer": [30, 30]}
+
+
+def test_a_preparation_is_timed(bisque_root, tiny_bisque, monkeypatch):
+    monkeypatch.setattr(Builder.builder_configs["bisque"], "collections", (tiny_bisque,))
+    count, seconds = pipeline.preparation("bisque", bisque_root)
+    assert count == 6
+    assert seconds > 0
+    with pytest.raises(ValueError, match="leave the source out"):
+        pipeline.preparation("phantom", bisque_root)
