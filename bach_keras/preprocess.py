@@ -23,14 +23,14 @@ def decode(data):
         data: string scalar, the file's bytes.
 
     Returns:
-        uint8 [H, W, 3]; grey and palette images become RGB, alpha is dropped.
+        uint8 [H, W, 3]; grey images, and palettes of PNG, become RGB; alpha is dropped.
 
     Raises:
-        tf.errors.InvalidArgumentError: when run, on anything else, on 16-bit images
-            and on more than MAX_PIXELS pixels.
+        tf.errors.InvalidArgumentError: when run, on anything else, on 16-bit PNG, on BMP
+            that is not of 24 or 32 bits, and on more than MAX_PIXELS pixels.
     """
     # Shorter than any header: substr would fail in words of its own.
-    tf.debugging.Assert(tf.strings.length(data) >= 26, ["This is no whole image."])
+    tf.debugging.Assert(tf.strings.length(data) >= 30, ["This is no whole image."])
     is_png = tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n"
     is_jpeg = tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
     is_bmp = tf.strings.substr(data, 0, 2) == b"BM"
@@ -42,6 +42,11 @@ def decode(data):
         return tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
 
     def bmp_size():
+        # TensorFlow's decoder takes the numbers of a palette for shades of grey.
+        bits = tf.io.decode_raw(tf.strings.substr(data, 28, 2), tf.uint16, little_endian=True)
+        tf.debugging.Assert(
+            tf.reduce_all((bits == 24) | (bits == 32)), ["A BMP of other than 24 or 32 bits is not taken."]
+        )
         return tf.abs(tf.io.decode_raw(tf.strings.substr(data, 18, 8), tf.int32))
 
     size = tf.cond(

@@ -52,9 +52,27 @@ def test_palette_becomes_rgb():
     np.testing.assert_array_equal(preprocess.decode(encoded(palette, "PNG")), palette.convert("RGB"))
 
 
-def test_alpha_is_dropped():
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_alpha_is_dropped(kind):
     pixels = noise(5, 7, 4)
-    np.testing.assert_array_equal(preprocess.decode(encoded(Image.fromarray(pixels), "PNG")), pixels[..., :3])
+    np.testing.assert_array_equal(preprocess.decode(encoded(Image.fromarray(pixels), kind)), pixels[..., :3])
+
+
+@pytest.mark.parametrize(("mode", "bits"), [("RGB", 24), ("RGBA", 32)])
+def test_bmp_of_24_and_32_bits_is_taken(mode, bits):
+    picture = Image.fromarray(noise(5, 7)).convert(mode)
+    data = encoded(picture, "BMP")
+    assert int.from_bytes(data[28:30], "little") == bits
+    np.testing.assert_array_equal(preprocess.decode(data), picture.convert("RGB"))
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "1"])
+@pytest.mark.parametrize("decode", [preprocess.decode, tf.function(preprocess.decode)], ids=["eager", "graph"])
+def test_bmp_with_a_palette_is_refused(mode, decode):
+    """TensorFlow decodes it without a word, to the numbers of the colours instead of the colours."""
+    data = encoded(Image.fromarray(noise(5, 7)).convert(mode), "BMP")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="24 or 32 bits"):
+        decode(tf.constant(data))
 
 
 def refused():
@@ -71,6 +89,7 @@ def refused():
         "JPEG cut in its pixels": jpeg[: len(jpeg) // 2],
         "BMP cut in its pixels": encoded(picture, "BMP")[:-100],
         "BMP cut in its header": b"BM" + bytes(10),
+        "BMP cut before its bits": encoded(picture, "BMP")[:28],
         "PNG of too many pixels": png[:16] + (50_000).to_bytes(4, "big") * 2 + png[24:],
     }
 
