@@ -81,11 +81,9 @@ class Hierarchy(tf.Module):
 
     def __init__(self, members: list[Member]):
         super().__init__(name="hierarchy")
-        missing = [name for name in NODES if not any(member.node == name for member in members)]
-        if missing:
-            raise ValueError(f"The tree needs a run for each node: none was given for {', '.join(missing)}.")
-        self.image_size = _shared(members, "image_size")
-        self.stain_normalisation = _shared(members, "stain_normalisation")
+        check_members(members)
+        self.image_size = members[0].image_size
+        self.stain_normalisation = members[0].stain_normalisation
         self._networks = _cut(members)
         # TensorFlow's own variables, by which the export is loaded without Keras.
         self._weights = self._networks.weights
@@ -190,13 +188,24 @@ class Hierarchy(tf.Module):
         ])  # fmt: skip
 
 
-def _shared(members, name: str):
-    """Return what all members must have alike."""
+def check_members(members) -> None:
+    """Refuse members that make no tree.
+
+    Raises:
+        ValueError: a node has no member, or image sizes or stain normalisations differ.
+    """
+    missing = [name for name in NODES if not any(member.node == name for member in members)]
+    if missing:
+        raise ValueError(f"The tree needs a run for each node: none was given for {', '.join(missing)}.")
+    for name in ("image_size", "stain_normalisation"):
+        _check_shared(members, name)
+
+
+def _check_shared(members, name: str) -> None:
     values = [getattr(member, name) for member in members]
     if len(set(values)) > 1:
         listed = ", ".join(f"{member.source or member.node} {v}" for member, v in zip(members, values, strict=True))
         raise ValueError(f"All runs of a tree must share one {name.replace('_', ' ')}, but these differ: {listed}.")
-    return values[0]
 
 
 def _cut(members) -> _Networks:

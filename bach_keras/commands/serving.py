@@ -24,6 +24,7 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --out saved_models/tree/1
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --tflite tree.tflite --quantize int8
     """
+    from bach_keras.hierarchy import check_members
     from bach_keras.serving.export import check_destination
     from bach_keras.serving.export import export as write
 
@@ -38,6 +39,7 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     if out:
         check_destination(out, overwrite)
     members = load_members(carci_runs, norbe_runs, invis_runs)
+    check_members(members)
     if lite:
         images = tflite.folder_images(calibration) if calibration else tflite.training_images(members)
         agreement = tflite.convert(members, lite, quantize, images, overwrite)
@@ -55,7 +57,7 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     help="http://HOST:8501 or grpc://HOST:8500 of TF Serving or of 'serve', /v1/models/NAME behind it if the model "
     "is not called bach.",
 )  # fmt: skip
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
+@click.option("--timeout", type=click.FloatRange(0, 86_400, min_open=True), default=60.0, show_default=True,
               help="Seconds that a server may take for one request.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(("table", "json", "csv")), default="table", show_default=True)
 @click.option("--routing", type=click.Choice(("soft", "routed")), default="soft", show_default=True)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.hierarchy import check_members
 from bach_keras.serving.agreement import Agreement, compare
 from bach_keras.serving.images import as_png, read_rgb
 from bach_keras.serving.predict import ROUTINGS, Export
@@ -93,8 +94,9 @@ def open_forms(members, export: Export, files) -> list[Form]:
     """List the forms of a tree, the runs first.
 
     Raises:
-        ValueError: a form takes images of another size than the runs.
+        ValueError: the runs make no tree, or a form takes images of another size than they.
     """
+    check_members(members)
     runs, lites = KerasRuns(members), [TFLite(file) for file in files]
     for card, name in ((export.card, export.folder), *((lite.card, lite.file) for lite in lites)):
         if card["image_size"] != members[0].image_size:

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from bach_keras import preprocess
-from bach_keras.hierarchy import Hierarchy, Member
+from bach_keras.hierarchy import Hierarchy, Member, check_members
 from bach_keras.network.head import Classifier
 from bach_keras.tree import NODES
 from datasets import phantom
@@ -136,6 +136,12 @@ def test_average_by_weight_and_temperature(models):
 def test_each_node_needs_a_member(models):
     with pytest.raises(ValueError, match="none was given for norbe, invis"):
         Hierarchy([Member("carci", models["carci"], SIZE)])
+
+
+def test_no_member_at_all_is_told_too(models):
+    check_members(members(models))
+    with pytest.raises(ValueError, match="none was given for carci, norbe, invis"):
+        check_members([])
 
 
 def test_image_sizes_must_agree(models):
