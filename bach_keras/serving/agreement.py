@@ -9,6 +9,11 @@ import numpy as np
 TOLERANCES = {"none": 1e-4, "float16": 1e-2, "dynamic": None, "int8": None}
 LEAST_AGREEMENT = 0.98
 
+# And by the median over images, as labels alone would let a file pass whose probabilities are worth nothing. The tests'
+# small networks, harder to round than large ones, show 0.01 (dynamic) and 0.03 (int8); a twentieth leaves room for them
+# and is still a change of confidence that a reader of it may live with.
+MOST_MEDIAN = 0.05
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -18,11 +23,13 @@ class Agreement:
         difference: the largest of any probability; NaN if either answered with one.
         same: on how many images the likeliest class is the same.
         count: how many images.
+        median: over the images, of the largest difference of a probability of each.
     """
 
     difference: float
     same: int
     count: int
+    median: float
 
     def holds(self, quantize: str) -> bool:
         """Say whether a form whose weights are kept so agrees well enough; one other label is always let pass."""
@@ -30,20 +37,26 @@ class Agreement:
         if tolerance is not None:
             return self.difference <= tolerance
         most = max(1, int((1 - LEAST_AGREEMENT) * self.count))
-        return np.isfinite(self.difference) and self.count - self.same <= most
+        return np.isfinite(self.difference) and self.count - self.same <= most and self.median <= MOST_MEDIAN
 
     def __str__(self):
-        return f"largest difference {self.difference:.1e}, the same label on {self.same} of {self.count} images"
+        return (
+            f"largest difference {self.difference:.1e}, median {self.median:.1e}, "
+            f"the same label on {self.same} of {self.count} images"
+        )
 
 
 def compare(found, expected) -> Agreement:
     """Compare two forms' probabilities, [N, 4] each, N not 0."""
     found, expected = np.asarray(found), np.asarray(expected)
     same = found.argmax(axis=1) == expected.argmax(axis=1)
-    return Agreement(float(np.abs(found - expected).max()), int(same.sum()), len(found))
+    largest = np.abs(found - expected).max(axis=1)
+    return Agreement(float(largest.max()), int(same.sum()), len(found), float(np.median(largest)))
 
 
 def allowed(quantize: str) -> str:
     """Say in words what ``Agreement.holds`` asks of a form."""
     tolerance = TOLERANCES[quantize]
-    return f"at least {LEAST_AGREEMENT:.0%} of the labels" if tolerance is None else f"a difference of {tolerance:.0e}"
+    if tolerance is not None:
+        return f"a difference of {tolerance:.0e}"
+    return f"at least {LEAST_AGREEMENT:.0%} of the labels and a median of {MOST_MEDIAN}"

@@ -92,9 +92,10 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
         How the file agrees with the tree.
 
     Raises:
-        ValueError: the file is there, too few images, members that do not fit together or
-            normalise stains, a TensorFlow without native grouped convolutions, or answers
-            that differ too much from the tree's.
+        ValueError: the file is there, too few images or, for ``int8``, images that the tree
+            calls all the same, members that do not fit together or normalise stains, a
+            TensorFlow without native grouped convolutions, or answers that differ too much
+            from the tree's.
         OSError: it could not be written.
     """
     file = Path(file)
@@ -110,7 +111,15 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
     squares = [preprocess.square(image, hierarchy.image_size).numpy()[None] for image in images]
     if len(squares) < LEAST_IMAGES:
         raise ValueError(f"{len(squares)} images are too few to make and check a TFLite file: give {LEAST_IMAGES}.")
-    probes, rest = squares[::3], [square for index, square in enumerate(squares) if index % 3]
+    is_int8 = quantize == "int8"
+    probes = squares[::3] if is_int8 else squares
+    expected = _probabilities(tf.function(hierarchy.squares), probes)
+    if is_int8 and len(set(expected.argmax(axis=1))) == 1:
+        raise ValueError(
+            f"The tree calls all {len(probes)} images to check on {CLASSES[expected[0].argmax()]}, so a file that "
+            "always answers so would pass: give --calibration images of several classes."
+        )
+    rest = [square for index, square in enumerate(squares) if index % 3]
     model = _convert(_frozen(hierarchy), quantize, rest)
     partial = file.with_name(f".{file.name}.part")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +128,7 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
         with zipfile.ZipFile(partial, "a") as archive:
             archive.writestr(CLASS_NAMES, "\n".join(CLASSES) + "\n")
             archive.writestr(CARD, json.dumps(model_card(members) | {"quantize": quantize}, indent=1) + "\n")
-        agreement = _check(TFLite(partial), hierarchy, probes if quantize == "int8" else squares)
+        agreement = compare(_probabilities(TFLite(partial).images, probes), expected)
         if not agreement.holds(quantize):
             raise ValueError(
                 f"{file} was not written: the {quantize} form does not answer as the tree does ({agreement}; "
@@ -228,10 +237,5 @@ def _int8(model: bytes, calibration) -> bytes:
     return bytes(made.quantized_model)
 
 
-def _check(model: TFLite, hierarchy: Hierarchy, squares) -> Agreement:
-    tree = tf.function(hierarchy.squares)
-    found, expected = (
-        np.concatenate([np.asarray(form(square)["probabilities"]) for square in squares])
-        for form in (model.images, tree)
-    )
-    return compare(found, expected)
+def _probabilities(form, squares) -> np.ndarray:
+    return np.concatenate([np.asarray(form(square)["probabilities"]) for square in squares])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -75,7 +77,7 @@ def test_a_form_that_answers_otherwise_is_told(members, folder):
 
 
 def test_a_line_of_the_table():
-    row = Row(Form("TFLite int8", None, "soft", "int8", 25.31), Agreement(0.0123, 557, 558), 12.34)
+    row = Row(Form("TFLite int8", None, "soft", "int8", 25.31), Agreement(0.0123, 557, 558, 0.004), 12.34)
     assert list(as_lines([row]))[1].split() == ["TFLite", "int8", "1.2e-02", "557/558", "25.3", "12.3"]
 
 
@@ -99,3 +101,13 @@ def test_another_image_size_is_refused(members, exported):
     export.card["image_size"] = 64
     with pytest.raises(ValueError, match="64 pixels and the runs of 32"):
         open_forms(members, export, [])
+
+
+def test_runs_that_make_no_tree_are_told_in_one_sentence(members, exported, folder):
+    result = run("parity", "--model", exported, folder)
+    assert result.exit_code == 2
+    assert "none was given for carci, norbe, invis" in result.output
+    first, *others = members
+    for odd, name in (({"image_size": 64}, "image size"), ({"stain_normalisation": "macenko"}, "stain normalisation")):
+        with pytest.raises(ValueError, match=f"share one {name}"):
+            open_forms([first, replace(others[0], **odd), *others[1:]], Export(exported), [])

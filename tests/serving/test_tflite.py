@@ -156,9 +156,11 @@ class Turned(Hierarchy):
         ([[0.4, 0.6]], "none", True),
         ([[0.4002, 0.5998]], "none", False),
         ([[0.4002, 0.5998]], "float16", True),
-        ([[0.6, 0.4]], "int8", True),
-        ([[0.1, 0.9]], "int8", True),
-        ([[0.6, 0.4], [0.6, 0.4]], "int8", False),
+        ([[0.6, 0.4], [0.4, 0.6], [0.44, 0.56]], "int8", True),
+        ([[0.1, 0.9], [0.4, 0.6], [0.44, 0.56]], "int8", True),
+        ([[0.6, 0.4], [0.6, 0.4], [0.4, 0.6], [0.4, 0.6], [0.4, 0.6]], "int8", False),
+        ([[0.34, 0.66]] * 3, "int8", False),
+        ([[0.34, 0.66]] * 3, "dynamic", False),
         ([[np.nan, 0.6]], "int8", False),
         ([[np.nan, 0.6]], "none", False),
     ],
@@ -168,8 +170,33 @@ def test_what_each_form_may_differ_by(answers, quantize, holds):
 
 
 def test_two_in_a_hundred_labels_may_differ():
-    assert Agreement(0.5, 98, 100).holds("int8")
-    assert not Agreement(0.5, 97, 100).holds("int8")
+    assert Agreement(0.5, 98, 100, 0.01).holds("int8")
+    assert not Agreement(0.5, 97, 100, 0.01).holds("int8")
+
+
+@pytest.mark.parametrize("quantize", ["dynamic", "int8"])
+def test_a_file_that_is_right_but_unsure_is_not_written(members, tmp_path, monkeypatch, quantize):
+    unsure = tflite._frozen(Unsure(members)).convert()
+    monkeypatch.setattr(tflite, "_convert", lambda converter, quantize, images: unsure)
+    file = tmp_path / "tree.tflite"
+    with pytest.raises(ValueError, match=r"was not written.*the same label on (\d+) of \1 images.*a median of 0\.05"):
+        tflite.convert(members, file, quantize, IMAGES)
+    assert not file.exists()
+
+
+class Unsure(Hierarchy):
+    """A tree that names the right classes with hardly more than a quarter each."""
+
+    def squares(self, images):
+        answers = super().squares(images)
+        return {**answers, "probabilities": 0.25 + 0.01 * answers["probabilities"]}
+
+
+def test_int8_is_not_checked_on_images_of_one_label(members, tmp_path):
+    alike = [phantom.draw("benign", 910, 0)] * 9
+    with pytest.raises(ValueError, match=r"calls all 3 images to check on benign.*of several classes"):
+        tflite.convert(members, tmp_path / "tree.tflite", "int8", alike)
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_input_gets_one_sentence(members, tmp_path, files, monkeypatch):
