@@ -6,7 +6,12 @@ from dataclasses import dataclass
 # What a model is called where nobody names it; deploy/models.config says the same.
 NAME = "bach"
 
-PATH = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d{1,18})|/labels/(?P<label>[^/:]+))?"
+PATH = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[^/:]+))?"
+
+
+def is_version(name: str) -> bool:
+    """Say whether a folder's name is a version number: ASCII digits that fit TF Serving's 64 bits."""
+    return name.isascii() and name.isdigit() and len(name) <= 18
 
 
 @dataclass(frozen=True)

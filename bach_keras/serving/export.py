@@ -9,6 +9,7 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import warmup
+from bach_keras.serving.address import is_version
 from bach_keras.serving.card import CARD, as_markdown, model_card
 from bach_keras.serving.images import MAX_RATIO
 from bach_keras.tree import NODES
@@ -96,18 +97,29 @@ def decode_each(image_bytes, size: int):
 
 
 def _still(data):
-    """Return an image's bytes, unless it is a PNG with more pictures than one, which says so before their pixels."""
-    animated = tf.strings.regex_full_match(tf.strings.substr(data, 0, 2**16), r"\C*\x00\x00\x00\x08acTL\C*")
+    """Return an image's bytes, unless it is a PNG with more pictures than one.
+
+    It says so before its pixels, but text of any length may come first.
+    """
+    animated = tf.strings.regex_full_match(data, r"\CPNG\C*\x00\x00\x00\x08acTL\C*")
     with tf.control_dependencies([tf.debugging.Assert(~animated, ["An animation is not taken."])]):
         return tf.identity(data)
 
 
 def _in_proportion(images):
-    """Return images [..., H, W, 3], unless they are too long to be scaled by their shorter side."""
+    """Return images [..., H, W, 3], unless they have no pixels, too many, or a shape that cannot be scaled."""
     sides = tf.shape(images)[-3:-1]
+    pixels = tf.reduce_prod(tf.cast(sides, tf.int64))
+    is_sized = (pixels > 0) & (pixels <= preprocess.MAX_PIXELS)
+    size_message = f"An image may have 1 to {preprocess.MAX_PIXELS} pixels, and not:"
     is_good = tf.reduce_max(sides) <= MAX_RATIO * tf.reduce_min(sides)
+    # An image of no pixels is left to the other message.
     message = f"An image may be {MAX_RATIO} times as long as wide, and not:"
-    with tf.control_dependencies([tf.debugging.Assert(is_good, [message, sides])]):
+    checks = [
+        tf.debugging.Assert(is_sized, [size_message, sides]),
+        tf.debugging.Assert(is_good | ~is_sized, [message, sides]),
+    ]
+    with tf.control_dependencies(checks):
         return tf.identity(images)
 
 
@@ -119,7 +131,7 @@ def check_destination(out, overwrite: bool = False) -> None:
             name is no number.
     """
     out = Path(out)
-    if not out.name.isdigit():
+    if not is_version(out.name):
         raise ValueError(
             f"{out} cannot be served: TF Serving wants a version number as the last part, such as {out / '1'}."
         )

@@ -31,14 +31,30 @@ def find_images(paths: Iterable) -> list[Path]:
     """
     found = []
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not _is_folder(path):
             found.append(path)
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and _may_be_file(p))
         if not inside:
             raise FileNotFoundError(f"The folder {path} holds no image ({', '.join(SUFFIXES)}).")
         found += inside
     return found
+
+
+def _is_folder(path) -> bool:
+    """Say so of a folder; a name that cannot be looked up is left to ``read_rgb``, which tells why."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _may_be_file(path) -> bool:
+    """Say so of a file, and of a name that cannot be looked up, as ``read_rgb`` tells why."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -47,9 +63,9 @@ def read_rgb(path: Path) -> np.ndarray:
     Raises:
         ValueError: what is wrong with the file, in one sentence.
     """
-    if not path.is_file():
-        raise ValueError(f"{path} is not there.")
     try:
+        if not path.is_file():
+            raise ValueError(f"{path} is not there.")
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None

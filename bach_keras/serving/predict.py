@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from bach_keras.serving.address import is_version
 from bach_keras.serving.card import CARD
 from bach_keras.serving.images import as_png, find_images, read_rgb
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
@@ -116,7 +117,7 @@ def _version_folder(folder: Path) -> Path:
     if (folder / "saved_model.pb").is_file():
         return folder
     inside = folder.iterdir() if folder.is_dir() else ()
-    versions = [p for p in inside if p.name.isdigit() and (p / "saved_model.pb").is_file()]
+    versions = [p for p in inside if is_version(p.name) and (p / "saved_model.pb").is_file()]
     if not versions:
         raise ValueError(f"{folder} is no export: it holds no saved_model.pb. Make one with 'export --out'.")
     return max(versions, key=lambda path: int(path.name))

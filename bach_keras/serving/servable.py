@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
-from bach_keras.serving.address import Address
+from bach_keras.serving.address import Address, is_version
 from bach_keras.serving.predict import Export
 
 # In one request. A server that many people use must not be filled by one of them.
@@ -48,7 +48,7 @@ class Servable:
 
     def __init__(self, export: Export, name: str):
         self.name = name
-        self.version = int(export.folder.name) if export.folder.name.isdigit() else 1
+        self.version = int(export.folder.name) if is_version(export.folder.name) else 1
         self._signatures = export.signatures
         saved = SavedModel.FromString((export.folder / "saved_model.pb").read_bytes())
         self.signature_defs = SignatureDefMap(signature_def=saved.meta_graphs[0].signature_def)
@@ -94,5 +94,10 @@ def _check(name, value, spec):
         raise bad_request(f"{name} has the type {tf.as_dtype(value.dtype).name}; {spec.dtype.name} is expected.")
     if not spec.shape.is_compatible_with(value.shape):
         raise bad_request(f"{name} has the shape {value.shape}; {spec.shape} is expected.")
-    if not 1 <= len(value) <= MAX_IMAGES:
-        raise bad_request(f"{name} holds {len(value)} images; a request may hold 1 to {MAX_IMAGES}.")
+    check_count(name, len(value))
+
+
+def check_count(name: str, count: int) -> None:
+    """Refuse an input of no images, or of too many."""
+    if not 1 <= count <= MAX_IMAGES:
+        raise bad_request(f"{name} holds {count} images; a request may hold 1 to {MAX_IMAGES}.")

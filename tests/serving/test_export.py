@@ -4,20 +4,24 @@ import json
 import os
 import resource
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from click.testing import CliRunner
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving.export import export
 from bach_keras.serving.images import as_png
+from cli import cli
 from datasets import phantom
 from datasets.labels import CLASSES
 
@@ -88,6 +92,24 @@ def test_animations_bombs_and_lines_of_pixels_are_refused(signatures):
         signatures["images"](images=tf.zeros((1, 1, 30_000, 3), tf.uint8))
 
 
+def test_an_animation_behind_a_long_text_is_refused(signatures):
+    picture = Image.fromarray(TISSUE[0])
+    moving = as_bytes(picture, "PNG", save_all=True, append_images=[Image.fromarray(TISSUE[1])])
+    body = b"zTXtnotes\0\0" + zlib.compress(os.urandom(70_000))
+    text = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    behind_header = 8 + 12 + 13
+    still = as_png(TISSUE[0])
+    request = [png[:behind_header] + text + png[behind_header:] for png in (still, moving)]
+    assert request[1].index(b"acTL") > 2**16
+    assert signatures["serving_default"](image_bytes=tf.constant(request))["ok"].numpy().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 0), (0, 8), (8, 0), (8192, 6145)])
+def test_pixels_that_are_none_or_too_many_are_refused_in_words(signatures, height, width):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="1 to 50331648 pixels"):
+        signatures["images"](images=tf.zeros((1, height, width, 3), tf.uint8))
+
+
 def test_no_good_image_and_no_image_at_all(signatures):
     assert not signatures["serving_default"](image_bytes=tf.constant([b"x"]))["ok"].numpy().any()
     assert signatures["serving_default"](image_bytes=tf.zeros([0], tf.string))["probabilities"].shape == (0, 4)
@@ -130,8 +152,9 @@ def test_images_are_scaled_once(exported):
 def test_a_version_that_is_there_stays(exported, members, tmp_path):
     with pytest.raises(ValueError, match="is there already"):
         export(members, exported)
-    with pytest.raises(ValueError, match="version number"):
-        export(members, tmp_path / "tree")
+    for name in ("tree", "²", "٣", "1" * 19):
+        with pytest.raises(ValueError, match="version number"):
+            export(members, tmp_path / name)
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="7 is no export"):
@@ -185,3 +208,11 @@ def test_no_room_leaves_the_old_version_whole(exported, members, tmp_path, monke
     assert [path.name for path in place.parent.iterdir()] == ["1"]
     for path in exported.rglob("*"):
         assert path.is_dir() or (place / path.relative_to(exported)).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("nodes", [(), ("carci", "invis")])
+def test_a_tree_without_a_node_is_told_in_one_sentence(tree_of_runs, tmp_path, nodes):
+    runs = [word for node in nodes for word in (f"--{node}", str(tree_of_runs[node]))]
+    result = CliRunner().invoke(cli, ["export", "--tflite", str(tmp_path / "t.tflite"), *runs])
+    assert result.exit_code == 2
+    assert "The tree needs a run for each node" in result.output

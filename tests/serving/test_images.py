@@ -46,6 +46,20 @@ def test_what_cannot_be_read_says_why(tmp_path, monkeypatch):
         images.read_rgb(tmp_path / "large.png")
 
 
+def test_what_cannot_be_looked_up_is_told_with_its_path(tmp_path, monkeypatch):
+    (tmp_path / "a.png").touch()
+
+    def closed(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    assert images.find_images([tmp_path]) == [tmp_path / "a.png"]
+    with pytest.raises(ValueError, match=r"a\.png cannot be read: Permission denied"):
+        images.read_rgb(tmp_path / "a.png")
+    monkeypatch.setattr(Path, "is_dir", closed)
+    assert images.find_images([tmp_path / "b.png"]) == [tmp_path / "b.png"]
+
+
 def test_other_formats_and_lines_of_pixels_are_refused(tmp_path):
     gif, moving, line = (tmp_path / name for name in ("a.gif", "a.png", "line.png"))
     Image.fromarray(RGB).save(gif)

@@ -4,8 +4,10 @@ import shutil
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from bach_keras.serving.predict import Export
+from bach_keras.serving.servable import Servable
 from cli import cli
 
 
@@ -40,6 +42,25 @@ def test_the_highest_version_is_taken(exported, tmp_path):
     assert Export(tmp_path).folder == tmp_path / "10"
     with pytest.raises(ValueError, match=r"holds no saved_model\.pb"):
         Export(tmp_path / "11")
+
+
+def test_only_a_number_is_a_version(exported, tmp_path):
+    for name in ("²", "٣", "1" * 19, "3"):
+        shutil.copytree(exported, tmp_path / name)
+    assert Export(tmp_path).folder == tmp_path / "3"
+    assert Servable(Export(tmp_path / "²"), "bach").version == 1
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".png", "file.png/inside.png"])
+def test_a_name_that_cannot_be_looked_up_is_an_error_row(exported, tmp_path, name):
+    Image.new("RGB", (32, 32)).save(tmp_path / "file.png")
+    words = ["--format", "json", str(tmp_path / name), str(tmp_path / "file.png")]
+    result = CliRunner().invoke(cli, ["predict", "--model", str(exported), *words])
+    assert result.exit_code == 1
+    bad, good = map(json.loads, result.stdout.splitlines())
+    assert bad["path"] == str(tmp_path / name)
+    assert "name too long" in bad["error"] or "is not there" in bad["error"]
+    assert good["label"]
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
