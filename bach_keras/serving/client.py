@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -24,6 +25,18 @@ PAUSES = (0.5, 1.0, 2.0, 4.0)
 REQUEST_BYTES = 32 * 2**20
 
 
+# How TF Serving, by either transport, and `serve` say that a model has no such signature, or one that takes something
+# else.
+_OF_ANOTHER_KIND = re.compile(
+    r"Serving signature (name|key):? ?\"card\" not found|input tensor alias not found in signature"
+    r"|input size does not match signature|does not have named input"
+    r"|The keys of 'inputs' must be:|The inputs of card are"
+)
+
+# Seconds; more than a day overflows below.
+MAX_TIMEOUT = 86_400
+
+
 class ServerError(OSError):
     """A server that gave no answer."""
 
@@ -42,22 +55,23 @@ class Remote:
     Args:
         url: ``http://HOST:PORT``, ``https://...`` or ``grpc://HOST:PORT``; behind it nothing,
             or TF Serving's ``/v1/models/NAME``, with ``/versions/N`` or ``/labels/LABEL`` or neither.
-        timeout: seconds that one request may take.
+        timeout: seconds that one request may take, at most MAX_TIMEOUT.
 
     Attributes:
         card: the model's card, or None where the server has none to give.
 
     Raises:
-        ValueError: the URL is no such address.
-        OSError: no server answers there, or it has no such model.
+        ValueError: the URL is no such address, or the timeout no such time.
+        OSError: no server answers there, or it has no such model, version or label.
     """
 
     def __init__(self, url: str, timeout: float = 60.0):
+        if not 0 < timeout <= MAX_TIMEOUT:
+            raise ValueError(
+                f"A server cannot be given {timeout:g} s: --timeout is more than 0, at most {MAX_TIMEOUT}."
+            )
         self._server = _connect(url, timeout)
-        try:
-            self.card = json.loads(self._call("card", "query", [b""])["card"][0])
-        except (NotTakenError, KeyError, IndexError, TypeError, ValueError):  # a model of another kind
-            self.card = None
+        self.card = self._card()
 
     @property
     def is_phantom(self) -> bool:
@@ -77,6 +91,16 @@ class Remote:
                 f"{self._server.url} serves no export of this project: it does not answer {sorted(names)}."
             )
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def _card(self):
+        try:
+            return json.loads(self._call("card", "query", [b""])["card"][0])
+        except NotTakenError as error:
+            if not _OF_ANOTHER_KIND.search(str(error)):
+                raise
+        except (KeyError, IndexError, TypeError, ValueError):  # a model of another kind
+            pass
+        return None
 
     def _call(self, signature, name, values):
         for pause in (*PAUSES, None):
@@ -130,8 +154,13 @@ class _Rest:
             response = self._session.post(self._place, json=body, timeout=self._timeout)
         except requests.Timeout:
             raise _too_slow(self.url, self._timeout) from None
+        except requests.exceptions.SSLError as error:
+            raise ServerError(
+                f"{self.url} speaks no TLS that is trusted here: is it https, and who signed its certificate? "
+                f"({_innermost(error)})"
+            ) from None
         except requests.RequestException as error:
-            raise _no_answer(self.url) from error
+            raise _no_answer(self.url, _innermost(error)) from None
         if response.status_code == requests.codes.service_unavailable:
             raise UnavailableError(f"{self.url} is not ready: {_reason(response)}")
         if response.status_code == requests.codes.bad_request:
@@ -177,7 +206,7 @@ class _Grpc:
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return _too_slow(self.url, self._timeout)
         if code == grpc.StatusCode.UNAVAILABLE:
-            return _no_answer(self.url)
+            return _no_answer(self.url, details)
         if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
             return NotTakenError(f"{self.url} refused the request: {details}")
         return ServerError(f"{self.url} failed with {code.name}: {details}")
@@ -190,8 +219,15 @@ def _too_slow(url, timeout) -> ServerError:
     return ServerError(f"{url} took longer than {timeout:g} s: give it more with --timeout.")
 
 
-def _no_answer(url) -> UnavailableError:
-    return UnavailableError(f"{url} does not answer: is the server running, and is this its address?")
+def _no_answer(url, reason) -> UnavailableError:
+    return UnavailableError(f"{url} does not answer: is the server running, and is this its address? ({reason})")
+
+
+def _innermost(error) -> str:
+    """Say what began a chain of errors, as requests wraps them several times."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _reason(response) -> str:

@@ -1,5 +1,6 @@
 """A small server for development: TF Serving's REST paths and its PredictionService, over one export."""
 
+import math
 import signal
 import threading
 import time
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import ThreadingHTTPServer
 
 import grpc
+import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse
 from tensorflow_serving.apis.model_pb2 import ModelSpec
@@ -19,7 +21,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 from bach_keras.serving import rest
 from bach_keras.serving.address import NAME, Address
 from bach_keras.serving.predict import Export
-from bach_keras.serving.servable import RefusedError, Servable, bad_request
+from bach_keras.serving.servable import MAX_IMAGES, RefusedError, Servable, bad_request, check_count
 
 # Requests that either listener answers at once.
 AT_ONCE = 4
@@ -75,9 +77,25 @@ def _address(spec) -> Address:
 
 def _arrays(inputs):
     try:
+        for name, tensor in inputs.items():
+            _check_claim(name, tensor)
         return {name: tf.make_ndarray(tensor) for name, tensor in inputs.items()}
     except (TypeError, ValueError) as error:
         raise bad_request(f"An input is no whole tensor: {error}") from error
+    except MemoryError:
+        raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "There is no memory for this request.") from None
+
+
+def _check_claim(name, tensor):
+    """Refuse a tensor that says it is larger than a request may be: a few bytes can claim any shape."""
+    sides = [side.size for side in tensor.tensor_shape.dim]
+    if sides:
+        check_count(name, sides[0])
+    # All strings are images, one a row.
+    size = np.dtype(tf.as_dtype(tensor.dtype).as_numpy_dtype).itemsize
+    most = MAX_IMAGES if tensor.dtype == tf.string.as_datatype_enum else rest.MAX_BODY // size
+    if min(sides, default=1) < 0 or math.prod(sides) > most:
+        raise bad_request(f"{name} has the shape {sides}, which is more than a request may hold.")
 
 
 class Server:

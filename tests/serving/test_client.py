@@ -1,4 +1,5 @@
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -84,6 +85,14 @@ def test_a_model_that_is_not_there(server, transport, place, no_pauses):
     assert no_pauses == []
 
 
+@pytest.mark.parametrize("transport", ["rest_url", "grpc_url"])
+def test_a_label_that_is_not_there(server, transport, folder):
+    result = run("predict", "--server", f"{getattr(server, transport)}/v1/models/bach/labels/canary", folder)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Unrecognized servable version label: canary" in result.stderr
+
+
 @pytest.mark.parametrize(
     "url", ["localhost:8501", "ftp://h:1", "http://h", "grpc://h:x", "http://h:1/v2", "grpc://h:1/v1/models/"]
 )
@@ -117,9 +126,32 @@ def test_large_images_go_in_several_requests(server, folder, monkeypatch, transp
 def test_a_server_that_is_not_there_is_tried_again_and_then_named(scheme, no_pauses):
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
         url = f"{scheme}://127.0.0.1:{closed.server_address[1]}"
-    with pytest.raises(OSError, match=f"{url} does not answer"):
+    with pytest.raises(OSError, match=f"{url} does not answer.*Connection refused"):
         Remote(url)
     assert no_pauses == list(client.PAUSES)
+
+
+def test_a_server_without_tls_is_told_at_once(no_pauses):
+    def answer_in_the_clear(listener):
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_in_the_clear, args=(listener,))
+        thread.start()
+        with pytest.raises(OSError, match=r"speaks no TLS that is trusted here.*\(.+\)"):
+            Remote(f"https://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert no_pauses == []
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e10", "86401", "0", "-1", "nan"])
+def test_a_timeout_that_is_none(seconds, folder):
+    result = run("predict", "--server", "http://127.0.0.1:1", "--timeout", seconds, folder)
+    assert result.exit_code == 2
+    assert "--timeout" in result.output
 
 
 class Scripted(BaseHTTPRequestHandler):
@@ -202,7 +234,9 @@ def test_a_server_of_another_kind(scripted, answer):
 @pytest.mark.parametrize(
     "card",
     [
-        (400, {"error": 'Serving signature name: "card" not found'}),
+        (400, {"error": 'Serving signature name: "card" not found in signature def'}),
+        (400, {"error": 'Serving signature key "card" not found.'}),
+        (400, {"error": "input tensor alias not found in signature: query. Inputs expected to be in the set {x}."}),
         (200, {"outputs": {"scores": [[0.5]]}}),
         (200, {"outputs": [0.5]}),
         (200, {"outputs": []}),
@@ -243,7 +277,7 @@ def test_grpc_failures_are_told_apart(monkeypatch, no_pauses):
             raise Failure(code)
 
         monkeypatch.setattr(remote._server._service, "Predict", fail)
-        with pytest.raises(client.ServerError) as caught:
+        with pytest.raises(client.ServerError, match=r"details|longer than") as caught:
             remote.encoded([b""])
         assert type(caught.value) is kind
     assert len(no_pauses) == len(client.PAUSES)

@@ -242,6 +242,47 @@ def test_a_bad_grpc_request_says_what_is_wrong(service, request_, code, sentence
     assert sentence in caught.value.details()
 
 
+def _claimed(name, dtype, *sides):
+    """A request of a few bytes that says it is large: what is missing is filled up with the last value."""
+    request = predict_request(signature=name, values=[b"x"])
+    tensor = request.inputs["image_bytes"]
+    tensor.dtype = dtype.as_datatype_enum
+    del tensor.tensor_shape.dim[:]
+    for side in sides:
+        tensor.tensor_shape.dim.add(size=side)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        (_claimed("routed", tf.string, 20_000_000), "20000000 images"),
+        (_claimed("routed", tf.string, 32, 20_000_000), "more than a request may hold"),
+        (_claimed("routed", tf.string, 32, 2**62, 2**62), "more than a request may hold"),
+        (_claimed("routed", tf.string, 2, -1), "more than a request may hold"),
+        (_claimed("images", tf.uint8, 1, 20_000, 20_000, 3), "more than a request may hold"),
+        (_claimed("images", tf.float64, 1, 10_000, 10_000, 1), "more than a request may hold"),
+    ],
+)
+def test_a_claimed_size_is_refused_before_it_is_filled(service, monkeypatch, request_, sentence):
+    monkeypatch.setattr(tf, "make_ndarray", lambda tensor: pytest.fail("it was filled"))
+    with pytest.raises(grpc.RpcError) as caught:
+        service.Predict(request_, timeout=30)
+    assert caught.value.code().name == "INVALID_ARGUMENT"
+    assert sentence in caught.value.details()
+
+
+def test_a_request_that_finds_no_memory_is_told(service, monkeypatch):
+    def full(tensor):
+        raise MemoryError
+
+    monkeypatch.setattr(tf, "make_ndarray", full)
+    with pytest.raises(grpc.RpcError) as caught:
+        service.Predict(predict_request(), timeout=30)
+    assert caught.value.code().name == "RESOURCE_EXHAUSTED"
+    assert "no memory" in caught.value.details()
+
+
 def test_a_port_that_is_taken(exported):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
