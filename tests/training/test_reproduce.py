@@ -93,13 +93,14 @@ def test_everything_is_trained_scored_and_shown_and_no_second_time(reproduced):
     assert json.loads((place / "results.json").read_text())["trees"] == json.loads(json.dumps(result["trees"]))
 
     trained = (place / "patient-seed0/phantom-carci/model.keras").stat().st_mtime_ns
-    # One run cut, one evaluation lost: only these are done again.
+    # One run cut, one evaluation lost: only these are done again, and what the run is a member of.
     (place / "patient-seed0/phantom-invis-whole/metrics.json").unlink()
     (place / "patient-seed0/tree-init/metrics.json").unlink()
     again, lines = run()
     assert (place / "patient-seed0/phantom-carci/model.keras").stat().st_mtime_ns == trained
     assert sum("is finished already" in line for line in lines) == 7
-    assert [line for line in lines if line.startswith("scoring")] == [f"scoring {place}/patient-seed0/tree-init"]
+    scored = [f"scoring {place}/patient-seed0/tree-{name}" for name in ("init", "ensemble-full")]
+    assert [line for line in lines if line.startswith("scoring")] == scored
     assert again["trees"] == result["trees"]
 
 
