@@ -30,8 +30,8 @@ config_option = click.option(
 )
 protocol_option = click.option(
     "--protocol", metavar="paper|patient|kfold:K/i|all", default="patient", show_default=True,
-    help="paper: 75/25, image by image. patient: no patient on both sides, as far as patients are known. kfold:K/i: fold i of K validates (i from "
-    "1 to K), whole patients where they are known. all: everything but fixed test images trains.",
+    help="paper: 75/25, image by image. patient: no patient on both sides, as far as patients are known. kfold:K/i: "
+    "fold i of K validates (i from 1 to K), whole patients likewise. all: everything but fixed test images trains.",
 )  # fmt: skip
 patients_option = click.option(
     "--patients", type=FOLDER, metavar="CSV",

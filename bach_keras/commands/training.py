@@ -44,7 +44,7 @@ recipe_options = several(
     ),
     click.option("--head-epochs", type=int, help="Epochs of the head alone. [default: 3; 0 on phantom]"),
     click.option("--cycles", type=int, help="SGDR cycles. [default: 4; 1 on phantom]"),
-    click.option("--cycle-epochs", type=int, help="Epochs of the first cycle. [default: 3; 4 on phantom]"),
+    click.option("--cycle-epochs", type=int, help="Epochs of the first cycle. [default: 3; 5 on phantom]"),
     click.option("--cycle-mult", type=int, help="Growth of the cycles. [default: 2]"),
     click.option("--warm-start/--no-warm-start", default=None, help="Begin each cycle at a hundredth of the rate."),
     click.option("--max-epochs", type=int, help="Budget of all phases together. [default: 60]"),

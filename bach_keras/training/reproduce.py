@@ -152,19 +152,18 @@ def reproduce(config, protocols, seeds, out, given, init, data_dir=None, only_pl
     name = start.init if start.init in ("none", "imagenet") else Path(start.init).stem
     protocols, seeds = dict.fromkeys(protocols), dict.fromkeys(seeds)  # each once
     jobs, trees = plan(config, protocols, seeds, out, name)
-    data = {}
-    for job in jobs:
-        key = (job.config, job.protocol)
-        if key not in data:
-            data[key] = ready(split_data(*key, data_dir=data_dir), say)
-            if data[key].origin["note"]:
-                say(data[key].origin["note"])
+    wanted = dict.fromkeys((job.config, job.protocol) for job in jobs)
+    data = {key: split_data(*key, data_dir=data_dir) for key in wanted}
     for protocol in protocols:
         if not data[jobs[0].config, protocol].files["validation"]:
             raise ValueError(
                 f"Table 1 is of validated runs, and protocol {protocol} keeps no validation images: choose paper, "
                 "patient or kfold:K/i. What trains on the whole set is planned with them."
             )
+    for held in data.values():
+        ready(held, say)
+        if held.origin["note"]:
+            say(held.origin["note"])
     _tell(jobs, data, recipe, start, say)
     if only_plan:
         return {}
