@@ -66,7 +66,7 @@ def test_help_imports_nothing_heavy():
         ([*PHANTOM, "--node", "carci", "--init", "best"], "starts a specialist from carci or from elsewhere"),
         ([*PHANTOM, "--node", "norbe", "--init", "best"], "none at runs/phantom-carci: train it"),
         ([*PHANTOM, "--node", "norbe", "--until", "runs/x"], "--until is for --protocol all"),
-        ([*PHANTOM, "--node", "norbe", "--cycles", "5"], "after epoch 124, beyond the budget of 60"),
+        ([*PHANTOM, "--node", "norbe", "--cycles", "5"], "after epoch 155, beyond the budget of 60"),
         ([*PHANTOM, "--node", "norbe", "--accumulate", "3"], "cannot be computed in --accumulate 3 equal parts"),
         (["reproduce", "--config", "phantom", "--protocol", "all"], "protocol all keeps no validation images"),
         (["train", "--node", "carci", "--config", "phantom", "--seed", "-1"], "--seed must be from 0"),
