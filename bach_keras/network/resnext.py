@@ -61,11 +61,8 @@ def grouped_convolution(images, kernel, stride: int, groups: int):
     Returns:
         float [N, ceil(H / stride), ceil(W / stride), F].
     """
-    if groups == 1:
-        padding = _padding(kernel)
-        return tf.nn.conv2d(images, kernel, stride, padding if kernel.shape[0] > 1 else "VALID")
-    form = _native_form if has_native_grouped_convolution(images.dtype) else _matmul_form
-    return form(images, kernel, stride, groups)
+    native = groups == 1 or has_native_grouped_convolution(images.dtype)
+    return (_native_form if native else _matmul_form)(images, kernel, stride, groups)
 
 
 def _padding(kernel):
@@ -75,9 +72,9 @@ def _padding(kernel):
 
 def _native_form(images, kernel, stride: int, groups: int):
     """TensorFlow's op, which reads the number of groups off the shapes."""
-    # On processors a grouped convolution with explicit padding has no gradient.
-    if stride == 1:
-        return tf.nn.conv2d(images, kernel, 1, "SAME")
+    # On processors explicit padding costs a grouped convolution its gradient, and the stem oneDNN's, the faster one.
+    if stride == 1 or kernel.shape[0] == 1:
+        return tf.nn.conv2d(images, kernel, stride, "SAME")
     return tf.nn.conv2d(tf.pad(images, _padding(kernel)), kernel, stride, "VALID")
 
 
@@ -102,6 +99,29 @@ def _matmul_form(images, kernel, stride: int, groups: int):
     return tf.cast(tf.reshape(answer, (batch, rows, columns, filters)), images.dtype)
 
 
+def _gradient_by_product_pays(dtype):
+    # Graphics processors have a gradient that goes with their layout, and half precision its own kernels.
+    return dtype == tf.float32 and not tf.config.get_visible_devices("GPU")
+
+
+@tf.custom_gradient
+def _pointwise_convolution(images, kernel):
+    """A 1x1 convolution whose kernel's gradient is one matrix product.
+
+    oneDNN multiplies matrices faster than it computes that gradient, which is a quarter of a training step.
+    """
+    *_, depth, filters = kernel.shape
+
+    def gradients(gradient):
+        of_images = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(images), filter=kernel, out_backprop=gradient, strides=[1, 1, 1, 1], padding="VALID"
+        )
+        of_kernel = tf.matmul(tf.reshape(images, (-1, depth)), tf.reshape(gradient, (-1, filters)), transpose_a=True)
+        return of_images, tf.reshape(of_kernel, kernel.shape)
+
+    return tf.nn.conv2d(images, kernel, 1, "VALID"), gradients
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
 class Convolution(keras.layers.Layer):
     """A square convolution without bias, padded as PyTorch pads, grouped or not.
@@ -124,8 +144,10 @@ class Convolution(keras.layers.Layer):
             name="kernel", shape=(self.size, self.size, depth, self.filters), initializer="he_normal"
         )
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         kernel = tf.convert_to_tensor(self.kernel)
+        if training and self.size == self.stride == self.groups == 1 and _gradient_by_product_pays(inputs.dtype):
+            return _pointwise_convolution(inputs, kernel)
         return grouped_convolution(inputs, kernel, self.stride, self.groups)
 
     def compute_output_shape(self, input_shape):

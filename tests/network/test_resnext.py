@@ -124,6 +124,56 @@ def test_both_forms_give_equal_answers_and_gradients(stride, monkeypatch):
         np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("size", "stride", "groups"), [(1, 1, 1), (1, 2, 1), (1, 1, 3), (3, 1, 3), (3, 2, 3), (7, 2, 1)]
+)
+def test_gradients_of_a_layer_in_training_are_those_of_its_definition(size, stride, groups):
+    layer = Convolution(12, size, stride, groups)
+    images = tf.constant(normal(3, 9, 8, 6))
+    layer.build(images.shape)
+    layer.kernel.assign(normal(*layer.kernel.shape, seed=1))
+    wanted = normal(*layer.compute_output_shape(images.shape), seed=2)
+
+    @tf.function
+    def gradients():
+        # As Keras traces a training step.
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_sum(layer(images, training=True) * wanted)
+        return tape.gradient(loss, [images, layer.kernel.value])
+
+    def loss_in_numpy(images, kernel):
+        return np.sum(convolve_in_numpy(images, kernel, stride, groups) * wanted)
+
+    # The loss is linear in each, so its gradient along a direction is its value there.
+    given, kernel = images.numpy().astype(np.float64), layer.kernel.numpy().astype(np.float64)
+    of_images, of_kernel = (np.asarray(gradient, np.float64) for gradient in gradients())
+    for seed in range(3):
+        step = np.random.default_rng(seed).normal(size=given.shape)
+        np.testing.assert_allclose(np.sum(of_images * step), loss_in_numpy(step, kernel), rtol=1e-4, atol=1e-3)
+        step = np.random.default_rng(seed).normal(size=kernel.shape)
+        np.testing.assert_allclose(np.sum(of_kernel * step), loss_in_numpy(given, step), rtol=1e-4, atol=1e-3)
+
+
+def test_the_trained_kernel_of_a_pointwise_convolution_takes_a_matrix_product():
+    layer = Convolution(4, 1)
+    layer.build((2, 4, 4, 3))
+
+    def kinds(training):
+        @tf.function
+        def gradient(images):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(layer(images, training=training))
+            return tape.gradient(loss, layer.kernel.value)
+
+        graph = gradient.get_concrete_function(tf.TensorSpec((2, 4, 4, 3))).graph
+        return {operation.type for operation in graph.get_operations()}
+
+    assert ("MatMul" in kinds(training=True)) is not bool(tf.config.get_visible_devices("GPU"))
+    # What only answers keeps the one op, which TensorFlow fuses with the batch norm behind it.
+    assert "MatMul" not in kinds(training=False)
+
+
 @pytest.mark.parametrize("side", [8, 9])
 def test_max_pool_pads_by_one(side):
     images = np.abs(normal(1, side, side, 2))
