@@ -99,27 +99,39 @@ def _matmul_form(images, kernel, stride: int, groups: int):
     return tf.cast(tf.reshape(answer, (batch, rows, columns, filters)), images.dtype)
 
 
-def _gradient_by_product_pays(dtype):
-    # Graphics processors have a gradient that goes with their layout, and half precision its own kernels.
+FEW_PLACES = 100  # an image: up to here oneDNN takes longer to pack a 1x1 kernel than the packed one wins back
+
+
+def _products_pay(dtype):
+    # Graphics processors have kernels that go with their layout, and half precision has its own.
     return dtype == tf.float32 and not tf.config.get_visible_devices("GPU")
 
 
-@tf.custom_gradient
-def _pointwise_convolution(images, kernel):
-    """A 1x1 convolution whose kernel's gradient is one matrix product.
+def _pointwise_in_training(images, kernel):
+    """A 1x1 convolution whose gradient by the kernel is one matrix product, and so is the rest on small images.
 
     oneDNN multiplies matrices faster than it computes that gradient, which is a quarter of a training step.
     """
-    *_, depth, filters = kernel.shape
+    _, height, width, _ = images.shape
+    if height and width and height * width <= FEW_PLACES:
+        product = tf.matmul(_rows(images), _rows(kernel))
+        return tf.reshape(product, (-1, height, width, product.shape[-1]))
+    return _pointwise_with_product(images, kernel)
 
+
+@tf.custom_gradient
+def _pointwise_with_product(images, kernel):
     def gradients(gradient):
         of_images = tf.raw_ops.Conv2DBackpropInput(
             input_sizes=tf.shape(images), filter=kernel, out_backprop=gradient, strides=[1, 1, 1, 1], padding="VALID"
         )
-        of_kernel = tf.matmul(tf.reshape(images, (-1, depth)), tf.reshape(gradient, (-1, filters)), transpose_a=True)
-        return of_images, tf.reshape(of_kernel, kernel.shape)
+        return of_images, tf.reshape(tf.matmul(_rows(images), _rows(gradient), transpose_a=True), kernel.shape)
 
     return tf.nn.conv2d(images, kernel, 1, "VALID"), gradients
+
+
+def _rows(tensor):
+    return tf.reshape(tensor, (-1, tensor.shape[-1]))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -146,8 +158,8 @@ class Convolution(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         kernel = tf.convert_to_tensor(self.kernel)
-        if training and self.size == self.stride == self.groups == 1 and _gradient_by_product_pays(inputs.dtype):
-            return _pointwise_convolution(inputs, kernel)
+        if training and self.size == self.stride == self.groups == 1 and _products_pay(inputs.dtype):
+            return _pointwise_in_training(inputs, kernel)
         return grouped_convolution(inputs, kernel, self.stride, self.groups)
 
     def compute_output_shape(self, input_shape):

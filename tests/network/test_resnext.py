@@ -125,11 +125,12 @@ def test_both_forms_give_equal_answers_and_gradients(stride, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "stride", "groups"), [(1, 1, 1), (1, 2, 1), (1, 1, 3), (3, 1, 3), (3, 2, 3), (7, 2, 1)]
+    ("size", "stride", "groups", "side"),
+    [(1, 1, 1, 9), (1, 1, 1, 13), (1, 2, 1, 9), (1, 1, 3, 9), (3, 1, 3, 9), (3, 2, 3, 9), (7, 2, 1, 9)],
 )
-def test_gradients_of_a_layer_in_training_are_those_of_its_definition(size, stride, groups):
+def test_gradients_of_a_layer_in_training_are_those_of_its_definition(size, stride, groups, side):
     layer = Convolution(12, size, stride, groups)
-    images = tf.constant(normal(3, 9, 8, 6))
+    images = tf.constant(normal(3, side, 8, 6))
     layer.build(images.shape)
     layer.kernel.assign(normal(*layer.kernel.shape, seed=1))
     wanted = normal(*layer.compute_output_shape(images.shape), seed=2)
@@ -141,6 +142,8 @@ def test_gradients_of_a_layer_in_training_are_those_of_its_definition(size, stri
             tape.watch(images)
             loss = tf.reduce_sum(layer(images, training=True) * wanted)
         return tape.gradient(loss, [images, layer.kernel.value])
+
+    assert (side * 8 > resnext.FEW_PLACES) is (side == 13)
 
     def loss_in_numpy(images, kernel):
         return np.sum(convolve_in_numpy(images, kernel, stride, groups) * wanted)
@@ -155,9 +158,10 @@ def test_gradients_of_a_layer_in_training_are_those_of_its_definition(size, stri
         np.testing.assert_allclose(np.sum(of_kernel * step), loss_in_numpy(given, step), rtol=1e-4, atol=1e-3)
 
 
-def test_the_trained_kernel_of_a_pointwise_convolution_takes_a_matrix_product():
+@pytest.mark.parametrize("side", [9, 13])
+def test_the_trained_kernel_of_a_pointwise_convolution_takes_a_matrix_product(side):
     layer = Convolution(4, 1)
-    layer.build((2, 4, 4, 3))
+    layer.build((2, side, 8, 3))
 
     def kinds(training):
         @tf.function
@@ -166,7 +170,7 @@ def test_the_trained_kernel_of_a_pointwise_convolution_takes_a_matrix_product():
                 loss = tf.reduce_sum(layer(images, training=training))
             return tape.gradient(loss, layer.kernel.value)
 
-        graph = gradient.get_concrete_function(tf.TensorSpec((2, 4, 4, 3))).graph
+        graph = gradient.get_concrete_function(tf.TensorSpec((2, side, 8, 3))).graph
         return {operation.type for operation in graph.get_operations()}
 
     assert ("MatMul" in kinds(training=True)) is not bool(tf.config.get_visible_devices("GPU"))
