@@ -40,8 +40,9 @@ def ours(job):
     import keras
     import numpy as np
 
+    from bach_keras.network.convolution import Convolution
     from bach_keras.network.fold import fold
-    from bach_keras.network.resnext import Convolution, resnext50
+    from bach_keras.network.resnext import resnext50
     from bach_keras.training.sgd import FusedSGD
     from callbacks.layer_groups import freeze
 

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bach_keras.network.resnext import BatchNorm, Convolution, grouped_convolution
+from bach_keras.network.convolution import Convolution, grouped_convolution
+from bach_keras.network.resnext import BatchNorm
 
 
 class FoldedConvolution(keras.layers.Layer):

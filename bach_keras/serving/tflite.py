@@ -22,7 +22,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy
-from bach_keras.network.resnext import has_native_grouped_convolution
+from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.serving.agreement import TOLERANCES, Agreement, allowed, compare
 from bach_keras.serving.card import CARD, model_card
 from bach_keras.serving.images import find_images, read_rgb

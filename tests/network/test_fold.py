@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.network.fold import fold
 from bach_keras.network.head import Classifier
-from bach_keras.network.resnext import BatchNorm, ResNeXt, has_native_grouped_convolution
+from bach_keras.network.resnext import BatchNorm, ResNeXt
 from callbacks.layer_groups import freeze
 
 TINY = {"blocks": (1, 2, 1, 1), "cardinality": 2, "base_width": 4, "stem": 8}

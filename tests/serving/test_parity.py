@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bach_keras.hierarchy import Hierarchy
-from bach_keras.network.resnext import has_native_grouped_convolution
+from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.serving.agreement import Agreement
 from bach_keras.serving.parity import Form, KerasRuns, Row, as_lines, measure, open_forms
 from bach_keras.serving.predict import Export

@@ -10,8 +10,8 @@ from PIL import Image
 
 from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy, Member
+from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.network.head import Classifier
-from bach_keras.network.resnext import has_native_grouped_convolution
 from bach_keras.serving import tflite
 from bach_keras.serving.agreement import Agreement, compare
 from bach_keras.tree import NODES
