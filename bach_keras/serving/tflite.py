@@ -8,7 +8,6 @@ model card, as TFLite's own associated files do.
 import json
 import os
 import random
-import warnings
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,8 +15,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
-from ai_edge_quantizer.qtyping import TFLOperationName
-from ai_edge_quantizer.quantizer import Quantizer
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from bach_keras import preprocess
@@ -26,6 +23,7 @@ from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.serving.agreement import TOLERANCES, Agreement, allowed, compare
 from bach_keras.serving.card import CARD, model_card
 from bach_keras.serving.images import find_images, read_rgb
+from bach_keras.serving.int8 import PROCESSORS, quantised
 from datasets.bach_bisque import prepare
 from datasets.labels import CLASSES
 
@@ -35,14 +33,7 @@ QUANTIZATIONS = tuple(TOLERANCES)
 IMAGES = 150
 LEAST_IMAGES = 9
 
-PROCESSORS = os.cpu_count() or 1
-
 CLASS_NAMES = "class_names.txt"
-
-# What an int8 file computes in whole numbers: over 99 % of the work. The rest stays float32. Quantised, the maximum
-# and the mean over places would have to share one scale, which leaves the mean, the smaller by far, a few levels;
-# and a probability would come in steps of 1/256.
-INT8_OPS = ("CONV_2D", "ADD", "MAX_POOL_2D", "PAD")
 
 
 class TFLite:
@@ -213,28 +204,7 @@ def _convert(converter: tf.lite.TFLiteConverter, quantize: str, calibration) -> 
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     model = converter.convert()
-    return _int8(model, calibration) if quantize == "int8" else model
-
-
-def _int8(model: bytes, calibration) -> bytes:
-    """Quantise weights and activations.
-
-    A range is a moving average of the images' own. TensorFlow's converter takes the extremes of all images instead,
-    and a specialist may answer a class it never saw with features a hundred times as large as its own classes': four
-    levels were then left to those, and a fifth of the labels changed.
-    """
-    quantizer = Quantizer(model)
-    for name in INT8_OPS:
-        quantizer.add_static_config(".*", TFLOperationName(name), activation_num_bits=8, weight_num_bits=8)
-    quantizer.add_dynamic_config(".*", TFLOperationName.FULLY_CONNECTED, num_bits=8)
-    # The average begins at the first image and forgets it slowly, so few images are gone through more than once.
-    turns = -(-2 * IMAGES // (3 * len(calibration)))
-    data = {"serving_default": [{"images": square} for square in calibration * turns]}
-    # The interpreter warns of the memory that looking at each activation takes.
-    with warnings.catch_warnings(action="ignore", category=UserWarning):
-        ranges = quantizer.calibrate(data, num_threads=PROCESSORS)
-        made = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    return bytes(made.quantized_model)
+    return quantised(model, calibration) if quantize == "int8" else model
 
 
 def _probabilities(form, squares) -> np.ndarray:

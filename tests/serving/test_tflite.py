@@ -2,23 +2,18 @@ import json
 import zipfile
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from PIL import Image
 
-from bach_keras import preprocess
-from bach_keras.hierarchy import Hierarchy, Member
+from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
-from bach_keras.network.head import Classifier
 from bach_keras.serving import tflite
 from bach_keras.serving.agreement import Agreement, compare
-from bach_keras.tree import NODES
 from datasets import phantom
 from datasets.labels import CLASSES
-
-IMAGES = [phantom.draw(label, 910 + patient, 0) for patient in range(6) for label in CLASSES]
+from tests.serving.conftest import IMAGES
 
 pytestmark = pytest.mark.skipif(
     not has_native_grouped_convolution(), reason="nothing is converted where TensorFlow has no oneDNN"
@@ -26,41 +21,18 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def members(recipe):
-    """Three random networks whose last layer was solved for, so that no answer on IMAGES is near a tie.
-
-    What a run of a few steps trains may be too wild for eight bits, and how wild is no matter of this test.
-    """
-    size = recipe.image_size
-    inputs = preprocess.normalise(preprocess.square(np.stack(IMAGES), size))
-    made = []
-    for seed, node in enumerate(NODES.values()):
-        keras.utils.set_random_seed(seed)
-        model = Classifier(size, backbone=recipe.backbone, seed=seed)
-        for _ in range(40):  # until the batch norms know the tissue
-            model(inputs, training=True)
-        last = model.get_layer("head.dense2")
-        hidden = keras.Model(model.input, last.input)(inputs, training=False).numpy()
-        answers = [node.targets.get(label, 0) for label in CLASSES] * 6
-        kernel = np.linalg.pinv(hidden) @ (3 * np.eye(2)[answers])
-        last.set_weights([kernel.astype(np.float32), np.zeros(2, np.float32)])
-        made.append(Member(node.name, model, size, source=f"runs/{node.name}", config="phantom"))
-    return made
-
-
-@pytest.fixture(scope="module")
-def files(members, tmp_path_factory):
+def files(sure_members, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tflite")
     made = {}
     for quantize in tflite.QUANTIZATIONS:
         made[quantize] = folder / "new" / f"{quantize}.tflite"
-        tflite.convert(members, made[quantize], quantize, IMAGES)
+        tflite.convert(sure_members, made[quantize], quantize, IMAGES)
     return made
 
 
 @pytest.fixture(scope="module")
-def expected(members):
-    return {name: value.numpy() for name, value in Hierarchy(members).images(np.stack(IMAGES)).items()}
+def expected(sure_members):
+    return {name: value.numpy() for name, value in Hierarchy(sure_members).images(np.stack(IMAGES)).items()}
 
 
 @pytest.mark.parametrize(("quantize", "most"), [("none", 1e-5), ("float16", 1e-2)])
@@ -79,8 +51,8 @@ def test_eight_bit_forms_give_the_trees_labels(files, expected, quantize):
         assert np.sum(found.argmax(axis=1) == expected[name].argmax(axis=1)) >= len(IMAGES) - 2
 
 
-def test_the_file_alone_says_what_goes_in_and_what_comes_out(files, members):
-    size = members[0].image_size
+def test_the_file_alone_says_what_goes_in_and_what_comes_out(files, sure_members):
+    size = sure_members[0].image_size
     for file in files.values():
         interpreter = Interpreter(str(file))
         assert interpreter.get_signature_list() == {
@@ -106,12 +78,19 @@ def test_int8_convolutions_are_whole_numbers_and_the_answers_float(files):
     interpreter = Interpreter(
         str(files["int8"]), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     )
-    types = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
-    by_op = {}
-    for op in interpreter._get_ops_details():
+    details = interpreter.get_tensor_details()
+    types = {tensor["index"]: tensor["dtype"] for tensor in details}
+    maps = {tensor["index"] for tensor in details if len(tensor["shape"]) == 4}
+    by_op, ops = {}, interpreter._get_ops_details()
+    for op in ops:
         by_op.setdefault(op["op_name"], set()).update(types[index] for index in op["outputs"])
     assert "ADD_N" not in by_op
-    assert by_op["CONV_2D"] == by_op["ADD"] == by_op["MAX_POOL_2D"] == {np.int8}
+    assert {types[op["outputs"][0]] for op in ops if op["op_name"] == "ADD" and op["outputs"][0] in maps} == {np.int8}
+    assert by_op["CONV_2D"] == {np.int8, np.float32}
+    assert by_op["MAX_POOL_2D"] == {np.float32}
+    in_float = [op for op in ops if op["op_name"] == "CONV_2D" and types[op["outputs"][0]] is np.float32]
+    stems = [op for op in ops if op["op_name"] == "MAX_POOL_2D"]
+    assert len(in_float) == len(stems) == 3  # these networks share no trunk
     for name in ("MEAN", "REDUCE_MAX", "CONCATENATION", "FULLY_CONNECTED", "SOFTMAX"):
         assert by_op[name] == {np.float32}
 
@@ -131,13 +110,13 @@ def test_plain_kernels_give_what_the_fast_ones_give(files):
     np.testing.assert_allclose(plain(images=picture)["probabilities"], fast(images=picture)["probabilities"], atol=0.05)
 
 
-def test_a_file_that_disagrees_is_not_written(members, tmp_path, monkeypatch):
-    turned = tflite._frozen(Turned(members)).convert()
+def test_a_file_that_disagrees_is_not_written(sure_members, tmp_path, monkeypatch):
+    turned = tflite._frozen(Turned(sure_members)).convert()
     monkeypatch.setattr(tflite, "_convert", lambda converter, quantize, images: turned)
     file = tmp_path / "tree.tflite"
     file.write_bytes(b"the one before")
     with pytest.raises(ValueError, match=r"was not written.*a difference of 1e-04 is asked for"):
-        tflite.convert(members, file, "none", IMAGES, overwrite=True)
+        tflite.convert(sure_members, file, "none", IMAGES, overwrite=True)
     assert file.read_bytes() == b"the one before"
     assert [path.name for path in tmp_path.iterdir()] == ["tree.tflite"]
 
@@ -175,12 +154,12 @@ def test_two_in_a_hundred_labels_may_differ():
 
 
 @pytest.mark.parametrize("quantize", ["dynamic", "int8"])
-def test_a_file_that_is_right_but_unsure_is_not_written(members, tmp_path, monkeypatch, quantize):
-    unsure = tflite._frozen(Unsure(members)).convert()
+def test_a_file_that_is_right_but_unsure_is_not_written(sure_members, tmp_path, monkeypatch, quantize):
+    unsure = tflite._frozen(Unsure(sure_members)).convert()
     monkeypatch.setattr(tflite, "_convert", lambda converter, quantize, images: unsure)
     file = tmp_path / "tree.tflite"
     with pytest.raises(ValueError, match=r"was not written.*the same label on (\d+) of \1 images.*a median of 0\.05"):
-        tflite.convert(members, file, quantize, IMAGES)
+        tflite.convert(sure_members, file, quantize, IMAGES)
     assert not file.exists()
 
 
@@ -192,26 +171,26 @@ class Unsure(Hierarchy):
         return {**answers, "probabilities": 0.25 + 0.01 * answers["probabilities"]}
 
 
-def test_int8_is_not_checked_on_images_of_one_label(members, tmp_path):
+def test_int8_is_not_checked_on_images_of_one_label(sure_members, tmp_path):
     alike = [phantom.draw("benign", 910, 0)] * 9
     with pytest.raises(ValueError, match=r"calls all 3 images to check on benign.*of several classes"):
-        tflite.convert(members, tmp_path / "tree.tflite", "int8", alike)
+        tflite.convert(sure_members, tmp_path / "tree.tflite", "int8", alike)
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_input_gets_one_sentence(members, tmp_path, files, monkeypatch):
+def test_bad_input_gets_one_sentence(sure_members, tmp_path, files, monkeypatch):
     with pytest.raises(ValueError, match="is there already"):
-        tflite.convert(members, files["none"], "none", IMAGES)
+        tflite.convert(sure_members, files["none"], "none", IMAGES)
     with pytest.raises(ValueError, match="is a folder"):
-        tflite.convert(members, tmp_path, "none", IMAGES)
+        tflite.convert(sure_members, tmp_path, "none", IMAGES)
     with pytest.raises(ValueError, match="3 images are too few"):
-        tflite.convert(members, tmp_path / "tree.tflite", "int8", IMAGES[:3])
-    stained = [replace(member, stain_normalisation="reinhard") for member in members]
+        tflite.convert(sure_members, tmp_path / "tree.tflite", "int8", IMAGES[:3])
+    stained = [replace(member, stain_normalisation="reinhard") for member in sure_members]
     with pytest.raises(ValueError, match="cannot normalise stains"):
         tflite.convert(stained, tmp_path / "tree.tflite", "none", IMAGES)
     monkeypatch.setattr(tflite, "has_native_grouped_convolution", lambda: False)
     with pytest.raises(ValueError, match="Without oneDNN"):
-        tflite.convert(members, tmp_path / "tree.tflite", "none", IMAGES)
+        tflite.convert(sure_members, tmp_path / "tree.tflite", "none", IMAGES)
     (tmp_path / "text.tflite").write_text("text")
     with pytest.raises(ValueError, match="is no TFLite file of this project"):
         tflite.TFLite(tmp_path / "text.tflite")
@@ -228,9 +207,9 @@ def test_calibration_images_are_some_of_a_folder_and_always_the_same(tmp_path, m
     assert len(set(first)) == 4
 
 
-def test_training_images_that_are_not_here_are_asked_for(members, tmp_path, monkeypatch):
+def test_training_images_that_are_not_here_are_asked_for(sure_members, tmp_path, monkeypatch):
     monkeypatch.setattr(
         tflite.prepare, "records", lambda config: (_ for _ in ()).throw(FileNotFoundError("phantom is not prepared."))
     )
     with pytest.raises(ValueError, match=r"phantom is not prepared.*--calibration DIR"):
-        tflite.training_images(members)
+        tflite.training_images(sure_members)

@@ -1,0 +1,280 @@
+"""The 8-bit form of a TFLite model: channels evened out, ranges read off images, both left to AI Edge Quantizer.
+
+Per-channel kernels lose nothing by 8 bits here; what costs labels is that an activation has one scale for all its
+channels and all images. So channels are first scaled to use it alike, which changes no answer, and a specialist's
+ranges are those of the images that come to it: one of a class it never saw may answer with features a hundred times
+as large.
+"""
+
+import os
+import re
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.tools import flatbuffer_utils
+from ai_edge_quantizer.qtyping import TFLOperationName
+from ai_edge_quantizer.quantizer import Quantizer
+
+from bach_keras.tree import ROOT, SPECIALISTS
+
+PROCESSORS = os.cpu_count() or 1
+
+# What is computed in whole numbers behind the stem: over 98 % of the work. The stem stays float32: it is cheap, and all
+# else builds on it. So do the heads: quantised, the maximum and the mean over places would have to share one scale,
+# which leaves the mean, the smaller by far, a few levels; and a probability would come in steps of 1/256.
+INT8_OPS = ("CONV_2D", "ADD", "PAD")
+
+# Of the images' own extremes; beyond it values are cut, which costs less than a coarser scale for all others.
+QUANTILE = 0.95
+
+# A channel is scaled by no more than this over its fellows: one that is nearly still has nothing to even out.
+LEAST_PEAK, LEAST_USE = 1e-3, 1e-2
+
+
+def quantised(model: bytes, images) -> bytes:
+    """Quantise weights and activations.
+
+    Args:
+        model: a tree's float32 TFLite model, signature outputs named as the nodes.
+        images: uint8 [1, S, S, 3] each, such as it will see, to read the ranges of its activations off.
+    """
+    graph = _Graph(flatbuffer_utils.read_model_from_bytearray(bytearray(model)))
+    extremes, images_of = _look(model, graph, images)
+    scales = _even_out(graph, extremes)
+    ranges = _ranges(graph, extremes, scales, images_of)
+    stem = set().union(*(graph.before(op.outputs[0]) for op in graph.of_kind("MAX_POOL_2D")))
+    maps = [op.outputs[0] for op in graph.of_kind(*INT8_OPS) if graph.is_map(op.outputs[0])]
+    quantizer = Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(graph.model)))
+    scope = f"^({'|'.join(re.escape(graph.name(tensor)) for tensor in maps if tensor not in stem)});$"
+    for kind in INT8_OPS:
+        quantizer.add_static_config(scope, TFLOperationName(kind), activation_num_bits=8, weight_num_bits=8)
+    quantizer.add_dynamic_config(".*", TFLOperationName.FULLY_CONNECTED, num_bits=8)
+    with _keeping_activations():
+        made = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+    return bytes(made.quantized_model)
+
+
+def _keeping_activations():
+    """Let an interpreter keep each activation without its warning of the memory that takes."""
+    return warnings.catch_warnings(action="ignore", category=UserWarning)
+
+
+class _Graph:
+    """A TFLite model as objects, with the questions that are asked of it."""
+
+    def __init__(self, model):
+        self.model = model
+        (self.graph,), (signature,) = model.subgraphs, model.signatureDefs
+        self.outputs = {output.name.decode(): output.tensorIndex for output in signature.outputs}
+        self._maker = {tensor: op for op in self.graph.operators for tensor in op.outputs}
+
+    def kind(self, op) -> str:
+        return flatbuffer_utils.opcode_to_name(self.model, op.opcodeIndex)
+
+    def of_kind(self, *kinds) -> list:
+        return [op for op in self.graph.operators if self.kind(op) in kinds]
+
+    def name(self, tensor) -> str:
+        return self.graph.tensors[tensor].name.decode()
+
+    def data(self, tensor):
+        """Return a constant's float32 values, or None for an activation."""
+        held = self.graph.tensors[tensor]
+        data = self.model.buffers[held.buffer].data
+        return None if data is None else np.frombuffer(bytes(data), np.float32).reshape(held.shape)
+
+    def is_map(self, tensor) -> bool:
+        """Say whether a tensor is an activation of places and channels."""
+        return len(self.graph.tensors[tensor].shape) == 4 and tensor in self._maker
+
+    def before(self, *tensors) -> set:
+        """Return these tensors and all that they are computed from."""
+        found, open_ends = set(), list(tensors)
+        while open_ends:
+            tensor = open_ends.pop()
+            if tensor not in found:
+                found.add(tensor)
+                open_ends += [given for given in getattr(self._maker.get(tensor), "inputs", ()) if given >= 0]
+        return found
+
+    def add_constant(self, values, name: str) -> int:
+        """Add a float32 constant and return its index."""
+        buffer, tensor = schema.BufferT(), schema.TensorT()
+        buffer.data = np.frombuffer(np.asarray(values, np.float32).tobytes(), np.uint8)
+        self.model.buffers.append(buffer)
+        tensor.shape = np.array(values.shape, np.int32)
+        tensor.type, tensor.buffer = schema.TensorType.FLOAT32, len(self.model.buffers) - 1
+        return self._add(tensor, name)
+
+    def multiply(self, op, factors) -> None:
+        """Multiply what an op gives by constants before anything reads it."""
+        (output,) = op.outputs
+        given = schema.TensorT()
+        given.shape, given.type = self.graph.tensors[output].shape, schema.TensorType.FLOAT32
+        op.outputs = [self._add(given, f"{self.name(output)}/even")]
+        by = self.add_constant(factors.reshape(1, -1), f"{self.name(output)}/factors")
+        product = schema.OperatorT()
+        product.opcodeIndex = self._opcode(schema.BuiltinOperator.MUL)
+        product.builtinOptionsType, product.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
+        product.inputs, product.outputs = [*op.outputs, by], [output]
+        self.graph.operators.insert(self.graph.operators.index(op) + 1, product)
+
+    def drop_unused(self) -> None:
+        """Empty the constants that no op reads any more."""
+        used = {tensor for op in self.graph.operators for tensor in op.inputs}
+        for index, tensor in enumerate(self.graph.tensors):
+            if index not in used and index not in self._maker:
+                tensor.buffer = 0
+        held = {tensor.buffer for tensor in self.graph.tensors}
+        for index, buffer in enumerate(self.model.buffers):
+            if index not in held:
+                buffer.data = None
+
+    def _add(self, tensor, name) -> int:
+        tensor.name = name.encode()
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
+
+    def _opcode(self, builtin) -> int:
+        for index, code in enumerate(self.model.operatorCodes):
+            if flatbuffer_utils.get_builtin_code_from_operator_code(code) == builtin:
+                return index
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
+
+
+@dataclass(frozen=True)
+class _Tied:
+    """Activations that share their channels' scales, and the ops that scaling them touches."""
+
+    maps: list
+    made_by: list
+    read_by: list
+    pooled_by: list
+
+
+def _look(model, graph, images):
+    """Run the model on images.
+
+    Returns:
+        map -> its smallest and largest value of every channel, [images, 2, C]; and
+        specialist -> whether each image comes to it.
+    """
+    maps = [tensor for tensor in range(len(graph.graph.tensors)) if graph.is_map(tensor)]
+    extremes, chosen = {tensor: [] for tensor in maps}, []
+    with _keeping_activations():
+        interpreter = Interpreter(model_content=model, experimental_preserve_all_tensors=True, num_threads=PROCESSORS)
+    interpreter.allocate_tensors()
+    (given,) = interpreter.get_input_details()
+    for image in images:
+        interpreter.set_tensor(given["index"], image)
+        interpreter.invoke()
+        chosen.append(interpreter.get_tensor(graph.outputs[ROOT.name])[0].argmax())
+        for tensor in maps:
+            values = interpreter.get_tensor(tensor)
+            extremes[tensor].append([values.min((0, 1, 2)), values.max((0, 1, 2))])
+    images_of = {node.name: np.array(chosen) == index for index, node in enumerate(SPECIALISTS)}
+    return {tensor: np.array(each) for tensor, each in extremes.items()}, images_of
+
+
+def _even_out(graph, extremes) -> dict[int, np.ndarray]:
+    """Scale channels so that all use their activation's range alike, and return map -> what each was divided by.
+
+    What makes a channel is divided by its scale and what reads it multiplied, so answers stay as they are: a ReLU,
+    a sum, a maximum let a positive factor through (Nagel et al. 2019, section 4.1). The scale is the root of the
+    channel's peak over the largest weight that reads it, so kernels' per-channel scales keep half of the spread
+    (Xiao et al. 2023, equation 4).
+    """
+    kernels = {id(op): graph.data(op.inputs[1]).copy() for op in graph.of_kind("CONV_2D")}
+    biases = {id(op): graph.data(op.inputs[2]).copy() for op in graph.of_kind("CONV_2D")}
+    scales = {}
+    for tied in _tied(graph):
+        peaks = np.max([np.abs(extremes[tensor]).max((0, 1)) for tensor in tied.maps], axis=0)
+        use = np.max([_use(kernels[id(op)], len(peaks)) for op in tied.read_by], axis=0)
+        if not peaks.any() or not use.any():
+            continue
+        scale = np.sqrt(np.maximum(peaks, LEAST_PEAK * peaks.max()) / np.maximum(use, LEAST_USE * use.max()))
+        scale /= np.exp(np.log(scale).mean())
+        for op in tied.made_by:
+            kernels[id(op)] /= scale[:, None, None, None]
+            biases[id(op)] /= scale
+        for op in tied.read_by:
+            kernels[id(op)] *= _as_read(scale, kernels[id(op)])
+        for op in tied.pooled_by:
+            graph.multiply(op, scale)
+        scales |= dict.fromkeys(tied.maps, scale)
+    for op in graph.of_kind("CONV_2D"):
+        # Of its own: two convolutions may have read the same one.
+        name = graph.name(op.outputs[0])
+        kernel = graph.add_constant(kernels[id(op)], f"{name}/kernel")
+        op.inputs = [op.inputs[0], kernel, graph.add_constant(biases[id(op)], f"{name}/bias")]
+    graph.drop_unused()
+    return scales
+
+
+def _tied(graph) -> list[_Tied]:
+    """Return the maps that can be scaled: made by convolutions, read by convolutions, at most pooled at the end."""
+    ties = {tensor: {tensor} for tensor in range(len(graph.graph.tensors)) if graph.is_map(tensor)}
+    fixed, ends = set(), defaultdict(lambda: defaultdict(list))
+    for op in graph.graph.operators:
+        kind, maps = graph.kind(op), [tensor for tensor in (*op.inputs, *op.outputs) if graph.is_map(tensor)]
+        if kind == "CONV_2D":
+            ends[op.outputs[0]]["made"].append(op)
+            ends[op.inputs[0]]["read"].append(op)
+        elif kind in ("MEAN", "REDUCE_MAX"):
+            ends[op.inputs[0]]["pooled"].append(op)
+        elif kind in ("PAD", "MAX_POOL_2D") or (kind == "ADD" and len(maps) == 3):  # no constant among them
+            together = set().union(*(ties[tensor] for tensor in maps))
+            ties |= dict.fromkeys(together, together)
+        else:
+            fixed |= set(maps)
+    groups = {id(tie): sorted(tie) for tie in ties.values() if not tie & fixed}.values()
+    gathered = [
+        _Tied(maps, *([op for tensor in maps for op in ends[tensor][end]] for end in ("made", "read", "pooled")))
+        for maps in groups
+    ]
+    return [tied for tied in gathered if tied.made_by and tied.read_by]
+
+
+def _use(kernel, channels: int) -> np.ndarray:
+    """Return the largest weight [C] by which a kernel [F, k, k, C / groups] reads each channel."""
+    groups = channels // kernel.shape[-1]
+    return np.abs(kernel).reshape(groups, -1, kernel.shape[-1]).max(axis=1).reshape(channels)
+
+
+def _as_read(scale, kernel) -> np.ndarray:
+    """Lay channels' scales [C] out as a kernel [F, k, k, C / groups] reads them."""
+    groups = len(scale) // kernel.shape[-1]
+    return np.repeat(scale.reshape(groups, -1), len(kernel) // groups, axis=0)[:, None, None, :]
+
+
+def _ranges(graph, extremes, scales, images_of) -> dict[str, dict[str, np.ndarray]]:
+    """Return name of a map -> its range, as the quantizer takes them."""
+    own = _own(graph)
+    ranges = {}
+    for tensor, of_all in extremes.items():
+        chosen = images_of.get(own.get(tensor), np.full(len(of_all), True))
+        values = of_all[chosen] if chosen.any() else of_all
+        low, high = np.moveaxis(values / scales.get(tensor, 1.0), 1, 0)
+        ends = np.quantile(low.min(axis=1), 1 - QUANTILE), np.quantile(high.max(axis=1), QUANTILE)
+        ranges[graph.name(tensor)] = {
+            name: np.full((1, 1, 1, 1), end, np.float32) for name, end in zip(("min", "max"), ends, strict=True)
+        }
+    return ranges
+
+
+def _own(graph) -> dict[int, str]:
+    """Return tensor -> the one specialist that it serves, where it serves no other node."""
+    before = {node.name: graph.before(graph.outputs[node.name]) for node in (ROOT, *SPECIALISTS)}
+    return {
+        tensor: name
+        for name, tensors in before.items()
+        for tensor in tensors
+        if name != ROOT.name and sum(tensor in others for others in before.values()) == 1
+    }

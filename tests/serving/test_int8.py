@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.tools import flatbuffer_utils
+
+from bach_keras import preprocess
+from bach_keras.hierarchy import Hierarchy, Member
+from bach_keras.network.convolution import has_native_grouped_convolution
+from bach_keras.network.head import Classifier
+from bach_keras.serving import int8, tflite
+from tests.serving.conftest import IMAGES
+
+pytestmark = pytest.mark.skipif(
+    not has_native_grouped_convolution(), reason="nothing is converted where TensorFlow has no oneDNN"
+)
+
+
+def convert(members):
+    return tflite._frozen(Hierarchy(members)).convert()
+
+
+def answers(model, squares):
+    run = Interpreter(model_content=bytes(model)).get_signature_runner()
+    found = [run(images=square) for square in squares]
+    return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+
+
+def graph_of(model):
+    return int8._Graph(flatbuffer_utils.read_model_from_bytearray(bytearray(model)))
+
+
+def make_uneven(member):
+    """The same network but for rounding, some channels within its blocks 200 times as large as their fellows."""
+    model = Classifier.from_config(member.model.get_config())
+    model.set_weights(member.model.get_weights())
+    for block in ("layer1.0", "layer2.0", "layer3.0", "layer4.0"):
+        norm, reader = model.get_layer(f"{block}.bn2"), model.get_layer(f"{block}.conv3")
+        factors = np.where(np.arange(norm.gamma.shape[0]) % 4 == 0, 200, 1).astype(np.float32)
+        norm.gamma.assign(norm.gamma * factors)
+        norm.beta.assign(norm.beta * factors)
+        reader.kernel.assign(reader.kernel / factors[:, None])
+    return Member(member.node, model, member.image_size)
+
+
+@pytest.fixture(scope="module")
+def squares(recipe):
+    return [preprocess.square(image, recipe.image_size).numpy()[None] for image in IMAGES]
+
+
+@pytest.fixture(scope="module")
+def uneven(sure_members):
+    return convert([make_uneven(member) for member in sure_members])
+
+
+def evened(model, squares):
+    graph = graph_of(model)
+    extremes, _ = int8._look(model, graph, squares)
+    scales = int8._even_out(graph, extremes)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(graph.model)), graph, extremes, scales
+
+
+def test_evened_channels_change_no_answer(uneven, squares):
+    even, *_ = evened(uneven, squares)
+    expected, found = answers(uneven, squares), answers(even, squares)
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
+    # Kernels that are no longer read take no room.
+    assert len(even) < 1.05 * len(uneven)
+
+
+def test_evened_channels_use_their_range_alike(uneven, squares):
+    _, _, extremes, scales = evened(uneven, squares)
+    spreads = []
+    for tensor, scale in scales.items():
+        peaks = np.abs(extremes[tensor]).max((0, 1))
+        live = peaks > 1e-3 * peaks.max()
+        spreads.append([np.log(values[live]).std() for values in (peaks, peaks / scale)])
+    assert len(spreads) > 3 * 4 * 2  # three networks, four blocks, two maps within each at the least
+    before, after = np.mean(spreads, axis=0)
+    assert after < 0.7 * before
+
+
+def test_uneven_channels_do_not_spoil_the_answers(uneven, squares, monkeypatch):
+    expected = answers(uneven, squares)["probabilities"]
+
+    def median_difference():
+        found = answers(int8.quantised(uneven, squares), squares)["probabilities"]
+        return np.median(np.abs(found - expected).max(axis=1))
+
+    with_evening = median_difference()
+    monkeypatch.setattr(int8, "_even_out", lambda graph, extremes: {})
+    assert with_evening < 0.05
+    assert with_evening < 0.5 * median_difference()
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_a_channel_is_read_by_the_filters_of_its_group(groups):
+    channels, filters = 8, 12
+    kernel = np.random.default_rng(0).normal(size=(filters, 3, 3, channels // groups))
+    scale = np.random.default_rng(1).uniform(1, 9, channels)
+    use, read = np.zeros(channels), kernel.copy()
+    for channel in range(channels):
+        group, place = divmod(channel, channels // groups)
+        own = slice(group * filters // groups, (group + 1) * filters // groups)
+        use[channel] = np.abs(kernel[own, :, :, place]).max()
+        read[own, :, :, place] *= scale[channel]
+    np.testing.assert_array_equal(int8._use(kernel, channels), use)
+    np.testing.assert_allclose(kernel * int8._as_read(scale, kernel), read)
+
+
+def test_a_specialists_ranges_are_those_of_its_own_images(sure_members, squares):
+    model = convert(sure_members)
+    graph = graph_of(model)
+    extremes, images_of = int8._look(model, graph, squares)
+    # Two classes of four go to each.
+    assert {name: int(chosen.sum()) for name, chosen in images_of.items()} == {"norbe": 12, "invis": 12}
+    own = int8._own(graph)
+    assert set(own.values()) == {"norbe", "invis"}
+    assert not set(own) & graph.before(graph.outputs["carci"])
+    ranges = int8._ranges(graph, extremes, {}, images_of)
+    told_apart = 0
+    for tensor, values in extremes.items():
+        name = own.get(tensor)
+        chosen = values if name is None else values[images_of[name]]
+        expected = np.quantile(chosen[:, 1].max(axis=1), int8.QUANTILE)
+        np.testing.assert_allclose(ranges[graph.name(tensor)]["max"], expected, rtol=1e-6)
+        told_apart += not np.isclose(expected, np.quantile(values[:, 1].max(axis=1), int8.QUANTILE))
+    assert told_apart > 10
+
+
+def test_a_specialist_no_image_comes_to_takes_the_ranges_of_all(sure_members, squares):
+    model = convert(sure_members)
+    graph = graph_of(model)
+    extremes, images_of = int8._look(model, graph, squares)
+    nobody = {name: np.zeros_like(chosen) for name, chosen in images_of.items()}
+    everybody = {name: np.ones_like(chosen) for name, chosen in images_of.items()}
+    found, expected = (int8._ranges(graph, extremes, {}, of) for of in (nobody, everybody))
+    assert found == expected
+
+
+def test_networks_that_share_their_kernels_stay_right(sure_members, squares):
+    one = sure_members[0]
+    alike = [Member(node, one.model, one.image_size) for node in ("carci", "norbe", "invis")]
+    model = convert(alike)
+    even, *_ = evened(model, squares)
+    for name, values in answers(model, squares).items():
+        np.testing.assert_allclose(answers(even, squares)[name], values, atol=1e-4)
+
+
+def test_a_dead_map_is_left_alone(sure_members, squares):
+    member = make_uneven(sure_members[0])
+    norm = member.model.get_layer("layer2.0.bn1")
+    norm.gamma.assign(0 * norm.gamma)
+    norm.beta.assign(0 * norm.beta)
+    model = convert([member, *sure_members[1:]])
+    even, _, _, scales = evened(model, squares)
+    assert all(np.isfinite(scale).all() for scale in scales.values())
+    np.testing.assert_allclose(
+        answers(even, squares)["probabilities"], answers(model, squares)["probabilities"], atol=1e-4
+    )
