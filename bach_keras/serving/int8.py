@@ -3,7 +3,7 @@
 Per-channel kernels lose nothing by 8 bits here; what costs labels is that an activation has one scale for all its
 channels and all images. So channels are first scaled to use it alike, which changes no answer, and a specialist's
 ranges are those of the images that come to it: one of a class it never saw may answer with features a hundred times
-as large.
+as large. Last, what each network's answers lean by is added back to its logits.
 """
 
 import os
@@ -13,12 +13,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from ai_edge_litert.tools import flatbuffer_utils
 from ai_edge_quantizer.qtyping import TFLOperationName
 from ai_edge_quantizer.quantizer import Quantizer
 
+from bach_keras.serving.tflite_graph import ADD, MUL, Graph
 from bach_keras.tree import ROOT, SPECIALISTS
 
 PROCESSORS = os.cpu_count() or 1
@@ -42,13 +41,23 @@ def quantised(model: bytes, images) -> bytes:
         model: a tree's float32 TFLite model, signature outputs named as the nodes.
         images: uint8 [1, S, S, 3] each, such as it will see, to read the ranges of its activations off.
     """
-    graph = _Graph(flatbuffer_utils.read_model_from_bytearray(bytearray(model)))
+    graph = Graph(model)
     extremes, images_of = _look(model, graph, images)
     scales = _even_out(graph, extremes)
     ranges = _ranges(graph, extremes, scales, images_of)
+    shifts = {
+        op.inputs[0]: graph.insert(ADD, graph.maker(op.inputs[0]), np.zeros((1, 2))) for op in graph.of_kind("SOFTMAX")
+    }
+    exact, leaning = graph.packed(), _quantised(graph, ranges)
+    for tensor, gap in _gaps(graph, exact, leaning, images, images_of).items():
+        graph.set_constant(shifts[tensor], np.array([[-gap / 2, gap / 2]]))
+    return _quantised(graph, ranges)
+
+
+def _quantised(graph, ranges) -> bytes:
     stem = set().union(*(graph.before(op.outputs[0]) for op in graph.of_kind("MAX_POOL_2D")))
     maps = [op.outputs[0] for op in graph.of_kind(*INT8_OPS) if graph.is_map(op.outputs[0])]
-    quantizer = Quantizer(bytes(flatbuffer_utils.convert_object_to_bytearray(graph.model)))
+    quantizer = Quantizer(graph.packed())
     scope = f"^({'|'.join(re.escape(graph.name(tensor)) for tensor in maps if tensor not in stem)});$"
     for kind in INT8_OPS:
         quantizer.add_static_config(scope, TFLOperationName(kind), activation_num_bits=8, weight_num_bits=8)
@@ -61,92 +70,6 @@ def quantised(model: bytes, images) -> bytes:
 def _keeping_activations():
     """Let an interpreter keep each activation without its warning of the memory that takes."""
     return warnings.catch_warnings(action="ignore", category=UserWarning)
-
-
-class _Graph:
-    """A TFLite model as objects, with the questions that are asked of it."""
-
-    def __init__(self, model):
-        self.model = model
-        (self.graph,), (signature,) = model.subgraphs, model.signatureDefs
-        self.outputs = {output.name.decode(): output.tensorIndex for output in signature.outputs}
-        self._maker = {tensor: op for op in self.graph.operators for tensor in op.outputs}
-
-    def kind(self, op) -> str:
-        return flatbuffer_utils.opcode_to_name(self.model, op.opcodeIndex)
-
-    def of_kind(self, *kinds) -> list:
-        return [op for op in self.graph.operators if self.kind(op) in kinds]
-
-    def name(self, tensor) -> str:
-        return self.graph.tensors[tensor].name.decode()
-
-    def data(self, tensor):
-        """Return a constant's float32 values, or None for an activation."""
-        held = self.graph.tensors[tensor]
-        data = self.model.buffers[held.buffer].data
-        return None if data is None else np.frombuffer(bytes(data), np.float32).reshape(held.shape)
-
-    def is_map(self, tensor) -> bool:
-        """Say whether a tensor is an activation of places and channels."""
-        return len(self.graph.tensors[tensor].shape) == 4 and tensor in self._maker
-
-    def before(self, *tensors) -> set:
-        """Return these tensors and all that they are computed from."""
-        found, open_ends = set(), list(tensors)
-        while open_ends:
-            tensor = open_ends.pop()
-            if tensor not in found:
-                found.add(tensor)
-                open_ends += [given for given in getattr(self._maker.get(tensor), "inputs", ()) if given >= 0]
-        return found
-
-    def add_constant(self, values, name: str) -> int:
-        """Add a float32 constant and return its index."""
-        buffer, tensor = schema.BufferT(), schema.TensorT()
-        buffer.data = np.frombuffer(np.asarray(values, np.float32).tobytes(), np.uint8)
-        self.model.buffers.append(buffer)
-        tensor.shape = np.array(values.shape, np.int32)
-        tensor.type, tensor.buffer = schema.TensorType.FLOAT32, len(self.model.buffers) - 1
-        return self._add(tensor, name)
-
-    def multiply(self, op, factors) -> None:
-        """Multiply what an op gives by constants before anything reads it."""
-        (output,) = op.outputs
-        given = schema.TensorT()
-        given.shape, given.type = self.graph.tensors[output].shape, schema.TensorType.FLOAT32
-        op.outputs = [self._add(given, f"{self.name(output)}/even")]
-        by = self.add_constant(factors.reshape(1, -1), f"{self.name(output)}/factors")
-        product = schema.OperatorT()
-        product.opcodeIndex = self._opcode(schema.BuiltinOperator.MUL)
-        product.builtinOptionsType, product.builtinOptions = schema.BuiltinOptions.MulOptions, schema.MulOptionsT()
-        product.inputs, product.outputs = [*op.outputs, by], [output]
-        self.graph.operators.insert(self.graph.operators.index(op) + 1, product)
-
-    def drop_unused(self) -> None:
-        """Empty the constants that no op reads any more."""
-        used = {tensor for op in self.graph.operators for tensor in op.inputs}
-        for index, tensor in enumerate(self.graph.tensors):
-            if index not in used and index not in self._maker:
-                tensor.buffer = 0
-        held = {tensor.buffer for tensor in self.graph.tensors}
-        for index, buffer in enumerate(self.model.buffers):
-            if index not in held:
-                buffer.data = None
-
-    def _add(self, tensor, name) -> int:
-        tensor.name = name.encode()
-        self.graph.tensors.append(tensor)
-        return len(self.graph.tensors) - 1
-
-    def _opcode(self, builtin) -> int:
-        for index, code in enumerate(self.model.operatorCodes):
-            if flatbuffer_utils.get_builtin_code_from_operator_code(code) == builtin:
-                return index
-        code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = builtin
-        self.model.operatorCodes.append(code)
-        return len(self.model.operatorCodes) - 1
 
 
 @dataclass(frozen=True)
@@ -168,19 +91,30 @@ def _look(model, graph, images):
     """
     maps = [tensor for tensor in range(len(graph.graph.tensors)) if graph.is_map(tensor)]
     extremes, chosen = {tensor: [] for tensor in maps}, []
-    with _keeping_activations():
-        interpreter = Interpreter(model_content=model, experimental_preserve_all_tensors=True, num_threads=PROCESSORS)
-    interpreter.allocate_tensors()
-    (given,) = interpreter.get_input_details()
-    for image in images:
-        interpreter.set_tensor(given["index"], image)
-        interpreter.invoke()
+    interpreter = _interpreter(model)
+    for _ in _answered(interpreter, images):
         chosen.append(interpreter.get_tensor(graph.outputs[ROOT.name])[0].argmax())
         for tensor in maps:
             values = interpreter.get_tensor(tensor)
             extremes[tensor].append([values.min((0, 1, 2)), values.max((0, 1, 2))])
     images_of = {node.name: np.array(chosen) == index for index, node in enumerate(SPECIALISTS)}
     return {tensor: np.array(each) for tensor, each in extremes.items()}, images_of
+
+
+def _interpreter(model):
+    with _keeping_activations():
+        interpreter = Interpreter(model_content=model, experimental_preserve_all_tensors=True, num_threads=PROCESSORS)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _answered(interpreter, images):
+    """Run an interpreter on one image after the other, and yield after each."""
+    (given,) = interpreter.get_input_details()
+    for image in images:
+        interpreter.set_tensor(given["index"], image)
+        interpreter.invoke()
+        yield image
 
 
 def _even_out(graph, extremes) -> dict[int, np.ndarray]:
@@ -207,7 +141,7 @@ def _even_out(graph, extremes) -> dict[int, np.ndarray]:
         for op in tied.read_by:
             kernels[id(op)] *= _as_read(scale, kernels[id(op)])
         for op in tied.pooled_by:
-            graph.multiply(op, scale)
+            graph.insert(MUL, op, scale[None])
         scales |= dict.fromkeys(tied.maps, scale)
     for op in graph.of_kind("CONV_2D"):
         # Of its own: two convolutions may have read the same one.
@@ -254,14 +188,44 @@ def _as_read(scale, kernel) -> np.ndarray:
     return np.repeat(scale.reshape(groups, -1), len(kernel) // groups, axis=0)[:, None, None, :]
 
 
+def _gaps(graph, exact, found, images, images_of) -> dict[int, float]:
+    """Return tensor of a network's two logits -> by how much the exact model's difference of them exceeds the other's.
+
+    The median over the images that come to it: rounding errors do not cancel out, so an 8-bit network leans to one
+    side, by the same for all (Nagel et al. 2019, section 4.2, correct it layer by layer).
+    """
+    own = _own(graph)
+    logits = [op.inputs[0] for op in graph.of_kind("SOFTMAX")]
+    apart = [_differences(model, [graph.name(tensor) for tensor in logits], images) for model in (exact, found)]
+    gaps = {}
+    for tensor, one, other in zip(logits, *apart, strict=True):
+        gaps[tensor] = float(np.median(_chosen(one - other, images_of, own.get(tensor))))
+    return gaps
+
+
+def _differences(model, names, images) -> np.ndarray:
+    """Return the second minus the first of each named pair of logits: [names, images]."""
+    interpreter = _interpreter(model)
+    index_of = {tensor["name"]: tensor["index"] for tensor in interpreter.get_tensor_details()}
+    pairs = []
+    for _ in _answered(interpreter, images):
+        pairs.append([interpreter.get_tensor(index_of[name])[0] for name in names])
+    return np.moveaxis(np.diff(pairs, axis=-1)[..., 0], 0, 1)
+
+
+def _chosen(values, images_of, node) -> np.ndarray:
+    """Return what is of the images that come to a node, or of all where none does or it is no specialist."""
+    chosen = images_of.get(node, np.full(len(values), True))
+    return values[chosen] if chosen.any() else values
+
+
 def _ranges(graph, extremes, scales, images_of) -> dict[str, dict[str, np.ndarray]]:
     """Return name of a map -> its range, as the quantizer takes them."""
     own = _own(graph)
     ranges = {}
     for tensor, of_all in extremes.items():
-        chosen = images_of.get(own.get(tensor), np.full(len(of_all), True))
-        values = of_all[chosen] if chosen.any() else of_all
-        low, high = np.moveaxis(values / scales.get(tensor, 1.0), 1, 0)
+        values = _chosen(of_all, images_of, own.get(tensor)) / scales.get(tensor, 1.0)
+        low, high = np.moveaxis(values, 1, 0)
         ends = np.quantile(low.min(axis=1), 1 - QUANTILE), np.quantile(high.max(axis=1), QUANTILE)
         ranges[graph.name(tensor)] = {
             name: np.full((1, 1, 1, 1), end, np.float32) for name, end in zip(("min", "max"), ends, strict=True)

@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from bach_keras.training import runs
+from bach_keras.training import progress, runs
 from bach_keras.training.stops import writing
 from bach_keras.training.train import check_start, node_files, train_or_go_on
 from bach_keras.tree import get_node
@@ -62,8 +62,8 @@ def train_best(data, node: str, starts: dict, recipe, run_dir, overwrite=False, 
 def standing(folder: Path) -> tuple[float, float]:
     """Return a finished run's validation accuracy and minus its loss at the best epoch: the higher the better."""
     metrics = json.loads((folder / "metrics.json").read_text())
-    losses = {int(row["epoch"]): float(row["val_loss"]) for row in runs.read_history(runs.open_run(folder))}
-    return metrics["accuracy"], -losses[metrics["best_epoch"]]
+    losses = {int(row["epoch"]): row["val_loss"] for row in runs.read_history(runs.open_run(folder))}
+    return progress.standing({"accuracy": metrics["accuracy"], "loss": losses[metrics["best_epoch"]]})
 
 
 def _share(source: Path, run_dir: Path, told: dict, overwrite: bool) -> None:

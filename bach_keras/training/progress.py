@@ -56,8 +56,8 @@ class Progress:
 STATE_SHARE = 0.02
 
 
-def _standing(epoch: dict) -> tuple[float, float]:
-    """Return what ranks epochs: the accuracy, then the lower loss; one that is no number comes last."""
+def standing(epoch: dict) -> tuple[float, float]:
+    """Return what ranks epochs and runs: the accuracy, then the lower loss; one that is no number comes last."""
     accuracy, loss = float(epoch["accuracy"]), float(epoch["loss"])
     return accuracy, -loss if math.isfinite(loss) else -math.inf
 
@@ -112,7 +112,7 @@ class Keeper(keras.callbacks.Callback):
             "loss": values[f"{prefix}loss"],
         }
         best = self.progress.best
-        if prefix and best and _standing(now) <= _standing(best):
+        if prefix and best and standing(now) <= standing(best):
             return False
         self.progress.best = now
         return True
@@ -178,7 +178,7 @@ def forget_lost_best(run: runs.Run, progress: Progress) -> None:
     later = runs.read_history(run)[progress.epoch :] if (run.folder / "history.csv").is_file() else []
     prefix = "val_" if later and "val_loss" in later[0] else ""
     rows = [{name: row[f"{prefix}{name}"] for name in ("accuracy", "loss")} for row in later]
-    if rows and (not progress.best or max(map(_standing, rows)) > _standing(progress.best)):
+    if rows and (not progress.best or max(map(standing, rows)) > standing(progress.best)):
         progress.best = {}
         save(run, progress)
 

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from ai_edge_litert.tools import flatbuffer_utils
 
 from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy, Member
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.network.head import Classifier
 from bach_keras.serving import int8, tflite
+from bach_keras.serving.tflite_graph import Graph
 from tests.serving.conftest import IMAGES
 
 pytestmark = pytest.mark.skipif(
@@ -23,10 +23,6 @@ def answers(model, squares):
     run = Interpreter(model_content=bytes(model)).get_signature_runner()
     found = [run(images=square) for square in squares]
     return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
-
-
-def graph_of(model):
-    return int8._Graph(flatbuffer_utils.read_model_from_bytearray(bytearray(model)))
 
 
 def make_uneven(member):
@@ -53,10 +49,10 @@ def uneven(sure_members):
 
 
 def evened(model, squares):
-    graph = graph_of(model)
+    graph = Graph(model)
     extremes, _ = int8._look(model, graph, squares)
     scales = int8._even_out(graph, extremes)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(graph.model)), graph, extremes, scales
+    return graph.packed(), graph, extremes, scales
 
 
 def test_evened_channels_change_no_answer(uneven, squares):
@@ -110,7 +106,7 @@ def test_a_channel_is_read_by_the_filters_of_its_group(groups):
 
 def test_a_specialists_ranges_are_those_of_its_own_images(sure_members, squares):
     model = convert(sure_members)
-    graph = graph_of(model)
+    graph = Graph(model)
     extremes, images_of = int8._look(model, graph, squares)
     # Two classes of four go to each.
     assert {name: int(chosen.sum()) for name, chosen in images_of.items()} == {"norbe": 12, "invis": 12}
@@ -128,9 +124,26 @@ def test_a_specialists_ranges_are_those_of_its_own_images(sure_members, squares)
     assert told_apart > 10
 
 
+def test_no_node_leans_to_one_side(sure_members, squares, monkeypatch):
+    model = convert(sure_members)
+    _, images_of = int8._look(model, Graph(model), squares)
+
+    def leanings(quantised):
+        logits = []
+        for form in (model, quantised):
+            found = answers(form, squares)
+            logits.append({name: np.log(found[name][:, 1] / found[name][:, 0]) for name in ("carci", *images_of)})
+        exact, other = logits
+        return [np.median((exact[name] - other[name])[images_of.get(name, slice(None))]) for name in exact]
+
+    corrected = leanings(int8.quantised(model, squares))
+    monkeypatch.setattr(int8, "_gaps", lambda *given: {})
+    assert np.abs(corrected).max() < 1e-3 < np.abs(leanings(int8.quantised(model, squares))).max()
+
+
 def test_a_specialist_no_image_comes_to_takes_the_ranges_of_all(sure_members, squares):
     model = convert(sure_members)
-    graph = graph_of(model)
+    graph = Graph(model)
     extremes, images_of = int8._look(model, graph, squares)
     nobody = {name: np.zeros_like(chosen) for name, chosen in images_of.items()}
     everybody = {name: np.ones_like(chosen) for name, chosen in images_of.items()}

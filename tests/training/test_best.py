@@ -1,6 +1,7 @@
 """The better of two starts, by validation."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from bach_keras.training import runs
 from bach_keras.training import train as training
-from bach_keras.training.best import train_best
+from bach_keras.training.best import standing, train_best
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,15 @@ def test_both_runs_stay_and_the_better_is_the_nodes(chosen):
     for one, other in zip(kept, own, strict=True):
         np.testing.assert_array_equal(one, other)
     assert all(runs.open_run(told["run"]).is_finished for told in candidates.values())
+
+
+def test_a_run_whose_loss_is_no_number_stands_below(chosen, tmp_path):
+    place, *_ = chosen
+    folder = tmp_path / "copy"
+    shutil.copytree(place, folder)
+    history = runs.read_history(runs.open_run(folder))
+    runs.write_history(folder / "history.csv", [{**row, "val_loss": "nan"} for row in history])
+    assert standing(folder) < standing(place)
 
 
 def test_finished_candidates_are_not_trained_again(chosen, few_phantoms):

@@ -72,7 +72,7 @@ def test_weights_that_an_epochs_last_update_spoils_are_not_kept(few_phantoms, re
 
 
 def test_a_validation_loss_that_is_no_number_is_never_the_best():
-    assert kept._standing({"accuracy": 0.5, "loss": float("nan")}) < kept._standing({"accuracy": 0.5, "loss": 9.0})
+    assert kept.standing({"accuracy": 0.5, "loss": float("nan")}) < kept.standing({"accuracy": 0.5, "loss": 9.0})
 
 
 def test_the_whole_set_trains_until_the_loss_of_another_runs_best_epoch(few_phantoms, tree_of_runs, recipe, tmp_path):

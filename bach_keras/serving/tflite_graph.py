@@ -1,0 +1,120 @@
+"""A TFLite model taken apart: questions about its graph, constants replaced, ops put in between."""
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+# What ``Graph.insert`` inserts.
+MUL = (schema.BuiltinOperator.MUL, schema.BuiltinOptions.MulOptions, schema.MulOptionsT)
+ADD = (schema.BuiltinOperator.ADD, schema.BuiltinOptions.AddOptions, schema.AddOptionsT)
+
+
+class Graph:
+    """A TFLite model of one graph and one signature, as objects of its schema.
+
+    Args:
+        model: the model's bytes.
+
+    Attributes:
+        model, graph: the schema's own objects.
+        outputs: name of an output of the signature -> its tensor.
+
+    Tensors are given by their index.
+    """
+
+    def __init__(self, model: bytes):
+        self.model = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+        (self.graph,), (signature,) = self.model.subgraphs, self.model.signatureDefs
+        self.outputs = {output.name.decode(): output.tensorIndex for output in signature.outputs}
+        self._maker = {tensor: op for op in self.graph.operators for tensor in op.outputs}
+
+    def kind(self, op) -> str:
+        return flatbuffer_utils.opcode_to_name(self.model, op.opcodeIndex)
+
+    def of_kind(self, *kinds) -> list:
+        return [op for op in self.graph.operators if self.kind(op) in kinds]
+
+    def name(self, tensor) -> str:
+        return self.graph.tensors[tensor].name.decode()
+
+    def data(self, tensor):
+        """Return a constant's float32 values, or None for an activation."""
+        held = self.graph.tensors[tensor]
+        data = self.model.buffers[held.buffer].data
+        return None if data is None else np.frombuffer(bytes(data), np.float32).reshape(held.shape)
+
+    def is_map(self, tensor) -> bool:
+        """Say whether a tensor is an activation of places and channels."""
+        return len(self.graph.tensors[tensor].shape) == 4 and tensor in self._maker
+
+    def before(self, tensor) -> set:
+        """Return a tensor and all that it is computed from."""
+        found, open_ends = set(), [tensor]
+        while open_ends:
+            end = open_ends.pop()
+            if end not in found:
+                found.add(end)
+                open_ends += [given for given in getattr(self._maker.get(end), "inputs", ()) if given >= 0]
+        return found
+
+    def packed(self) -> bytes:
+        return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
+
+    def maker(self, tensor):
+        """Return the op that computes a tensor."""
+        return self._maker[tensor]
+
+    def add_constant(self, values, name: str) -> int:
+        """Add a float32 constant and return its index."""
+        tensor = schema.TensorT()
+        tensor.shape, tensor.type = np.array(values.shape, np.int32), schema.TensorType.FLOAT32
+        self.model.buffers.append(schema.BufferT())
+        tensor.buffer = len(self.model.buffers) - 1
+        index = self._add(tensor, name)
+        self.set_constant(index, values)
+        return index
+
+    def set_constant(self, tensor, values) -> None:
+        buffer = self.model.buffers[self.graph.tensors[tensor].buffer]
+        buffer.data = np.frombuffer(np.asarray(values, np.float32).tobytes(), np.uint8)
+
+    def insert(self, kind, op, values) -> int:
+        """Add constants to what an op gives, or multiply it, before anything reads it; return the constants' index."""
+        builtin, options_type, options = kind
+        (output,) = op.outputs
+        given = schema.TensorT()
+        given.shape, given.type = self.graph.tensors[output].shape, schema.TensorType.FLOAT32
+        op.outputs = [self._add(given, f"{self.name(output)}/given")]
+        constants = self.add_constant(values, f"{self.name(output)}/constants")
+        inserted = schema.OperatorT()
+        inserted.opcodeIndex = self._opcode(builtin)
+        inserted.builtinOptionsType, inserted.builtinOptions = options_type, options()
+        inserted.inputs, inserted.outputs = [*op.outputs, constants], [output]
+        self.graph.operators.insert(self.graph.operators.index(op) + 1, inserted)
+        self._maker |= {op.outputs[0]: op, output: inserted}
+        return constants
+
+    def drop_unused(self) -> None:
+        """Empty the constants that no op reads any more."""
+        used = {tensor for op in self.graph.operators for tensor in op.inputs}
+        for index, tensor in enumerate(self.graph.tensors):
+            if index not in used and index not in self._maker:
+                tensor.buffer = 0
+        held = {tensor.buffer for tensor in self.graph.tensors}
+        for index, buffer in enumerate(self.model.buffers):
+            if index not in held:
+                buffer.data = None
+
+    def _add(self, tensor, name) -> int:
+        tensor.name = name.encode()
+        self.graph.tensors.append(tensor)
+        return len(self.graph.tensors) - 1
+
+    def _opcode(self, builtin) -> int:
+        for index, code in enumerate(self.model.operatorCodes):
+            if flatbuffer_utils.get_builtin_code_from_operator_code(code) == builtin:
+                return index
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = builtin
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
