@@ -104,7 +104,7 @@ def _products_pay(dtype):
 def _pointwise_in_training(images, kernel):
     """A 1x1 convolution whose gradient by the kernel is one matrix product, and so is the rest on small images.
 
-    oneDNN multiplies matrices faster than it computes that gradient, which is a quarter of a training step.
+    oneDNN multiplies matrices faster than it computes that gradient.
     """
     _, height, width, _ = images.shape
     if height and width and height * width <= FEW_PLACES:

@@ -5,7 +5,8 @@ import functools
 import keras
 import tensorflow as tf
 
-from bach_keras.network.resnext import PACKAGE, ResNeXt
+from bach_keras.network.convolution import PACKAGE
+from bach_keras.network.resnext import ResNeXt
 
 # Koné & Boulmane (2018), section 3.2, with the widths of fastai 0.7, which they used.
 HIDDEN_WIDTH = 512

@@ -1,9 +1,9 @@
-"""The 8-bit form of a TFLite model: channels evened out, ranges read off images, both left to AI Edge Quantizer.
+"""The 8-bit form of a TFLite model: channels equalised, ranges read off images, biases corrected.
 
 Per-channel kernels lose nothing by 8 bits here; what costs labels is that an activation has one scale for all its
-channels and all images. So channels are first scaled to use it alike, which changes no answer, and a specialist's
-ranges are those of the images that come to it: one of a class it never saw may answer with features a hundred times
-as large. Last, what each network's answers lean by is added back to its logits.
+channels and all images. So channels are first equalised, which changes no answer, and a specialist's ranges are those
+of the images that come to it: one of a class it never saw may answer with features a hundred times as large. AI Edge
+Quantizer does the rest, and last the bias that rounding gave each network's logits is taken off.
 """
 
 import os
@@ -22,15 +22,15 @@ from bach_keras.tree import ROOT, SPECIALISTS
 
 PROCESSORS = os.cpu_count() or 1
 
-# What is computed in whole numbers behind the stem: over 98 % of the work. The stem stays float32: it is cheap, and all
-# else builds on it. So do the heads: quantised, the maximum and the mean over places would have to share one scale,
+# What is computed in whole numbers behind the stem: 97 % of the work or more. The stem stays float32: it is cheap, and
+# all else builds on it. So do the heads: quantised, the maximum and the mean over places would have to share one scale,
 # which leaves the mean, the smaller by far, a few levels; and a probability would come in steps of 1/256.
 INT8_OPS = ("CONV_2D", "ADD", "PAD")
 
 # Of the images' own extremes; beyond it values are cut, which costs less than a coarser scale for all others.
 QUANTILE = 0.95
 
-# A channel is scaled by no more than this over its fellows: one that is nearly still has nothing to even out.
+# Peaks and weights are taken for no smaller than this share of the largest: what is nearly still needs no scale.
 LEAST_PEAK, LEAST_USE = 1e-3, 1e-2
 
 
@@ -42,15 +42,14 @@ def quantised(model: bytes, images) -> bytes:
         images: uint8 [1, S, S, 3] each, such as it will see, to read the ranges of its activations off.
     """
     graph = Graph(model)
-    extremes, images_of = _look(model, graph, images)
-    scales = _even_out(graph, extremes)
+    extremes, margins, images_of = _look(graph, model, images)
+    scales = _equalise(graph, extremes)
     ranges = _ranges(graph, extremes, scales, images_of)
-    shifts = {
-        op.inputs[0]: graph.insert(ADD, graph.maker(op.inputs[0]), np.zeros((1, 2))) for op in graph.of_kind("SOFTMAX")
-    }
-    exact, leaning = graph.packed(), _quantised(graph, ranges)
-    for tensor, gap in _gaps(graph, exact, leaning, images, images_of).items():
-        graph.set_constant(shifts[tensor], np.array([[-gap / 2, gap / 2]]))
+    readers = graph.of_kind("SOFTMAX")
+    shifts = {logits: graph.insert(ADD, logits, np.zeros((1, 2)), readers) for logits in margins}
+    first = _quantised(graph, ranges)
+    for logits, bias in _biases(graph, first, images, margins, images_of).items():
+        graph.set_constant(shifts[logits], np.array([[bias / 2, -bias / 2]]))
     return _quantised(graph, ranges)
 
 
@@ -82,23 +81,33 @@ class _Tied:
     pooled_by: list
 
 
-def _look(model, graph, images):
+def _look(graph, model, images):
     """Run the model on images.
 
     Returns:
-        map -> its smallest and largest value of every channel, [images, 2, C]; and
+        map -> its smallest and largest value of every channel, [images, 2, C];
+        pair of logits -> the second minus the first, [images]; and
         specialist -> whether each image comes to it.
     """
-    maps = [tensor for tensor in range(len(graph.graph.tensors)) if graph.is_map(tensor)]
+    maps = [tensor for tensor in range(len(graph.subgraph.tensors)) if graph.is_map(tensor)]
     extremes, chosen = {tensor: [] for tensor in maps}, []
+    margins = {op.inputs[0]: [] for op in graph.of_kind("SOFTMAX")}
     interpreter = _interpreter(model)
     for _ in _answered(interpreter, images):
         chosen.append(interpreter.get_tensor(graph.outputs[ROOT.name])[0].argmax())
-        for tensor in maps:
+        for tensor, found in margins.items():
+            found.append(_margin(interpreter, tensor))
+        for tensor, found in extremes.items():
             values = interpreter.get_tensor(tensor)
-            extremes[tensor].append([values.min((0, 1, 2)), values.max((0, 1, 2))])
+            found.append([values.min((0, 1, 2)), values.max((0, 1, 2))])
     images_of = {node.name: np.array(chosen) == index for index, node in enumerate(SPECIALISTS)}
-    return {tensor: np.array(each) for tensor, each in extremes.items()}, images_of
+    extremes, margins = ({key: np.array(found) for key, found in each.items()} for each in (extremes, margins))
+    return extremes, margins, images_of
+
+
+def _margin(interpreter, logits) -> float:
+    first, second = interpreter.get_tensor(logits)[0]
+    return second - first
 
 
 def _interpreter(model):
@@ -109,21 +118,22 @@ def _interpreter(model):
 
 
 def _answered(interpreter, images):
-    """Run an interpreter on one image after the other, and yield after each."""
+    """Run an interpreter on one image after the other, and come back after each."""
     (given,) = interpreter.get_input_details()
     for image in images:
         interpreter.set_tensor(given["index"], image)
         interpreter.invoke()
-        yield image
+        yield
 
 
-def _even_out(graph, extremes) -> dict[int, np.ndarray]:
+def _equalise(graph, extremes) -> dict[int, np.ndarray]:
     """Scale channels so that all use their activation's range alike, and return map -> what each was divided by.
 
     What makes a channel is divided by its scale and what reads it multiplied, so answers stay as they are: a ReLU,
-    a sum, a maximum let a positive factor through (Nagel et al. 2019, section 4.1). The scale is the root of the
-    channel's peak over the largest weight that reads it, so kernels' per-channel scales keep half of the spread
-    (Xiao et al. 2023, equation 4).
+    a sum, a maximum let a positive factor through (cross-layer equalisation: Nagel et al. 2019, section 4.1). The
+    scale is the root of the channel's peak over the largest weight that reads it, so kernels' per-channel scales
+    keep half of the spread (Xiao et al. 2023, equation 4). Peaks are those of all images: a specialist's own alone
+    kept no more labels.
     """
     kernels = {id(op): graph.data(op.inputs[1]).copy() for op in graph.of_kind("CONV_2D")}
     biases = {id(op): graph.data(op.inputs[2]).copy() for op in graph.of_kind("CONV_2D")}
@@ -141,7 +151,8 @@ def _even_out(graph, extremes) -> dict[int, np.ndarray]:
         for op in tied.read_by:
             kernels[id(op)] *= _as_read(scale, kernels[id(op)])
         for op in tied.pooled_by:
-            graph.insert(MUL, op, scale[None])
+            (pooled,) = op.outputs
+            graph.insert(MUL, pooled, scale[None], graph.readers(pooled))
         scales |= dict.fromkeys(tied.maps, scale)
     for op in graph.of_kind("CONV_2D"):
         # Of its own: two convolutions may have read the same one.
@@ -154,9 +165,9 @@ def _even_out(graph, extremes) -> dict[int, np.ndarray]:
 
 def _tied(graph) -> list[_Tied]:
     """Return the maps that can be scaled: made by convolutions, read by convolutions, at most pooled at the end."""
-    ties = {tensor: {tensor} for tensor in range(len(graph.graph.tensors)) if graph.is_map(tensor)}
+    ties = {tensor: {tensor} for tensor in range(len(graph.subgraph.tensors)) if graph.is_map(tensor)}
     fixed, ends = set(), defaultdict(lambda: defaultdict(list))
-    for op in graph.graph.operators:
+    for op in graph.subgraph.operators:
         kind, maps = graph.kind(op), [tensor for tensor in (*op.inputs, *op.outputs) if graph.is_map(tensor)]
         if kind == "CONV_2D":
             ends[op.outputs[0]]["made"].append(op)
@@ -188,29 +199,23 @@ def _as_read(scale, kernel) -> np.ndarray:
     return np.repeat(scale.reshape(groups, -1), len(kernel) // groups, axis=0)[:, None, None, :]
 
 
-def _gaps(graph, exact, found, images, images_of) -> dict[int, float]:
-    """Return tensor of a network's two logits -> by how much the exact model's difference of them exceeds the other's.
+def _biases(graph, quantised_model, images, margins, images_of) -> dict[int, float]:
+    """Return pair of logits -> by how much its margin is too large in the quantised model.
 
-    The median over the images that come to it: rounding errors do not cancel out, so an 8-bit network leans to one
-    side, by the same for all (Nagel et al. 2019, section 4.2, correct it layer by layer).
+    The median over the images that come to it: rounding errors do not cancel out, so a network leans to one side, by
+    the same for all images (bias correction: Nagel et al. 2019, section 4.2, who do it layer by layer).
     """
     own = _own(graph)
-    logits = [op.inputs[0] for op in graph.of_kind("SOFTMAX")]
-    apart = [_differences(model, [graph.name(tensor) for tensor in logits], images) for model in (exact, found)]
-    gaps = {}
-    for tensor, one, other in zip(logits, *apart, strict=True):
-        gaps[tensor] = float(np.median(_chosen(one - other, images_of, own.get(tensor))))
-    return gaps
-
-
-def _differences(model, names, images) -> np.ndarray:
-    """Return the second minus the first of each named pair of logits: [names, images]."""
-    interpreter = _interpreter(model)
+    interpreter = _interpreter(quantised_model)
     index_of = {tensor["name"]: tensor["index"] for tensor in interpreter.get_tensor_details()}
-    pairs = []
+    found = {logits: [] for logits in margins}
     for _ in _answered(interpreter, images):
-        pairs.append([interpreter.get_tensor(index_of[name])[0] for name in names])
-    return np.moveaxis(np.diff(pairs, axis=-1)[..., 0], 0, 1)
+        for logits, each in found.items():
+            each.append(_margin(interpreter, index_of[graph.name(logits)]))
+    return {
+        logits: float(np.median(_chosen(found[logits] - exact, images_of, own.get(logits))))
+        for logits, exact in margins.items()
+    }
 
 
 def _chosen(values, images_of, node) -> np.ndarray:

@@ -16,7 +16,7 @@ class Graph:
         model: the model's bytes.
 
     Attributes:
-        model, graph: the schema's own objects.
+        model, subgraph: the schema's own objects.
         outputs: name of an output of the signature -> its tensor.
 
     Tensors are given by their index.
@@ -24,28 +24,31 @@ class Graph:
 
     def __init__(self, model: bytes):
         self.model = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
-        (self.graph,), (signature,) = self.model.subgraphs, self.model.signatureDefs
+        (self.subgraph,), (signature,) = self.model.subgraphs, self.model.signatureDefs
         self.outputs = {output.name.decode(): output.tensorIndex for output in signature.outputs}
-        self._maker = {tensor: op for op in self.graph.operators for tensor in op.outputs}
+        self._maker = {tensor: op for op in self.subgraph.operators for tensor in op.outputs}
 
     def kind(self, op) -> str:
         return flatbuffer_utils.opcode_to_name(self.model, op.opcodeIndex)
 
     def of_kind(self, *kinds) -> list:
-        return [op for op in self.graph.operators if self.kind(op) in kinds]
+        return [op for op in self.subgraph.operators if self.kind(op) in kinds]
 
     def name(self, tensor) -> str:
-        return self.graph.tensors[tensor].name.decode()
+        return self.subgraph.tensors[tensor].name.decode()
 
     def data(self, tensor):
         """Return a constant's float32 values, or None for an activation."""
-        held = self.graph.tensors[tensor]
+        held = self.subgraph.tensors[tensor]
         data = self.model.buffers[held.buffer].data
         return None if data is None else np.frombuffer(bytes(data), np.float32).reshape(held.shape)
 
     def is_map(self, tensor) -> bool:
         """Say whether a tensor is an activation of places and channels."""
-        return len(self.graph.tensors[tensor].shape) == 4 and tensor in self._maker
+        return len(self.subgraph.tensors[tensor].shape) == 4 and tensor in self._maker
+
+    def readers(self, tensor) -> list:
+        return [op for op in self.subgraph.operators if tensor in op.inputs]
 
     def before(self, tensor) -> set:
         """Return a tensor and all that it is computed from."""
@@ -60,10 +63,6 @@ class Graph:
     def packed(self) -> bytes:
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
 
-    def maker(self, tensor):
-        """Return the op that computes a tensor."""
-        return self._maker[tensor]
-
     def add_constant(self, values, name: str) -> int:
         """Add a float32 constant and return its index."""
         tensor = schema.TensorT()
@@ -75,40 +74,51 @@ class Graph:
         return index
 
     def set_constant(self, tensor, values) -> None:
-        buffer = self.model.buffers[self.graph.tensors[tensor].buffer]
+        buffer = self.model.buffers[self.subgraph.tensors[tensor].buffer]
         buffer.data = np.frombuffer(np.asarray(values, np.float32).tobytes(), np.uint8)
 
-    def insert(self, kind, op, values) -> int:
-        """Add constants to what an op gives, or multiply it, before anything reads it; return the constants' index."""
+    def insert(self, kind, tensor, values, readers) -> int:
+        """Let some ops read a tensor with constants added, or multiplied by them.
+
+        Args:
+            kind: ``ADD`` or ``MUL``.
+            tensor: float32, what one op computes.
+            values: the constants.
+            readers: the ops that read it so; others go on reading the tensor as it is.
+
+        Returns:
+            The constants' tensor.
+        """
         builtin, options_type, options = kind
-        (output,) = op.outputs
-        given = schema.TensorT()
-        given.shape, given.type = self.graph.tensors[output].shape, schema.TensorType.FLOAT32
-        op.outputs = [self._add(given, f"{self.name(output)}/given")]
-        constants = self.add_constant(values, f"{self.name(output)}/constants")
-        inserted = schema.OperatorT()
-        inserted.opcodeIndex = self._opcode(builtin)
-        inserted.builtinOptionsType, inserted.builtinOptions = options_type, options()
-        inserted.inputs, inserted.outputs = [*op.outputs, constants], [output]
-        self.graph.operators.insert(self.graph.operators.index(op) + 1, inserted)
-        self._maker |= {op.outputs[0]: op, output: inserted}
+        made = schema.TensorT()
+        made.shape, made.type = self.subgraph.tensors[tensor].shape, schema.TensorType.FLOAT32
+        result = self._add(made, f"{self.name(tensor)}/changed/{len(self.subgraph.tensors)}")
+        constants = self.add_constant(values, f"{self.name(result)}/by")
+        op = schema.OperatorT()
+        op.opcodeIndex = self._opcode(builtin)
+        op.builtinOptionsType, op.builtinOptions = options_type, options()
+        op.inputs, op.outputs = [tensor, constants], [result]
+        for reader in readers:
+            reader.inputs = [result if given == tensor else given for given in reader.inputs]
+        self.subgraph.operators.insert(self.subgraph.operators.index(self._maker[tensor]) + 1, op)
+        self._maker[result] = op
         return constants
 
     def drop_unused(self) -> None:
         """Empty the constants that no op reads any more."""
-        used = {tensor for op in self.graph.operators for tensor in op.inputs}
-        for index, tensor in enumerate(self.graph.tensors):
+        used = {tensor for op in self.subgraph.operators for tensor in op.inputs}
+        for index, tensor in enumerate(self.subgraph.tensors):
             if index not in used and index not in self._maker:
                 tensor.buffer = 0
-        held = {tensor.buffer for tensor in self.graph.tensors}
+        held = {holder.buffer for holder in (*self.subgraph.tensors, *(self.model.metadata or ()))}
         for index, buffer in enumerate(self.model.buffers):
             if index not in held:
                 buffer.data = None
 
     def _add(self, tensor, name) -> int:
         tensor.name = name.encode()
-        self.graph.tensors.append(tensor)
-        return len(self.graph.tensors) - 1
+        self.subgraph.tensors.append(tensor)
+        return len(self.subgraph.tensors) - 1
 
     def _opcode(self, builtin) -> int:
         for index, code in enumerate(self.model.operatorCodes):

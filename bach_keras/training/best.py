@@ -46,24 +46,26 @@ def train_best(data, node: str, starts: dict, recipe, run_dir, overwrite=False, 
     results = {
         name: train_or_go_on(data, node, start, recipe, folders[name], say, **options) for name, start in starts.items()
     }
-    standings = {name: standing(folder) for name, folder in folders.items()}
-    better = max(starts, key=standings.get)
-    told = ", ".join(f"{name} {accuracy:.3f} (loss {-loss:.4f})" for name, (accuracy, loss) in standings.items())
+    better = max(starts, key=lambda name: standing(folders[name]))
+    validated = {name: _validated(folder) for name, folder in folders.items()}
+    told = ", ".join(f"{name} {at['accuracy']:.3f} (loss {at['loss']:.4f})" for name, at in validated.items())
     say(f"by validation {better} is the better start: {told}; both runs are kept")
-    chosen = {
-        name: {"run": str(folders[name]), "accuracy": accuracy, "loss": -loss}
-        for name, (accuracy, loss) in standings.items()
-    }
+    chosen = {name: {"run": str(folders[name]), **at} for name, at in validated.items()}
     with writing(run_dir):
         _share(folders[better], run_dir, {"init": "best", "started_from": better, "candidates": chosen}, overwrite)
     return results[better]
 
 
 def standing(folder: Path) -> tuple[float, float]:
-    """Return a finished run's validation accuracy and minus its loss at the best epoch: the higher the better."""
+    """Return what ranks finished runs: the higher the better."""
+    return progress.standing(_validated(folder))
+
+
+def _validated(folder: Path) -> dict[str, float]:
+    """Return a finished run's validation accuracy and loss at its best epoch."""
     metrics = json.loads((folder / "metrics.json").read_text())
-    losses = {int(row["epoch"]): row["val_loss"] for row in runs.read_history(runs.open_run(folder))}
-    return progress.standing({"accuracy": metrics["accuracy"], "loss": losses[metrics["best_epoch"]]})
+    losses = {int(row["epoch"]): float(row["val_loss"]) for row in runs.read_history(runs.open_run(folder))}
+    return {"accuracy": metrics["accuracy"], "loss": losses[metrics["best_epoch"]]}
 
 
 def _share(source: Path, run_dir: Path, told: dict, overwrite: bool) -> None:

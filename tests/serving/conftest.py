@@ -14,7 +14,7 @@ from datasets.labels import CLASSES
 IMAGES = [phantom.draw(label, 910 + patient, 0) for patient in range(6) for label in CLASSES]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sure_members(recipe):
     """Three random networks whose last layer was solved for, so that no answer on IMAGES is near a tie.
 

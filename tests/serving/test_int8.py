@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
@@ -48,15 +50,20 @@ def uneven(sure_members):
     return convert([make_uneven(member) for member in sure_members])
 
 
-def evened(model, squares):
+@pytest.fixture(scope="module")
+def sure(sure_members):
+    return convert(sure_members)
+
+
+def equalised(model, squares):
     graph = Graph(model)
-    extremes, _ = int8._look(model, graph, squares)
-    scales = int8._even_out(graph, extremes)
-    return graph.packed(), graph, extremes, scales
+    extremes, *_ = int8._look(graph, model, squares)
+    scales = int8._equalise(graph, extremes)
+    return graph.packed(), extremes, scales
 
 
-def test_evened_channels_change_no_answer(uneven, squares):
-    even, *_ = evened(uneven, squares)
+def test_equalised_channels_change_no_answer(uneven, squares):
+    even, *_ = equalised(uneven, squares)
     expected, found = answers(uneven, squares), answers(even, squares)
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
@@ -64,8 +71,8 @@ def test_evened_channels_change_no_answer(uneven, squares):
     assert len(even) < 1.05 * len(uneven)
 
 
-def test_evened_channels_use_their_range_alike(uneven, squares):
-    _, _, extremes, scales = evened(uneven, squares)
+def test_equalised_channels_use_their_range_alike(uneven, squares):
+    _, extremes, scales = equalised(uneven, squares)
     spreads = []
     for tensor, scale in scales.items():
         peaks = np.abs(extremes[tensor]).max((0, 1))
@@ -83,10 +90,10 @@ def test_uneven_channels_do_not_spoil_the_answers(uneven, squares, monkeypatch):
         found = answers(int8.quantised(uneven, squares), squares)["probabilities"]
         return np.median(np.abs(found - expected).max(axis=1))
 
-    with_evening = median_difference()
-    monkeypatch.setattr(int8, "_even_out", lambda graph, extremes: {})
-    assert with_evening < 0.05
-    assert with_evening < 0.5 * median_difference()
+    with_equalisation = median_difference()
+    monkeypatch.setattr(int8, "_equalise", lambda graph, extremes: {})
+    assert with_equalisation < 0.05
+    assert with_equalisation < 0.5 * median_difference()
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -104,10 +111,9 @@ def test_a_channel_is_read_by_the_filters_of_its_group(groups):
     np.testing.assert_allclose(kernel * int8._as_read(scale, kernel), read)
 
 
-def test_a_specialists_ranges_are_those_of_its_own_images(sure_members, squares):
-    model = convert(sure_members)
-    graph = Graph(model)
-    extremes, images_of = int8._look(model, graph, squares)
+def test_a_specialists_ranges_are_those_of_its_own_images(sure, squares):
+    graph = Graph(sure)
+    extremes, _, images_of = int8._look(graph, sure, squares)
     # Two classes of four go to each.
     assert {name: int(chosen.sum()) for name, chosen in images_of.items()} == {"norbe": 12, "invis": 12}
     own = int8._own(graph)
@@ -124,27 +130,49 @@ def test_a_specialists_ranges_are_those_of_its_own_images(sure_members, squares)
     assert told_apart > 10
 
 
-def test_no_node_leans_to_one_side(sure_members, squares, monkeypatch):
-    model = convert(sure_members)
-    _, images_of = int8._look(model, Graph(model), squares)
-
-    def leanings(quantised):
-        logits = []
-        for form in (model, quantised):
-            found = answers(form, squares)
-            logits.append({name: np.log(found[name][:, 1] / found[name][:, 0]) for name in ("carci", *images_of)})
-        exact, other = logits
-        return [np.median((exact[name] - other[name])[images_of.get(name, slice(None))]) for name in exact]
-
-    corrected = leanings(int8.quantised(model, squares))
-    monkeypatch.setattr(int8, "_gaps", lambda *given: {})
-    assert np.abs(corrected).max() < 1e-3 < np.abs(leanings(int8.quantised(model, squares))).max()
+def leanings(model, quantised, squares, images_of):
+    """By how much each node's log-odds are off at the median over the images that come to it."""
+    exact, found = (answers(form, squares) for form in (model, quantised))
+    margins = [
+        {name: np.log(of[name][:, 1] / of[name][:, 0]) for name in ("carci", *images_of)} for of in (exact, found)
+    ]
+    chosen = {"carci": slice(None), **images_of}
+    return [np.median((margins[1][name] - margins[0][name])[chosen[name]]) for name in chosen]
 
 
-def test_a_specialist_no_image_comes_to_takes_the_ranges_of_all(sure_members, squares):
-    model = convert(sure_members)
+def test_no_node_leans_to_one_side(sure, squares, monkeypatch):
+    *_, images_of = int8._look(Graph(sure), sure, squares)
+    corrected = leanings(sure, int8.quantised(sure, squares), squares, images_of)
+    monkeypatch.setattr(int8, "_biases", lambda *given: {})
+    left = leanings(sure, int8.quantised(sure, squares), squares, images_of)
+    assert np.abs(corrected).max() < 1e-3 < np.abs(left).max()
+
+
+def test_each_member_of_an_ensemble_is_corrected_on_its_own(sure_members, squares):
+    """The same network once as it is and once at another temperature, whose logits are the first one's and more."""
+    carci, norbe, invis = sure_members
+    model = convert([carci, norbe, replace(norbe, temperature=2.0), invis, replace(invis, temperature=4.0, weight=0.5)])
     graph = Graph(model)
-    extremes, images_of = int8._look(model, graph, squares)
+    _, margins, images_of = int8._look(graph, model, squares)
+    assert len(margins) == len(graph.of_kind("SOFTMAX")) == 5
+    quantised = int8.quantised(model, squares)
+    assert np.abs(leanings(model, quantised, squares, images_of)).max() < 0.05
+    difference = answers(quantised, squares)["probabilities"] - answers(model, squares)["probabilities"]
+    assert np.median(np.abs(difference).max(axis=1)) < 0.05
+
+
+def test_what_the_model_says_of_itself_stays(sure, squares):
+    def described(model):
+        held = Graph(model).model
+        return {entry.name: bytes(held.buffers[entry.buffer].data) for entry in held.metadata}
+
+    assert b"min_runtime_version" in described(sure)
+    assert described(int8.quantised(sure, squares)).items() >= described(sure).items()
+
+
+def test_a_specialist_no_image_comes_to_takes_the_ranges_of_all(sure, squares):
+    graph = Graph(sure)
+    extremes, _, images_of = int8._look(graph, sure, squares)
     nobody = {name: np.zeros_like(chosen) for name, chosen in images_of.items()}
     everybody = {name: np.ones_like(chosen) for name, chosen in images_of.items()}
     found, expected = (int8._ranges(graph, extremes, {}, of) for of in (nobody, everybody))
@@ -153,11 +181,17 @@ def test_a_specialist_no_image_comes_to_takes_the_ranges_of_all(sure_members, sq
 
 def test_networks_that_share_their_kernels_stay_right(sure_members, squares):
     one = sure_members[0]
-    alike = [Member(node, one.model, one.image_size) for node in ("carci", "norbe", "invis")]
-    model = convert(alike)
-    even, *_ = evened(model, squares)
+    # With another stem, so that the converter finds equal kernels and not one network.
+    other = Classifier.from_config(one.model.get_config())
+    other.set_weights(one.model.get_weights())
+    other.get_layer("conv1").kernel.assign(0.5 * other.get_layer("conv1").kernel)
+    model = convert([one, replace(one, node="norbe", model=other), replace(one, node="invis")])
+    convolutions = Graph(model).of_kind("CONV_2D")
+    assert len({op.inputs[1] for op in convolutions}) < len(convolutions)
+    even, *_ = equalised(model, squares)
+    found = answers(even, squares)
     for name, values in answers(model, squares).items():
-        np.testing.assert_allclose(answers(even, squares)[name], values, atol=1e-4)
+        np.testing.assert_allclose(found[name], values, atol=1e-4)
 
 
 def test_a_dead_map_is_left_alone(sure_members, squares):
@@ -166,7 +200,7 @@ def test_a_dead_map_is_left_alone(sure_members, squares):
     norm.gamma.assign(0 * norm.gamma)
     norm.beta.assign(0 * norm.beta)
     model = convert([member, *sure_members[1:]])
-    even, _, _, scales = evened(model, squares)
+    even, _, scales = equalised(model, squares)
     assert all(np.isfinite(scale).all() for scale in scales.values())
     np.testing.assert_allclose(
         answers(even, squares)["probabilities"], answers(model, squares)["probabilities"], atol=1e-4
