@@ -11,7 +11,8 @@ from bach_keras.tree import NODES
 from datasets import phantom
 from datasets.labels import CLASSES
 
-IMAGES = [phantom.draw(label, 910 + patient, 0) for patient in range(6) for label in CLASSES]
+PATIENTS = 12
+IMAGES = [phantom.draw(label, 910 + patient, 0) for patient in range(PATIENTS) for label in CLASSES]
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,7 @@ def sure_members(recipe):
             model(inputs, training=True)
         last = model.get_layer("head.dense2")
         hidden = keras.Model(model.input, last.input)(inputs, training=False).numpy()
-        answers = [node.targets.get(label, 0) for label in CLASSES] * 6
+        answers = [node.targets.get(label, 0) for label in CLASSES] * PATIENTS
         kernel = np.linalg.pinv(hidden) @ (3 * np.eye(2)[answers])
         last.set_weights([kernel.astype(np.float32), np.zeros(2, np.float32)])
         made.append(Member(node.name, model, size, source=f"runs/{node.name}", config="phantom"))
