@@ -53,7 +53,8 @@ def test_signatures_answer_as_the_members_do(signatures, members):
     assert set(encoded) == {"probabilities", "label", "carci", "norbe", "invis", "ok"}
     for answers in (decoded, encoded):
         for name in ("probabilities", "carci", "norbe", "invis"):
-            np.testing.assert_allclose(answers[name], expected[name], atol=1e-5)
+            # These networks' logits reach fifty, and float32 keeps them to 2e-6 of that: 3e-5 in a probability.
+            np.testing.assert_allclose(answers[name], expected[name], atol=3e-5)
         assert answers["label"].numpy().tolist() == expected["label"].numpy().tolist()
         assert answers["ok"].numpy().all()
 
