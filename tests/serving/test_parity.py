@@ -46,8 +46,9 @@ def lite(tree_of_runs, folder, tmp_path_factory):
 
 def test_the_reference_is_the_tree(members):
     answers, tree = KerasRuns(members).images(np.stack(TISSUE)), Hierarchy(members)
-    np.testing.assert_allclose(answers["soft"], tree.images(np.stack(TISSUE))["probabilities"], atol=1e-5)
-    np.testing.assert_allclose(answers["routed"], tree.routed(np.stack(TISSUE))["probabilities"], atol=1e-5)
+    # Folding rounds anew, and these networks' logits reach fifty: 2e-6 of that is 3e-5 in a probability.
+    np.testing.assert_allclose(answers["soft"], tree.images(np.stack(TISSUE))["probabilities"], atol=3e-5)
+    np.testing.assert_allclose(answers["routed"], tree.routed(np.stack(TISSUE))["probabilities"], atol=3e-5)
 
 
 def test_all_forms_agree_with_the_runs(members, exported, lite, folder):
