@@ -2,8 +2,8 @@
 
 Xie et al., "Aggregated Residual Transformations for Deep Neural Networks",
 CVPR 2017, Table 1. Every layer carries the name of its torchvision module, so
-weights move by name alone, and every padding is explicit, because PyTorch's
-and TensorFlow's "same" differ at stride 2.
+weights move by name alone, and every padding is PyTorch's, from which
+TensorFlow's "same" differs at stride 2.
 """
 
 import keras

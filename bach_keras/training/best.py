@@ -46,8 +46,8 @@ def train_best(data, node: str, starts: dict, recipe, run_dir, overwrite=False, 
     results = {
         name: train_or_go_on(data, node, start, recipe, folders[name], say, **options) for name, start in starts.items()
     }
-    better = max(starts, key=lambda name: standing(folders[name]))
     validated = {name: _validated(folder) for name, folder in folders.items()}
+    better = max(starts, key=lambda name: progress.standing(validated[name]))
     told = ", ".join(f"{name} {at['accuracy']:.3f} (loss {at['loss']:.4f})" for name, at in validated.items())
     say(f"by validation {better} is the better start: {told}; both runs are kept")
     chosen = {name: {"run": str(folders[name]), **at} for name, at in validated.items()}
