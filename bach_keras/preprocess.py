@@ -7,13 +7,11 @@ apart. All of it is TensorFlow ops, so all of it can be exported.
 import tensorflow as tf
 
 from datasets import stain
+from datasets.images.admission import MAX_PIXELS
 
 # Statistics of ImageNet, which torchvision's weights expect.
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
-
-# Sixteen BACH images; a microscope field is never larger, and a bomb must not be unpacked.
-MAX_PIXELS = 50_331_648
 
 
 def decode(data):

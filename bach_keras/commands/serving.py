@@ -124,9 +124,9 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
     Example:
       python cli.py parity --carci runs/c --norbe runs/n --invis runs/i --model saved_models/tree/1 slides/
     """
-    from bach_keras.serving.images import find_images
     from bach_keras.serving.parity import as_lines, measure, open_forms
     from bach_keras.serving.predict import Export
+    from datasets.images.folder import find_images
 
     found = find_images(paths)
     forms = open_forms(load_members(carci_runs, norbe_runs, invis_runs), Export(model), files)

@@ -11,8 +11,8 @@ from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import warmup
 from bach_keras.serving.address import is_version
 from bach_keras.serving.card import CARD, as_markdown, model_card
-from bach_keras.serving.images import MAX_RATIO
 from bach_keras.tree import NODES
+from datasets.images.admission import MAX_PIXELS, MAX_RATIO
 from datasets.labels import CLASSES
 
 SIGNATURES = ("serving_default", "images", "routed", "features", "card")
@@ -110,8 +110,8 @@ def _in_proportion(images):
     """Return images [..., H, W, 3], unless they have no pixels, too many, or a shape that cannot be scaled."""
     sides = tf.shape(images)[-3:-1]
     pixels = tf.reduce_prod(tf.cast(sides, tf.int64))
-    is_sized = (pixels > 0) & (pixels <= preprocess.MAX_PIXELS)
-    size_message = f"An image may have 1 to {preprocess.MAX_PIXELS} pixels, and not:"
+    is_sized = (pixels > 0) & (pixels <= MAX_PIXELS)
+    size_message = f"An image may have 1 to {MAX_PIXELS} pixels, and not:"
     is_good = tf.reduce_max(sides) <= MAX_RATIO * tf.reduce_min(sides)
     # An image of no pixels is left to the other message.
     message = f"An image may be {MAX_RATIO} times as long as wide, and not:"

@@ -10,10 +10,11 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.hierarchy import check_members
 from bach_keras.serving.agreement import Agreement, compare
-from bach_keras.serving.images import as_png, read_rgb
+from bach_keras.serving.images import as_png
 from bach_keras.serving.predict import ROUTINGS, Export
 from bach_keras.serving.tflite import TFLite
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from datasets.images.read import read_rgb
 
 
 class KerasRuns:

@@ -10,8 +10,10 @@ import tensorflow as tf
 
 from bach_keras.serving.address import is_version
 from bach_keras.serving.card import CARD
-from bach_keras.serving.images import as_png, find_images, read_rgb
+from bach_keras.serving.images import as_png
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from datasets.images.folder import find_images
+from datasets.images.read import read_rgb
 from datasets.labels import CLASSES
 
 BATCH = 8

@@ -22,9 +22,10 @@ from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.serving.agreement import TOLERANCES, Agreement, allowed, compare
 from bach_keras.serving.card import CARD, model_card
-from bach_keras.serving.images import find_images, read_rgb
 from bach_keras.serving.int8 import PROCESSORS, quantised
 from datasets.bach_bisque import prepare
+from datasets.images.folder import find_images
+from datasets.images.read import read_rgb
 from datasets.labels import CLASSES
 
 QUANTIZATIONS = tuple(TOLERANCES)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bach_keras.serving import images
+from datasets.images import admission
+from datasets.images.folder import find_images
+from datasets.images.read import read_rgb
 
 RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
@@ -16,7 +18,7 @@ RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 def test_eight_bit_images_become_rgb(tmp_path, mode, suffix):
     path = tmp_path / f"image.{suffix}"
     Image.fromarray(RGB).convert(mode).save(path)
-    pixels = images.read_rgb(path)
+    pixels = read_rgb(path)
     assert pixels.shape == (4, 6, 3)
     assert pixels.dtype == np.uint8
     if mode in ("RGB", "RGBA"):
@@ -39,11 +41,11 @@ def test_what_cannot_be_read_says_why(tmp_path, monkeypatch):
         (empty, "empty"), (tmp_path / "missing.png", "not there"), (Path("/proc/self/mem"), "cannot be read"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=reason):
-            images.read_rgb(path)
-    monkeypatch.setattr(images, "MAX_PIXELS", 10)
+            read_rgb(path)
+    monkeypatch.setattr(admission, "MAX_PIXELS", 10)
     Image.fromarray(RGB).save(tmp_path / "large.png")
     with pytest.raises(ValueError, match="6x4 pixels"):
-        images.read_rgb(tmp_path / "large.png")
+        read_rgb(tmp_path / "large.png")
 
 
 def test_what_cannot_be_looked_up_is_told_with_its_path(tmp_path, monkeypatch):
@@ -53,11 +55,11 @@ def test_what_cannot_be_looked_up_is_told_with_its_path(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "is_file", closed)
-    assert images.find_images([tmp_path]) == [tmp_path / "a.png"]
+    assert find_images([tmp_path]) == [tmp_path / "a.png"]
     with pytest.raises(ValueError, match=r"a\.png cannot be read: Permission denied"):
-        images.read_rgb(tmp_path / "a.png")
+        read_rgb(tmp_path / "a.png")
     monkeypatch.setattr(Path, "is_dir", closed)
-    assert images.find_images([tmp_path / "b.png"]) == [tmp_path / "b.png"]
+    assert find_images([tmp_path / "b.png"]) == [tmp_path / "b.png"]
 
 
 def test_other_formats_and_lines_of_pixels_are_refused(tmp_path):
@@ -67,7 +69,7 @@ def test_other_formats_and_lines_of_pixels_are_refused(tmp_path):
     Image.fromarray(np.zeros((1, 30_000, 3), np.uint8)).save(line)
     for path, reason in ((gif, "no image of PNG"), (moving, "2 pages"), (line, "50 times as long as wide")):
         with pytest.raises(ValueError, match=f"{path} .*{reason}"):
-            images.read_rgb(path)
+            read_rgb(path)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF"])
@@ -82,7 +84,7 @@ def test_damage_of_any_kind_is_told_in_one_sentence_with_the_path(tmp_path, kind
             damaged[random_.randrange(len(damaged))] = random_.choice((0, 1, 255))
         path.write_bytes(damaged)
         try:
-            images.read_rgb(path)
+            read_rgb(path)
         except ValueError as error:
             told += 1
             assert str(error).startswith(f"{path} ")  # noqa: PT017
@@ -102,16 +104,16 @@ def test_sixteen_bit_colour_is_refused_though_pillow_opens_it(tmp_path):
     path = tmp_path / "deep.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
     with pytest.raises(ValueError, match="8 bits"):
-        images.read_rgb(path)
+        read_rgb(path)
 
 
 def test_folders_are_walked_sorted_and_by_suffix(tmp_path):
     for name in ("b/2.TIF", "a.png", "b/1.jpg", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = [str(path.relative_to(tmp_path)) for path in images.find_images([tmp_path])]
+    found = [str(path.relative_to(tmp_path)) for path in find_images([tmp_path])]
     assert found == ["a.png", "b/1.jpg", "b/2.TIF"]
-    assert images.find_images([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
+    assert find_images([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
     (tmp_path / "void").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no image"):
-        images.find_images([tmp_path / "void"])
+        find_images([tmp_path / "void"])

@@ -1,0 +1,29 @@
+"""Which images are let in, whatever kind of file they come in: by `predict`, by `data prepare`, by an export."""
+
+# Sixteen BACH images; a microscope field is never larger, and a bomb must not be unpacked.
+MAX_PIXELS = 50_331_648
+
+# How many times as long as wide an image may be: its shorter side is scaled to the network's, the longer with it, so
+# that a line of pixels in 200 bytes would fill the memory.
+MAX_RATIO = 50
+
+
+class NotTakenError(ValueError):
+    """An image that is refused.
+
+    The message is what follows the file's name in a sentence, without a full stop: "has 3 pages: save ...".
+    """
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse an image of no pixels, of too many, or of a shape that cannot be scaled, before it is decoded.
+
+    Raises:
+        NotTakenError: why.
+    """
+    if width < 1 or height < 1:
+        raise NotTakenError(f"has {width}x{height} pixels, so there is nothing to see")
+    if width * height > MAX_PIXELS:
+        raise NotTakenError(f"has {width}x{height} pixels; at most {MAX_PIXELS:,} are taken")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise NotTakenError(f"has {width}x{height} pixels; at most {MAX_RATIO} times as long as wide is taken")
