@@ -3,6 +3,10 @@
 # Sixteen BACH images; a microscope field is never larger, and a bomb must not be unpacked.
 MAX_PIXELS = 50_331_648
 
+# Bytes of a PNG, JPEG or BMP: MAX_PIXELS of four bytes, and 64 MiB of colour profiles, text and previews. A TIFF is
+# read by places, and so may be larger.
+MAX_BYTES = 4 * MAX_PIXELS + 64 * 2**20
+
 # How many times as long as wide an image may be: its shorter side is scaled to the network's, the longer with it, so
 # that a line of pixels in 200 bytes would fill the memory.
 MAX_RATIO = 50

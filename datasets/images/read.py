@@ -1,70 +1,83 @@
 """The pixels of an image file, as RGB."""
 
 import io
-import warnings
+import os
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from datasets.images.admission import MAX_PIXELS, NotTakenError, check_size
+from datasets.images import bmp, formats, jpeg, png, tiff
+from datasets.images.admission import MAX_BYTES, NotTakenError
 
-# Pillow opens many others, animations too, and some by programs of other people.
-_FORMATS = ("BMP", "JPEG", "PNG", "TIFF")
-
-# How TIFF, PNG, JPEG and BMP files begin.
-_BEGINNINGS = (b"II*\0", b"MM\0*", b"\x89PNG", b"\xff\xd8\xff", b"BM")
+_WHOLE = {formats.PNG: png.decode, formats.JPEG: jpeg.decode, formats.BMP: bmp.decode}
+_KINDS = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """Read one image as uint8 RGB [H, W, 3]; grey, palette and alpha images are converted.
+    """Read one image as uint8 RGB [H, W, 3]; grey and palette images are converted, transparent ones laid on white.
 
     Raises:
         ValueError: what is wrong with the file, in one sentence.
     """
     try:
-        if not path.is_file():
-            raise ValueError(f"{path} is not there.")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
-    if not data:
-        raise ValueError(f"{path} is empty.")
-    try:
-        # Pillow warns of its own limit, where ours is checked before any pixel is decoded, and of damage.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            refusal = _refusal(image)
-            if not refusal:
-                return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError:
-        fault = "is damaged or cut short" if data.startswith(_BEGINNINGS) else "is no image of PNG, JPEG, BMP or TIFF"
-        raise ValueError(f"{path} {fault}.") from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"{path} has too many pixels; at most {MAX_PIXELS:,} are taken.") from None
-    except Exception as error:  # Pillow has errors of every kind for damage
-        raise ValueError(f"{path} is damaged or cut short ({error}).") from None
-    raise ValueError(f"{path} {refusal}.")
-
-
-def _refusal(image) -> str:
-    """Say why an image is not taken, before its pixels are decoded; "" if it is."""
-    try:
-        check_size(*image.size)
+        return _read(Path(path))
     except NotTakenError as error:
-        return str(error)
-    if image.mode.startswith(("I", "F")) or _bits(image) > 8:
-        return "has more than 8 bits a channel: convert it to 8-bit RGB"
-    if getattr(image, "n_frames", 1) > 1:
-        return f"has {image.n_frames} pages: save the one that is meant as its own file"
-    return ""
+        raise ValueError(f"{path} {error}.") from None
 
 
-def _bits(image) -> int:
-    """Bits a channel: Pillow opens 16-bit colour as 8-bit RGB without a word."""
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (1,)))
-    if image.format == "PNG":
-        # Bit depth stands at a fixed place, behind the signature, the chunk's head and two sizes.
-        image.fp.seek(24)
-        return image.fp.read(1)[0]
-    return 8
+def decode_rgb(data: bytes) -> np.ndarray:
+    """Decode the bytes of an image file as ``read_rgb`` does.
+
+    Raises:
+        NotTakenError: why it is not taken.
+    """
+    return _decode(io.BytesIO(data), len(data))
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        if not path.is_file():
+            # Nothing else is opened: a pipe would wait for somebody to write into it.
+            raise NotTakenError(_other_kind(path))
+        with path.open("rb") as file:
+            return _decode(file, os.fstat(file.fileno()).st_size)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotTakenError("is a link to what is not there" if path.is_symlink() else "is not there") from None
+    except OSError as error:
+        raise NotTakenError(f"cannot be read: {error.strerror or error}") from None
+
+
+def _other_kind(path: Path) -> str:
+    mode = path.stat().st_mode
+    kind = next((kind for is_kind, kind in _KINDS.items() if is_kind(mode)), "a device")
+    return f"is {kind}, and no image of PNG, JPEG, BMP or TIFF"
+
+
+def _decode(file: BinaryIO, size: int) -> np.ndarray:
+    """Look at how a file begins, and decode it by the format that it shows."""
+    head = file.read(formats.HEAD)
+    if not head:
+        raise NotTakenError("is empty")
+    kind = formats.sniff(head)
+    if kind is None:
+        other = formats.describe(head)
+        is_what = f"is {other}, and" if other else "is"
+        raise NotTakenError(
+            f"{is_what} no image of PNG, JPEG, BMP or TIFF: save the picture as PNG or TIFF of 8-bit RGB"
+        )
+    try:
+        if kind == formats.TIFF:
+            return tiff.decode(file)
+        return _WHOLE[kind](_whole(file, head, size))
+    except MemoryError:
+        raise NotTakenError("needs more memory than there is") from None
+
+
+def _whole(file: BinaryIO, head: bytes, size: int) -> bytes:
+    """Read the rest of a file that is no larger than any image that is taken; it may grow while it is read."""
+    data = head + file.read(MAX_BYTES + 1 - len(head)) if size <= MAX_BYTES else b""
+    if size > MAX_BYTES or len(data) > MAX_BYTES:
+        raise NotTakenError(f"has {max(size, len(data)):,} bytes; at most {MAX_BYTES:,} are taken")
+    return data

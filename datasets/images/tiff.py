@@ -1,0 +1,104 @@
+"""TIFF files.
+
+A TIFF may say almost anything, and no reader is right about all of it. So its first directory is looked at here, tag by
+tag, before any pixel is; only the unpacking of LZW, PackBits and JPEG is left to Pillow. Orientation and colour profile
+are not applied: pixels are taken as they are stored.
+"""
+
+from typing import BinaryIO
+
+import numpy as np
+
+from datasets.images.tiff_directory import Directory, damage
+from datasets.images.tiff_jpeg import read_tables
+from datasets.images.tiff_layout import (
+    ASSOCIATED,
+    BLACK_IS_ZERO,
+    PALETTE,
+    WHITE_IS_ZERO,
+    YCBCR,
+    Grid,
+    Layout,
+    read_grid,
+    read_layout,
+)
+from datasets.images.tiff_segments import JPEG, Segments
+from datasets.images.transparency import on_white
+
+
+def decode(file: BinaryIO) -> np.ndarray:
+    """Decode the one picture of a TIFF to uint8 RGB [H, W, 3]; the file is read by places, never as a whole.
+
+    Raises:
+        NotTakenError: why it is not taken.
+    """
+    directory = Directory(file)
+    layout = read_layout(directory)
+    return _rgb(directory, layout, _samples(directory, layout, read_grid(directory, layout)))
+
+
+def _samples(directory: Directory, layout: Layout, grid: Grid) -> np.ndarray:
+    """Unpack the stored channels to uint8 [height, width, samples], of fewer than 8 bits as they are."""
+    planes = layout.samples if layout.is_planar else 1
+    samples = layout.samples // planes
+    number = grid.across * grid.down
+    heights = np.full(number, grid.height)
+    if not grid.is_tiled:
+        heights[-1] = layout.height - grid.height * (grid.down - 1)
+    pixels = []
+    for start in range(0, number * planes, number):
+        segments = Segments(
+            directory=directory,
+            compression=layout.compression,
+            is_reversed=layout.is_reversed,
+            row_bytes=-(-grid.width * samples * layout.bits // 8),
+            heights=heights,
+            full_height=grid.height,
+            offsets=grid.offsets[start : start + number],
+            counts=grid.counts[start : start + number],
+            samples=samples,
+            is_ycbcr=layout.photometric == YCBCR,
+            tables=read_tables(directory) if layout.compression == JPEG else b"",
+        )
+        rows = segments.unpack()
+        if layout.predictor == 2:
+            differences = rows.reshape(-1, grid.width, samples)
+            np.add.accumulate(differences, axis=1, dtype=np.uint8, out=differences)
+        if grid.is_tiled:
+            rows = rows.reshape(grid.down, grid.across, grid.height, -1).swapaxes(1, 2)
+        rows = _whole_numbers(
+            rows.reshape(grid.down * grid.height if grid.is_tiled else layout.height, -1), layout.bits
+        )
+        pixels.append(rows.reshape(len(rows), -1, samples)[: layout.height, : layout.width])
+    return pixels[0] if planes == 1 else np.concatenate(pixels, axis=2)
+
+
+def _whole_numbers(rows: np.ndarray, bits: int) -> np.ndarray:
+    """Part bytes into the numbers of 1, 2 or 4 bits that they hold, the first in the highest bits."""
+    if bits == 8:
+        return rows
+    shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+    return ((rows[..., None] >> shifts) & np.uint8(2**bits - 1)).reshape(len(rows), -1)
+
+
+def _rgb(directory: Directory, layout: Layout, pixels: np.ndarray) -> np.ndarray:
+    """Turn the stored channels into RGB."""
+    colours = pixels[..., :-1] if layout.alpha else pixels
+    if layout.photometric == PALETTE:
+        colours = _palette(directory, layout.bits)[colours[..., 0]]
+    elif layout.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
+        grey = colours * np.uint8(255 // (2**layout.bits - 1))
+        colours = np.repeat(255 - grey if layout.photometric == WHITE_IS_ZERO else grey, 3, axis=2)
+    if layout.alpha:
+        return on_white(colours, pixels[..., -1:], is_premultiplied=layout.alpha == ASSOCIATED)
+    return np.ascontiguousarray(colours)
+
+
+def _palette(directory: Directory, bits: int) -> np.ndarray:
+    """Read the palette as uint8 [2 ** bits, 3]."""
+    size = 3 * 2**bits
+    if directory.count(320) != size:
+        raise damage(f"its palette has {directory.count(320):,} values, where {size} are needed")
+    # The numbers are of 16 bits. Some programs write them of 8, which as 16 would all be black.
+    entries = directory.numbers(320, size)
+    return (entries if entries.max() < 256 else entries // 256).astype(np.uint8).reshape(3, -1).T
