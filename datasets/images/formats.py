@@ -7,7 +7,7 @@ HEAD = 4096
 
 _TAKEN = (
     (b"II*\0", TIFF), (b"MM\0*", TIFF), (b"II+\0", TIFF), (b"MM\0+", TIFF),
-    (b"\x89PNG\r\n\x1a\n", PNG), (b"\xff\xd8\xff", JPEG), (b"BM", BMP),
+    (b"\x89PNG", PNG), (b"\xff\xd8\xff", JPEG), (b"BM", BMP),
 )  # fmt: skip
 
 # How files begin that are met among images, and what they are.

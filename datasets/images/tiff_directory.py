@@ -136,7 +136,7 @@ class Directory:
         if not 1 <= number <= _MAX_TAGS:
             raise damage(f"a directory has {number:,} tags")
         step, tail = struct.calcsize("=" + entry), struct.calcsize("=" + offset)
-        data = self.read(start, number * step + tail, at_least=number * step)
+        data = self.read(start, number * step + tail)
         entries = {}
         for index in range(number):
             tag, kind, count, value = struct.unpack_from(self._order + entry, data, index * step)
@@ -144,9 +144,7 @@ class Directory:
             is_inside = count * _SIZES.get(kind, 1) <= tail
             where = start + (index + 1) * step - tail if is_inside else value
             entries.setdefault(tag, []).append(_Entry(kind, count, where))
-        following = data[number * step :]
-        # Some writers leave out the last directory's pointer at the very end of the file.
-        return entries, self._unpack(offset, following) if len(following) == tail else 0
+        return entries, self._unpack(offset, data[number * step :])
 
     def _unpack(self, layout: str, data: bytes):
         values = struct.unpack(self._order + layout, data)

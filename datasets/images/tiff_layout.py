@@ -181,7 +181,7 @@ def _bits(directory: Directory, samples: int) -> int:
     if len(bits) not in (1, samples) or len(set(bits)) > 1:
         raise NotTakenError(f"has {samples} channels of {', '.join(map(str, bits))} bits: {CONVERT}")
     if most not in ((1, 2, 4, 8) if samples == 1 else (8,)):
-        raise NotTakenError(f"has {samples} channels of {most} bits, which is not read here: {CONVERT}")
+        raise NotTakenError(f"has {most} bits a channel, which is not read here: {CONVERT}")
     return most
 
 

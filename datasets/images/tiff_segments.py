@@ -1,5 +1,8 @@
 """The strips and tiles of a TIFF, read one after the other and unpacked to rows of bytes."""
 
+import contextlib
+import ctypes
+import functools
 import io
 import struct
 import warnings
@@ -122,6 +125,13 @@ class Segments:
             yield _unpacked(pieces, self.compression, self.row_bytes, self.heights[start : indices.stop])
 
 
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing its own line about damage to stderr, where the refusal says it."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
+
+
 def _unpacked(pieces: list[bytes], compression: int, width: int, heights: np.ndarray) -> np.ndarray:
     number, height = len(pieces), int(heights.sum())
     sizes = np.array([len(piece) for piece in pieces])
@@ -144,6 +154,7 @@ def _unpacked(pieces: list[bytes], compression: int, width: int, heights: np.nda
             *pieces,
         )
     )
+    _silence_libtiff()
     try:
         # Pillow warns of its own limit of pixels, where ours are counted before.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
