@@ -41,6 +41,10 @@ def _read(path: Path) -> np.ndarray:
         if not path.is_file():
             # Nothing else is opened: a pipe would wait for somebody to write into it.
             raise NotTakenError(_other_kind(path))
+        if path.suffix.lower() == ".mrxs":  # the file is a JPEG of the slide's label
+            raise NotTakenError(
+                "is a MIRAX slide, and no image of PNG, JPEG, BMP or TIFF: save the region that is meant"
+            )
         with path.open("rb") as file:
             return _decode(file, os.fstat(file.fileno()).st_size)
     except (FileNotFoundError, NotADirectoryError):

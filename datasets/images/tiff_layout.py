@@ -104,10 +104,10 @@ def read_layout(directory: Directory) -> Layout:
     if planar not in (1, 2) or order not in (1, 2):
         raise damage(f"PlanarConfiguration is {planar} and FillOrder {order}")
     bits = _bits(directory, samples)
-    # Other compressions have no predictor, whatever the tag says.
-    predictor = directory.number(317, 1) if compression in (LZW, DEFLATE, OLD_DEFLATE) else 1
-    if predictor not in (1, 2) or (predictor == 2 and bits != 8):
-        raise NotTakenError(f"uses predictor {predictor} on numbers of {bits} bits, which is not read here: {CONVERT}")
+    # Other compressions have no predictor, and readers differ on one that is there all the same.
+    predictor, has_predictor = directory.number(317, 1), compression in (LZW, DEFLATE, OLD_DEFLATE) and bits == 8
+    if predictor not in ((1, 2) if has_predictor else (1,)):
+        raise NotTakenError(f"uses predictor {predictor} in a way that is not read here: {CONVERT}")
     photometric = _required(directory, 262, "colours (PhotometricInterpretation)")
     layout = Layout(
         width=width,
