@@ -1,5 +1,7 @@
 """What kind of file it is, by its first bytes."""
 
+import codecs
+
 TIFF, PNG, JPEG, BMP = "TIFF", "PNG", "JPEG", "BMP"
 
 # Bytes that are enough to tell.
@@ -107,7 +109,7 @@ def _text(head: bytes) -> str:
             return "an SVG drawing" if b"<svg" in begin else kind
     try:
         # The last character may be cut in two.
-        text = head[:-3].decode() if len(head) == HEAD else head.decode()
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return ""
     return "text" if all(letter.isprintable() or letter.isspace() for letter in text) else ""

@@ -1,5 +1,7 @@
 import io
+import os
 import random
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ from PIL import Image
 
 from datasets.images import admission
 from datasets.images.folder import find_images
-from datasets.images.read import read_rgb
+from datasets.images.read import decode_rgb, read_rgb
 
 RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
@@ -117,3 +119,58 @@ def test_folders_are_walked_sorted_and_by_suffix(tmp_path):
     (tmp_path / "void").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no image"):
         find_images([tmp_path / "void"])
+
+
+def test_what_is_no_file_is_never_opened(tmp_path):
+    pipe, folder, link, circle, plug = (
+        tmp_path / f"{name}.png" for name in ("pipe", "folder", "link", "circle", "plug")
+    )
+    os.mkfifo(pipe)
+    folder.mkdir()
+    link.symlink_to(tmp_path / "nowhere")
+    circle.symlink_to(circle)
+    device = tmp_path / "device.png"
+    device.symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(plug))
+        for path, reason in (
+            (pipe, "is a pipe"), (folder, "is a folder"), (link, "is a link to what is not there"),
+            (device, "is a device"),
+            (circle, "cannot be read: Too many levels"), (plug, "is a socket"), (pipe / "a.png", "is not there"),
+        ):  # fmt: skip
+            with pytest.raises(ValueError, match=f"^{path} {reason}.*[.]$"):
+                read_rgb(path)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
+def test_a_file_larger_than_any_image_is_refused_without_being_read(tmp_path, kind):
+    path = tmp_path / "a.png"
+    Image.fromarray(RGB).save(path, kind)
+    os.truncate(path, 40 * 10**9)
+    with pytest.raises(ValueError, match="has 40,000,000,000 bytes; at most 268,435,456 are taken"):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_profiles_of_any_size_are_read_over(tmp_path, kind):
+    path = tmp_path / "image"
+    profile = b"".join(number.to_bytes(4) for number in range(900_000))
+    Image.fromarray(RGB).save(path, kind, icc_profile=profile)
+    without = tmp_path / "without"
+    Image.fromarray(RGB).save(without, kind)
+    np.testing.assert_array_equal(read_rgb(path), read_rgb(without))
+
+
+def test_a_slide_whose_file_shows_its_label_is_refused(tmp_path):
+    path = tmp_path / "slide.MRXS"
+    Image.fromarray(RGB).save(path, "JPEG")
+    with pytest.raises(ValueError, match="is a MIRAX slide"):
+        read_rgb(path)
+
+
+def test_bytes_are_decoded_as_files_are(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, "TIFF")
+    np.testing.assert_array_equal(decode_rgb(buffer.getvalue()), RGB)
+    with pytest.raises(admission.NotTakenError, match=r"^is empty$"):
+        decode_rgb(b"")
