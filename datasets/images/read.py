@@ -55,6 +55,8 @@ def _read(path: Path) -> np.ndarray:
 
 def _other_kind(path: Path) -> str:
     mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        next(path.iterdir(), None)  # whether it is closed
     kind = next((kind for is_kind, kind in _KINDS.items() if is_kind(mode)), "a device")
     return f"is {kind}, and no image of PNG, JPEG, BMP or TIFF"
 

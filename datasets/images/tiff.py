@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from datasets.images.compositing import on_white
 from datasets.images.tiff_directory import Directory, damage
 from datasets.images.tiff_jpeg import read_tables
 from datasets.images.tiff_layout import (
@@ -23,7 +24,6 @@ from datasets.images.tiff_layout import (
     read_layout,
 )
 from datasets.images.tiff_segments import JPEG, Segments
-from datasets.images.transparency import on_white
 
 
 def decode(file: BinaryIO) -> np.ndarray:
@@ -89,9 +89,17 @@ def _rgb(directory: Directory, layout: Layout, pixels: np.ndarray) -> np.ndarray
     elif layout.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
         grey = colours * np.uint8(255 // (2**layout.bits - 1))
         colours = np.repeat(255 - grey if layout.photometric == WHITE_IS_ZERO else grey, 3, axis=2)
-    if layout.alpha:
-        return on_white(colours, pixels[..., -1:], is_premultiplied=layout.alpha == ASSOCIATED)
-    return np.ascontiguousarray(colours)
+    if not layout.alpha:
+        return np.ascontiguousarray(colours)
+    laid = np.empty(colours.shape, np.uint8)
+    for start in range(0, len(laid), 256):  # the numbers between take several times the memory
+        part = slice(start, start + 256)
+        alpha = pixels[part, :, -1]
+        if layout.alpha == ASSOCIATED:  # alpha is in the colours already
+            laid[part] = np.minimum(colours[part] + (255 - alpha[..., None]).astype(np.uint16), 255)
+        else:
+            laid[part] = on_white(colours[part], alpha)
+    return laid
 
 
 def _palette(directory: Directory, bits: int) -> np.ndarray:

@@ -100,13 +100,11 @@ class Directory:
 
     def texts(self, tag: int) -> list[bytes]:
         """Read every text, or other bytes, that bears a tag."""
-        texts = []
-        for entry in self._entries.get(tag, ()):
-            size = entry.count * _SIZES.get(entry.kind, 1)
-            if size > _MAX_TEXT:
-                raise NotTakenError(f"has {size:,} bytes in tag {tag}; at most {_MAX_TEXT:,} are taken there")
-            texts.append(self.read(entry.place, size))
-        return texts
+        entries = self._entries.get(tag, ())
+        sizes = [entry.count * _SIZES.get(entry.kind, 1) for entry in entries]
+        if sum(sizes) > _MAX_TEXT:
+            raise NotTakenError(f"has {sum(sizes):,} bytes in tag {tag}; at most {_MAX_TEXT:,} are taken there")
+        return [self.read(entry.place, size) for entry, size in zip(entries, sizes, strict=True)]
 
     def pages(self) -> int:
         """Count the directories, no further than is needed to say that there are too many.
@@ -119,7 +117,9 @@ class Directory:
             if place in seen:
                 raise NotTakenError("has pages without end, as they point to each other in a circle: save it again")
             seen.add(place)
-            place = self._directory(place)[1]
+            start, number, step, _, offset = self._shape(place)
+            tail = struct.calcsize("=" + offset)
+            place = self._unpack(offset, self.read(start + number * step, tail))
         return len(seen)
 
     def _entry(self, tag: int) -> _Entry | None:
@@ -128,14 +128,19 @@ class Directory:
             raise damage(f"tag {tag} is there {len(entries)} times")
         return entries[0] if entries else None
 
-    def _directory(self, place: int) -> tuple[dict[int, list[_Entry]], int]:
-        """Read the entries of the directory at a place, and where the next one is."""
+    def _shape(self, place: int) -> tuple[int, int, int, str, str]:
+        """Read how many entries the directory at a place has; say where they begin, how long and of what each is."""
         counter, entry, offset = ("Q", "HHQQ", "Q") if self._is_big else ("H", "HHII", "I")
         start = place + struct.calcsize("=" + counter)
         number = self._unpack(counter, self.read(place, start - place))
         if not 1 <= number <= _MAX_TAGS:
             raise damage(f"a directory has {number:,} tags")
-        step, tail = struct.calcsize("=" + entry), struct.calcsize("=" + offset)
+        return start, number, struct.calcsize("=" + entry), entry, offset
+
+    def _directory(self, place: int) -> tuple[dict[int, list[_Entry]], int]:
+        """Read the entries of the directory at a place, and where the next one is."""
+        start, number, step, entry, offset = self._shape(place)
+        tail = struct.calcsize("=" + offset)
         data = self.read(start, number * step + tail)
         entries = {}
         for index in range(number):

@@ -11,8 +11,8 @@ from datasets.images.tiff_series import check_single
 
 CONVERT = "convert it to 8-bit RGB, uncompressed or LZW"
 
-# Each strip and tile costs some time of its own.
-_MAX_SEGMENTS = 65_536
+# Each strip and tile costs some time of its own, one that is a JPEG most.
+_MAX_SEGMENTS, _MAX_JPEGS = 65_536, 8192
 
 # A channel may have its own number of bits, and so on; no picture has as many channels.
 _MAX_CHANNELS = 64
@@ -146,7 +146,9 @@ def read_grid(directory: Directory, layout: Layout) -> Grid:
         raise NotTakenError(f"has tiles of {width}x{height} pixels, far larger than itself: {CONVERT}")
     planes = layout.samples if layout.is_planar else 1
     row_bytes = -(-width * (layout.samples // planes) * layout.bits // 8)
-    offsets, counts = _places(directory, is_tiled, across * down * planes)
+    offsets, counts = _places(
+        directory, is_tiled, across * down * planes, _MAX_JPEGS if layout.compression == JPEG else _MAX_SEGMENTS
+    )
     if layout.compression == RAW:  # no more than is needed is read, whatever is said to be there
         counts = np.minimum(counts, height * row_bytes)
     if (offsets + counts).max() > directory.size:
@@ -181,7 +183,7 @@ def _bits(directory: Directory, samples: int) -> int:
     if len(bits) not in (1, samples) or len(set(bits)) > 1:
         raise NotTakenError(f"has {samples} channels of {', '.join(map(str, bits))} bits: {CONVERT}")
     if most not in ((1, 2, 4, 8) if samples == 1 else (8,)):
-        raise NotTakenError(f"has {most} bits a channel, which is not read here: {CONVERT}")
+        raise NotTakenError(f"has {most}-bit channels, which are not read here: {CONVERT}")
     return most
 
 
@@ -223,11 +225,11 @@ def _check_colours(directory: Directory, layout: Layout) -> None:
         raise NotTakenError(f"gives its numbers a meaning of their own (Decode, Indexed): {CONVERT}")
 
 
-def _places(directory: Directory, is_tiled: bool, number: int) -> tuple[np.ndarray, np.ndarray]:
+def _places(directory: Directory, is_tiled: bool, number: int, at_most: int) -> tuple[np.ndarray, np.ndarray]:
     """Read where the strips or tiles are and how many bytes each has."""
     name = "tiles" if is_tiled else "strips"
-    if number > _MAX_SEGMENTS:
-        raise NotTakenError(f"has {number:,} {name}; at most {_MAX_SEGMENTS:,} are taken")
+    if number > at_most:
+        raise NotTakenError(f"has {number:,} {name}; at most {at_most:,} are taken: {CONVERT}")
     for tag in (offsets := 324 if is_tiled else 273, offsets + 1 if is_tiled else 279):
         if directory.count(tag) != number:
             raise damage(f"it has {directory.count(tag):,} {name} in tag {tag}, where its size needs {number:,}")

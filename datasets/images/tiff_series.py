@@ -46,8 +46,8 @@ def check_single(directory: Directory, samples: int, values: int) -> None:
     kind = directory.number(_SUBFILE, 0)
     if kind & 1 or directory.number(_OLD_SUBFILE, 1) == 2:
         raise NotTakenError("says that it is a reduced copy of another picture: use that one")
-    if kind & 4:
-        raise NotTakenError("says that it is a mask of another picture: use that one")
+    if kind & ~2:  # a page of several is a picture of its own
+        raise NotTakenError("says that it is a mask, or another part, of a picture: use that one")
     if _PREVIEW in directory and directory.number(259, 1) != _OLD_JPEG:
         raise NotTakenError("has a preview beside its picture: save the picture that is meant as 8-bit RGB")
     if directory.number(_DEPTH, 1) != 1:
@@ -65,7 +65,8 @@ def _check_imagej(text: bytes) -> None:
     """ImageJ writes one directory for a whole stack, whose other planes stand behind the first."""
     if b"ImageJ=" not in text:
         return
-    said = {name: _whole(value) for name, value in re.findall(rb"^(images|channels|slices|frames)=(.*)$", text, re.M)}
+    fields = re.findall(rb"^(images|channels|slices|frames)=(.*)$", re.sub(rb"[\r\0]", b"\n", text), re.M)
+    said = {name: _whole(value) for name, value in fields}
     if None in said.values():
         raise NotTakenError(f"does not say how many pictures it holds in ImageJ's description: {_SAVE}")
     parts = math.prod(said.get(name, 1) for name in (b"channels", b"slices", b"frames"))
@@ -78,7 +79,7 @@ def _check_ome(text: bytes, samples: int) -> None:
     """OME-XML says how many planes a set of files has, one of which may stand here."""
     if not re.search(rb"<(?:[\w.-]{1,40}:)?OME\b", text):
         return
-    images = re.findall(rb"<(?:[\w.-]{1,40}:)?Pixels\b([^>]*)>", text)
+    images = re.findall(rb"<(?:[\w.-]{1,40}:)?Pixels\b([^<>]*)>", text)
     if len(images) > 1:
         raise NotTakenError(f"holds {len(images)} images by its OME-XML: {_SAVE}")
     sizes = [_attribute(name, images[0]) for name in (b"SizeZ", b"SizeC", b"SizeT")] if images else [None]
@@ -92,7 +93,7 @@ def _check_ome(text: bytes, samples: int) -> None:
 
 def _check_shape(text: bytes, values: int) -> None:
     """tifffile notes the shape of the whole array, whose first plane alone may have a directory."""
-    found = re.match(rb'\s*(?:\{\s*"shape"\s*:\s*\[([\d\s,]*)\]|shape=\(([\d\s,]*)\))', text)
+    found = re.match(rb'\s*(?:\{\s*"shape"\s*:\s*\[([\d\s,]{0,1000})\]|shape=\(([\d\s,]{0,1000})\))', text)
     if not found:
         return
     shape = [int(part) for part in re.findall(rb"\d{1,18}", found[1] or found[2] or b"")]

@@ -69,7 +69,7 @@ def test_other_formats_and_lines_of_pixels_are_refused(tmp_path):
     Image.fromarray(RGB).save(gif)
     Image.fromarray(RGB).save(moving, save_all=True, append_images=[Image.fromarray(255 - RGB)])
     Image.fromarray(np.zeros((1, 30_000, 3), np.uint8)).save(line)
-    for path, reason in ((gif, "no image of PNG"), (moving, "2 pages"), (line, "50 times as long as wide")):
+    for path, reason in ((gif, "no image of PNG"), (moving, "animation"), (line, "50 times as long as wide")):
         with pytest.raises(ValueError, match=f"{path} .*{reason}"):
             read_rgb(path)
 
@@ -151,7 +151,7 @@ def test_a_file_larger_than_any_image_is_refused_without_being_read(tmp_path, ki
         read_rgb(path)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 def test_profiles_of_any_size_are_read_over(tmp_path, kind):
     path = tmp_path / "image"
     profile = b"".join(number.to_bytes(4) for number in range(900_000))
@@ -174,3 +174,12 @@ def test_bytes_are_decoded_as_files_are(tmp_path):
     np.testing.assert_array_equal(decode_rgb(buffer.getvalue()), RGB)
     with pytest.raises(admission.NotTakenError, match=r"^is empty$"):
         decode_rgb(b"")
+
+
+def test_a_closed_folder_is_told_as_such(tmp_path, monkeypatch):
+    def closed(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    with pytest.raises(ValueError, match=f"^{tmp_path} cannot be read: Permission denied[.]$"):
+        read_rgb(tmp_path)

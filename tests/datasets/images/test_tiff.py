@@ -59,7 +59,7 @@ def test_orientation_and_profiles_are_read_over():
         ({t.WIDTH: 0}, "0x4 pixels"), ({t.WIDTH: 2**31, t.HEIGHT: 2**31}, "at most 50,331,648"),
         ({t.WIDTH: (t.SHORT, [4, 4])}, "tag 256 has 2 values"), ({t.SAMPLES: 0}, "has 0 channels"),
         ({t.SAMPLES: 2**32 - 1}, "channels"), ({t.BITS: [8, 8, 4]}, "channels of 8, 8, 4 bits"),
-        ({t.BITS: [4, 4, 4]}, "has 4 bits a channel"), ({t.BITS: (t.SHORT, [8] * 5000)}, "5,000 values"),
+        ({t.BITS: [4, 4, 4]}, "has 4-bit channels"), ({t.BITS: (t.SHORT, [8] * 5000)}, "5,000 values"),
         ({t.FORMAT: [1, 1, 3]}, "holds floats"), ({t.FORMAT: 4}, "no known kind"),
         ({t.PLANAR: 3}, "PlanarConfiguration"),
         ({t.COMPRESSION: 6}, "old-style JPEG"), ({t.COMPRESSION: 4}, "fax"), ({t.COMPRESSION: 999}, "method 999"),
@@ -98,6 +98,7 @@ def test_a_palette_of_the_wrong_length_is_refused():
 def test_strips_and_tiles_cost_no_more_than_their_pixels():
     many = {t.WIDTH: 1000, t.HEIGHT: 50_000, t.ROWS: 1, t.PLANAR: 2}
     assert "has 150,000 strips; at most 65,536" in refusal(tiff(many))
+    assert "has 50,000 strips; at most 8,192" in refusal(tiff(many | {t.PLANAR: 1, t.COMPRESSION: 7}))
     # A hundred strips that are all the same million bytes.
     tags = {t.HEIGHT: 100, t.ROWS: 1, t.COMPRESSION: 8, t.OFFSETS: [8] * 100, t.COUNTS: [10**6] * 100}
     assert "100,000,000 bytes for 1,200 bytes of pixels" in refusal(tiff(tags, [bytes(10**6)]))

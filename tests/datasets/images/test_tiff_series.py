@@ -34,6 +34,7 @@ def test_a_description_of_one_picture_is_read_over(text):
         (imagej(images=3, channels=3), "holds 3 pictures"), (imagej(images=1, slices=5), "holds 5 pictures"),
         (imagej(frames=2), "holds 2 pictures"), (imagej(channels=2, slices=2, frames=2), "holds 8 pictures"),
         (b"ImageJ=1\nimages=many\n", "does not say how many"), (b"ImageJ=1\r\nimages=7\r\n", "holds 7 pictures"),
+        (b"ImageJ=1\rimages=7\0", "holds 7 pictures"),
         (OME.format('SizeC="3" SizeZ="2" SizeT="1"', "").encode(), "one of 2 slices, 3 channels and 1 times"),
         (OME.format('SizeC="4" SizeZ="1" SizeT="1"', "").encode(), "4 channels"),
         (OME.format("SizeT='9' SizeC='3' SizeZ='1'", "").encode(), "9 times"),
@@ -52,6 +53,7 @@ def test_a_description_of_more_pictures_is_noticed(text, reason):
     ("tags", "reason"),
     [
         ({254: 1}, "reduced copy"), ({255: 2}, "reduced copy"), ({254: 4}, "is a mask"),
+        ({254: 65537}, "reduced copy"), ({254: 16}, "another part"),
         ({330: [8]}, "sub-directories"),
         ({330: [8, 9, 10]}, "in 3 sub-directories"), ({513: 8}, "preview"), ({32997: 7}, "volume of 7 planes"),
         ({33629: (t.RATIONAL, [(1, 1)] * 12)}, "MetaMorph stack of 12 planes"), ({34412: bytes(9)}, "Zeiss LSM"),
@@ -97,3 +99,12 @@ def test_pages_are_counted_no_further_than_is_needed(order, is_big):
         for _ in range(130):
             file.write(GREY[..., 0], metadata=None)
     assert "has more than 100 pages" in refusal(buffer.getvalue())
+
+
+def test_a_description_costs_no_more_than_its_length():
+    assert "does not say what it holds" in refusal(tiff({t.DESCRIPTION: b"<OME>" + b"<Pixels " * 10**6}))
+    assert "at most 16,777,216" in refusal(tiff({t.DESCRIPTION: bytes(17 * 2**20)}))
+
+
+def test_one_page_of_several_by_itself_is_read():
+    np.testing.assert_array_equal(decode_rgb(tiff({254: 2, 297: (t.SHORT, [3, 9])})), IMAGE)
