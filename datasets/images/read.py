@@ -82,8 +82,7 @@ def _decode(file: BinaryIO, size: int) -> np.ndarray:
 
 
 def _whole(file: BinaryIO, head: bytes, size: int) -> bytes:
-    """Read the rest of a file that is no larger than any image that is taken; it may grow while it is read."""
-    data = head + file.read(MAX_BYTES + 1 - len(head)) if size <= MAX_BYTES else b""
-    if size > MAX_BYTES or len(data) > MAX_BYTES:
-        raise NotTakenError(f"has {max(size, len(data)):,} bytes; at most {MAX_BYTES:,} are taken")
-    return data
+    """Read the rest of a file that is no larger than any image that is taken."""
+    if size > MAX_BYTES:
+        raise NotTakenError(f"has {size:,} bytes; at most {MAX_BYTES:,} are taken")
+    return head + file.read(max(size - len(head), 0))

@@ -149,8 +149,11 @@ def read_grid(directory: Directory, layout: Layout) -> Grid:
     offsets, counts = _places(
         directory, is_tiled, across * down * planes, _MAX_JPEGS if layout.compression == JPEG else _MAX_SEGMENTS
     )
-    if layout.compression == RAW:  # no more than is needed is read, whatever is said to be there
-        counts = np.minimum(counts, height * row_bytes)
+    if layout.compression == RAW:
+        is_long = counts >= 2 * height * row_bytes
+        if is_long.any() and (offsets + counts).max() <= directory.size:
+            raise NotTakenError(f"has room for more pictures than one in its strips or tiles: {CONVERT}")
+        counts = np.where(is_long, counts, np.minimum(counts, height * row_bytes))
     if (offsets + counts).max() > directory.size:
         raise damage("its strips or tiles reach beyond its end")
     # Segments may lie on each other, and then cost more than the file has bytes.

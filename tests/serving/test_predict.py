@@ -1,13 +1,16 @@
 import json
 import os
 import shutil
+import tracemalloc
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from bach_keras.serving.predict import Export
+from bach_keras.serving.predict import Export, predict
 from bach_keras.serving.servable import Servable
+from bach_keras.tree import NODES
 from cli import cli
 
 
@@ -71,3 +74,29 @@ def test_a_name_that_is_no_text_does_not_end_the_command(exported, tmp_path, for
     assert result.exit_code == 1
     assert result.stdout_bytes.count(b"is no image") == 2
     assert form == "json" or b"\xff.png" in result.stdout_bytes
+
+
+class Ready:
+    """What answers every image alike, in place of an export."""
+
+    def encoded(self, data, routing):
+        answers = {node: np.full((len(data), 2), 0.5) for node in NODES}
+        return answers | {
+            "probabilities": np.full((len(data), 4), 0.25),
+            "label": [b"normal"] * len(data),
+            "ok": [True] * len(data),
+        }
+
+
+@pytest.mark.parametrize("begin", [b"II*\0", b"II+\0\x08\0\0\0", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"BM", b""])
+def test_a_file_of_40_gb_among_tiles_is_one_error_row(tmp_path, begin):
+    for name in ("a.png", "c.tif"):
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+    (tmp_path / "b.tif").write_bytes(begin)
+    os.truncate(tmp_path / "b.tif", 40 * 10**9)
+    tracemalloc.start()
+    rows = list(predict(Ready(), [tmp_path]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert ["error" in row for row in rows] == [False, True, False]
+    assert peak < 50 * 10**6

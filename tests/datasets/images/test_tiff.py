@@ -106,6 +106,9 @@ def test_strips_and_tiles_cost_no_more_than_their_pixels():
 
 def test_strips_may_be_longer_than_their_pixels_need():
     np.testing.assert_array_equal(decode_rgb(tiff(None, [IMAGE.tobytes() + b"more"])), IMAGE)
+    # As long as several pictures would be.
+    assert "room for more pictures" in refusal(tiff(None, [IMAGE.tobytes() * 3]))
+    assert "beyond its end" in refusal(tiff({t.COUNTS: 10**6}))
 
 
 @pytest.mark.parametrize("damage", ["short", "checksum", "cut", "long"])
