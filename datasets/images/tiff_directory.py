@@ -7,6 +7,9 @@ import numpy as np
 
 from datasets.images.admission import NotTakenError
 
+# What to do with a picture that is stored in another way than those that are read.
+CONVERT = "convert it to 8-bit RGB, uncompressed or LZW"
+
 # A picture's directory has 10 to 60 tags.
 _MAX_TAGS = 4096
 _MAX_TEXT = 16 * 2**20

@@ -9,14 +9,13 @@ import numpy as np
 from PIL import Image
 
 from datasets.images.admission import NotTakenError
-from datasets.images.tiff_directory import Directory, damage
+from datasets.images.tiff_directory import CONVERT, Directory, damage
 
 # The tag of the tables that all strips or tiles share, and the bytes that they may have.
 _TABLES, _MAX_TABLES = 347, 2**16
 
 _START, _END, _SCAN, _HUFFMAN, _QUANTISATION, _RESTART = 0xD8, 0xD9, 0xDA, 0xC4, 0xDB, 0xDD
 _BASELINE = (0xC0, 0xC1)
-_CONVERT = "convert it to 8-bit RGB, uncompressed or LZW"
 
 # A marker in a scan's data; a zero behind FF is stuffing, and more FF are fill.
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
@@ -50,6 +49,8 @@ def decode(data: bytes, tables: bytes, size: tuple[int, int, int], samples: int,
     width, rows, stored_rows = size
     shared, _ = _markers(tables) if tables else (b"", b"")
     own, scan = _markers(data)
+    if not scan:
+        raise damage("a JPEG strip or tile has no data")
     frame = _frame(own)
     if frame[0] != 8:
         raise NotTakenError(f"has JPEG of {frame[0]} bits, more than 8 bits a channel: convert it to 8-bit RGB")
@@ -81,7 +82,7 @@ def _check_colours(data: bytes, is_ycbcr: bool) -> None:
         body = data[place + 4 : end]
         is_adobe = data[place + 1] == 0xEE and body[:5] == b"Adobe" and len(body) >= 12
         if (data[place + 1] == 0xE0 and body[:5] == b"JFIF\0" and not is_ycbcr) or (is_adobe and body[11] != is_ycbcr):
-            raise NotTakenError(f"has strips or tiles whose JPEG says other colours than the TIFF does: {_CONVERT}")
+            raise NotTakenError(f"has strips or tiles whose JPEG says other colours than the TIFF does: {CONVERT}")
         place = end
 
 
@@ -101,7 +102,7 @@ def _stretches(scan: bytes, expected: int) -> list[bytes]:
         begins.append(found.start())
         if not 0xD0 <= found[1][0] <= 0xD7:
             if found[1][0] == _SCAN or found[1][0] in (_HUFFMAN, _QUANTISATION, _RESTART):
-                raise NotTakenError(f"has JPEG of several scans in its strips or tiles: {_CONVERT}")
+                raise NotTakenError(f"has JPEG of several scans in its strips or tiles: {CONVERT}")
             if found[1][0] != _END:
                 break
             numbers = [scan[begin + 1] - 0xD0 for begin in begins[1:-1]]
@@ -143,7 +144,7 @@ def _markers(data: bytes) -> tuple[bytes, bytes]:
         else:
             if marker in _OTHER_FRAMES:
                 kinds = "progressive, lossless or arithmetic JPEG"
-                raise NotTakenError(f"has {kinds} in its strips or tiles: {_CONVERT}")
+                raise NotTakenError(f"has {kinds} in its strips or tiles: {CONVERT}")
             end = place + 2 + int.from_bytes(data[place + 2 : place + 4])
             if end < place + 4 or end > len(data):
                 raise damage("a JPEG strip or tile ends within a marker")

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.images.admission import MAX_PIXELS, NotTakenError, check_size
-from datasets.images.tiff_directory import Directory, damage
+from datasets.images.tiff_directory import CONVERT, Directory, damage
 from datasets.images.tiff_segments import COMPRESSIONS, DEFLATE, JPEG, LZW, OLD_DEFLATE, RAW
 from datasets.images.tiff_series import check_single
-
-CONVERT = "convert it to 8-bit RGB, uncompressed or LZW"
 
 # Each strip and tile costs some time of its own, one that is a JPEG most.
 _MAX_SEGMENTS, _MAX_JPEGS = 65_536, 8192

@@ -15,7 +15,7 @@ from PIL import Image
 
 from datasets.images import tiff_jpeg
 from datasets.images.admission import NotTakenError
-from datasets.images.tiff_directory import Directory, damage
+from datasets.images.tiff_directory import CONVERT, Directory, damage
 
 RAW, LZW, JPEG, DEFLATE, PACKBITS, OLD_DEFLATE = 1, 5, 7, 8, 32773, 32946
 COMPRESSIONS = (RAW, LZW, JPEG, DEFLATE, PACKBITS, OLD_DEFLATE)
@@ -119,9 +119,7 @@ class Segments:
             pieces = [self._stored(index) for index in indices]
             # libtiff tells them by these bits, too.
             if self.compression == LZW and any(len(piece) > 1 and piece[0] == 0 and piece[1] & 1 for piece in pieces):
-                raise NotTakenError(
-                    "is compressed by LZW of the kind before TIFF 5: convert it to 8-bit RGB, uncompressed or LZW"
-                )
+                raise NotTakenError(f"is compressed by LZW as it was before TIFF 5, which is not read here: {CONVERT}")
             yield _unpacked(pieces, self.compression, self.row_bytes, self.heights[start : indices.stop])
 
 

@@ -145,3 +145,7 @@ def test_a_large_sparse_file_is_answered_by_its_directory(tmp_path):
         file.write(tiff())
         file.truncate(40 * 10**9)
     np.testing.assert_array_equal(read_rgb(path), IMAGE)
+
+
+def test_lzw_from_before_tiff_5_is_called_what_it_is():
+    assert "LZW as it was before TIFF 5" in refusal(tiff({t.COMPRESSION: 5}, [b"\0\1\2\3"]))

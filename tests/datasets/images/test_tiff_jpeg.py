@@ -26,6 +26,7 @@ def test_jpeg_in_a_tiff_must_be_whole_and_baseline():
     np.testing.assert_array_equal(decode_rgb(jpeg_tiff(restart_marker_rows=1)), whole)
     for cut in (1, 2, 30, 500):
         assert "cut short" in refusal(jpeg_tiff(edit=lambda data, cut=cut: data[: -2 - cut] + b"\xff\xd9"))
+    assert "has no data" in refusal(jpeg_tiff(edit=lambda data: data[: data.index(b"\xff\xda")] + b"\xff\xd9"))
     assert "has no end" in refusal(jpeg_tiff(edit=lambda data: data[:-2]))
     last = b"\xff\xd2"
     assert "missing" in refusal(
