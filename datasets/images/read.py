@@ -43,7 +43,7 @@ def _read(path: Path) -> np.ndarray:
             raise NotTakenError(_other_kind(path))
         if path.suffix.lower() == ".mrxs":  # the file is a JPEG of the slide's label
             raise NotTakenError(
-                "is a MIRAX slide, and no image of PNG, JPEG, BMP or TIFF: save the region that is meant"
+                "is no image of PNG, JPEG, BMP or TIFF but a MIRAX slide: save the region that is meant"
             )
         with path.open("rb") as file:
             return _decode(file, os.fstat(file.fileno()).st_size)
@@ -69,10 +69,10 @@ def _decode(file: BinaryIO, size: int) -> np.ndarray:
     kind = formats.sniff(head)
     if kind is None:
         other = formats.describe(head)
-        is_what = f"is {other}, and" if other else "is"
-        raise NotTakenError(
-            f"{is_what} no image of PNG, JPEG, BMP or TIFF: save the picture as PNG or TIFF of 8-bit RGB"
+        what = (
+            f"is no image of PNG, JPEG, BMP or TIFF but {other}" if other else "is no image of PNG, JPEG, BMP or TIFF"
         )
+        raise NotTakenError(f"{what}: save the picture as PNG or TIFF of 8-bit RGB")
     try:
         if kind == formats.TIFF:
             return tiff.decode(file)

@@ -52,7 +52,7 @@ def test_the_four_formats_are_told_by_their_first_bytes(kind):
     ],
 )  # fmt: skip
 def test_files_of_other_formats_are_called_what_they_are_and_not_damaged(data, what):
-    with pytest.raises(NotTakenError, match=f"^is {what}.*, and no image of PNG, JPEG, BMP or TIFF: save the picture"):
+    with pytest.raises(NotTakenError, match=f"^is no image of PNG, JPEG, BMP or TIFF but {what}.*: save the picture"):
         decode_rgb(data)
 
 

@@ -164,7 +164,7 @@ def test_profiles_of_any_size_are_read_over(tmp_path, kind):
 def test_a_slide_whose_file_shows_its_label_is_refused(tmp_path):
     path = tmp_path / "slide.MRXS"
     Image.fromarray(RGB).save(path, "JPEG")
-    with pytest.raises(ValueError, match="is a MIRAX slide"):
+    with pytest.raises(ValueError, match="but a MIRAX slide"):
         read_rgb(path)
 
 
