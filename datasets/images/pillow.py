@@ -1,4 +1,4 @@
-"""An image file of one format, as Pillow decodes it."""
+"""An image of one format, as Pillow decodes it once its file was looked through."""
 
 import io
 import warnings
@@ -6,28 +6,24 @@ import warnings
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from datasets.images.admission import NotTakenError, check_size
+from datasets.images.admission import NotTakenError
 
 
-def decode(data: bytes, kind: str) -> np.ndarray:
-    """Decode an image of 8 bits a channel to uint8 RGB [H, W, 3].
+def decode(data: bytes, kind: str, mode: str | None = "RGB") -> np.ndarray:
+    """Decode an image of 8 bits a channel.
 
     Args:
-        data: the whole file.
+        data: the whole file, with nothing in it but the one picture.
         kind: Pillow's name of the format.
+        mode: Pillow's name of what to convert to; None leaves it as it is.
 
     Raises:
-        NotTakenError: why it is not.
+        NotTakenError: it cannot be decoded.
     """
     try:
-        # Pillow warns of its own limit, where ours is checked before any pixel is decoded, and of damage.
+        # Pillow warns of its own limit, where ours was checked before, and of damage.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=[kind]) as image:
-            check_size(*image.size)
-            if getattr(image, "n_frames", 1) > 1:
-                raise NotTakenError(f"has {image.n_frames} pages: save the one that is meant as its own file")
-            return np.asarray(image.convert("RGB"))
-    except NotTakenError:
-        raise
+            return np.asarray(image.convert(mode) if mode else image)
     except UnidentifiedImageError:
         raise NotTakenError("is damaged or cut short") from None
     except Exception as error:  # Pillow has errors of every kind for damage
