@@ -59,10 +59,10 @@ def _check_layout(data: bytes, header: int, bits: int, compression: int):
     if compression in _COMPRESSIONS:
         raise NotTakenError(f"is a BMP compressed as {_COMPRESSIONS[compression]}: save it as PNG")
     is_plain = compression == _PLAIN and bits in (*PALETTES, 24, 32)
-    if not is_plain and (compression != _MASKED or bits != 32):
+    if not is_plain and (compression != _MASKED or bits != 32 or header == 64):
         raise NotTakenError(f"is a BMP of {bits} bits in layout {compression}, which is not read: save it as PNG")
     if compression == _MASKED:
-        alpha = _number(data, 66) if header >= 56 and header != 64 else 0
+        alpha = _number(data, 66) if header >= 56 else 0
         if tuple(_number(data, at) for at in (54, 58, 62)) != MASKS or alpha:
             raise NotTakenError("is a BMP with its channels in another order, or with alpha: save it as PNG")
 

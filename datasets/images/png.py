@@ -76,12 +76,15 @@ class _Chunks:
             raise NotTakenError("has more than 8 bits a channel: convert it to 8-bit RGB")
         check_size(self.width, self.height)
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether a chunk says which colours are transparent, as the pixels do not."""
+        return self.colours in (GREY, RGB, PALETTE)
+
     def check(self) -> None:
-        """Refuse a palette or transparency that does not fit the picture."""
+        """Refuse transparency that does not fit the picture."""
         wanted = {GREY: (2,), RGB: (6,), PALETTE: range(1, len(self.palette) // 3 + 1)}.get(self.colours, ())
-        if not wanted:
-            self.transparency = b""
-        elif self.transparency and len(self.transparency) not in wanted:
+        if self.transparency and len(self.transparency) not in wanted:
             raise NotTakenError("is damaged: its transparency does not fit its colours")
 
 
@@ -93,7 +96,7 @@ def _read(data: bytes) -> _Chunks:
         if len(head) < 8 or place + length + 12 > len(data):
             raise NotTakenError("is cut short: a PNG's last chunk is missing")
         runs += head != last
-        if not (kind.isalpha() and kind.isascii()) or (runs == 1) != (kind == b"IHDR" and length == 13):
+        if not (kind.isalpha() and kind.isascii()) or bool(last) == (kind == b"IHDR" and length == 13):
             raise NotTakenError("is damaged: a PNG's chunks stand otherwise")
         if runs > MAX_CHUNKS:
             raise NotTakenError(f"has more than {MAX_CHUNKS} chunks of different kinds and lengths")
@@ -117,9 +120,8 @@ def _take(found: _Chunks, kind: bytes, body: memoryview, is_next: bool) -> bool:
         if found.palette or found.pixels or len(body) % 3 or not 3 <= len(body) <= 3 << found.depth:
             raise NotTakenError("is damaged: its palette is none")
         found.palette = bytes(body)
-    elif kind == b"tRNS" and not found.transparency and not found.pixels:
+    elif kind == b"tRNS" and len(body) and found.has_keys and not found.transparency and not found.pixels:
         found.transparency = bytes(body)
-        return found.colours in (GREY, RGB, PALETTE)
     elif kind == b"IDAT":
         if (found.pixels and not is_next) or (found.colours == PALETTE and not found.palette):
             raise NotTakenError("is damaged: a PNG's chunks stand otherwise")
