@@ -49,7 +49,7 @@ def decode(data):
 
     def direct():
         used = tf.reshape(rows[:, : size[1] * bits // 8], tf.stack([size[0], size[1], bits // 8]))
-        return used[..., 2::-1]
+        return tf.reverse(used[..., :3], [2])
 
     def indexed():
         shifts = tf.range(8 - bits, -1, -bits, tf.int64)

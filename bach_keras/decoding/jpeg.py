@@ -61,8 +61,8 @@ class _File:
         self.length = tf.size(self.values, tf.int64)
         following = tf.concat([self.values[1:], [0]], 0)
         is_mark = (self.values == 0xFF) & (following != 0) & (following != 0xFF)
-        is_mark = required(is_mark, (tf.math.count_nonzero(is_mark) <= MAX_MARKS, "A JPEG has too many markers."))
-        self.places = tf.where(is_mark)[:, 0]
+        places = tf.where(is_mark)[:, 0]
+        self.places = required(places, (tf.size(places) <= MAX_MARKS, "A JPEG has too many markers."))
         self.codes = self.number(self.places + 1)
         is_restart = (self.codes >= 0xD0) & (self.codes <= 0xD7)
         self.restarts = tf.boolean_mask(self.places, is_restart)

@@ -7,7 +7,7 @@ from bach_keras.decoding.size import sized
 from datasets.images.png import DEPTHS, END, GREY, GREY_ALPHA, MAX_CHUNKS, PALETTE, RGB, RGB_ALPHA
 
 # Chunks alike in kind and length that are stepped over at once.
-_AT_ONCE = 65_536
+_AT_ONCE = 4096
 
 
 def decode(data):
@@ -72,7 +72,8 @@ def _walk(data, colours):
         fits = place + size + 12 <= length
         follows = ~has_pixels | (tf.strings.substr(state["last"], 4, 4) == b"IDAT")
         # Most of a file's chunks are alike: all of them at once.
-        most = tf.where(is_pixels & fits, tf.minimum((length - place) // (size + 12), _AT_ONCE), 1)
+        is_plain = is_pixels | ~tf.strings.regex_full_match(kind, "PLTE|tRNS|IEND|IHDR")
+        most = tf.where(is_plain & fits, tf.minimum((length - place) // (size + 12), _AT_ONCE), 1)
         places = place + tf.range(most) * (size + 12)
         heads = tf.gather(values, places[:, None] + tf.range(8, dtype=tf.int64))
         alike = tf.math.cumprod(tf.cast(tf.reduce_all(heads == heads[0], axis=1), tf.int64))
@@ -87,7 +88,7 @@ def _walk(data, colours):
             & (~is_end | (has_pixels & (tf.strings.substr(data, place, 12) == END)))
         )
         moving = (kind == b"fdAT") | (
-            (kind == b"acTL") & ((size < 4) | (tf.strings.substr(data, place + 8, 4) != b"\0\0\0\1"))
+            (kind == b"acTL") & ~has_pixels & ((size < 4) | (tf.strings.substr(data, place + 8, 4) != b"\0\0\0\1"))
         )
         span = tf.stack([place, size])
         return {
@@ -130,11 +131,8 @@ def _is_palette(size, depth):
 
 def _fits(size, palette, colours):
     """Say whether so many bytes of transparency, or -1 for none, fit the kind of colours."""
-    fits = tf.where(
-        colours == PALETTE,
-        (size >= 1) & (size <= palette // 3),
-        size == tf.where(colours == GREY, tf.constant(2, tf.int64), 6),
-    )
+    as_key = size == tf.where(colours == GREY, tf.constant(2, tf.int64), 6)
+    fits = tf.where(colours == PALETTE, size <= palette // 3, as_key)
     return (size <= 0) | fits
 
 
