@@ -7,7 +7,7 @@ from bach_keras.decoding.size import sized
 from datasets.images.png import DEPTHS, END, GREY, GREY_ALPHA, MAX_CHUNKS, PALETTE, RGB, RGB_ALPHA
 
 # Chunks alike in kind and length that are stepped over at once.
-_AT_ONCE = 4096
+_PIXELS_AT_ONCE, _OTHERS_AT_ONCE = 4096, 64
 
 
 def decode(data):
@@ -73,7 +73,8 @@ def _walk(data, colours):
         follows = ~has_pixels | (tf.strings.substr(state["last"], 4, 4) == b"IDAT")
         # Most of a file's chunks are alike: all of them at once.
         is_plain = is_pixels | ~tf.strings.regex_full_match(kind, "PLTE|tRNS|IEND|IHDR")
-        most = tf.where(is_plain & fits, tf.minimum((length - place) // (size + 12), _AT_ONCE), 1)
+        at_once = tf.where(is_pixels, tf.constant(_PIXELS_AT_ONCE, tf.int64), _OTHERS_AT_ONCE)
+        most = tf.where(is_plain & fits, tf.minimum((length - place) // (size + 12), at_once), 1)
         places = place + tf.range(most) * (size + 12)
         heads = tf.gather(values, places[:, None] + tf.range(8, dtype=tf.int64))
         alike = tf.math.cumprod(tf.cast(tf.reduce_all(heads == heads[0], axis=1), tf.int64))
