@@ -7,12 +7,14 @@ import tensorflow as tf
 from bach_keras import preprocess
 from datasets.images import bmp, jpeg, png
 from datasets.images.admission import NotTakenError
-from tests import picture_files
+from tests.picture_files.bmp import bmps
+from tests.picture_files.jpeg import jpegs
+from tests.picture_files.png import pngs
 
 READERS = {"png": png, "jpeg": jpeg, "bmp": bmp}
 FILES = {
     f"{kind}: {name}": (READERS[kind], *made)
-    for kind, listed in (("png", picture_files.pngs), ("jpeg", picture_files.jpegs), ("bmp", picture_files.bmps))
+    for kind, listed in (("png", pngs), ("jpeg", jpegs), ("bmp", bmps))
     for name, made in listed().items()
 }
 
