@@ -6,8 +6,10 @@ apart. All of it is TensorFlow ops, so all of it can be exported.
 
 import tensorflow as tf
 
+from bach_keras.decoding import bmp, jpeg, png
+from bach_keras.decoding.fields import required
 from datasets import stain
-from datasets.images.admission import MAX_PIXELS
+from datasets.images import png as png_format
 
 # Statistics of ImageNet, which torchvision's weights expect.
 MEAN = (0.485, 0.456, 0.406)
@@ -15,48 +17,28 @@ DEVIATION = (0.229, 0.224, 0.225)
 
 
 def decode(data):
-    """Decode one PNG, JPEG or BMP.
+    """Decode one PNG, JPEG or BMP to the pixels that ``datasets.images`` reads from such a file.
 
     Args:
         data: string scalar, the file's bytes.
 
     Returns:
-        uint8 [H, W, 3]; grey images, and palettes of PNG, become RGB; alpha is dropped.
+        uint8 [H, W, 3]; grey images and palettes become RGB, transparency becomes white.
 
     Raises:
-        tf.errors.InvalidArgumentError: when run, on anything else, on 16-bit PNG, on BMP
-            that is not of 24 or 32 bits, and on more than MAX_PIXELS pixels.
+        tf.errors.InvalidArgumentError: when run, on anything else, and on what ``datasets.images`` refuses.
     """
     # Shorter than any header: substr would fail in words of its own.
-    tf.debugging.Assert(tf.strings.length(data) >= 30, ["This is no whole image."])
-    is_png = tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n"
+    data = required(data, (tf.strings.length(data) >= 30, "This is no whole image."))
+    is_png = tf.strings.substr(data, 0, 8) == png_format.SIGNATURE
     is_jpeg = tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
     is_bmp = tf.strings.substr(data, 0, 2) == b"BM"
-    tf.debugging.Assert(is_png | is_jpeg | is_bmp, ["This is no PNG, JPEG or BMP image."])
-
-    def png_size():
-        depth = tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)
-        tf.debugging.Assert(tf.reduce_all(depth <= 8), ["A PNG of 16 bits a channel is not taken."])
-        return tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.int32, little_endian=False)
-
-    def bmp_size():
-        # TensorFlow's decoder takes the numbers of a palette for shades of grey.
-        bits = tf.io.decode_raw(tf.strings.substr(data, 28, 2), tf.uint16, little_endian=True)
-        tf.debugging.Assert(
-            tf.reduce_all((bits == 24) | (bits == 32)), ["A BMP of other than 24 or 32 bits is not taken."]
-        )
-        return tf.abs(tf.io.decode_raw(tf.strings.substr(data, 18, 8), tf.int32))
-
-    size = tf.cond(
+    data = required(data, (is_png | is_jpeg | is_bmp, "This is no PNG, JPEG or BMP image."))
+    image = tf.cond(
         is_png,
-        png_size,
-        lambda: tf.cond(is_jpeg, lambda: tf.image.extract_jpeg_shape(data)[:2], bmp_size),
+        lambda: png.decode(data),
+        lambda: tf.cond(is_jpeg, lambda: jpeg.decode(data), lambda: bmp.decode(data)),
     )
-    pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    counted = tf.debugging.Assert((pixels > 0) & (pixels <= MAX_PIXELS), ["The image has no pixels or too many:", size])
-    # Or a graph would unpack a bomb beside the check that refuses it.
-    with tf.control_dependencies([counted]):
-        image = tf.io.decode_image(data, channels=3, expand_animations=False)
     return tf.ensure_shape(image, (None, None, 3))
 
 

@@ -129,7 +129,9 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
     from datasets.images.folder import find_images
 
     found = find_images(paths)
-    forms = open_forms(load_members(carci_runs, norbe_runs, invis_runs), Export(model), files)
+    export = Export(model)
+    _warn(export)
+    forms = open_forms(load_members(carci_runs, norbe_runs, invis_runs), export, files)
     rows, errors = measure(forms, found)
     for line in as_lines(rows):
         click.echo(line)
@@ -145,5 +147,11 @@ def _warn(export):
     elif export.is_phantom:
         click.echo(
             "WARNING: this model learned from synthetic phantom images. Its answers about tissue mean NOTHING.",
+            err=True,
+        )
+    if export.decodes_otherwise:
+        click.echo(
+            "WARNING: this export decodes JPEG with libjpeg's fast transform, up to 20 levels from other programs and "
+            "from this version, and a label may differ: export it again.",
             err=True,
         )

@@ -8,6 +8,9 @@ from datasets.labels import CLASSES
 # The file's name: in an export's assets/ and in a TFLite file.
 CARD = "model_card.json"
 
+# How an export decodes. Those without a number take TensorFlow's defaults; 2 gives Pillow's pixels, to the bit.
+DECODING = 2
+
 # What each data set configuration is, and on what terms.
 DATA = {
     "bach": "BACH, ICIAR 2018 challenge, Zenodo 3632035: 400 images, CC BY-NC-ND 4.0.",
@@ -37,6 +40,7 @@ def model_card(members) -> dict:
         "nodes": {node.name: list(node.classes) for node in NODES.values()},
         "image_size": members[0].image_size,
         "stain_normalisation": members[0].stain_normalisation,
+        "decoding": DECODING,
         "configs": configs,
         "data": {config: DATA[config] for config in configs if config in DATA},
         "members": [
@@ -55,6 +59,12 @@ def model_card(members) -> dict:
         "licence": "Code: Apache-2.0. BACH is CC BY-NC-ND 4.0; weights trained on it inherit its terms of use.",
         "limits": LIMITS,
     }
+
+
+def decodes_otherwise(card: dict) -> bool:
+    """Say whether an export with this card gives other pixels than this version for one and the same JPEG."""
+    number = card.get("decoding")
+    return not isinstance(number, int) or number < DECODING
 
 
 def as_markdown(card: dict) -> str:

@@ -15,6 +15,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from bach_keras.serving.address import Address
+from bach_keras.serving.card import decodes_otherwise
 from bach_keras.serving.predict import ROUTINGS
 from bach_keras.tree import NODES
 
@@ -77,6 +78,11 @@ class Remote:
     def is_phantom(self) -> bool:
         """Whether a member is known to have learned from synthetic images."""
         return self.card is not None and "phantom" in self.card["configs"]
+
+    @property
+    def decodes_otherwise(self) -> bool:
+        """Whether it is known to be of an earlier version, which gives a JPEG other pixels."""
+        return self.card is not None and decodes_otherwise(self.card)
 
     def encoded(self, data: list[bytes], routing: str = "soft") -> dict[str, np.ndarray]:
         """Classify PNG, JPEG or BMP files of any sizes.

@@ -7,12 +7,12 @@ from pathlib import Path
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.decoding.size import sized
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import warmup
 from bach_keras.serving.address import is_version
 from bach_keras.serving.card import CARD, as_markdown, model_card
 from bach_keras.tree import NODES
-from datasets.images.admission import MAX_PIXELS, MAX_RATIO
 from datasets.labels import CLASSES
 
 SIGNATURES = ("serving_default", "images", "routed", "features", "card")
@@ -80,7 +80,7 @@ def decode_each(image_bytes, size: int):
     count = tf.shape(image_bytes)[0]
 
     def squared(index, data):
-        return index, preprocess.square(_in_proportion(preprocess.decode(_still(data))), size)
+        return index, preprocess.square(preprocess.decode(data), size)
 
     decoded = (
         tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
@@ -96,30 +96,9 @@ def decode_each(image_bytes, size: int):
     return tf.ensure_shape(images[:count], (None, size, size, 3)), ok[:count]
 
 
-def _still(data):
-    """Return an image's bytes, unless it is a PNG with more pictures than one.
-
-    It says so before its pixels, but text of any length may come first.
-    """
-    animated = tf.strings.regex_full_match(data, r"\CPNG\C*\x00\x00\x00\x08acTL\C*")
-    with tf.control_dependencies([tf.debugging.Assert(~animated, ["An animation is not taken."])]):
-        return tf.identity(data)
-
-
 def _in_proportion(images):
     """Return images [..., H, W, 3], unless they have no pixels, too many, or a shape that cannot be scaled."""
-    sides = tf.shape(images)[-3:-1]
-    pixels = tf.reduce_prod(tf.cast(sides, tf.int64))
-    is_sized = (pixels > 0) & (pixels <= MAX_PIXELS)
-    size_message = f"An image may have 1 to {MAX_PIXELS} pixels, and not:"
-    is_good = tf.reduce_max(sides) <= MAX_RATIO * tf.reduce_min(sides)
-    # An image of no pixels is left to the other message.
-    message = f"An image may be {MAX_RATIO} times as long as wide, and not:"
-    checks = [
-        tf.debugging.Assert(is_sized, [size_message, sides]),
-        tf.debugging.Assert(is_good | ~is_sized, [message, sides]),
-    ]
-    with tf.control_dependencies(checks):
+    with tf.control_dependencies([sized(tf.shape(images)[-3:-1])]):
         return tf.identity(images)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras.serving.address import is_version
-from bach_keras.serving.card import CARD
+from bach_keras.serving.card import CARD, decodes_otherwise
 from bach_keras.serving.images import as_png
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.images.folder import find_images
@@ -32,6 +32,7 @@ class Export:
         trained_on: file names of the images that any member, or a run it started from, trained on.
         chosen_on: file names of the images that chose a member's epoch or init.
         is_phantom: whether a member learned from synthetic images.
+        decodes_otherwise: whether it is of an earlier version, and so gives a JPEG other pixels.
         signatures: name -> function, as ``tf.saved_model.load`` gives them.
 
     Raises:
@@ -44,6 +45,7 @@ class Export:
             self.card = json.loads((place / "assets" / CARD).read_text())
             self.trained_on, self.chosen_on = (frozenset(self.card[name]) for name in ("trained_on", "chosen_on"))
             self.is_phantom = "phantom" in self.card["configs"]
+            self.decodes_otherwise = decodes_otherwise(self.card)
             self._model = tf.saved_model.load(str(place))
             self.signatures = self._model.signatures
         except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:

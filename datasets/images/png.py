@@ -5,6 +5,7 @@ do no harm; ``bach_keras.decoding.png`` does the same inside an exported model, 
 """
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,9 @@ MAX_CHUNKS = 4096
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
 DEPTHS = {GREY: (1, 2, 4, 8, 16), PALETTE: (1, 2, 4, 8), **dict.fromkeys((RGB, GREY_ALPHA, RGB_ALPHA), (8, 16))}
+
+# Bytes that libpng inflates at once.
+_PIECE = 4096
 
 # The seven passes of Adam7: where each begins, and its steps; and the one pass of other images.
 _PASSES = {
@@ -126,7 +130,8 @@ def _take(found: _Chunks, kind: bytes, body: memoryview, is_next: bool) -> bool:
         if (found.pixels and not is_next) or (found.colours == PALETTE and not found.palette):
             raise NotTakenError("is damaged: a PNG's chunks stand otherwise")
         found.pixels.append(body)
-    elif kind == b"fdAT" or (kind == b"acTL" and body[:4] != b"\0\0\0\1"):
+    # An animation is announced before its first picture, or is none.
+    elif kind == b"fdAT" or (kind == b"acTL" and not found.pixels and body[:4] != b"\0\0\0\1"):
         raise NotTakenError("is an animation: save the picture that is meant as its own file")
     else:
         if kind[:1].isupper() and kind != b"PLTE":
@@ -152,26 +157,35 @@ def _samples(chunks: _Chunks) -> np.ndarray:
 
 
 def _inflate(chunks: _Chunks) -> bytes:
-    """Inflate the filtered rows; what follows them is as free as libpng leaves it."""
+    """Inflate the filtered rows, in libpng's steps, so that what follows them is as free as libpng leaves it."""
     bits = CHANNELS[chunks.colours] * chunks.depth
     size = 0
     for left, top, across, down in _PASSES[chunks.interlace]:
         columns, rows = -(-(chunks.width - left) // across), -(-(chunks.height - top) // down)
         size += rows * (1 + (columns * bits + 7) // 8) if columns > 0 else 0
-    stream = zlib.decompressobj(0)
+    stream, rows = zlib.decompressobj(0), bytearray()
+    pieces = (part[at : at + _PIECE] for part in chunks.pixels for at in range(0, len(part), _PIECE))
     try:
-        rows = stream.decompress(b"".join(chunks.pixels), size)
+        for piece in pieces:
+            rows += stream.decompress(piece, size - len(rows))
+            if len(rows) == size or stream.eof:
+                break
     except zlib.error as error:
         raise NotTakenError(f"is damaged ({error})") from None
     if len(rows) < size:
         raise NotTakenError("is damaged or cut short: pixels are missing")
-    try:
-        is_over = bool(stream.decompress(stream.unconsumed_tail, 1)) or stream.eof
-    except zlib.error:
-        is_over = True
-    if not is_over:
+    if not _ends(stream, pieces):
         raise NotTakenError("is damaged or cut short: the end of its pixels is missing")
-    return rows
+    return bytes(rows)
+
+
+def _ends(stream, pieces: Iterator) -> bool:
+    """Say whether more follows all rows, whatever it is."""
+    more = [stream.unconsumed_tail, *pieces]
+    try:
+        return stream.eof or any(stream.decompress(piece, 1) or stream.eof for piece in more)
+    except zlib.error:
+        return True
 
 
 def _palette(chunks: _Chunks) -> np.ndarray:

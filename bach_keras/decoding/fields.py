@@ -1,0 +1,40 @@
+"""Numbers in a file's bytes, and conditions on them, inside a graph."""
+
+import tensorflow as tf
+
+
+def number(data, place, size: int, order: str = "big"):
+    """Return the unsigned number of 1 to 4 bytes at a place, as int64.
+
+    Args:
+        data: string scalar.
+        place: integer scalar; the bytes must be there.
+        size: bytes.
+        order: ``big`` or ``little`` end first.
+    """
+    digits = tf.cast(tf.io.decode_raw(tf.strings.substr(data, place, size), tf.uint8), tf.int64)
+    powers = [256**i for i in range(size)]
+    return tf.tensordot(digits, tf.constant(powers if order == "little" else powers[::-1], tf.int64), 1)
+
+
+def signed(value):
+    """Return an unsigned number of 32 bits as the signed one that has the same bits."""
+    return value - value // 2**31 * 2**32
+
+
+def required(value, *conditions):
+    """Return a value that is not computed further unless all conditions hold.
+
+    Args:
+        value: tensor.
+        conditions: pairs of a bool scalar and what is wrong where it is false.
+    """
+    checks = [tf.debugging.Assert(condition, [words]) for condition, words in conditions]
+    with tf.control_dependencies(checks):
+        return tf.identity(value)
+
+
+def as_string(values):
+    """Return bytes, uint8 [N], as a string: TensorFlow has no operation for it, but its messages end in them."""
+    message = tf.io.serialize_tensor(values)
+    return tf.strings.substr(message, tf.strings.length(message) - tf.size(values), tf.size(values))

@@ -1,0 +1,22 @@
+"""How large an image may be, inside a graph."""
+
+import tensorflow as tf
+
+from datasets.images.admission import MAX_PIXELS, MAX_RATIO
+
+
+def sized(sides):
+    """Return [height, width], unless an image has no pixels, too many, or a shape that cannot be scaled."""
+    # So that no product is too large for its number.
+    pixels = tf.reduce_prod(tf.cast(tf.minimum(sides, 2**30), tf.int64))
+    is_sized = (pixels > 0) & (pixels <= MAX_PIXELS)
+    size_message = f"An image may have 1 to {MAX_PIXELS} pixels, and not:"
+    is_good = -(-tf.reduce_max(sides) // MAX_RATIO) <= tf.reduce_min(sides)
+    # An image of no pixels is left to the other message.
+    message = f"An image may be {MAX_RATIO} times as long as wide, and not:"
+    checks = [
+        tf.debugging.Assert(is_sized, [size_message, sides]),
+        tf.debugging.Assert(is_good | ~is_sized, [message, sides]),
+    ]
+    with tf.control_dependencies(checks):
+        return tf.identity(sides)

@@ -1,0 +1,41 @@
+"""Exports of earlier versions, which decode JPEG otherwise."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from bach_keras.serving.card import DECODING, decodes_otherwise
+from bach_keras.serving.predict import Export
+from cli import cli
+
+
+@pytest.fixture
+def older(exported, tmp_path):
+    place = shutil.copytree(exported, tmp_path / "1")
+    card = json.loads((place / "assets" / "model_card.json").read_text())
+    del card["decoding"]
+    (place / "assets" / "model_card.json").write_text(json.dumps(card))
+    return place
+
+
+def test_a_card_without_this_decoding_is_of_an_earlier_version(exported, older):
+    assert Export(exported).card["decoding"] == DECODING
+    assert not Export(exported).decodes_otherwise
+    assert Export(older).decodes_otherwise
+    for number in (1, None, "2", True):
+        assert decodes_otherwise({"decoding": number})
+    assert not decodes_otherwise({"decoding": DECODING + 1})
+
+
+def test_predict_warns_of_an_older_export_on_stderr(exported, older, tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    for place, warns in ((exported, False), (older, True)):
+        words = ["predict", "--model", str(place), "--format", "json", str(tmp_path / "a.png")]
+        result = CliRunner().invoke(cli, words)
+        assert result.exit_code == 0
+        assert ("decodes JPEG with libjpeg's fast transform" in result.stderr) == warns
+        assert ("export it again" in result.stderr) == warns
+        assert list(json.loads(result.stdout)) == ["path", "label", "probabilities", "nodes"]
