@@ -23,6 +23,9 @@ def read_rgb(path: Path) -> np.ndarray:
         ValueError: what is wrong with the file, in one sentence.
     """
     try:
+        if path.is_dir():
+            next(path.iterdir(), None)
+            raise ValueError(f"{path} is a folder.")
         if not path.is_file():
             raise ValueError(f"{path} is not there.")
         data = path.read_bytes()
@@ -31,6 +34,18 @@ def read_rgb(path: Path) -> np.ndarray:
     if not data:
         raise ValueError(f"{path} is empty.")
     try:
+        return decode_rgb(data)
+    except NotTakenError as error:
+        raise ValueError(f"{path} {error}.") from None
+
+
+def decode_rgb(data: bytes) -> np.ndarray:
+    """Decode the content of an image file as uint8 RGB [H, W, 3]; grey, palette and alpha images are converted.
+
+    Raises:
+        NotTakenError: why it is refused.
+    """
+    try:
         # Pillow warns of its own limit, where ours is checked before any pixel is decoded, and of damage.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             refusal = _refusal(image)
@@ -38,12 +53,12 @@ def read_rgb(path: Path) -> np.ndarray:
                 return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError:
         fault = "is damaged or cut short" if data.startswith(_BEGINNINGS) else "is no image of PNG, JPEG, BMP or TIFF"
-        raise ValueError(f"{path} {fault}.") from None
+        raise NotTakenError(fault) from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{path} has too many pixels; at most {MAX_PIXELS:,} are taken.") from None
+        raise NotTakenError(f"has too many pixels; at most {MAX_PIXELS:,} are taken") from None
     except Exception as error:  # Pillow has errors of every kind for damage
-        raise ValueError(f"{path} is damaged or cut short ({error}).") from None
-    raise ValueError(f"{path} {refusal}.")
+        raise NotTakenError(f"is damaged or cut short ({error})") from None
+    raise NotTakenError(refusal)
 
 
 def _refusal(image) -> str:
