@@ -14,7 +14,7 @@ SUFFIXES = (
 # gets a row that says why it was not answered.
 NOT_TAKEN = (
     ".avif", ".gif", ".heic", ".heics", ".heif", ".hif", ".webp",  # of cameras, phones and the web
-    ".j2c", ".j2k", ".jls", ".jp2", ".jpc", ".jpf", ".jph", ".jpm", ".jpx", ".jxl", ".jxr", ".wdp",  # JPEG's other kinds
+    ".j2c", ".j2k", ".jls", ".jp2", ".jpc", ".jpf", ".jph", ".jpm", ".jpx", ".jxl", ".jxr", ".wdp",  # other JPEGs
     ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw",  # as the sensor saw it
     ".exr", ".fits", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psb", ".psd", ".qoi", ".tga", ".xcf",
     ".bif", ".dcm", ".dicom", ".isyntax", ".kfb", ".mrxs", ".ndpi", ".qptiff", ".scn", ".sdpc", ".svs", ".svslide",
