@@ -158,9 +158,7 @@ def test_a_patient_that_one_line_knows_is_known(tmp_path):
 def test_encodings_delimiters_and_line_ends_of_spreadsheets_are_read(tmp_path, encoding, delimiter, end):
     path = tmp_path / "sheet.csv"
     lines = [["file name", '"patient"'], ['"b001.tif"', "7"], ["n100.tif", '"P 2"'], ["iv003.tif", "7"]]
-    path.write_bytes(
-        end.join(delimiter.join(cells) for cells in [*lines, []]).replace('; its, ""id""', "").encode(encoding)
-    )
+    path.write_bytes(end.join(delimiter.join(cells) for cells in [*lines, []]).encode(encoding))
     assert read_patients(path) == ROWS
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -299,6 +300,44 @@ def test_a_second_preparation_waits_and_finds_it_built(tmp_path):
     second.join()
     assert not results[0].built
     assert {path.name: path.stat().st_mtime_ns for path in target.iterdir()} == before
+
+
+NO_LOCKS = [errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.EIO, None]
+
+
+@pytest.fixture(params=NO_LOCKS, ids=lambda number: errno.errorcode.get(number, "no fcntl"))
+def without_locks(request, monkeypatch):
+    """Take away the locks, as some network disks and systems do."""
+    if request.param is None:
+        monkeypatch.setattr(replacing, "fcntl", None)
+        return
+
+    def flock(file, operation):
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(replacing.fcntl, "flock", flock)
+
+
+def test_a_disk_without_locks_is_worked_on_without_one_and_that_is_said_once(tmp_path, without_locks):
+    said = []
+    summary = prepare.prepare("phantom", data_dir=tmp_path, say=said.append)
+    assert summary.built
+    assert said == [
+        f"The disk of {summary.path.parent} has no file locks: this goes on without one, so run another preparation of "
+        "phantom only after it."
+    ]
+    assert not prepare.prepare("phantom", data_dir=tmp_path).built
+    assert prepare.prepare("phantom", data_dir=tmp_path, overwrite=True).built
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
+
+
+def test_a_set_left_aside_gets_its_name_back_on_a_disk_without_locks(tmp_path, monkeypatch):
+    folder = prepare.prepare("phantom", data_dir=tmp_path).path
+    folder.rename(folder.with_name(".replaced-1.1.0"))
+    monkeypatch.setattr(replacing, "fcntl", None)
+    monkeypatch.setattr(replacing, "_MOMENT", 0.001)
+    assert prepare.is_prepared("phantom", tmp_path)
+    assert folder.is_dir()
 
 
 def test_an_earlier_version_is_not_read_and_said_to_be_removable(tmp_path):
