@@ -19,7 +19,7 @@ from datasets.bach_bisque import archive, replacing, verify
 from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
 from datasets.bach_bisque.sources import find_images, find_test_images, is_there
 from datasets.catalogue import BACH, PHANTOM, Record, get_collections
-from datasets.download import check_free
+from datasets.download import DISK_FAULTS, check_free
 
 
 @dataclass(frozen=True)
@@ -298,5 +298,23 @@ def _build(builder: Builder, target: Path) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             new.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
         replacing.replace(target, Path(new.data_path))
+    except Exception as error:
+        fault = _disk_fault(error)
+        if fault:
+            raise OSError(
+                f"{target} cannot be written: {fault}. Nothing was changed: make room, and try again."
+            ) from error
+        raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _disk_fault(error: BaseException | None) -> str | None:
+    """Return what an error, or one behind it, says of a disk that cannot be written to: TFDS wraps them."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            return error.strerror
+        if isinstance(error, tf.errors.OpError):
+            return error.message.rpartition("; ")[2]
+        error = error.__cause__
+    return None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -366,6 +367,23 @@ def test_a_full_disk_is_refused_before_the_build(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"needs 0.0 GB and its disk has 0.0 GB free"):
         prepare.prepare("phantom", data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.ENOSPC, "No space left on device"), tf.errors.ResourceExhaustedError(None, None, "a; Full")]
+)
+def test_a_disk_that_becomes_full_is_told_with_the_path_and_nothing_is_left(tmp_path, monkeypatch, fault):
+    before = fingerprint(prepare.prepare("phantom", data_dir=tmp_path))
+
+    def fail(*args, **how):
+        raise RuntimeError("TFDS's own words") from fault
+
+    monkeypatch.setattr(prepare.Builder, "download_and_prepare", fail)
+    with pytest.raises(OSError, match=r"phantom/1\.1\.0 cannot be written: (No space left on device|Full)\. Nothing"):
+        prepare.prepare("phantom", data_dir=tmp_path, overwrite=True)
+    summary = prepare.describe("phantom", tmp_path)
+    assert fingerprint(summary) == before
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
 
 
 def test_bachs_test_images_are_a_split_of_their_own(tmp_path, bach_root, bach_test_root):
