@@ -17,7 +17,7 @@ from google.protobuf import json_format
 
 from datasets.bach_bisque import archive, replacing, verify
 from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
-from datasets.bach_bisque.sources import find_images, find_test_images, is_there
+from datasets.bach_bisque.sources import find_images, find_test_images, is_there, missing
 from datasets.catalogue import BACH, PHANTOM, Record, get_collections
 from datasets.download import DISK_FAULTS, check_free
 
@@ -90,9 +90,13 @@ def prepare(
         raise ValueError("--download fetches BACH: give it without --source, for bach or bach_bisque.")
     if config != PHANTOM.name:
         builder.source = Path(source or builder.data_dir_root / "downloads" / "manual").expanduser()
+    if source is not None and not builder.source.exists():  # a mistake, whether it would be read or not
+        raise FileNotFoundError(missing(builder.builder_config.collections[0], builder.source))
     target = Path(builder.data_path)
     replacing.clear(target)  # before anything is counted as free
     if _is_built(builder) and not overwrite:
+        if source is not None:
+            say(f"{config} is prepared already, so {source} was not read: --overwrite prepares it again from there.")
         return _summary(builder)
     _check_source(builder, download, say)
     with replacing.alone(replacing.lock_of(target), f"another preparation of {config}", say):

@@ -71,7 +71,7 @@ def find_images(collection: Collection, source: Path, say: Say = _quietly) -> It
     with contextlib.ExitStack() as stack:
         place = _open(collection, source, _key, stack, say)
         if place is None:
-            raise FileNotFoundError(_missing(collection, source))
+            raise FileNotFoundError(missing(collection, source))
         found = _match(collection, collection.records, place, _key)
         if collection.name == BACH.name:
             _check_ground_truth(collection, place)
@@ -161,7 +161,7 @@ def _open(
 ) -> Place | None:
     """Return the place that holds the collection: the folder itself before a zip in it."""
     if not source.exists():
-        raise FileNotFoundError(_missing(collection, source))
+        raise FileNotFoundError(missing(collection, source))
     is_file = source.is_file()
     if not is_file:
         if not source.is_dir():
@@ -189,7 +189,8 @@ def _zips_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.[zZ][iI][pP]") if path.is_file() and not is_clutter(path.name))
 
 
-def _missing(collection: Collection, source: Path) -> str:
+def missing(collection: Collection, source: Path) -> str:
+    """Say that a place holds no image of a collection, and what to do."""
     where = f"lies in {source}, nor in a zip in it" if source.exists() else f"is in {source}, which does not exist"
     closed = open_folder(source).closed if source.is_dir() else []
     if closed:

@@ -50,15 +50,30 @@ def test_bisque_is_counted(tmp_path, bisque_root):
     assert summary.path.is_dir()
 
 
-def test_a_second_time_finds_it_even_when_the_source_is_gone(tmp_path, bach_zip):
+def test_a_second_time_finds_it_and_says_that_the_source_was_not_read(tmp_path, bach_zip):
     said = []
     first = prepare.prepare("bach", bach_zip, tmp_path, say=said.append)
     assert [line for line in said if "its MD5 was not checked" in line] == said
     assert len(said) == 1
-    bach_zip.unlink()
-    second = prepare.prepare("bach", bach_zip, tmp_path)
+    second = prepare.prepare("bach", bach_zip, tmp_path, say=said.append)
     assert second == dataclasses.replace(first, built=False) == prepare.describe("bach", tmp_path)
     assert second.groups == 0
+    assert said[1:] == [
+        f"bach is prepared already, so {bach_zip} was not read: --overwrite prepares it again from there."
+    ]
+    prepare.prepare("bach", data_dir=tmp_path, say=said.append)
+    assert len(said) == 2
+
+
+def test_a_source_that_is_not_there_is_an_error_also_where_it_would_not_be_read(tmp_path, bach_zip):
+    first = prepare.prepare("bach", bach_zip, tmp_path)
+    bach_zip.unlink()
+    for overwrite in (False, True):
+        with pytest.raises(
+            FileNotFoundError, match=r"ICIAR2018_BACH_Challenge\.zip, which does not exist: give --source"
+        ):
+            prepare.prepare("bach", bach_zip, tmp_path, overwrite=overwrite)
+    assert prepare.describe("bach", tmp_path) == dataclasses.replace(first, built=False)
 
 
 def test_bach_and_bisque_together_come_from_one_folder(tmp_path, bach_root, bisque_root):
@@ -85,6 +100,18 @@ def test_tfds_load_builds_it_as_well(tmp_path, bisque_root):
     labels = sorted(LABELS[label] for _, label in tfds.as_numpy(dataset))
     assert labels == ["benign"] * 3 + ["malignant"] * 3
     assert prepare.is_prepared("bisque", tmp_path / "data")
+
+
+def test_tfds_load_says_what_to_run_first_and_then_uses_it(tmp_path, bisque_root):
+    with pytest.raises(FileNotFoundError) as caught:
+        tfds.load("bach_bisque/bisque", split="train", data_dir=tmp_path / "data")
+    message = str(caught.value)
+    assert f"bisque is not prepared in {tmp_path / 'data'}" in message
+    assert "run `python cli.py data prepare --config bisque --source DIR_OR_ZIP` first" in message
+    assert "ytma*_ccd.tif" in message
+    assert "\n" not in message
+    prepare.prepare("bisque", bisque_root, tmp_path / "data")
+    assert len(tfds.load("bach_bisque/bisque", split="train", data_dir=tmp_path / "data")) == 6
 
 
 def test_a_few_images_that_tfds_was_asked_for_are_in_the_table(tmp_path):
