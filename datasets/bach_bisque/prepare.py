@@ -132,6 +132,11 @@ def is_prepared(config: str, data_dir: Path | None = None) -> bool:
     return _is_built(builder) and bool(_records(builder))
 
 
+def data_root(data_dir: Path | None = None) -> Path:
+    """Return the folder that data sets live in."""
+    return Path(_builder(BACH.name, data_dir).data_dir_root)
+
+
 def describe(config: str, data_dir: Path | None = None) -> Summary:
     """Count what a prepared config holds, without reading its pixels.
 
