@@ -83,10 +83,10 @@ def read_patients(path: Path, say: Callable[[str], None] = _say) -> dict[str, st
 
 def _report(path: Path, unknown: int, spellings: dict[str, set[str]], say: Callable[[str], None]) -> None:
     if unknown:
-        say(f"{path} gives {unknown} images without a known patient: they count as if it did not name them.")
+        say(f"{path}: the patients of {unknown} images are unknown, so these count as images that it does not name.")
     joined = sorted(" = ".join(sorted(several)) for several in spellings.values() if len(several) > 1)
     if joined:
-        say(f"{path} spells patients in several ways, taken for one each: {'; '.join(joined)}.")
+        say(f"{path}: spellings were joined, each of these lists being one patient: {'; '.join(joined)}.")
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:

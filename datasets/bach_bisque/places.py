@@ -119,7 +119,11 @@ def _is_clutter(name: str) -> bool:
 
 def _file_entry(path: Path) -> Entry:
     def get_size() -> int:
-        return _regular(path, path.stat())
+        try:
+            found = path.stat()
+        except OSError as error:  # a link that leads nowhere, for one
+            raise OSError(f"{path} cannot be read: {error.strerror}.") from error
+        return _regular(path, found)
 
     def open_file() -> BinaryIO:
         # It may have become a pipe since it was looked at, and opening one would wait for a writer.

@@ -25,9 +25,9 @@ NOT_TAKEN = (
 # What a computer makes for itself and shows nobody; hidden names, which begin with a dot, are passed over too.
 _CLUTTER = frozenset({
     "__macosx", "network trash folder",  # macOS
-    "$recycle.bin", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini",  # Windows
-    "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb",  # network disks
-    "lost+found",
+    "$recycle.bin", "recycler", "system volume information", "thumbs.db", "ehthumbs.db",  # Windows
+    "desktop.ini", "lost+found",
+    "@eadir", "@tmp", "#recycle", "#snapshot", "~snapshot", "@recycle", "@recently-snapshot",  # network disks
 })  # fmt: skip
 
 

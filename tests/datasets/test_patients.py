@@ -106,8 +106,8 @@ def test_images_of_unknown_patients_always_train_and_are_counted(tmp_path, cell)
     said = []
     named = read_patients(sheet_of(tmp_path, [cell, *(f"P{n}" for n in range(9))]), said.append)
     assert len(named) == 360
-    assert said == [
-        f"{tmp_path / 'sheet.csv'} gives 40 images without a known patient: they count as if it did not name them."
+    assert [line.partition(": ")[2] for line in said] == [
+        "the patients of 40 images are unknown, so these count as images that it does not name."
     ]
     split = make_split(BACH.records, "bach", "patient", patients=named)
     assert not [name for name, part in split.items() if part == VALIDATION and name not in named]
@@ -118,8 +118,8 @@ def test_a_patient_is_on_one_side_however_it_is_spelled_and_what_was_joined_is_l
     said, patients = [], ["P1", "p1", "003", "3", "3.0", *map(str, range(10, 20))]
     named = read_patients(sheet_of(tmp_path, patients), said.append)
     assert len(set(named.values())) == 12
-    assert said == [
-        f"{tmp_path / 'sheet.csv'} spells patients in several ways, taken for one each: 003 = 3 = 3.0; P1 = p1."
+    assert [line.partition(": ")[2] for line in said] == [
+        "spellings were joined, each of these lists being one patient: 003 = 3 = 3.0; P1 = p1."
     ]
     split = make_split(BACH.records, "bach", "patient", patients=named)
     for spellings in ({"P1", "p1"}, {"003", "3", "3.0"}):
@@ -142,7 +142,7 @@ def test_a_sheet_without_oddities_says_nothing(tmp_path, capsys):
 
 def test_what_was_joined_is_printed_to_stderr(tmp_path, capsys):
     read_patients(sheet_of(tmp_path, ["1", "01"]))
-    assert "taken for one each: 01 = 1" in capsys.readouterr().err
+    assert "being one patient: 01 = 1" in capsys.readouterr().err
 
 
 def test_a_patient_that_one_line_knows_is_known(tmp_path):
