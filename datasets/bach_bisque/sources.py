@@ -117,7 +117,10 @@ def read_image(collection: Collection, record: Record, read: Callable[[], bytes]
     try:
         pixels = decode_rgb(data)
     except NotTakenError as error:
-        raise ValueError(f"{name} cannot be read: it {error}; {original}.") from error
+        # How to save or convert it is advice for other images than these.
+        reason, _, advice = str(error).rpartition(": ")
+        reason = reason if reason and ")" not in advice else str(error)
+        raise ValueError(f"{name} cannot be read: it {reason}; {original}.") from error
     mode = _stored_mode(data)
     if pixels.shape[1::-1] != collection.size or mode != "RGB":
         raise ValueError(
