@@ -10,7 +10,6 @@ correlation at every shift decides, at a low resolution first.
 import csv
 import dataclasses
 import itertools
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.splits import SPLITS
+from datasets.whole import whole
 
 # What brings the second image of a pair onto the first: quarter turns against the clock, then
 # for the last four left and right exchanged.
@@ -268,12 +268,9 @@ def compare(first: Structure, second: Structure) -> dict[str, float | int | str]
 
 def write_pairs(path: Path, pairs: list[Pair]) -> None:
     """Write a row for each pair, in one step; without pairs the file holds its first line alone."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Pair)], lineterminator="\n")
         writer.writeheader()
         for pair in pairs:
             rounded = {"correlation": f"{pair.correlation:.3f}", "overlap": f"{pair.overlap:.3f}"}
             writer.writerow(dataclasses.asdict(pair) | rounded)
-    unfinished.replace(path)

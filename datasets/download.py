@@ -1,5 +1,6 @@
 """Fetching one large file over HTTP, so that a cut download goes on where it stopped."""
 
+import errno
 import shutil
 import urllib.error
 import urllib.request
@@ -10,6 +11,9 @@ from pathlib import Path
 
 TIMEOUT = 30  # seconds without an answer
 CHUNK = 1 << 20  # bytes between two calls of progress
+
+# Errors of a disk, never of a connection: it is full, a quota is, the file is too large for it, it is broken.
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def download(
@@ -27,6 +31,7 @@ def download(
 
     Raises:
         ConnectionError: the server cannot be reached, has no such file, or broke off.
+        OSError: the file cannot be written.
     """
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
@@ -52,6 +57,8 @@ def download(
     except urllib.error.URLError as error:
         raise ConnectionError(f"{url} could not be reached ({error.reason}): try again, {otherwise}.") from error
     except (OSError, HTTPException) as error:
+        if getattr(error, "errno", None) in DISK_FAULTS or getattr(error, "filename", None) is not None:
+            raise OSError(f"{part} cannot be written ({error.strerror}): make room, then fetch again.") from error
         raise ConnectionError(_broken_off(url, done, error)) from error
     if total is not None and done < total:
         raise ConnectionError(_broken_off(url, done, f"of {total}"))

@@ -4,26 +4,45 @@ The challenge's data page (iciar2018-challenge.grand-challenge.org/Dataset) link
 says that the images which it leaves out are of other patients than those named.
 """
 
+import codecs
 import csv
+import io
+import sys
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from datasets.catalogue import BACH
+from datasets.patient_names import is_unknown, patient_key
 
 _FILENAME = ("filename", "file", "image", "imagename", "imageid", "name")
 _PATIENT = ("patient", "patientid", "patientname", "case", "caseid")
+_DELIMITERS = ",;\t|"
 
 _BY_STEM = {record.filename.removesuffix(".tif"): record.filename for record in BACH.records}
 
 
-def read_patients(path: Path) -> dict[str, str]:
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def read_patients(path: Path, say: Callable[[str], None] = _say) -> dict[str, str]:
     """Read a sheet of BACH's patients: a CSV file with an image and its patient on each line.
 
     The columns are named by a first line such as ``filename,patient``, in any order and among others, or are
-    just these two without such a line. They are parted by commas, semicolons or tabs. An image may be written
+    just these two without such a line. They are parted by commas, semicolons, tabs or bars. An image may be written
     with or without its ending and folders.
 
+    A patient written as NA, unknown, ? or the like is not known, and spellings of one patient (P1, p1, P-001) are one:
+    else a patient could be on both sides of a split.
+
+    Args:
+        path: the sheet.
+        say: prints a line for the user: how many images have no known patient, and which spellings were joined.
+
     Returns:
-        BACH's file name -> patient, for the images that the sheet names.
+        BACH's file name -> patient, for the images whose patient the sheet names.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -33,18 +52,14 @@ def read_patients(path: Path) -> dict[str, str]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no sheet of patients {path}.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = list(csv.reader(text.splitlines(), delimiter=_delimiter(text), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV text: save the sheet of patients as CSV (UTF-8).") from error
-    numbered = [(number, [cell.strip() for cell in row]) for number, row in enumerate(rows, 1) if "".join(row).strip()]
+    numbered = _rows(path)
     if not numbered:
         raise ValueError(f"{path} is empty: a sheet of patients has lines such as b001.tif,12.")
     image_column, patient_column = 0, 1
     if not any(_stem(cell) in _BY_STEM for cell in numbered[0][1]):
         image_column, patient_column = _columns(path, numbered.pop(0)[1])
-    patients = {}
+    written: dict[str, str] = {}  # file name -> its patient as the sheet spells it
+    unknown, spellings = set(), defaultdict(set)
     for number, row in numbered:
         place = f"{path}, line {number}"
         if len(row) <= max(image_column, patient_column):
@@ -52,18 +67,62 @@ def read_patients(path: Path) -> dict[str, str]:
         filename, patient = _BY_STEM.get(_stem(row[image_column])), row[patient_column]
         if filename is None:
             raise ValueError(f"{place}: BACH has no image {row[image_column]!r}; its names are like b001.tif.")
-        if not patient:
-            raise ValueError(f"{place}: {filename} has no patient: leave the line out if it is not known.")
-        if patients.setdefault(filename, patient) != patient:
-            raise ValueError(f"{place}: {filename} is of patient {patient} here, and of {patients[filename]} above.")
-    if not patients:
+        if is_unknown(patient):
+            unknown.add(filename)
+            continue
+        above = written.setdefault(filename, patient)
+        if patient_key(above) != patient_key(patient):
+            raise ValueError(f"{place}: {filename} is of patient {patient} here, and of {above} above.")
+        spellings[patient_key(patient)].add(patient)
+    if not written:
         raise ValueError(f"{path} names no patient: a sheet of patients has lines such as b001.tif,12.")
-    return patients
+    _report(path, len(unknown - set(written)), spellings, say)
+    # Whichever line comes first, the patient bears one name, as the draw of a split goes by it.
+    return {filename: min(spellings[patient_key(patient)]) for filename, patient in written.items()}
+
+
+def _report(path: Path, unknown: int, spellings: dict[str, set[str]], say: Callable[[str], None]) -> None:
+    if unknown:
+        say(f"{path}: the patients of {unknown} images are unknown, so these count as images that it does not name.")
+    joined = sorted(" = ".join(sorted(several)) for several in spellings.values() if len(several) > 1)
+    if joined:
+        say(f"{path}: spellings were joined, each of these lists being one patient: {'; '.join(joined)}.")
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the lines that hold anything, with their numbers.
+
+    Raises:
+        ValueError: it is no CSV text.
+    """
+    try:
+        text = _text(path.read_bytes())
+        delimiter = _delimiter(text)
+        # csv must see line breaks within quotes; a bare carriage return, as old spreadsheets write, is one too.
+        reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV text: save the sheet of patients as CSV (UTF-8).") from error
+    if rows and rows[0][1] == ["sep=", ""]:  # tells Excel what parts the cells
+        rows.pop(0)
+    return [(number, row) for number, row in rows if any(row)]
+
+
+def _text(content: bytes) -> str:
+    """Decode UTF-8, or the UTF-16 that Excel calls Unicode text, with or without its mark."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    if b"\0" in content[:2]:
+        return content.decode("utf-16-be" if content[:1] == b"\0" else "utf-16-le")
+    return content.decode("utf-8-sig")
 
 
 def _delimiter(text: str) -> str:
-    first = text.lstrip().partition("\n")[0]
-    return max(",;\t", key=first.count)
+    """Return what parts the first line into most cells."""
+    first = text.lstrip("\r\n").splitlines()[:1]
+    if first and first[0].lower().startswith("sep=") and len(first[0]) == 5:
+        return first[0][4]
+    return max(_DELIMITERS, key=lambda delimiter: len(next(csv.reader(first, delimiter=delimiter), [])))
 
 
 def _columns(path: Path, header: list[str]) -> tuple[int, int]:
@@ -77,5 +136,5 @@ def _columns(path: Path, header: list[str]) -> tuple[int, int]:
 
 
 def _stem(cell: str) -> str:
-    name = PurePosixPath(cell.strip().replace("\\", "/")).name.lower()
+    name = PurePosixPath(unicodedata.normalize("NFKC", cell).strip().replace("\\", "/")).name.lower()
     return name.removesuffix(".tiff").removesuffix(".tif")

@@ -14,6 +14,7 @@ from datasets.splits import (
     published_path,
     write_split,
 )
+from datasets.whole import whole
 
 PAGE = PUBLISHED / "README.md"
 
@@ -30,9 +31,8 @@ def publish() -> None:
     for config in CONFIGS:
         for protocol in PUBLISHED_PROTOCOLS:
             write_split(published_path(config, protocol), make_split(_records(config), config, protocol))
-    unfinished = PAGE.with_name(f".{PAGE.name}.part")
-    unfinished.write_text(page(), encoding="utf-8")
-    unfinished.replace(PAGE)
+    with whole(PAGE) as unfinished:
+        unfinished.write_text(page(), encoding="utf-8")
 
 
 def page() -> str:

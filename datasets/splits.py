@@ -8,13 +8,13 @@ patients or microarrays together as far as they are known; ``leak_note`` says wh
 
 import csv
 import hashlib
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from datasets.catalogue import BACH, BISQUE, Collection, Record, get_collections
+from datasets.whole import whole
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
@@ -243,15 +243,10 @@ def write_split(path: Path, split: dict[str, str]) -> None:
         raise IsADirectoryError(f"{path} is a folder: name a CSV file.")
     rows = sorted(split.items())
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("filename", "split"))
-            writer.writerows(rows)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("filename", "split"))
+        writer.writerows(rows)
 
 
 def read_split(path: Path) -> dict[str, str]:

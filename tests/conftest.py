@@ -1,10 +1,14 @@
-"""A tree of three tiny runs on a handful of phantoms, trained once for all tests that read runs."""
+"""A home of the tests' own, and a tree of three tiny runs on phantoms, trained once for all tests that read runs."""
 
-import keras
-import pytest
+from tests import sandbox
 
-from bach_keras.training import train as training
-from tests import few_phantoms as few
+HOME = sandbox.enter()  # before TensorFlow, Keras and TFDS look for theirs
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
+
+from bach_keras.training import train as training  # noqa: E402
+from tests import few_phantoms as few  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

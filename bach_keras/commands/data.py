@@ -9,6 +9,7 @@ from bach_keras.commands.options import (
     FOLDER,
     config_option,
     data_dir_option,
+    new_data_dir_option,
     patients_option,
     protocol_option,
     split_options,
@@ -28,7 +29,7 @@ def data():
 @click.option("--source", type=FOLDER, help="Folder or zip with the images. [default: DATA_DIR/downloads/manual]")
 @click.option("--download", is_flag=True, help="Fetch BACH (10.4 GB, CC BY-NC-ND 4.0) into that folder if it lacks it.")
 @click.option("--overwrite", is_flag=True, help="Build anew what is prepared already.")
-@data_dir_option
+@new_data_dir_option
 def prepare(config, source, download, overwrite, data_dir):
     """Build a data set once.
 
@@ -101,10 +102,16 @@ def verify(config, data_dir):
 @data.command()
 @click.option("--config", type=click.Choice(CONFIGS), required=True, help="Data set.")
 @protocol_option
-@click.option("--seed", default=0, show_default=True, help="Of the draw; 0 is the published one.")
+@click.option(
+    "--split-seed",
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Random seed of the split; 0 gives the published split.",
+)
 @patients_option
 @click.option("--out", type=FOLDER, help="CSV to write, filename,split.")
-def splits(config, protocol, seed, patients, out):
+def splits(config, protocol, split_seed, patients, out):
     """Tell, and write, which image is in which split. Needs no images.
 
     \b
@@ -117,9 +124,9 @@ def splits(config, protocol, seed, patients, out):
     from datasets.splits import SPLITS, get_split, leak_note
 
     named = read_patients(patients) if patients else None
-    counts = Counter(get_split(config, protocol, seed, out, named).values())
+    counts = Counter(get_split(config, protocol, split_seed, out, named).values())
     told = ", ".join(f"{counts[name]} {name}" for name in SPLITS if counts[name])
-    click.echo(f"{config}, {protocol}, seed {seed}: {told}" + (f"; written to {out}" if out else ""))
+    click.echo(f"{config}, {protocol}, seed {split_seed}: {told}" + (f"; written to {out}" if out else ""))
     if note := leak_note(config, protocol, named):
         click.echo(note, err=True)
 

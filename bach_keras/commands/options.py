@@ -22,9 +22,18 @@ def several(*options):
     return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
 
 
-data_dir_option = click.option(
-    "--data-dir", type=FOLDER, help="Where data sets live. [default: TFDS_DATA_DIR or ~/tensorflow_datasets]"
-)
+def _is_there(context, option, folder):
+    """Refuse a data folder that is not there: a mistyped one would be made, and filled with phantoms."""
+    if folder is not None and not folder.expanduser().is_dir():
+        wrong = "is not a folder" if folder.expanduser().exists() else "does not exist"
+        make = f"`data prepare --config CONFIG --data-dir {folder}`"
+        raise Failure(f"--data-dir {folder} {wrong}: check the name, or make it with {make}.")
+    return folder
+
+
+_DATA_DIR = {"type": FOLDER, "help": "Where data sets live. [default: TFDS_DATA_DIR or ~/tensorflow_datasets]"}
+data_dir_option = click.option("--data-dir", callback=_is_there, **_DATA_DIR)
+new_data_dir_option = click.option("--data-dir", **_DATA_DIR)  # for the command that may make it
 config_option = click.option(
     "--config", type=click.Choice(CONFIGS), help="Data set. [default: bach if it is prepared, else phantom]"
 )

@@ -11,6 +11,7 @@ from bach_keras import preprocess
 from datasets.augment import DRAW_COUNT, DRAWS, Brightness, RandomView, StainJitter, uniform_draws
 from datasets.bach_bisque import prepare
 from datasets.stain import NORMALISATIONS
+from datasets.whole import whole
 
 _GAP, _TITLE = 4, 22
 # The draws of a view that changes nothing: no turn, no reflection, the whole window, in the middle.
@@ -49,9 +50,8 @@ def write_contact_sheet(path, config, data_dir, count, size, seed, stain_jitter,
         for record in preprocess.untuned(prepare.load(config, data_dir, names))
     }
     sheet = _joined(rows([resized[name] for name in names], size, seed, stain_jitter, brightness))
-    partial = path.with_name(f".part.{path.name}")
-    sheet.save(partial, format="PNG")
-    partial.replace(path)
+    with whole(path) as partial:
+        sheet.save(partial, format="PNG")
     return names
 
 

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bach_keras.preprocess import untuned
 from datasets.audit import Pair, find_pairs, orient, write_pairs
+from datasets.whole import whole
 
 # In pixels: the shorter side of a drawn image, a line of text, its letters, and the gap around an image.
 _SIDE, _LINE, _FONT, _GAP = 384, 22, 15, 8
@@ -34,12 +35,17 @@ def audit(data, out: Path, say=print) -> list[Pair]:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     pairs = find_pairs(_read(data, split), split, say)
-    for earlier in out.glob("pair-[0-9]*.png"):
-        earlier.unlink()
-    write_pairs(out / "pairs.csv", pairs)
+    earlier = set(out.glob("pair-[0-9]*.png"))
     if pairs:
         draw_pairs(out, pairs, _read(data, {name for pair in pairs for name in (pair.first, pair.second)}))
+    write_pairs(out / "pairs.csv", pairs)
+    for picture in earlier - {_picture(out, number) for number in range(1, len(pairs) + 1)}:
+        picture.unlink()
     return pairs
+
+
+def _picture(folder: Path, number: int) -> Path:
+    return folder / f"pair-{number:03d}.png"
 
 
 def _read(data, names):
@@ -63,9 +69,9 @@ def draw_pairs(folder: Path, pairs: list[Pair], images) -> None:
         small[name] = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
     for number, pair in enumerate(pairs, 1):
         place = (round(pair.right * scales[pair.first]), round(pair.down * scales[pair.first]))
-        partial = folder / f".part.pair-{number:03d}.png"
-        _draw(pair, small[pair.first], orient(small[pair.second], pair.orientation), place).save(partial)
-        partial.replace(folder / f"pair-{number:03d}.png")
+        picture = _draw(pair, small[pair.first], orient(small[pair.second], pair.orientation), place)
+        with whole(_picture(folder, number)) as partial:
+            picture.save(partial, format="PNG")
 
 
 def _draw(pair: Pair, first: np.ndarray, second: np.ndarray, place: tuple[int, int]) -> Image.Image:

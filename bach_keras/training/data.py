@@ -1,6 +1,7 @@
 """A prepared configuration under a protocol: which image is in which split."""
 
 import hashlib
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -90,5 +91,13 @@ def data_of_run(config: dict, data_dir=None) -> SplitData:
 
 
 def default_config(data_dir=None) -> str:
-    """Return ``bach`` where it is prepared, else ``phantom``."""
-    return "bach" if prepare.is_prepared("bach", data_dir) else "phantom"
+    """Return ``bach`` where it is prepared, else ``phantom``, and say so loudly on stderr."""
+    if prepare.is_prepared("bach", data_dir):
+        return "bach"
+    print(
+        f"WARNING: no --config was given and bach is not prepared in {prepare.data_root(data_dir)}, so this uses "
+        "phantom: SYNTHETIC images. Prepare BACH with `data prepare --config bach`, or name a data set with --config.",
+        file=sys.stderr,
+        flush=True,
+    )
+    return "phantom"

@@ -31,6 +31,10 @@ BISQUE: the 58 files ytma*_ccd.tif of the "Breast Cancer Cell" set of
 https://bioimage.ucsb.edu/research/bio-segmentation, in a folder of any depth or a zip."""
 
 
+class NotPreparedError(FileNotFoundError, AssertionError):
+    """There is nothing to build a config from; TFDS's own error is an AssertionError."""
+
+
 @dataclasses.dataclass(eq=False)
 class BachBisqueConfig(tfds.core.BuilderConfig):
     """A config and the collections whose images it joins.
@@ -46,6 +50,10 @@ class BachBisqueConfig(tfds.core.BuilderConfig):
     instructions: str | None = None
     cites: tuple[str, ...] = ()
     licence: str | None = None
+
+
+def _first(config: str) -> str:
+    return f"run `python cli.py data prepare --config {config} --source DIR_OR_ZIP` first"
 
 
 def _config(name: str, description: str, **more) -> BachBisqueConfig:
@@ -100,7 +108,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     @property
     def MANUAL_DOWNLOAD_INSTRUCTIONS(self) -> str | None:  # noqa: N802 - TFDS names it so
-        return self.builder_config.instructions
+        config = self.builder_config
+        return config.instructions and f"{_first(config.name)}, or put into this folder:\n{config.instructions}"
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
@@ -128,12 +137,22 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         collections = self.builder_config.collections
         needs_files = any(collection.name != PHANTOM.name for collection in collections)
-        source = (self.source or Path(dl_manager.manual_dir)) if needs_files else None
+        source = (self.source or self._manual_folder(dl_manager)) if needs_files else None
         splits = {"train": self._generate_examples("train", collections, source, sources.find_images)}
         tested = [collection for collection in collections if _has_test_images(collection, source)]
         if tested:
             splits["test"] = self._generate_examples("test", tested, source, sources.find_test_images)
         return splits
+
+    def _manual_folder(self, dl_manager: tfds.download.DownloadManager) -> Path:
+        try:
+            return Path(dl_manager.manual_dir)
+        except AssertionError as error:  # TFDS's own, which does not know the command
+            name, by_hand = self.builder_config.name, " ".join(self.builder_config.instructions.split())
+            raise NotPreparedError(
+                f"{name} is not prepared in {self.data_dir_root}, and TFDS's manual folder does not exist or is empty: "
+                f"{_first(name)}, with --data-dir where tfds.load has a data_dir, or put into that folder: {by_hand}"
+            ) from error
 
     def _generate_examples(
         self, split: str, collections: Iterable[Collection], source: Path | None, find: Callable

@@ -17,9 +17,9 @@ from google.protobuf import json_format
 
 from datasets.bach_bisque import archive, replacing, verify
 from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
-from datasets.bach_bisque.sources import find_images, find_test_images, is_there
+from datasets.bach_bisque.sources import find_images, find_test_images, is_there, missing
 from datasets.catalogue import BACH, PHANTOM, Record, get_collections
-from datasets.download import check_free
+from datasets.download import DISK_FAULTS, check_free
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,13 @@ def prepare(
         raise ValueError("--download fetches BACH: give it without --source, for bach or bach_bisque.")
     if config != PHANTOM.name:
         builder.source = Path(source or builder.data_dir_root / "downloads" / "manual").expanduser()
+    if source is not None and not builder.source.exists():  # a mistake, whether it would be read or not
+        raise FileNotFoundError(missing(builder.builder_config.collections[0], builder.source))
     target = Path(builder.data_path)
     replacing.clear(target)  # before anything is counted as free
     if _is_built(builder) and not overwrite:
+        if source is not None:
+            say(f"{config} is prepared already, so {source} was not read: --overwrite prepares it again from there.")
         return _summary(builder)
     _check_source(builder, download, say)
     with replacing.alone(replacing.lock_of(target), f"another preparation of {config}", say):
@@ -126,6 +130,11 @@ def is_prepared(config: str, data_dir: Path | None = None) -> bool:
     """
     builder = _builder(config, data_dir)
     return _is_built(builder) and bool(_records(builder))
+
+
+def data_root(data_dir: Path | None = None) -> Path:
+    """Return the folder that data sets live in."""
+    return Path(_builder(BACH.name, data_dir).data_dir_root)
 
 
 def describe(config: str, data_dir: Path | None = None) -> Summary:
@@ -298,5 +307,23 @@ def _build(builder: Builder, target: Path) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             new.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
         replacing.replace(target, Path(new.data_path))
+    except Exception as error:
+        fault = _disk_fault(error)
+        if fault:
+            raise OSError(
+                f"{target} cannot be written: {fault}. Nothing was changed: make room, and try again."
+            ) from error
+        raise
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _disk_fault(error: BaseException | None) -> str | None:
+    """Return what an error, or one behind it, says of a disk that cannot be written to: TFDS wraps them."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            return error.strerror
+        if isinstance(error, tf.errors.OpError):
+            return error.message.rpartition("; ")[2]
+        error = error.__cause__
+    return None

@@ -5,27 +5,54 @@ with the old ones, and the lock of whoever prepares it.
 """
 
 import contextlib
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 _ABANDONED = 24 * 3600  # seconds that TFDS's own unfinished folder lies untouched before it counts as left behind
 _MOMENT = 0.05  # seconds; two renames take less
 
 
+class _NoLocksError(OSError):
+    """The file system has no locks, as some network disks have none."""
+
+
 @contextlib.contextmanager
 def alone(lock: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Let a second process that wants to do the same wait for the first."""
+    """Let a second process that wants to do the same wait for the first; where nothing can be locked, say so."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    with lock.open("wb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Waiting for {what} to end.")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _lock(file):
+                say(f"Waiting for {what} to end.")
+                _lock(file, wait=True)
+        except _NoLocksError:
+            say(f"The disk of {lock.parent} has no file locks: this goes on without one, so run {what} only after it.")
         yield
+
+
+def _lock(file: BinaryIO, wait: bool = False) -> bool:
+    """Lock a file for this process, and say whether it is ours now; it stays so until the file is closed.
+
+    Raises:
+        _NoLocksError: the system or the disk has no locks.
+    """
+    if fcntl is None:
+        raise _NoLocksError
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:  # each file system has a number of its own for that
+        raise _NoLocksError from error
+    return True
 
 
 def lock_of(target: Path) -> Path:
@@ -53,17 +80,28 @@ def restore(target: Path) -> bool:
     while _is_between_renames(target):
         found = True
         try:
-            with _if_free(target) as free:
-                if free:
-                    _rename_back(target)
+            undone = _undo(target)
         except OSError as error:
             raise OSError(
                 f"{_replaced(target)} is a set that a killed preparation left aside, and it cannot get its name "
                 f"back ({error}): make {target.parent} writable."
             ) from error
-        if not free:
+        if not undone:
             time.sleep(_MOMENT)
     return found
+
+
+def _undo(target: Path) -> bool:
+    """Give a set its name back, unless whoever replaces it is at work."""
+    try:
+        with _if_free(target) as free:
+            if free:
+                _rename_back(target)
+            return free
+    except _NoLocksError:
+        time.sleep(20 * _MOMENT)  # whoever is at work has done its second rename by then
+        _rename_back(target)
+        return True
 
 
 def clear(target: Path) -> None:
@@ -122,10 +160,5 @@ def _last_touched(folder: Path) -> float:
 @contextlib.contextmanager
 def _if_free(target: Path) -> Iterator[bool]:
     """Hold the lock, if nobody else does, and say whether we do."""
-    with lock_of(target).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    with lock_of(target).open("wb") as file:
+        yield _lock(file)

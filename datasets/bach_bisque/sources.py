@@ -1,24 +1,22 @@
-"""Finding BACH's and BISQUE's images in a user's folder or zip, and checking that they are all there.
-
-Nothing is unpacked: the official BACH archive also holds ten gigabytes of whole slides.
-"""
+"""Finding BACH's and BISQUE's images in a user's folder or zip, and checking that they are all there."""
 
 import contextlib
 import csv
 import hashlib
-import io
 import os
 import re
-import zipfile
-from collections import Counter
+import struct
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
 from datasets.bach_bisque.archive import BACH_ARCHIVE, check_digest
+from datasets.bach_bisque.places import Entry, Place, open_folder, open_zip
 from datasets.catalogue import BACH, BACH_FOLDERS, UNLABELLED, Collection, Record
+from datasets.images.admission import NotTakenError
+from datasets.images.folder import is_clutter
+from datasets.images.read import decode_rgb
 
 TEST_ARCHIVE = "ICIAR2018_BACH_Challenge_TestDataset.zip"
 GROUND_TRUTH = "microscopy_ground_truth.csv"
@@ -29,7 +27,21 @@ _MASK_FOLDER = re.compile(r"masks?|ground[ _-]?truth", re.IGNORECASE)
 _TEST_NAME = re.compile(r"test\d+\.tif")
 _LABEL_OF_FOLDER = {folder: label for label, (folder, _) in BACH_FOLDERS.items()}
 
-Files = dict[str, Callable[[], bytes]]  # path relative to the source, with "/" -> its content
+# How TIFFs begin, and big ones, in either order of bytes.
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PHOTOMETRIC, _SAMPLES = 262, 277  # its tags
+# What a TIFF's numbers of colours and of channels mean, in Pillow's words; JPEG inside a TIFF is stored as YCbCr.
+_MODES = {
+    (0, 1): "L",
+    (1, 1): "L",
+    (2, 3): "RGB",
+    (2, 4): "RGBA",
+    (3, 1): "P",
+    (5, 4): "CMYK",
+    (6, 3): "RGB",
+    (8, 3): "LAB",
+}
+
 Key = Callable[[Collection, PurePosixPath], str | None]
 Say = Callable[[str], None]
 
@@ -39,9 +51,7 @@ def _quietly(line: str) -> None:
 
 
 @contextlib.contextmanager
-def find_images(
-    collection: Collection, source: Path, say: Say = _quietly
-) -> Iterator[dict[Record, Callable[[], bytes]]]:
+def find_images(collection: Collection, source: Path, say: Say = _quietly) -> Iterator[dict[Record, Entry]]:
     """Find every labelled image of a collection, at any depth.
 
     Args:
@@ -59,18 +69,17 @@ def find_images(
             climb out of it.
     """
     with contextlib.ExitStack() as stack:
-        opened = _open(collection, source, _key, stack, say)
-        if opened is None:
-            raise FileNotFoundError(_missing(collection, source))
-        place, files = opened
-        found = _match(collection, collection.records, place, files, _key)
+        place = _open(collection, source, _key, stack, say)
+        if place is None:
+            raise FileNotFoundError(missing(collection, source))
+        found = _match(collection, collection.records, place, _key)
         if collection.name == BACH.name:
-            _check_ground_truth(collection, place, files)
+            _check_ground_truth(collection, place)
         yield found
 
 
 @contextlib.contextmanager
-def find_test_images(collection: Collection, source: Path) -> Iterator[dict[Record, Callable[[], bytes]]]:
+def find_test_images(collection: Collection, source: Path) -> Iterator[dict[Record, Entry]]:
     """Find a collection's unlabelled test images, as ``find_images`` does; nothing if none is there.
 
     Where the source is the labelled images' zip, or what it unpacks to, those beside it count too.
@@ -79,7 +88,7 @@ def find_test_images(collection: Collection, source: Path) -> Iterator[dict[Reco
         places = _test_places(source) if collection.unlabelled else []
         found = (_open(collection, place, _test_key, stack) for place in places)
         opened = next(filter(None, found), None)
-        yield _match(collection, collection.unlabelled, *opened, _test_key) if opened else {}
+        yield _match(collection, collection.unlabelled, opened, _test_key) if opened else {}
 
 
 def is_there(collection: Collection, source: Path) -> bool:
@@ -93,25 +102,47 @@ def is_there(collection: Collection, source: Path) -> bool:
 
 
 def read_image(collection: Collection, record: Record, read: Callable[[], bytes]) -> Image.Image:
-    """Decode one file that ``find_images`` found.
+    """Decode one file that ``find_images`` found: its pixels alone, without what else the file carries.
 
     Raises:
-        ValueError: the file is damaged, or is not 8-bit RGB of the collection's size.
+        ValueError: the file is damaged, or is not a TIFF of 8-bit RGB and of the collection's size.
     """
+    name, data = getattr(read, "name", record.filename), read()
+    width, height = collection.size
+    original = f"give the original files, {width}x{height} RGB of 8 bits, as TIFF"
+    if not data:
+        raise ValueError(f"{name} cannot be read: it is empty; {original}.")
+    if not data.startswith(_TIFF):
+        raise ValueError(f"{name} cannot be read: it is not a TIFF, whatever its name says; {original}.")
     try:
-        image = Image.open(io.BytesIO(read()))
-        size, mode = image.size, image.mode
-        if size == collection.size and mode == "RGB":
-            image.load()
-    except Exception as error:  # Pillow and zipfile raise a dozen kinds for a damaged file
-        raise ValueError(f"{record.filename} cannot be read ({error}): fetch it again.") from error
-    if size != collection.size or mode != "RGB":
-        width, height = collection.size
+        pixels = decode_rgb(data)
+    except NotTakenError as error:
+        # How to save or convert it is advice for other images than these.
+        reason, _, advice = str(error).rpartition(": ")
+        reason = reason if reason and ")" not in advice else str(error)
+        raise ValueError(f"{name} cannot be read: it {reason}; {original}.") from error
+    mode = _stored_mode(data)
+    if pixels.shape[1::-1] != collection.size or mode != "RGB":
         raise ValueError(
-            f"{record.filename} is {size[0]}x{size[1]} {mode}, but every image of {collection.name} is "
+            f"{name} is {pixels.shape[1]}x{pixels.shape[0]} {mode}, but every image of {collection.name} is "
             f"{width}x{height} RGB: give the original files."
         )
-    return image
+    return Image.fromarray(pixels)
+
+
+def _stored_mode(data: bytes) -> str:
+    """Return the colours that a TIFF's first directory says it holds, in Pillow's words."""
+    order = "<" if data.startswith(b"II") else ">"
+    first, count, entry, value = ("Q", "Q", 20, 12) if b"+" in data[2:4] else ("I", "H", 12, 8)
+    place = struct.unpack_from(order + first, data, 8 if first == "Q" else 4)[0]
+    tags = {}
+    for number in range(struct.unpack_from(order + count, data, place)[0]):
+        start = place + struct.calcsize(count) + number * entry
+        tag, kind = struct.unpack_from(order + "HH", data, start)
+        if tag in {_PHOTOMETRIC, _SAMPLES}:
+            tags[tag] = struct.unpack_from(order + {1: "B", 3: "H"}.get(kind, "I"), data, start + value)[0]
+    colours, channels = tags.get(_PHOTOMETRIC), tags.get(_SAMPLES, 1)
+    return _MODES.get((colours, channels), f"of {channels} channels (photometric interpretation {colours})")
 
 
 def pixel_digest(image: Image.Image) -> str:
@@ -130,96 +161,73 @@ def _test_places(source: Path) -> list[Path]:
 
 def _open(
     collection: Collection, source: Path, key: Key, stack: contextlib.ExitStack, say: Say = _quietly
-) -> tuple[Path, Files] | None:
-    """Return the place that holds the collection, and its files: the folder itself before a zip in it."""
+) -> Place | None:
+    """Return the place that holds the collection: the folder itself before a zip in it."""
     if not source.exists():
-        raise FileNotFoundError(_missing(collection, source))
+        raise FileNotFoundError(missing(collection, source))
     is_file = source.is_file()
     if not is_file:
-        files = _folder_files(source)
-        if _holds(collection, files, key):
-            return source, files
+        if not source.is_dir():
+            raise ValueError(f"{source} is neither a folder nor a zip: give --source DIR_OR_ZIP.")
+        place = open_folder(source)
+        if _holds(collection, place, key):
+            return place
     damaged = None
-    for archive in [source] if is_file else sorted(filter(Path.is_file, source.glob("*.[zZ][iI][pP]"))):
+    for archive in [source] if is_file else _zips_in(source):
         try:
-            files = _zip_files(archive, stack)
+            place = open_zip(archive, stack)
         except ValueError as error:  # it may be another collection's
             if key is _key or archive.name == TEST_ARCHIVE:  # test images may be absent: others are not missed
                 damaged = damaged or error
             continue
-        if _holds(collection, files, key):
+        if _holds(collection, place, key):
             check_digest(BACH_ARCHIVE, archive, say)
-            return archive, files
+            return place
     if damaged:
         raise damaged
     return None
 
 
-def _missing(collection: Collection, source: Path) -> str:
+def _zips_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.[zZ][iI][pP]") if path.is_file() and not is_clutter(path.name))
+
+
+def missing(collection: Collection, source: Path) -> str:
+    """Say that a place holds no image of a collection, and what to do."""
     where = f"lies in {source}, nor in a zip in it" if source.exists() else f"is in {source}, which does not exist"
+    closed = open_folder(source).closed if source.is_dir() else []
+    if closed:
+        where += f", as far as it can be looked into ({closed[0]} cannot)"
     fetch = f", or --download to fetch {BACH_ARCHIVE.name} (10.4 GB)" if collection.name == BACH.name else ""
     return f"No image of {collection.name} {where}: give --source DIR_OR_ZIP{fetch}."
 
 
-def _holds(collection: Collection, files: Files, key: Key) -> bool:
-    return any(key(collection, PurePosixPath(name)) for name in files)
+def _holds(collection: Collection, place: Place, key: Key) -> bool:
+    return any(key(collection, PurePosixPath(name)) for name in place.files)
 
 
-def _match(
-    collection: Collection, records: tuple[Record, ...], place: Path, files: Files, key: Key
-) -> dict[Record, Callable[[], bytes]]:
+def _match(collection: Collection, records: tuple[Record, ...], place: Place, key: Key) -> dict[Record, Entry]:
     """Give each record its file.
 
     Raises:
         FileNotFoundError: some are missing.
-        ValueError: some are there twice, or are not of the collection.
+        OSError, ValueError: some are there twice, are not of the collection, or are no files that can be read.
     """
     found: dict[str, str] = {}
-    for name in files:
+    for name in place.files:
         claimed = key(collection, PurePosixPath(name))
         if claimed in found:
-            raise ValueError(f"{place} holds {claimed} twice, as {found[claimed]} and {name}: name one folder.")
+            raise ValueError(f"{place.path} holds {claimed} twice, as {found[claimed]} and {name}: name one folder.")
         if claimed:
             found[claimed] = name
     _check_complete(collection, records, place, set(found))
-    return {record: files[found[record.key]] for record in records}
-
-
-def _folder_files(folder: Path) -> Files:
-    files, seen = {}, set()
-    for where, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen:  # a link that leads back
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        for name in sorted(names):
-            path = Path(where, name)
-            files[path.relative_to(folder).as_posix()] = path.read_bytes
-    return files
-
-
-def _zip_files(path: Path, stack: contextlib.ExitStack) -> Files:
-    try:
-        archive = stack.enter_context(zipfile.ZipFile(path))
-    except (zipfile.BadZipFile, NotImplementedError, LookupError, ValueError) as error:  # as in read_image
-        raise ValueError(f"{path} is not a whole zip file ({error}): remove it and fetch it again.") from error
-    names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-    for name in names:
-        parts = PurePosixPath(name.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts:
-            raise ValueError(f"{path} has an entry that climbs out of it, {name!r}: do not trust this zip.")
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"{path} holds {twice[0]} twice under one name: make the zip anew, with one of the two.")
-    return {name: partial(archive.read, name) for name in names}
+    for name in found.values():
+        place.files[name].check()
+    return {record: place.files[found[record.key]] for record in records}
 
 
 def _key(collection: Collection, path: PurePosixPath) -> str | None:
-    """Return the record key a path claims to be, or None for masks, tables and a computer's own files."""
-    if _is_clutter(path):
-        return None
+    """Return the record key a path claims to be, or None for masks and tables."""
     name = path.name.lower()
     match = _BISQUE_NAME.fullmatch(name)
     if collection.name == BACH.name:
@@ -232,15 +240,11 @@ def _key(collection: Collection, path: PurePosixPath) -> str | None:
 def _test_key(collection: Collection, path: PurePosixPath) -> str | None:
     """Return the record key of BACH's test image that a path claims to be: they lie in a folder Photos."""
     name = path.name.lower()
-    claims = _TEST_NAME.fullmatch(name) and path.parent.name == "Photos" and not _is_clutter(path)
+    claims = _TEST_NAME.fullmatch(name) and path.parent.name == "Photos"
     return f"{UNLABELLED}/{name}" if claims else None
 
 
-def _is_clutter(path: PurePosixPath) -> bool:
-    return "__MACOSX" in path.parts or path.name.startswith(".")
-
-
-def _check_complete(collection: Collection, records: tuple[Record, ...], place: Path, found: set[str]) -> None:
+def _check_complete(collection: Collection, records: tuple[Record, ...], place: Place, found: set[str]) -> None:
     expected = {record.key for record in records}
     if found == expected:
         return
@@ -251,34 +255,32 @@ def _check_complete(collection: Collection, records: tuple[Record, ...], place: 
     ]
     kind = FileNotFoundError if expected - found else ValueError
     what = "test images" if records is collection.unlabelled else "images"
-    message = f"{place} has {len(found)} {what} of {collection.name} where {len(expected)} belong: "
-    raise kind(message + " and ".join(problems) + ".")
+    message = f"{place.path} has {len(found)} {what} of {collection.name} where {len(expected)} belong: "
+    closed = f"; {place.closed[0]} cannot be looked into" if place.closed else ""
+    raise kind(message + " and ".join(problems) + closed + ".")
 
 
-def _check_ground_truth(collection: Collection, place: Path, files: Files) -> None:
+def _check_ground_truth(collection: Collection, place: Place) -> None:
     """Compare BACH's own table of labels with the folders that the images lie in."""
-    tables = [
-        name for name in files if PurePosixPath(name).name == GROUND_TRUTH and not _is_clutter(PurePosixPath(name))
-    ]
+    tables = [name for name in place.files if PurePosixPath(name).name == GROUND_TRUTH]
     if not tables:
-        raise FileNotFoundError(f"{place} has no {GROUND_TRUTH} to check the folders against.")
+        raise FileNotFoundError(f"{place.path} has no {GROUND_TRUTH} to check the folders against.")
+    table = f"{tables[0]} in {place.path}"
+    content = place.files[tables[0]]()
     try:
-        text = files[tables[0]]().decode("utf-8-sig")
-    except Exception as error:  # as in read_image
-        raise ValueError(f"{tables[0]} in {place} cannot be read ({error}): fetch it again.") from error
+        rows = list(csv.reader(content.decode("utf-8-sig").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table} cannot be read ({error}): fetch it again.") from error
     told = {}
-    for name, folder in (map(str.strip, row) for row in csv.reader(text.splitlines()) if len(row) == 2):
+    for name, folder in (map(str.strip, row) for row in rows if len(row) == 2):
         if told.setdefault(name, folder) != folder:
-            raise ValueError(
-                f"{tables[0]} in {place} says both {told[name]} and {folder} of {name}: one of the two is wrong."
-            )
+            raise ValueError(f"{table} says both {told[name]} and {folder} of {name}: one of the two is wrong.")
     for record in collection.records:
         folder = BACH_FOLDERS[record.label][0]
         if told.get(record.filename) != folder:
             says = told.get(record.filename, "nothing")
             raise ValueError(
-                f"{tables[0]} in {place} says {says} of {record.filename}, which lies in {folder}: "
-                "one of the two is wrong."
+                f"{table} says {says} of {record.filename}, which lies in {folder}: one of the two is wrong."
             )
     if len(told) != len(collection.records):
-        raise ValueError(f"{tables[0]} in {place} labels {len(told)} images where {len(collection.records)} belong.")
+        raise ValueError(f"{table} labels {len(told)} images where {len(collection.records)} belong.")

@@ -1,13 +1,46 @@
-"""Which images a folder holds."""
+"""Which images a folder holds: one row for each that it shows a person, so that none is lost without a word."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+# Suffixes of the formats that are read. `.jfif` and so on are what some programs call a JPEG, `.btf` a large TIFF.
+SUFFIXES = (
+    ".apng", ".bmp", ".btf", ".dib", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".pjp", ".pjpeg", ".png", ".tf2",
+    ".tf8", ".tif", ".tiff",
+)  # fmt: skip
+
+# Suffixes of images that are not read: to the person who opens the folder they are images like the others, so each
+# gets a row that says why it was not answered.
+NOT_TAKEN = (
+    ".avif", ".gif", ".heic", ".heics", ".heif", ".hif", ".webp",  # of cameras, phones and the web
+    ".j2c", ".j2k", ".jls", ".jp2", ".jpc", ".jpf", ".jph", ".jpm", ".jpx", ".jxl", ".jxr", ".wdp",  # other JPEGs
+    ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw",  # as the sensor saw it
+    ".exr", ".fits", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psb", ".psd", ".qoi", ".tga", ".xcf",
+    ".bif", ".dcm", ".dicom", ".isyntax", ".kfb", ".mrxs", ".ndpi", ".qptiff", ".scn", ".sdpc", ".svs", ".svslide",
+    ".vms", ".vmu",  # whole slides
+    ".czi", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".oir", ".stk", ".vsi", ".zvi",  # microscopes
+)  # fmt: skip
+
+# What a computer makes for itself and shows nobody; hidden names, which begin with a dot, are passed over too.
+_CLUTTER = frozenset({
+    "__macosx", "network trash folder",  # macOS
+    "$recycle.bin", "recycler", "system volume information", "thumbs.db", "ehthumbs.db",  # Windows
+    "desktop.ini", "lost+found",
+    "@eadir", "@tmp", "#recycle", "#snapshot", "~snapshot", "@recycle", "@recently-snapshot",  # network disks
+})  # fmt: skip
+
+
+def is_clutter(name: str) -> bool:
+    """Say whether a file or folder of this name is a computer's own (``._x.png``, ``@eaDir``), not a person's."""
+    return name.startswith((".", "~$")) or name.lower() in _CLUTTER
 
 
 def find_images(paths: Iterable) -> list[Path]:
-    """List the files to read: named ones as they are, folders walked in sorted order for image suffixes.
+    """List the images to read: named files as they are, folders walked for image suffixes, sorted.
+
+    A folder that cannot be looked into, a link that leads nowhere and an image of a format that is not taken are in
+    the list too: ``read_rgb`` tells what is wrong with each.
 
     Raises:
         FileNotFoundError: a folder holds no image.
@@ -17,11 +50,66 @@ def find_images(paths: Iterable) -> list[Path]:
         if not _is_folder(path):
             found.append(path)
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and _may_be_file(p))
+        files, closed = walk(path)
+        inside = sorted([*filter(_is_image, files), *closed])
         if not inside:
-            raise FileNotFoundError(f"The folder {path} holds no image ({', '.join(SUFFIXES)}).")
+            raise FileNotFoundError(f"The folder {path} holds no image (PNG, JPEG, BMP or TIFF).")
         found += inside
     return found
+
+
+def walk(root: Path) -> tuple[list[Path], list[Path]]:
+    """List all files below a folder, but a computer's own, and the folders that cannot be looked into.
+
+    Linked folders are followed. Each folder is looked into once, under its own name where that lies below the root, so
+    a circle of links ends and no file is there twice. The root is looked into whatever it is called.
+    """
+    files, closed = [], []
+    folders, links, seen = [(os.fspath(root), os.path.realpath(root))], [], set()
+    while folders or links:
+        if not folders:  # links wait until every folder has been met under its own name
+            link = links.pop()
+            folders.append((link, os.path.realpath(link)))
+        folder, real = folders.pop()
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            with os.scandir(folder) as entries:
+                inside = sorted((entry for entry in entries if not is_clutter(entry.name)), key=lambda e: e.name)
+        except OSError:
+            closed.append(Path(folder))
+            continue
+        for entry in inside:
+            if not _leads_to_folder(entry):
+                files.append(Path(entry.path))
+            elif entry.is_symlink():
+                links.append(entry.path)
+            else:
+                folders.append((entry.path, os.path.join(real, entry.name)))
+        links.sort(reverse=True)
+    return sorted(files), sorted(closed)
+
+
+def _leads_to_folder(entry: os.DirEntry) -> bool:
+    """Say so of a folder and a link to one; what cannot be looked up counts as a file, and reading it tells why."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_image(path: Path) -> bool:
+    suffix = path.suffix.rstrip().lower()
+    # A link without a suffix that leads nowhere may stand for a folder on a disk that is not there.
+    return suffix in SUFFIXES or suffix in NOT_TAKEN or (not suffix and _is_broken_link(path))
+
+
+def _is_broken_link(path: Path) -> bool:
+    try:
+        return path.is_symlink() and not os.path.exists(path)
+    except OSError:
+        return True
 
 
 def _is_folder(path) -> bool:
@@ -30,11 +118,3 @@ def _is_folder(path) -> bool:
         return path.is_dir()
     except OSError:
         return False
-
-
-def _may_be_file(path) -> bool:
-    """Say so of a file, and of a name that cannot be looked up, as ``read_rgb`` tells why."""
-    try:
-        return path.is_file()
-    except OSError:
-        return True

@@ -1,4 +1,4 @@
-"""The commands data prepare, info and verify."""
+"""The commands data prepare, info and verify, and where they and others look for data."""
 
 import dataclasses
 
@@ -81,3 +81,55 @@ def test_bach_without_its_archive_is_told_both_ways_to_it(tmp_path):
     assert result.exit_code == 2
     assert "give --source DIR_OR_ZIP, or --download to fetch ICIAR2018_BACH_Challenge.zip (10.4 GB)" in result.output
     assert not (tmp_path / "data").exists()
+
+
+def test_a_source_that_is_not_there_is_an_error_also_where_it_would_not_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "_is_built", lambda builder: True)
+    words = ("prepare", "--config", "bach", "--source", tmp_path / "nowhere", "--data-dir", tmp_path)
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "nowhere, which does not exist" in result.output
+
+
+READERS = {
+    "train": ["train", "--node", "carci", "--init", "none"],
+    "lr-find": ["lr-find", "--node", "carci", "--init", "none"],
+    "evaluate": ["evaluate", "--out", "out"],
+    "reproduce": ["reproduce"],
+    "data verify": ["data", "verify"],
+    "data info": ["data", "info"],
+    "data show": ["data", "show", "--out", "a.png"],
+    "data audit": ["data", "audit", "--out", "out"],
+}
+
+
+@pytest.mark.parametrize("words", READERS.values(), ids=READERS)
+def test_a_data_folder_that_is_mistyped_is_an_error_and_is_not_made(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for name, wrong in (("typo", "does not exist"), ("file", "is not a folder")):
+        result = CliRunner().invoke(cli, [*words, "--data-dir", name])
+        assert result.exit_code == 2
+        assert f"--data-dir {name} {wrong}: check the name, or make it with `data prepare" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_data_prepare_makes_its_data_folder(tmp_path):
+    assert run("prepare", "--config", "phantom", "--data-dir", tmp_path / "new" / "folder").exit_code == 0
+    assert run("info", "--config", "phantom", "--data-dir", tmp_path / "new" / "folder").exit_code == 0
+
+
+def test_falling_back_to_phantoms_is_said_loudly_on_stderr(tmp_path):
+    run("prepare", "--config", "phantom", "--data-dir", tmp_path)
+    result = run("verify", "--data-dir", tmp_path)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(
+        f"WARNING: no --config was given and bach is not prepared in {tmp_path}, so this uses phantom: SYNTHETIC"
+    )
+    assert "WARNING" not in run("verify", "--config", "phantom", "--data-dir", tmp_path).stderr
+
+
+@pytest.mark.parametrize("option", ["--split-seed", "--seed"])
+def test_the_seed_of_a_split_is_named_as_everywhere_and_by_its_old_name(option):
+    result = run("splits", "--config", "bisque", "--protocol", "paper", option, "3")
+    assert result.stdout.startswith("bisque, paper, seed 3: ")

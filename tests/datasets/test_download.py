@@ -1,5 +1,6 @@
 """Fetching a file, against a server on this machine."""
 
+import os
 import shutil
 import socket
 
@@ -83,3 +84,11 @@ def test_a_full_disk_is_refused_and_a_folder_need_not_exist(monkeypatch, tmp_pat
         check_free(folder, 3_500_000_000)
     assert asked == [tmp_path, tmp_path]
     assert not folder.exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_disk_that_becomes_full_is_told_with_the_path_and_not_called_a_broken_connection(server, tmp_path):
+    (tmp_path / "part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"part cannot be written \(No space left on device\): make room") as caught:
+        fetch(server, tmp_path / "part")
+    assert not isinstance(caught.value, ConnectionError)

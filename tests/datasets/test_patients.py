@@ -1,6 +1,34 @@
 import pytest
 
+from datasets.catalogue import BACH
+from datasets.patient_names import is_unknown, patient_key
 from datasets.patients import read_patients
+from datasets.splits import VALIDATION, leak_note, make_split
+
+UNKNOWN = [
+    "", " ", "NA", "na", "N/A", "n.a.", "#N/A", "<NA>", "nan", "NaN", " NAN ", "null", "NULL", "None",
+    "unknown", "Unknown",
+    "(unknown)", "UNK", "unk.", "not known", "not available", "missing", "?", "??", "-", "--", "–", "—", ".",
+    "...", "_", "*",
+    "-9", "-99", "-1", "#NULL!", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "NaT", "\u00a0", "\u200b", "ＮＡ",
+    "P NA", "1.#QNAN",
+    "-1.#IND", ".a", "n.d.", "unknown patient", "patient unknown", "unbekannt", "'NA'",
+]  # fmt: skip
+ONE_PATIENT = [
+    ["P1", "p1", "P 1", "P-1", "P-001", "p_01", "P001", "1", "01", "001", "1.0", "1.00", "1,0", "1e0", "１",
+     "Ｐ１", "P\u200b1",
+     "P\u00a01", "Patient 1", "patient no. 1", "#1", "pat1", "١"],
+    ["Anna Maria", "anna  maria", "AnnaMaria", "ANNA-MARIA", "Anna_Maria."],
+    ["Müller", "Mu\u0308ller", "MÜLLER", "müller "],
+    ["120000", "1.2E+05", "120000.0", "0120000"],
+    ["1-12", "1/12", "01-12", "1 12"],
+    ["0", "000", "0.0"],
+    ["A12b", "a-12-B", "A 012 b"],
+]  # fmt: skip
+MANY_PATIENTS = [
+    "1", "2", "10", "11", "100", "1-1", "1-12", "11-2", "112", "A1", "B1", "1A", "A", "B", "12345678901234567890",
+    "12345678901234567891", "Anna", "Ann", "a1b2", "a12b", "0", "1.5",
+]  # fmt: skip
 
 ROWS = {"b001.tif": "7", "n100.tif": "P 2", "iv003.tif": "7"}
 
@@ -31,7 +59,7 @@ def test_a_sheet_is_read_however_it_is_written(tmp_path, text):
         ("slide,patient\nb001.tif,7\n", "no column 'filename'"),
         ("b001.tif\n", "line 1: 'b001.tif' is not an image and its patient"),
         ("filename,patient\nb001.tif,7\n\nb101.tif,7\n", "line 4: BACH has no image 'b101.tif'"),
-        ("filename,patient\nb001.tif, \n", "line 2: b001.tif has no patient: leave the line out"),
+        ("filename,patient\nb001.tif, \nb002.tif,NA\n", "names no patient"),
         ("b001.tif,7\nB001,8\n", "line 2: b001.tif is of patient 8 here, and of 7 above"),
         ('b001.tif,"7\n', "is no CSV text"),
         ("b001.tif,7\udcff\n", "is no CSV text"),
@@ -47,3 +75,99 @@ def test_a_bad_sheet_is_refused_in_one_sentence(tmp_path, text, complaint):
 def test_a_missing_sheet_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no sheet of patients .*none\.csv"):
         read_patients(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("cell", UNKNOWN)
+def test_what_says_that_a_patient_is_not_known_names_none(cell):
+    assert is_unknown(cell)
+
+
+@pytest.mark.parametrize("spellings", ONE_PATIENT, ids=lambda spellings: spellings[0])
+def test_spellings_of_one_patient_are_one(spellings):
+    assert len(set(map(patient_key, spellings))) == 1
+    assert not any(map(is_unknown, spellings))
+
+
+def test_patients_of_different_numbers_and_names_stay_apart():
+    assert len(set(map(patient_key, MANY_PATIENTS))) == len(MANY_PATIENTS)
+    assert not any(map(is_unknown, MANY_PATIENTS))
+
+
+def sheet_of(tmp_path, patients):
+    """Write a sheet of all of BACH, the patients in turns."""
+    path = tmp_path / "sheet.csv"
+    rows = (f"{record.filename},{patients[i % len(patients)]}\n" for i, record in enumerate(BACH.records))
+    path.write_text("filename,patient\n" + "".join(rows))
+    return path
+
+
+@pytest.mark.parametrize("cell", ["NA", "nan", "unknown", "?", "-", ""])
+def test_images_of_unknown_patients_always_train_and_are_counted(tmp_path, cell):
+    said = []
+    named = read_patients(sheet_of(tmp_path, [cell, *(f"P{n}" for n in range(9))]), said.append)
+    assert len(named) == 360
+    assert [line.partition(": ")[2] for line in said] == [
+        "the patients of 40 images are unknown, so these count as images that it does not name."
+    ]
+    split = make_split(BACH.records, "bach", "patient", patients=named)
+    assert not [name for name, part in split.items() if part == VALIDATION and name not in named]
+    assert "leaves out 40 of BACH's 400" in leak_note("bach", "patient", named)
+
+
+def test_a_patient_is_on_one_side_however_it_is_spelled_and_what_was_joined_is_listed(tmp_path):
+    said, patients = [], ["P1", "p1", "003", "3", "3.0", *map(str, range(10, 20))]
+    named = read_patients(sheet_of(tmp_path, patients), said.append)
+    assert len(set(named.values())) == 12
+    assert [line.partition(": ")[2] for line in said] == [
+        "spellings were joined, each of these lists being one patient: 003 = 3 = 3.0; P1 = p1."
+    ]
+    split = make_split(BACH.records, "bach", "patient", patients=named)
+    for spellings in ({"P1", "p1"}, {"003", "3", "3.0"}):
+        of_one = {r.filename for i, r in enumerate(BACH.records) if patients[i % len(patients)] in spellings}
+        assert len({split[name] for name in of_one}) == 1
+
+
+def test_the_order_of_the_lines_does_not_change_a_split(tmp_path):
+    path = sheet_of(tmp_path, ["P1", "p1", "P2", "p 2", "P3", "P4"])
+    first = read_patients(path, lambda line: None)
+    head, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([head, *rows[::-1]]))
+    assert read_patients(path, lambda line: None) == first
+
+
+def test_a_sheet_without_oddities_says_nothing(tmp_path, capsys):
+    read_patients(sheet_of(tmp_path, ["1", "2"]))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_was_joined_is_printed_to_stderr(tmp_path, capsys):
+    read_patients(sheet_of(tmp_path, ["1", "01"]))
+    assert "being one patient: 01 = 1" in capsys.readouterr().err
+
+
+def test_a_patient_that_one_line_knows_is_known(tmp_path):
+    path, said = tmp_path / "sheet.csv", []
+    path.write_text("b001.tif,NA\nb001.tif,7\nb002.tif,7\nb002.tif,?\nB001,07\n")
+    assert read_patients(path, said.append) == {"b001.tif": "07", "b002.tif": "07"}
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_encodings_delimiters_and_line_ends_of_spreadsheets_are_read(tmp_path, encoding, delimiter, end):
+    path = tmp_path / "sheet.csv"
+    lines = [["file name", '"patient"'], ['"b001.tif"', "7"], ["n100.tif", '"P 2"'], ["iv003.tif", "7"]]
+    path.write_bytes(end.join(delimiter.join(cells) for cells in [*lines, []]).encode(encoding))
+    assert read_patients(path) == ROWS
+
+
+def test_a_delimiter_in_quotes_and_excels_first_line_are_understood(tmp_path):
+    path = tmp_path / "sheet.csv"
+    for text in (
+        "sep=;\nfilename;patient\nb001;7\n",
+        '"patient","filename"\n"7","b001"\n',
+        '"a, b, c";patient;file\n;7;b001\n',
+    ):
+        path.write_text(text)
+        assert read_patients(path) == {"b001.tif": "7"}

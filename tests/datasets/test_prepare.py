@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
@@ -48,15 +50,30 @@ def test_bisque_is_counted(tmp_path, bisque_root):
     assert summary.path.is_dir()
 
 
-def test_a_second_time_finds_it_even_when_the_source_is_gone(tmp_path, bach_zip):
+def test_a_second_time_finds_it_and_says_that_the_source_was_not_read(tmp_path, bach_zip):
     said = []
     first = prepare.prepare("bach", bach_zip, tmp_path, say=said.append)
     assert [line for line in said if "its MD5 was not checked" in line] == said
     assert len(said) == 1
-    bach_zip.unlink()
-    second = prepare.prepare("bach", bach_zip, tmp_path)
+    second = prepare.prepare("bach", bach_zip, tmp_path, say=said.append)
     assert second == dataclasses.replace(first, built=False) == prepare.describe("bach", tmp_path)
     assert second.groups == 0
+    assert said[1:] == [
+        f"bach is prepared already, so {bach_zip} was not read: --overwrite prepares it again from there."
+    ]
+    prepare.prepare("bach", data_dir=tmp_path, say=said.append)
+    assert len(said) == 2
+
+
+def test_a_source_that_is_not_there_is_an_error_also_where_it_would_not_be_read(tmp_path, bach_zip):
+    first = prepare.prepare("bach", bach_zip, tmp_path)
+    bach_zip.unlink()
+    for overwrite in (False, True):
+        with pytest.raises(
+            FileNotFoundError, match=r"ICIAR2018_BACH_Challenge\.zip, which does not exist: give --source"
+        ):
+            prepare.prepare("bach", bach_zip, tmp_path, overwrite=overwrite)
+    assert prepare.describe("bach", tmp_path) == dataclasses.replace(first, built=False)
 
 
 def test_bach_and_bisque_together_come_from_one_folder(tmp_path, bach_root, bisque_root):
@@ -83,6 +100,18 @@ def test_tfds_load_builds_it_as_well(tmp_path, bisque_root):
     labels = sorted(LABELS[label] for _, label in tfds.as_numpy(dataset))
     assert labels == ["benign"] * 3 + ["malignant"] * 3
     assert prepare.is_prepared("bisque", tmp_path / "data")
+
+
+def test_tfds_load_says_what_to_run_first_and_then_uses_it(tmp_path, bisque_root):
+    with pytest.raises(FileNotFoundError) as caught:
+        tfds.load("bach_bisque/bisque", split="train", data_dir=tmp_path / "data")
+    message = str(caught.value)
+    assert f"bisque is not prepared in {tmp_path / 'data'}" in message
+    assert "run `python cli.py data prepare --config bisque --source DIR_OR_ZIP` first" in message
+    assert "ytma*_ccd.tif" in message
+    assert "\n" not in message
+    prepare.prepare("bisque", bisque_root, tmp_path / "data")
+    assert len(tfds.load("bach_bisque/bisque", split="train", data_dir=tmp_path / "data")) == 6
 
 
 def test_a_few_images_that_tfds_was_asked_for_are_in_the_table(tmp_path):
@@ -301,6 +330,44 @@ def test_a_second_preparation_waits_and_finds_it_built(tmp_path):
     assert {path.name: path.stat().st_mtime_ns for path in target.iterdir()} == before
 
 
+NO_LOCKS = [errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.EIO, None]
+
+
+@pytest.fixture(params=NO_LOCKS, ids=lambda number: errno.errorcode.get(number, "no fcntl"))
+def without_locks(request, monkeypatch):
+    """Take away the locks, as some network disks and systems do."""
+    if request.param is None:
+        monkeypatch.setattr(replacing, "fcntl", None)
+        return
+
+    def flock(file, operation):
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(replacing.fcntl, "flock", flock)
+
+
+def test_a_disk_without_locks_is_worked_on_without_one_and_that_is_said_once(tmp_path, without_locks):
+    said = []
+    summary = prepare.prepare("phantom", data_dir=tmp_path, say=said.append)
+    assert summary.built
+    assert said == [
+        f"The disk of {summary.path.parent} has no file locks: this goes on without one, so run another preparation of "
+        "phantom only after it."
+    ]
+    assert not prepare.prepare("phantom", data_dir=tmp_path).built
+    assert prepare.prepare("phantom", data_dir=tmp_path, overwrite=True).built
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
+
+
+def test_a_set_left_aside_gets_its_name_back_on_a_disk_without_locks(tmp_path, monkeypatch):
+    folder = prepare.prepare("phantom", data_dir=tmp_path).path
+    folder.rename(folder.with_name(".replaced-1.1.0"))
+    monkeypatch.setattr(replacing, "fcntl", None)
+    monkeypatch.setattr(replacing, "_MOMENT", 0.001)
+    assert prepare.is_prepared("phantom", tmp_path)
+    assert folder.is_dir()
+
+
 def test_an_earlier_version_is_not_read_and_said_to_be_removable(tmp_path):
     old = tmp_path / "bach_bisque" / "phantom" / "1.0.0"
     old.mkdir(parents=True)
@@ -327,6 +394,23 @@ def test_a_full_disk_is_refused_before_the_build(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"needs 0.0 GB and its disk has 0.0 GB free"):
         prepare.prepare("phantom", data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.ENOSPC, "No space left on device"), tf.errors.ResourceExhaustedError(None, None, "a; Full")]
+)
+def test_a_disk_that_becomes_full_is_told_with_the_path_and_nothing_is_left(tmp_path, monkeypatch, fault):
+    before = fingerprint(prepare.prepare("phantom", data_dir=tmp_path))
+
+    def fail(*args, **how):
+        raise RuntimeError("TFDS's own words") from fault
+
+    monkeypatch.setattr(prepare.Builder, "download_and_prepare", fail)
+    with pytest.raises(OSError, match=r"phantom/1\.1\.0 cannot be written: (No space left on device|Full)\. Nothing"):
+        prepare.prepare("phantom", data_dir=tmp_path, overwrite=True)
+    summary = prepare.describe("phantom", tmp_path)
+    assert fingerprint(summary) == before
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
 
 
 def test_bachs_test_images_are_a_split_of_their_own(tmp_path, bach_root, bach_test_root):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from datasets.bach_bisque import sources
@@ -333,3 +334,115 @@ def test_the_real_bisque_is_whole_and_readable():
             image = read_image(BISQUE, record, files[record])
             assert image.size == (896, 768)
             assert image.getextrema()[0][1] > 200
+
+
+def other_format(kind):
+    return lambda path: Image.new("RGB", (32, 24), (200, 60, 120)).save(path, kind)
+
+
+def deep(path):
+    tifffile.imwrite(path, np.full((24, 32, 3), 60_000, np.uint16), photometric="rgb")
+
+
+def two_pages(path):
+    image = Image.new("RGB", (32, 24))
+    image.save(path, save_all=True, append_images=[image])
+
+
+def in_mode(mode):
+    return lambda path: Image.new("RGB", (32, 24), (200, 60, 120)).convert(mode).save(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (deep, "8 bits"),
+        (two_pages, "2 p"),
+        (other_format("JPEG"), "is not a TIFF, whatever its name says"),
+        (other_format("PNG"), "is not a TIFF, whatever its name says"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_text("no image"), "is not a TIFF, whatever its name says"),
+        (lambda path: path.write_bytes(b"II*\0" + bytes(100)), "cannot be read"),
+        (in_mode("L"), "is 32x24 L"),
+        (in_mode("P"), "is 32x24 P"),
+        (in_mode("RGBA"), "is 32x24 RGBA"),
+        (in_mode("CMYK"), ""),
+        (in_mode("1"), ""),
+        (in_mode("LA"), ""),
+    ],
+    ids=["16 bits", "two pages", "JPEG", "PNG", "empty", "text", "no directory", "grey", "palette", "alpha", "CMYK",
+         "one bit", "grey with alpha"],
+)  # fmt: skip
+def test_what_is_not_one_8_bit_rgb_tiff_is_refused_with_the_reason(tiny_bach, bach_root, spoil, reason):
+    message = decoding_refusal(tiny_bach, bach_root, spoil)
+    assert reason in message
+    assert "give the original files" in message
+    assert "BytesIO" not in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("form", ["big", "big-endian", "planes"])
+def test_every_layout_of_an_rgb_tiff_gives_the_same_pixels(tiny_bach, bach_root, form):
+    record = tiny_bach.records[0]
+    path = next(bach_root.rglob(record.filename))
+    pixels = np.asarray(Image.open(path))
+    how = {"big": {"bigtiff": True}, "big-endian": {"byteorder": ">"}, "planes": {"planarconfig": "separate"}}[form]
+    stored = pixels.transpose(2, 0, 1).copy() if form == "planes" else pixels
+    tifffile.imwrite(path, stored, photometric="rgb", **how)
+    with find_images(tiny_bach, bach_root) as files:
+        np.testing.assert_array_equal(read_image(tiny_bach, record, files[record]), pixels)
+
+
+def test_an_image_carries_pixels_alone(tiny_bach, bach_root):
+    record = tiny_bach.records[0]
+    path = next(bach_root.rglob(record.filename))
+    Image.open(path).save(path, icc_profile=bytes(2_000_000), description="A name", compression="tiff_lzw")
+    with find_images(tiny_bach, bach_root) as files:
+        assert read_image(tiny_bach, record, files[record]).info == {}
+
+
+def test_a_zip_with_backslashes_is_read(tiny_bach, bach_root, tmp_path):
+    path = tmp_path / "windows.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in filter(Path.is_file, bach_root.rglob("*")):
+            archive.writestr(str(file.relative_to(bach_root.parent)).replace("/", "\\"), file.read_bytes())
+    assert contents(tiny_bach, path) == contents(tiny_bach, bach_root)
+
+
+@pytest.mark.parametrize("folder", ["@eaDir", ".Trash-0/files", "$RECYCLE.BIN", ".ipynb_checkpoints", "__MACOSX"])
+def test_copies_that_the_computer_keeps_are_not_taken_for_images(tiny_bisque, bisque_root, folder):
+    first = contents(tiny_bisque, bisque_root)
+    shutil.copytree(bisque_root / "Breast Cancer Cells", bisque_root / folder)
+    assert contents(tiny_bisque, bisque_root) == first
+    hidden = bisque_root.rename(bisque_root.with_name(".bisque"))
+    assert contents(tiny_bisque, hidden) == first
+
+
+def test_a_pipe_under_an_images_name_is_refused_before_anything_is_read(tiny_bisque, bisque_root):
+    path = next(bisque_root.rglob(tiny_bisque.records[0].filename))
+    path.unlink()
+    os.mkfifo(path)
+    assert "is a pipe, a device or a socket" in refusal(tiny_bisque, bisque_root)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named_where_images_are_missing(tiny_bisque, bisque_root, monkeypatch):
+    scandir = os.scandir
+
+    def closed(path="."):
+        if os.fspath(path).endswith("benign"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    message = refusal(tiny_bisque, bisque_root, FileNotFoundError)
+    assert "benign cannot be looked into" in message
+
+
+def test_a_source_that_is_neither_a_folder_nor_a_file_is_refused(tiny_bach, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "neither a folder nor a zip" in refusal(tiny_bach, tmp_path / "pipe")
+
+
+def test_a_table_of_labels_with_an_endless_cell_is_named(tiny_bach, bach_root):
+    (bach_root / "Photos" / "microscopy_ground_truth.csv").write_text("x" * 200_000)
+    assert "microscopy_ground_truth.csv in" in refusal(tiny_bach, bach_root)

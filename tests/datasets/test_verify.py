@@ -1,9 +1,12 @@
 """What verification finds: damage of each part of a record file, and records that are not those prepared."""
 
 import dataclasses
+import io
 
+import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from datasets.bach_bisque import prepare
 from datasets.catalogue import PHANTOM
@@ -136,3 +139,17 @@ def test_a_record_that_was_not_prepared_is_named(prepared):
         f"{path} holds other.png, which was not prepared, or holds it twice.",
         f"train has no readable record of {first}.",
     ]
+
+
+def test_a_record_with_the_large_colour_profile_of_earlier_versions_is_read(prepared):
+    data_dir, path = prepared
+
+    def profiled(features):
+        image = Image.open(io.BytesIO(features["image"].bytes_list.value[0]))
+        png = io.BytesIO()
+        image.save(png, "PNG", icc_profile=np.random.default_rng(0).bytes(2_000_000))
+        features["image"].bytes_list.value[0] = png.getvalue()
+
+    rewrite(path, profiled)
+    assert prepare.find_differences("phantom", data_dir) == []
+    assert len(list(prepare.load("phantom", data_dir))) == 4

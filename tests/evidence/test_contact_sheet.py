@@ -9,6 +9,7 @@ from bach_keras.preprocess import centre_crop, resize_shorter
 from cli import cli
 from datasets import phantom
 from datasets.catalogue import Record
+from tests.full_disk import fill_the_disk
 
 SIZE = 32
 PHANTOMS = [tf.constant(phantom.draw(label, patient, 0)[::9, ::8]) for label, patient in (("benign", 1), ("normal", 0))]
@@ -62,6 +63,16 @@ def test_the_names_are_those_of_the_pictures_from_left_to_right(few_phantoms, tm
         left, top = contact_sheet._GAP + column * (SIZE + contact_sheet._GAP), contact_sheet._TITLE
         image = resize_shorter(tf.constant(phantom.draw_named(name)[::4, ::4]), SIZE)
         np.testing.assert_array_equal(pixels[top : top + SIZE, left : left + SIZE], centre_crop(image, SIZE), name)
+
+
+def test_a_full_disk_is_told_with_the_path_and_leaves_nothing(few_phantoms, tmp_path, monkeypatch):
+    records = [Record(name, few_phantoms.labels[name], "", "phantom") for name in few_phantoms.files["train"]]
+    monkeypatch.setattr(contact_sheet.prepare, "records", lambda config, data_dir: records)
+    monkeypatch.setattr(contact_sheet.prepare, "load", lambda config, data_dir, some: few_phantoms.images(some))
+    fill_the_disk(tmp_path)
+    with pytest.raises(OSError, match=r"a\.png cannot be written: No space left on device\.$"):
+        contact_sheet.write_contact_sheet(tmp_path / "a.png", "phantom", None, 1, SIZE, 0, 0.2, 0.2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_requests_get_a_sentence(tmp_path):

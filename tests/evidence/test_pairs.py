@@ -11,6 +11,7 @@ from bach_keras.evidence import pairs
 from cli import cli
 from datasets import phantom
 from datasets.audit import Pair, orient
+from tests.full_disk import fill_the_disk
 
 TISSUE = phantom.draw("insitu", 402, 0)
 
@@ -69,6 +70,16 @@ def test_a_split_of_one_part_is_refused_before_any_image_is_read(leaking, monkey
     assert "Protocol all parts nothing on phantom" in result.output
     assert leaking.asked == []
     assert not (tmp_path / "audit").exists()
+
+
+def test_a_full_disk_is_told_with_the_path_and_an_earlier_audit_stays(leaking, monkeypatch, tmp_path):
+    audited(monkeypatch, leaking, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    fill_the_disk(tmp_path)
+    result = audited(monkeypatch, leaking, tmp_path)
+    assert result.exit_code == 2
+    assert "pair-001.png cannot be written: No space left on device." in result.output
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("orientation", ["as it is", "turned 270", "turned 180 and mirrored"])

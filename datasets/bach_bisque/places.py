@@ -1,0 +1,162 @@
+"""A user's folder or zip as the files it holds, none of them read before it was looked at.
+
+Nothing is unpacked: the official BACH archive also holds ten gigabytes of whole slides.
+"""
+
+import contextlib
+import os
+import stat
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from datasets.images.folder import is_clutter, walk
+
+# No file that is read is larger: BACH's are of 9.4 MB, a scanner's colour profile is of 13. What claims to be, or
+# inflates to more, is not read on.
+MAX_BYTES = 128 << 20
+_PIECE = 4096
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file, not read yet.
+
+    Attributes:
+        name: where it is, for sentences.
+        get_size: looks it up, in bytes; refuses what is no file, such as a pipe, which would be read for ever.
+        open: opens it.
+    """
+
+    name: str
+    get_size: Callable[[], int]
+    open: Callable[[], BinaryIO]
+
+    def check(self) -> None:
+        """Refuse what cannot be read or is too large, without reading it.
+
+        Raises:
+            OSError, ValueError: why.
+        """
+        size = self.get_size()
+        if size > MAX_BYTES:
+            raise ValueError(f"{self.name} has {size:,} bytes; no image of this data set has more than {MAX_BYTES:,}.")
+
+    def __call__(self) -> bytes:
+        """Read it, never more than ``MAX_BYTES``.
+
+        Raises:
+            OSError, ValueError: it cannot be read.
+        """
+        self.check()
+        content = bytearray()
+        try:
+            with self.open() as file:
+                # In small pieces: of a zip's entry, each may inflate to thousands of times its size.
+                while len(content) <= MAX_BYTES and (piece := file.read(_PIECE)):
+                    content += piece
+        except Exception as error:  # zipfile and its decoders raise a dozen kinds for a damaged entry
+            raise ValueError(f"{self.name} cannot be read ({error}): fetch it again.") from error
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"{self.name} has more than {MAX_BYTES:,} bytes, so it is no image of this data set.")
+        return bytes(content)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder or zip.
+
+    Attributes:
+        path: its own.
+        files: name relative to it, with "/", -> file.
+        closed: folders in it that cannot be looked into.
+    """
+
+    path: Path
+    files: dict[str, Entry]
+    closed: list[Path] = field(default_factory=list)
+
+
+def open_folder(folder: Path) -> Place:
+    """List a folder's files at any depth; a computer's own are passed over, and linked folders followed."""
+    files, closed = walk(folder)
+    return Place(folder, {path.relative_to(folder).as_posix(): _file_entry(path) for path in files}, closed)
+
+
+def open_zip(path: Path, stack: contextlib.ExitStack) -> Place:
+    """List a zip's files.
+
+    Args:
+        path: the zip.
+        stack: keeps it open.
+
+    Raises:
+        ValueError: it is damaged, holds a name twice, or has a name that climbs out of it.
+    """
+    try:
+        archive = stack.enter_context(zipfile.ZipFile(path))
+    except (zipfile.BadZipFile, NotImplementedError, LookupError, ValueError) as error:
+        raise ValueError(f"{path} is not a whole zip file ({error}): remove it and fetch it again.") from error
+    # Some programs of Windows part folders by backslashes, against the format.
+    named = [(entry.filename.replace("\\", "/"), entry) for entry in archive.infolist()]
+    held = [(name, entry) for name, entry in named if not name.endswith("/")]
+    for name, entry in held:
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise ValueError(f"{path} has an entry that climbs out of it, {entry.filename!r}: do not trust this zip.")
+    twice = [name for name, count in Counter(name for name, _ in held).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path} holds {twice[0]} twice under one name: make the zip anew, with one of the two.")
+    return Place(path, {name: _zip_entry(archive, entry, path) for name, entry in held if not _is_clutter(name)})
+
+
+def _is_clutter(name: str) -> bool:
+    return any(map(is_clutter, PurePosixPath(name).parts))
+
+
+def _file_entry(path: Path) -> Entry:
+    def get_size() -> int:
+        try:
+            found = path.stat()
+        except OSError as error:  # a link that leads nowhere, for one
+            raise OSError(f"{path} cannot be read: {error.strerror}.") from error
+        return _regular(path, found)
+
+    def open_file() -> BinaryIO:
+        # It may have become a pipe since it was looked at, and opening one would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        file = os.fdopen(descriptor, "rb", buffering=1 << 20)
+        with contextlib.ExitStack() as stack:
+            stack.callback(file.close)
+            _regular(path, os.fstat(descriptor))
+            stack.pop_all()
+        return file
+
+    return Entry(str(path), get_size, open_file)
+
+
+def _regular(path: Path, found: os.stat_result) -> int:
+    """Return a file's size; refuse what is none."""
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path} is a pipe, a device or a socket under the name of an image: take it away.")
+    return found.st_size
+
+
+def _zip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Entry:
+    name = f"{path}: {entry.filename}"
+
+    def get_size() -> int:
+        if entry.flag_bits & 1:
+            raise ValueError(f"{name} is encrypted: unpack the zip and name the folder.")
+        if not _can_inflate(entry):
+            raise ValueError(f"{name} is compressed in a way that Python cannot undo: unpack it and name the folder.")
+        return entry.file_size
+
+    return Entry(name, get_size, lambda: archive.open(entry))
+
+
+def _can_inflate(entry: zipfile.ZipInfo) -> bool:
+    return entry.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}

@@ -1,0 +1,69 @@
+"""A file is written whole or not at all, and whoever cannot write it says which."""
+
+import pytest
+
+from datasets import audit, publish_splits, splits
+from datasets.whole import whole
+from tests.full_disk import fill_the_disk
+
+WRITERS = {
+    "split": lambda path: splits.write_split(path, {"a.tif": "train"}),
+    "pairs": lambda path: audit.write_pairs(path, []),
+}
+
+
+def test_what_is_written_gets_its_name_at_the_end(tmp_path):
+    path = tmp_path / ("n" * 250 + ".csv")
+    with whole(path) as partial:
+        partial.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt])
+def test_what_fails_half_way_leaves_what_was_there(tmp_path, fault):
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+
+    def fail():
+        with whole(path) as partial:
+            partial.write_text("half")
+            raise fault
+
+    with pytest.raises(fault):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_full_disk_is_told_with_the_path_and_leaves_nothing(tmp_path, write):
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    fill_the_disk(tmp_path)
+    with pytest.raises(OSError, match=r"a\.csv cannot be written: No space left on device\.$"):
+        write(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_published_page_is_not_lost_to_a_full_disk(tmp_path, monkeypatch):
+    page = tmp_path / "README.md"
+    page.write_text("old")
+    monkeypatch.setattr(publish_splits, "PAGE", page)
+    monkeypatch.setattr(publish_splits, "CONFIGS", {})
+    fill_the_disk(tmp_path)
+    with pytest.raises(OSError, match=r"README\.md cannot be written"):
+        publish_splits.publish()
+    assert page.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [page]
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OSError, match=r"a\.csv cannot be written: Not a directory"),
+        whole(tmp_path / "file" / "a.csv") as p,
+    ):
+        p.write_text("")

@@ -1,0 +1,13 @@
+"""A disk that is full, for what is written beside its place and then renamed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def fill_the_disk(folder: Path) -> None:
+    """Let the next file that is written whole into a folder meet a full disk."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    (folder / f".{os.getpid()}.part").symlink_to("/dev/full")
