@@ -17,6 +17,7 @@ from bach_keras.training.data import default_config, split_data
 from bach_keras.training.phase import compiled
 from bach_keras.training.plan import Start, phases, snapshot_epochs
 from bach_keras.training.recipe import default_recipe, with_options
+from bach_keras.training.stops import Interrupted
 from bach_keras.training.train import network, node_files, precision, train_or_go_on
 from bach_keras.tree import ROOT, SPECIALISTS, get_node
 
@@ -228,7 +229,11 @@ def _train(job: Job, data, recipe, start, say):
     if job.parent is not None:
         start = Start(str(job.parent), parent=runs.open_run(job.parent))
     until = runs.open_run(job.until) if job.until else None
-    train_or_go_on(data, job.node, start, replace(recipe, seed=job.seed), job.folder, say, until)
+    try:
+        train_or_go_on(data, job.node, start, replace(recipe, seed=job.seed), job.folder, say, until)
+    except Interrupted as interrupted:
+        interrupted.resume = "Resume by giving the same command again: what is finished is kept."
+        raise
     keras.backend.clear_session()  # or every run's graphs would stay in memory
 
 

@@ -228,6 +228,18 @@ def node_files(data, node: Node) -> dict[str, list[str]]:
 
 
 def _train(run: runs.Run, data, node, start, used, say) -> dict:
+    """Train what is left of a run.
+
+    Raises:
+        Interrupted: by Ctrl-C or SIGTERM.
+    """
+    try:
+        return _train_to_the_end(run, data, node, start, used, say)
+    except KeyboardInterrupt as cause:
+        raise kept.interrupted(run, getattr(data, "data_dir", None), cause) from cause
+
+
+def _train_to_the_end(run: runs.Run, data, node, start, used, say) -> dict:
     recipe = run.recipe
     seed_everything(recipe.seed)
     targets = {LABELS.index(label): answer for label, answer in node.targets.items()}
