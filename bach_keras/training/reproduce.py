@@ -20,6 +20,7 @@ from bach_keras.training.recipe import default_recipe, with_options
 from bach_keras.training.stops import Interrupted
 from bach_keras.training.train import network, node_files, precision, train_or_go_on
 from bach_keras.tree import ROOT, SPECIALISTS, get_node
+from bach_keras.wording import counted
 
 # The validation accuracy of the snapshot that the paper's ensemble takes beside the best epoch.
 SNAPSHOT_ACCURACY = 0.99
@@ -189,7 +190,7 @@ def reproduce(config, protocols, seeds, out, given, init, data_dir=None, only_pl
 def _tell(jobs, data, recipe, start, say):
     """Print the plan, and how long its steps should take by a few timed now; start-up and scoring come on top."""
     speeds, total = {}, 0.0
-    say(f"{len(jobs)} runs:")
+    say(f"{counted(len(jobs), 'run')}:")
     for job in jobs:
         if (job.folder / "metrics.json").is_file():
             say(f"  {job.folder}: finished")
@@ -203,8 +204,8 @@ def _tell(jobs, data, recipe, start, say):
         # The range tests, then every epoch; validation adds a little.
         steps = recipe.epochs * (count // recipe.batch_size) + recipe.lr_steps * len(phases(recipe, begins))
         total += steps * speed
-        epochs = f"{'at most ' if job.until else ''}{recipe.epochs} epoch{'' if recipe.epochs == 1 else 's'}"
-        say(f"  {job.folder}: {epochs} on {count} images, about {_clock(steps * speed)}")
+        epochs = f"{'at most ' if job.until else ''}{counted(recipe.epochs, 'epoch')}"
+        say(f"  {job.folder}: {epochs} on {counted(count, 'image')}, about {_clock(steps * speed)}")
     say(f"about {_clock(total)} in all" if total else "nothing is left to train")
 
 

@@ -130,6 +130,18 @@ def _named(weights) -> str:
     return ", ".join(weight.path for weight in weights[:3]) + (", ..." if len(weights) > 3 else "")
 
 
+class StopAfter(keras.callbacks.Callback):
+    """Stops after a phase's last epoch, where a fit is told of all the run's."""
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.epochs:
+            self.model.stop_training = True
+
+
 class StopAtLoss(keras.callbacks.Callback):
     """Stops after the first epoch whose training loss is as low as another run's (Koné & Boulmane 2018, section 5).
 

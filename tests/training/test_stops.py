@@ -219,7 +219,7 @@ def test_a_training_that_is_interrupted_says_what_is_kept_and_how_to_resume(
     class Sent(kept.Dropout):
         def on_train_batch_end(self, batch, logs=None):
             if self.model.optimizer.iterations > self.steps:
-                os.kill(os.getpid(), signal.SIGINT)
+                raise KeyboardInterrupt
 
     monkeypatch.setattr(kept, "STATE_SHARE", 1e9)
     monkeypatch.setattr(kept, "Dropout", Sent)
