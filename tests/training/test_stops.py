@@ -216,13 +216,14 @@ def interrupted(data, recipe, folder) -> Interrupted:
 def test_a_training_that_is_interrupted_says_what_is_kept_and_how_to_resume(
     few_phantoms, recipe, tmp_path, monkeypatch
 ):
-    class Sent(kept.Dropout):
-        def on_train_batch_end(self, batch, logs=None):
-            if self.model.optimizer.iterations > self.steps:
+    class Stopped(kept.Dropout):
+        def on_epoch_begin(self, epoch, logs=None):
+            super().on_epoch_begin(epoch, logs)
+            if epoch == 1:
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(kept, "STATE_SHARE", 1e9)
-    monkeypatch.setattr(kept, "Dropout", Sent)
+    monkeypatch.setattr(kept, "Dropout", Stopped)
     folder = tmp_path / "a run"
     told = interrupted(few_phantoms, recipe, folder)
     assert str(told).startswith(
