@@ -108,8 +108,6 @@ def freeze(model: keras.Model, patterns: str | Sequence[str]):
         ValueError: a pattern that is none, or matches no layer.
     """
     patterns = compiled_patterns(patterns)
-    if not isinstance(model, keras.layers.Layer):
-        raise ValueError(f"What has layers to freeze is a Keras model, not {shown(model)}.")
     paths, layers = paths_of_weights(model), model._flatten_layers()
     frozen, matched = set(), {}
     for pattern in patterns:

@@ -12,7 +12,12 @@ def paths_of_weights(model: keras.Model) -> dict[int, set[str]]:
 
     Keras leaves nested models out, and in a model that is loaded wrappers too. The model's own name is in none of the
     second kind. A layer that is not built has no weights, and is in the result by its own ``id``: its path and a slash.
+
+    Raises:
+        ValueError: something else was given.
     """
+    if not isinstance(model, keras.layers.Layer):
+        raise ValueError(f"Layers and their weights are those of a Keras model, not {shown(model)}.")
     paths = collections.defaultdict(set)
 
     def walk(layer, place: str):

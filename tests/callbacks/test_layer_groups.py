@@ -549,3 +549,20 @@ def test_what_is_no_pattern_is_refused(patterns, message):
 def test_only_a_model_has_layers_to_freeze():
     with pytest.raises(ValueError, match="a Keras model, not 'model'"):
         freeze("model", "a")
+    with pytest.raises(ValueError, match="a Keras model, not 'model'"):
+        with_layer_groups(keras.optimizers.SGD(0.1), GROUPS, model="model")
+
+
+def test_a_variable_of_a_layers_own_without_its_name_is_frozen_with_it():
+    class Scaled(keras.layers.Layer):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+            self.scale = keras.Variable(np.ones(4, "float32"), name="scale")
+            self.noise = keras.random.SeedGenerator(1)
+            self.parts = {"inner": [keras.layers.Dense(4, name="inner")]}
+
+        def call(self, inputs):
+            return self.parts["inner"][0](inputs * self.scale)
+
+    model = keras.Sequential([keras.Input((4,)), Scaled(name="enc_scaled"), keras.layers.Dense(1, name="head")])
+    assert {path.split("/")[-2] for path in freeze_one(model)} == {"head"}
