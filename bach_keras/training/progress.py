@@ -163,8 +163,12 @@ def save(run: runs.Run, progress: Progress) -> None:
 
 def interrupted(run: runs.Run, data_dir, cause: KeyboardInterrupt) -> Interrupted:
     """Return what to raise where a run is interrupted: what is kept of it, and how to resume."""
-    for partial in (*run.folder.glob(".part*"), *run.folder.glob("snapshots/.part*")):
-        partial.unlink(missing_ok=True)
+    if strategy.is_chief():
+        for pattern in (".part*", ".*.part", "snapshots/.part*"):
+            for partial in run.folder.glob(pattern):
+                partial.unlink(missing_ok=True)
+    if run.is_finished:
+        return Interrupted(f"Interrupted: {run.folder} was finished just before.", "Nothing is left to train.", cause)
     epoch = _words(run)["epoch"] if _state(run).is_file() else 0
     snapshots = sorted(path.name.removesuffix(".weights.h5") for path in run.folder.glob("snapshots/*.weights.h5"))
     kept = f"{run.folder} keeps the state after epoch {epoch} of {run.recipe.epochs}" if epoch else (
