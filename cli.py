@@ -6,7 +6,7 @@ import sys
 import click
 
 from bach_keras.commands.data import data
-from bach_keras.commands.options import Failure
+from bach_keras.commands.options import Failure, Stopped
 from bach_keras.commands.serving import export, parity, predict, serve
 from bach_keras.commands.training import evaluate, lr_find, reproduce, train
 from bach_keras.commands.weights import weights
@@ -20,6 +20,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # click ends quietly when the reader, such as head, has had enough
+        except KeyboardInterrupt as error:
+            raise Stopped("Interrupted.") from error
         except (ValueError, OSError) as error:
             raise Failure(" ".join(str(error).split())) from error
         except Exception as error:

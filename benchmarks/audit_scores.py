@@ -116,7 +116,7 @@ def score_unrelated(images: list[np.ndarray], groups: list[str]) -> None:
 
 @click.command()
 @click.option("--config", default="phantom", show_default=True)
-@click.option("--every", default=9, show_default=True, help="Take one image of so many.")
+@click.option("--every", type=click.IntRange(1), default=9, show_default=True, help="Take one image of so many.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where data sets live.")
 def main(config, every, data_dir):
     """Print the scores of one config."""

@@ -1,10 +1,11 @@
-"""Runs killed at random moments and gone on with: python -m benchmarks.kills [KILLS].
+"""Runs killed at random moments and gone on with: ``python -m benchmarks.kills [KILLS]``.
 
 A tiny network is trained once without a stop. Then again and again: the process gets SIGKILL at a random moment, the
 run goes on, and everything it left is compared byte for byte, weights by value. Nearly all of so small a run is
 start-up, so the moments are drawn by stages in turns, start-up, each epoch and the end, and at random within a stage.
 """
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -15,6 +16,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from bach_keras.wording import counted
 
 # Seconds between two looks at how far a run is; an epoch takes some tenths.
 POLL = 0.005
@@ -151,8 +154,18 @@ def in_words(row: dict) -> str:
     return f"{where}: " + ("equal, bit for bit" if not row["differs"] else f"DIFFERS in {', '.join(row['differs'])}")
 
 
-def main(kills: int) -> int:
+def at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not a number of at least 1")
+    return number
+
+
+def main(words: list[str] | None = None) -> int:
     """Print the campaign's table; return how many runs differ."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__.splitlines()[0])
+    parser.add_argument("kills", type=at_least_one, nargs="?", default=20, help="how many runs (20)")
+    kills = parser.parse_args(words).kills
     rows = []
     for specialist in (False, True):
         print("a specialist from carci, rates by range tests" if specialist else "carci from random weights")
@@ -160,9 +173,12 @@ def main(kills: int) -> int:
             rows += campaign((kills + (not specialist)) // 2, Path(place), specialist=specialist)
     wrong = sum(bool(row["differs"]) for row in rows)
     killed = sum(row["killed"] for row in rows)
-    print(f"{killed} kills, {kills - wrong} runs finished equal to the undisturbed one, {wrong} did not")
+    print(
+        f"{counted(killed, 'kill')}, {counted(kills - wrong, 'run')} finished equal to the undisturbed one, "
+        f"{wrong} did not"
+    )
     return wrong
 
 
 if __name__ == "__main__":
-    sys.exit(min(1, main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)))
+    sys.exit(min(1, main()))

@@ -9,23 +9,28 @@ rate times its multiplier (discriminative fine-tuning: Howard & Ruder 2018, sect
 
 Patterns are regular expressions searched in the paths of variables, e.g. ``resnext50/layer3_0_conv1/kernel``.
 In a model loaded from a file the path may begin after the model's name, so anchor a pattern by ``(^|/)`` and
-never name the model in it.
+never name the model in it. Keras leaves the names of nested models, and after loading those of wrappers such as
+``Bidirectional``, out of the paths of what is in them: ``freeze`` finds these names too, as it is given the model, and
+so do groups with ``model=``.
 """
 
 import functools
 import logging
 import math
 import re
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 
 import keras
 from keras import ops
+
+from callbacks.weight_paths import compiled, compiled_patterns, paths_of_weights, shown
 
 logger = logging.getLogger(__name__)
 
 
 def with_layer_groups(
-    optimizer: keras.optimizers.Optimizer, groups: Sequence[tuple[str, float]]
+    optimizer: keras.optimizers.Optimizer, groups: Sequence[tuple[str, float]], model: keras.Model | None = None
 ) -> keras.optimizers.Optimizer:
     """Return an optimizer of the same kind and settings whose learning rate differs by group.
 
@@ -33,18 +38,26 @@ def with_layer_groups(
     scales the rate, not the gradient, and decoupled weight decay with it, which per step is rate x multiplier x
     decay x weight: each group trains as if alone, at its own rate.
     When the optimizer is built, at the latest in the first step, one line a group is logged, and ValueError
-    lists any trainable variables without a group. A group may be empty, as when its layers are frozen.
+    lists any trainable variables without a group. A group may be empty, as when its layers are frozen; that is
+    logged as a warning.
 
-    The result is saved and loaded with the model; import this module before ``keras.saving.load_model``.
+    The result is saved and loaded with the model, and each variable keeps its group; import this module before
+    ``keras.saving.load_model``.
 
     Args:
-        optimizer: a new Keras optimizer; ``exclude_from_weight_decay`` is to be called on the result.
+        optimizer: a new Keras optimizer; ``exclude_from_weight_decay`` is to be called on the result. Its rate may
+            be a schedule.
         groups: ``(pattern, multiplier)`` pairs in order of precedence; multipliers are positive.
+        model: the model to train, built, where patterns name nested models or wrappers in it.
 
     Raises:
-        ValueError: a bad group, an optimizer that is built or has groups already, or a kind that cannot have
-            them: one that wraps another (LossScaleOptimizer) or decays weights in its own way (Muon).
+        ValueError: no optimizer, a bad group, an optimizer that is built or has groups already, or a kind that cannot
+            have them: one that wraps another (LossScaleOptimizer) or decays weights in its own way (Muon).
     """
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ValueError(
+            f"Layer groups need an optimizer itself, such as keras.optimizers.SGD(0.1), and not {shown(optimizer)}."
+        )
     kind = type(optimizer)
     if isinstance(optimizer, _LayerGroups):
         raise ValueError("This optimizer already has layer groups: start from a plain one.")
@@ -58,43 +71,109 @@ def with_layer_groups(
             f"Layer groups need a new {kind.__name__}: add them before it is built, and call "
             "exclude_from_weight_decay on the optimizer that with_layer_groups returns."
         )
-    return _grouped(kind).from_config({**optimizer.get_config(), "groups": groups})
+    groups = _checked(groups)
+    # A schedule or a function is taken as it is: not every one can be written down and read again.
+    rate = optimizer._learning_rate
+    rate = float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
+    grouped = _grouped(kind).from_config({**_settings(optimizer), "learning_rate": rate, "groups": groups})
+    if model is not None:
+        grouped._names = types.MappingProxyType(paths_of_weights(model))
+    return grouped
+
+
+def _settings(optimizer) -> dict:
+    """Return an optimizer's settings but for its rate."""
+    rate = optimizer._learning_rate
+    if isinstance(rate, keras.Variable):
+        return optimizer.get_config()
+    try:
+        optimizer._learning_rate = 0.0
+        return optimizer.get_config()
+    finally:
+        optimizer._learning_rate = rate
 
 
 def freeze(model: keras.Model, patterns: str | Sequence[str]):
-    """Freeze exactly the layers all of whose variables match one of the patterns; every other layer trains.
+    """Freeze exactly the layers all of whose weights match one of the patterns; every other layer trains.
 
     A frozen layer has no optimizer slots, and a frozen batch norm runs in inference mode, its statistics
     fixed; a rate of 0 would give neither. Compile the model afterwards: Keras does not see it otherwise.
 
     Args:
         model: a built Keras model.
-        patterns: regular expressions, one or any number, searched in the paths of variables.
+        patterns: regular expressions, one or any number, searched in the paths of weights, and in those that the
+            names of all layers around a weight make.
 
     Raises:
-        ValueError: a pattern that matches no layer.
+        ValueError: a pattern that is none, or matches no layer.
     """
-    # Parents come before their parts, as they must: setting a parent sets its parts.
-    layers = [layer for layer in model._flatten_layers() if layer.variables]
-    frozen = set()
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        matches = [layer for layer in layers if all(re.search(pattern, v.path) for v in layer.variables)]
+    patterns = compiled_patterns(patterns)
+    paths, layers = paths_of_weights(model), model._flatten_layers()
+    frozen, matched = set(), {}
+    for pattern in patterns:
+        found = {key for key, names in paths.items() if any(pattern.search(name) for name in names)}
+        # Judged by its weights alone: the states of random seeds have no layer in their path. A layer that is not
+        # built has none yet, and is judged by its name.
+        matches = [
+            layer
+            for layer in layers
+            if (all(id(weight) in found for weight in layer.weights) if layer.weights else id(layer) in found)
+        ]
         if not matches:
             raise ValueError(
-                f"No layer of {model.name!r} matches {pattern!r}: check the pattern, and that the model is built."
+                f"No layer of {model.name!r} matches {pattern.pattern!r}: check the pattern, and that the model is "
+                "built."
             )
         frozen.update(map(id, matches))
-        logger.info("frozen %r: %d layers", pattern, len(matches))
+        matched[pattern.pattern] = found
+        logger.info("frozen %r: %s", pattern.pattern, _counted(len(matches), "layer"))
+    _warn_of_parts(model, [layer for layer in layers if id(layer) in frozen], matched)
+    # What trains comes first: setting a layer sets its parts, and a part may be in several layers.
     for layer in layers:
-        layer.trainable = id(layer) not in frozen
+        if id(layer) not in frozen:
+            layer.trainable = True
+            _fix_base(layer)
+    for layer in layers:
+        if id(layer) in frozen:
+            layer.trainable = False
+
+
+def _fix_base(layer) -> None:
+    """Keep the weights fixed that low-rank adapters (LoRA) are added to: a layer that is thawed would train them."""
+    if getattr(layer, "lora_enabled", False):
+        for weight in layer._trainable_variables:
+            if weight.name in ("kernel", "embeddings"):
+                weight.trainable = False
+
+
+def _warn_of_parts(model, frozen, matched: dict[str, set[int]]) -> None:
+    """Say which weights match a pattern and train all the same."""
+    fixed = {id(weight) for layer in frozen for weight in layer.weights}
+    for pattern, found in matched.items():
+        partly = [weight.path for weight in model.weights if id(weight) in found - fixed]
+        if partly:
+            logger.warning(
+                "%r matches only some weights of layers, which therefore train: %s%s",
+                pattern,
+                ", ".join(partly[:3]),
+                ", ..." if len(partly) > 3 else "",
+            )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 class _LayerGroups:
     """What with_layer_groups adds to an optimizer class."""
 
-    def __init__(self, *, groups, **settings):
+    def __init__(self, *, groups, members=None, **settings):
         super().__init__(**settings)
         self.groups = _checked(groups)
+        # Of a model that is loaded: each variable's path as it was, and the number of its group.
+        self._members = members and tuple((path, member) for path, member in members)
+        # The names of layers around each variable, where the model was given.
+        self._names = types.MappingProxyType({})
 
     def build(self, variables):
         if not self.built:
@@ -105,26 +184,48 @@ class _LayerGroups:
     def _resolve(self, variables) -> tuple[float, ...]:
         """Return each variable's multiplier, and log the groups."""
         paths = [getattr(variable, "path", variable.name) for variable in variables]
-        members = [
-            next((index for index, (pattern, _) in enumerate(self.groups) if re.search(pattern, path)), None)
-            for path in paths
-        ]
-        uncovered = [path for path, member in zip(paths, members, strict=True) if member is None]
-        if uncovered:
-            raise ValueError(
-                f"No layer group matches these trainable variables: {', '.join(uncovered)}. "
-                "Add a group for them, or freeze their layers."
-            )
+        if self._members is None or not _are_the_same(paths, [path for path, _ in self._members]):
+            found = self._find(variables, paths)
+            uncovered = [path for path, matching in zip(paths, found, strict=True) if not matching]
+            if uncovered:
+                raise ValueError(
+                    f"No layer group matches these trainable variables: {', '.join(uncovered)}. "
+                    "Add a group for them, or freeze their layers."
+                )
+            self._members = tuple((path, matching[0]) for path, matching in zip(paths, found, strict=True))
+            self._warn_of_empty(found)
+        members = [member for _, member in self._members]
         for index, (pattern, multiplier) in enumerate(self.groups):
             sizes = [math.prod(v.shape) for v, member in zip(variables, members, strict=True) if member == index]
             logger.info(
-                "layer group %r: rate x %g, %d variables, %d weights",
+                "layer group %r: rate x %g, %s, %s",
                 pattern,
                 multiplier,
-                len(sizes),
-                sum(sizes),
+                _counted(len(sizes), "variable"),
+                _counted(sum(sizes), "weight"),
             )
         return tuple(self.groups[member][1] for member in members)
+
+    def _find(self, variables, paths) -> list[list[int]]:
+        """Return for each variable the groups whose pattern is in its path, or in one that its layers' names make."""
+        candidates = [{path} | self._names.get(id(v), set()) for v, path in zip(variables, paths, strict=True)]
+        return [
+            [index for index, (pattern, _) in enumerate(self.groups) if any(re.search(pattern, path) for path in those)]
+            for those in candidates
+        ]
+
+    def _warn_of_empty(self, found):
+        for index, (pattern, _) in enumerate(self.groups):
+            if any(matching[0] == index for matching in found):
+                continue
+            if any(index in matching for matching in found):
+                why = "earlier groups have every variable that it matches: the first that matches counts"
+            else:
+                why = (
+                    "it matches no trainable variable's path. Check the pattern, unless its layers are frozen; where "
+                    "it names a nested model or a wrapper, set model= of with_layer_groups to the model"
+                )
+            logger.warning("layer group %r is empty: %s", pattern, why)
 
     def update_step(self, gradient, variable, learning_rate):
         multiplier = self._multipliers[self._get_variable_index(variable)]
@@ -138,24 +239,58 @@ class _LayerGroups:
         """Do nothing: here Keras would decay by the common rate; update_step does by the group's."""
 
     def get_config(self):
-        return {**super().get_config(), "groups": [list(group) for group in self.groups]}
+        return {
+            **super().get_config(),
+            "groups": [list(group) for group in self.groups],
+            "members": self._members and [list(member) for member in self._members],
+        }
+
+
+def _are_the_same(paths: list[str], before: list[str]) -> bool:
+    """Say whether paths are those of before, of which loading a model may leave out the outer names."""
+    return len(paths) == len(before) and all(
+        f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
+        for one, other in zip(paths, before, strict=True)
+    )
 
 
 def _checked(groups) -> tuple[tuple[str, float], ...]:
     """Return the groups as plain tuples, or raise ValueError."""
+    if groups is None or isinstance(groups, (str, bytes, Mapping)) or not hasattr(groups, "__iter__"):
+        raise ValueError(
+            "Layer groups are a list of (pattern, multiplier) pairs, such as [('(^|/)stem', 0.1), ('.*', 1)], and "
+            f"not {shown(groups)}."
+        )
+    groups = list(groups)
     if not groups:
         raise ValueError("There is no layer group: give at least one (pattern, multiplier) pair.")
-    for pattern, multiplier in groups:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"Layer group {pattern!r} is not a regular expression: {error}.") from error
-        if not 0 < multiplier < math.inf:
-            raise ValueError(
-                f"Layer group {pattern!r} has the multiplier {multiplier}, which is not positive: "
-                "freeze layers by trainable=False, for at a rate of 0 their batch norm still drifts."
-            )
-    return tuple((pattern, float(multiplier)) for pattern, multiplier in groups)
+    return tuple(_checked_group(group) for group in groups)
+
+
+def _checked_group(group) -> tuple[str, float]:
+    if not isinstance(group, (tuple, list)) or len(group) != 2:
+        raise ValueError(
+            f"Layer group {shown(group)} is not a pair of a pattern and a multiplier: give the groups as a list of "
+            "such pairs."
+        )
+    pattern, multiplier = group
+    if not isinstance(pattern, str):
+        raise ValueError(f"Layer group {shown(pattern)} is not a regular expression: give it as text.")
+    compiled(pattern, "Layer group")
+    try:
+        if isinstance(multiplier, (bool, str, bytes)):
+            raise TypeError
+        number = float(multiplier)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Layer group {pattern!r} has the multiplier {shown(multiplier)}, which is not a number."
+        ) from error
+    if not 0 < number < math.inf:
+        raise ValueError(
+            f"Layer group {pattern!r} has the multiplier {multiplier}, which is not positive: "
+            "freeze layers by trainable=False, for at a rate of 0 their batch norm still drifts."
+        )
+    return pattern, number
 
 
 def _can_have_groups(kind: type) -> bool:

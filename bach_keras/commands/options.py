@@ -17,6 +17,18 @@ class Failure(click.ClickException):
     exit_code = 2
 
 
+class Stopped(click.ClickException):
+    """Ctrl-C or another signal ended a command: its sentence, and 128 and the signal's number as exit code."""
+
+    def __init__(self, message: str, exit_code: int = 130):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def show(self, file=None):
+        # On a line of its own: the cursor stands in a bar of progress, or behind ^C.
+        click.echo(f"\n{self.message}", err=True)
+
+
 def several(*options):
     """Join options that recur into one decorator."""
     return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
@@ -55,7 +67,7 @@ member_options = several(
     *(
         click.option(
             f"--{node}", f"{node}_runs", multiple=True, metavar="RUN[:WEIGHT]",
-            help=f"A {node} run, or RUN/snapshots/NAME; repeat it for an ensemble.",
+            help=f"A run of {node}, or RUN/snapshots/NAME; repeat it for an ensemble.",
         )
         for node in NODE_NAMES
     )

@@ -10,6 +10,7 @@ from bach_keras.commands.options import (
     FOLDER,
     NODE_NAMES,
     Failure,
+    Stopped,
     config_option,
     data_dir_option,
     load_members,
@@ -66,13 +67,17 @@ recipe_options = several(
 
 @contextlib.contextmanager
 def _stopped_in_one_sentence():
-    """Turn a training that began and cannot go on into exit code 1."""
-    from bach_keras.training.stops import TrainingError
+    """Turn a training that began and cannot go on into exit code 1, and one that is interrupted into its signal's."""
+    from bach_keras.training.stops import Interrupted, TrainingError, exit_code, terminable
 
     try:
-        yield
+        with terminable():
+            yield
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt as error:
+        words = "Interrupted between trainings: what is finished is kept. Give the same command again."
+        raise Stopped(str(error) if isinstance(error, Interrupted) else words, exit_code(error)) from error
 
 
 @click.command()

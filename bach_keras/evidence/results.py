@@ -7,6 +7,7 @@ from pathlib import Path
 from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.report import chosen, confusion_figure, image, table, write_page
 from bach_keras.tree import NODES
+from bach_keras.wording import counted
 
 # Koné & Boulmane (2018), Table 1; the whole system missed 1 of 100 images, and with BISQUE 4 of 108.
 PUBLISHED = {
@@ -101,7 +102,7 @@ def _runs(runs) -> str:
     ]
     heads = ["run", "node", "config", "protocol", "start", "epoch kept", "validation accuracy", "minutes"]
     minutes = sum(run["seconds"] for run in runs) / 60
-    return table(heads, rows) + f"<p>{len(runs)} runs, {minutes:.1f} minutes of training.</p>"
+    return table(heads, rows) + f"<p>{counted(len(runs), 'run')}, {minutes:.1f} minutes of training.</p>"
 
 
 def _until(run) -> str:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bach_keras.wording import counted
+
 # The largest difference of a probability that each form may show, by how its weights are kept. Float32 rounds
 # in another order. Float16 rounds each weight to 11 bits. The 8-bit forms are judged by their labels instead.
 TOLERANCES = {"none": 1e-4, "float16": 1e-2, "dynamic": None, "int8": None}
@@ -42,7 +44,7 @@ class Agreement:
     def __str__(self):
         return (
             f"largest difference {self.difference:.1e}, median {self.median:.1e}, "
-            f"the same label on {self.same} of {self.count} images"
+            f"the same label on {self.same} of {counted(self.count, 'image')}"
         )
 
 

@@ -162,7 +162,8 @@ def measure(forms: list[Form], paths) -> tuple[list[Row], list[str]]:
             answers[index].append(form.answer(*request))
             seconds[index].append(time.perf_counter() - start)
     if not answers[0]:
-        raise ValueError(f"None of these {len(errors)} files is an image that can be read: {errors[0]}")
+        none = f"None of these {len(errors)} files is" if len(errors) > 1 else "This file is not"
+        raise ValueError(f"{none} an image that can be read: {errors[0]}")
     expected = {routing: np.concatenate([answer[routing] for answer in answers[0]]) for routing in ROUTINGS}
     found = [expected["soft"], *(np.concatenate(of_form) for of_form in answers[1:])]
     rows = [

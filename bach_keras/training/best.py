@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from bach_keras.training import progress, runs
-from bach_keras.training.stops import writing
+from bach_keras.training.stops import Interrupted, writing
 from bach_keras.training.train import check_start, node_files, train_or_go_on
 from bach_keras.tree import get_node
 
@@ -43,9 +43,14 @@ def train_best(data, node: str, starts: dict, recipe, run_dir, overwrite=False, 
     for start in starts.values():
         check_start(start, node_files(data, get_node(node)))
     folders = {name: run_dir.with_name(f"{run_dir.name}-from-{name}") for name in starts}
-    results = {
-        name: train_or_go_on(data, node, start, recipe, folders[name], say, **options) for name, start in starts.items()
-    }
+    try:
+        results = {
+            name: train_or_go_on(data, node, start, recipe, folders[name], say, **options)
+            for name, start in starts.items()
+        }
+    except Interrupted as interrupted:
+        interrupted.resume = "Resume by giving the same command again: what is finished is kept."
+        raise
     validated = {name: _validated(folder) for name, folder in folders.items()}
     better = max(starts, key=lambda name: progress.standing(validated[name]))
     told = ", ".join(f"{name} {at['accuracy']:.3f} (loss {at['loss']:.4f})" for name, at in validated.items())

@@ -14,6 +14,7 @@ from bach_keras.training.find import choose_phase, find_rate
 from bach_keras.training.recipe import default_recipe, with_options
 from bach_keras.training.train import Start, node_files, resume, train
 from bach_keras.tree import ROOT, get_node
+from bach_keras.wording import counted
 from datasets.bach_bisque import prepare
 
 
@@ -36,7 +37,7 @@ def run_training(
     say(
         f"train {node}: config {config}, protocol {_split_in_words(protocol, split_seed, patients)}, "
         f"init {' or '.join(start.init for start in starts.values())}, image size {recipe.image_size}, "
-        f"batch {recipe.batch_size}, {'at most ' if until else ''}{recipe.epochs} epochs, "
+        f"batch {recipe.batch_size}, {'at most ' if until else ''}{counted(recipe.epochs, 'epoch')}, "
         f"crops {recipe.crops}, stain jitter {recipe.stain_jitter:g}, brightness {recipe.brightness:g}, "
         f"stain normalisation {recipe.stain_normalisation}, "
         f"rate {'auto' if recipe.lr is None else recipe.lr}, seed {recipe.seed}, run folder {run_dir}"

@@ -83,7 +83,7 @@ def choose_phase(recipe: Recipe, start: Start, name: str | None) -> Phase:
     Raises:
         ValueError: training from this start goes through no such phase.
     """
-    planned = phases(recipe, start)
+    planned = [phase for phase in phases(recipe, start) if not phase.continues]
     found = [phase for phase in planned if name in (None, phase.name)]
     if not found:
         names = " or ".join(dict.fromkeys(phase.name for phase in planned))

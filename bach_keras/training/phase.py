@@ -13,8 +13,9 @@ from bach_keras.training import progress as kept
 from bach_keras.training.plan import Phase
 from bach_keras.training.recipe import Recipe
 from bach_keras.training.sgd import FusedSGD
-from bach_keras.training.stops import StopAtDivergence, StopAtLoss, TrainingError, writing
+from bach_keras.training.stops import StopAfter, StopAtDivergence, StopAtLoss, TrainingError, writing
 from bach_keras.tree import get_node
+from bach_keras.wording import counted
 from callbacks.layer_groups import freeze, with_layer_groups
 from callbacks.lr_range_test import LRRangeTest, lr_range_test
 from callbacks.sgdr import SGDR
@@ -46,8 +47,7 @@ def fit_phase(keeper: kept.Keeper, caches: dict, phase: Phase, number: int, firs
     done = progress.epoch - first_epoch
     if done:
         progress.restore(model, trained.optimizer)
-    # A phase that trains the same groups as the one before it goes on at its rate.
-    elif progress.phase != phase.name:
+    elif not phase.continues:
         progress.peak = _peak(run, trained, caches["train"], phase, number, board, say)
     # A recipe that was changed on the way has its say.
     progress.peak = recipe.lr or progress.peak
@@ -59,15 +59,17 @@ def fit_phase(keeper: kept.Keeper, caches: dict, phase: Phase, number: int, firs
         phase.cycle_mult,
         warm_start=recipe.warm_start,
     )
+    ends = ", ".join(str(first_epoch + end) for end in phase.cycle_ends)
     say(
-        f"{phase.name}: {phase.epochs - done} epochs of {steps} steps, "
-        f"peak rate {progress.peak:.2g}, cycles end after epochs {', '.join(map(str, phase.cycle_ends))}"
+        f"{phase.name}: {counted(phase.epochs - done, 'epoch')} of {counted(steps, 'step')}, peak rate "
+        f"{progress.peak:.2g}, {'cycles end after epochs' if phase.cycles > 1 else 'the cycle ends after epoch'} {ends}"
     )
     validation = caches.get("validation")
     callbacks = [
         kept.Dropout(recipe.seed, steps),
         schedule,
         StopAtDivergence(run.folder, steps),
+        StopAfter(first_epoch + phase.epochs),
         *([board] if board else []),
         keeper,
     ]
@@ -78,7 +80,7 @@ def fit_phase(keeper: kept.Keeper, caches: dict, phase: Phase, number: int, firs
         pipeline.training_batches(caches["train"], recipe, progress.epoch, phase.epochs - done),
         validation_data=pipeline.evaluation_batches(validation, recipe) if validation else None,
         initial_epoch=progress.epoch,
-        epochs=first_epoch + phase.epochs,
+        epochs=recipe.epochs,  # Keras prints which of all it is in
         steps_per_epoch=steps,
         shuffle=False,
         callbacks=callbacks,

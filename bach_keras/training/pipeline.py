@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.wording import counted
 from datasets.augment import DRAWS, Brightness, RandomView, StainJitter, uniform_draws
 
 
@@ -130,8 +131,8 @@ def steps_per_epoch(count: int, recipe) -> int:
     batches = count // recipe.batch_size
     if not batches:
         raise ValueError(
-            f"There are {count} training images, fewer than one batch of {recipe.batch_size}: "
-            "choose a smaller --batch-size."
+            f"There {'is' if count == 1 else 'are'} {counted(count, 'training image')}, fewer than one batch of "
+            f"{recipe.batch_size}: choose a smaller --batch-size."
         )
     return batches * recipe.accumulate
 

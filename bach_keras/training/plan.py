@@ -32,11 +32,12 @@ class Phase:
     """A stretch of training with one choice of trained groups.
 
     Attributes:
-        name: ``head`` or ``middle+head``, or ``all`` where nothing is frozen.
+        name: ``head`` or ``middle+head``; where nothing is frozen ``all``, and ``all-restarts`` for the second.
         rates: group -> multiplier of the rate; the other groups are frozen.
         cycle_epochs: epochs of its first cycle.
         cycles: how many.
         cycle_mult: each is this many times as long as the one before.
+        continues: whether it trains the groups of the phase before it, and so at its rate.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Phase:
     cycle_epochs: int
     cycles: int
     cycle_mult: int
+    continues: bool = False
 
     @property
     def cycle_ends(self) -> tuple[int, ...]:
@@ -59,7 +61,7 @@ def phases(recipe: Recipe, start: Start) -> list[Phase]:
     """Return the phases of Koné & Boulmane (2018), section 3.3; from random weights nothing is frozen."""
     if start.is_random:
         everything = {"trunk": 1.0, "middle": 1.0, "head": 1.0}
-        first, second = ("all", everything), ("all", everything)
+        first, second = ("all", everything), ("all-restarts" if recipe.head_epochs else "all", everything)
     else:
         first = ("head", {"head": 1.0})
         second = ("middle+head", {"middle": recipe.middle_multiplier, "head": 1.0})
@@ -67,7 +69,8 @@ def phases(recipe: Recipe, start: Start) -> list[Phase]:
     if recipe.head_epochs:
         planned.append(Phase(*first, recipe.head_epochs, 1, 1))
     if recipe.cycles:
-        planned.append(Phase(*second, recipe.cycle_epochs, recipe.cycles, recipe.cycle_mult))
+        again = bool(planned) and start.is_random
+        planned.append(Phase(*second, recipe.cycle_epochs, recipe.cycles, recipe.cycle_mult, continues=again))
     return planned
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import keras
 import numpy as np
 
 from bach_keras.training import runs, strategy
-from bach_keras.training.stops import writing
+from bach_keras.training.stops import Interrupted, writing
 
 
 @dataclass
@@ -160,14 +161,40 @@ def save(run: runs.Run, progress: Progress) -> None:
     partial.replace(_state(run))
 
 
+def interrupted(run: runs.Run, data_dir, cause: KeyboardInterrupt) -> Interrupted:
+    """Return what to raise where a run is interrupted: what is kept of it, and how to resume."""
+    if strategy.is_chief():
+        for pattern in (".part*", ".*.part", "snapshots/.part*"):
+            for partial in run.folder.glob(pattern):
+                partial.unlink(missing_ok=True)
+    if run.is_finished:
+        return Interrupted(f"Interrupted: {run.folder} was finished just before.", "Nothing is left to train.", cause)
+    epoch = _words(run)["epoch"] if _state(run).is_file() else 0
+    snapshots = sorted(path.name.removesuffix(".weights.h5") for path in run.folder.glob("snapshots/*.weights.h5"))
+    kept = f"{run.folder} keeps the state after epoch {epoch} of {run.recipe.epochs}" if epoch else (
+        f"no state of {run.folder} is kept yet, so it starts again from its first epoch"
+    )  # fmt: skip
+    if snapshots:
+        kept += f"{' and' if epoch else '; kept are'} the snapshots {', '.join(snapshots)}"
+    words = ["python", "cli.py", "train", "--node", run.config["node"], "--run-dir", str(run.folder), "--resume"]
+    words += ["--data-dir", str(data_dir)] if data_dir else []
+    where = " on every host" if strategy.hosts() > 1 else ""
+    return Interrupted(f"Interrupted: {kept}.", f"Resume{where} with: {shlex.join(words)}", cause)
+
+
 def load(run: runs.Run) -> Progress:
     """Read where a run was cut; a run that wrote no state starts at the beginning."""
     if not _state(run).is_file():
         return Progress()
     with np.load(_state(run)) as state:
-        words = json.loads(str(state["words"]))
         arrays = [state[f"arr_{index}"] for index in range(len(state.files) - 1)]
-    return Progress(**words, arrays=arrays)
+    return Progress(**_words(run), arrays=arrays)
+
+
+def _words(run: runs.Run) -> dict:
+    """Read the state but for its arrays, of which there are many."""
+    with np.load(_state(run)) as state:
+        return json.loads(str(state["words"]))
 
 
 def forget_lost_best(run: runs.Run, progress: Progress) -> None:

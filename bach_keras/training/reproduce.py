@@ -17,8 +17,10 @@ from bach_keras.training.data import default_config, split_data
 from bach_keras.training.phase import compiled
 from bach_keras.training.plan import Start, phases, snapshot_epochs
 from bach_keras.training.recipe import default_recipe, with_options
+from bach_keras.training.stops import Interrupted
 from bach_keras.training.train import network, node_files, precision, train_or_go_on
 from bach_keras.tree import ROOT, SPECIALISTS, get_node
+from bach_keras.wording import counted
 
 # The validation accuracy of the snapshot that the paper's ensemble takes beside the best epoch.
 SNAPSHOT_ACCURACY = 0.99
@@ -188,7 +190,7 @@ def reproduce(config, protocols, seeds, out, given, init, data_dir=None, only_pl
 def _tell(jobs, data, recipe, start, say):
     """Print the plan, and how long its steps should take by a few timed now; start-up and scoring come on top."""
     speeds, total = {}, 0.0
-    say(f"{len(jobs)} runs:")
+    say(f"{counted(len(jobs), 'run')}:")
     for job in jobs:
         if (job.folder / "metrics.json").is_file():
             say(f"  {job.folder}: finished")
@@ -202,8 +204,8 @@ def _tell(jobs, data, recipe, start, say):
         # The range tests, then every epoch; validation adds a little.
         steps = recipe.epochs * (count // recipe.batch_size) + recipe.lr_steps * len(phases(recipe, begins))
         total += steps * speed
-        epochs = f"{'at most ' if job.until else ''}{recipe.epochs} epoch{'' if recipe.epochs == 1 else 's'}"
-        say(f"  {job.folder}: {epochs} on {count} images, about {_clock(steps * speed)}")
+        epochs = f"{'at most ' if job.until else ''}{counted(recipe.epochs, 'epoch')}"
+        say(f"  {job.folder}: {epochs} on {counted(count, 'image')}, about {_clock(steps * speed)}")
     say(f"about {_clock(total)} in all" if total else "nothing is left to train")
 
 
@@ -228,7 +230,11 @@ def _train(job: Job, data, recipe, start, say):
     if job.parent is not None:
         start = Start(str(job.parent), parent=runs.open_run(job.parent))
     until = runs.open_run(job.until) if job.until else None
-    train_or_go_on(data, job.node, start, replace(recipe, seed=job.seed), job.folder, say, until)
+    try:
+        train_or_go_on(data, job.node, start, replace(recipe, seed=job.seed), job.folder, say, until)
+    except Interrupted as interrupted:
+        interrupted.resume = "Resume by giving the same command again: what is finished is kept."
+        raise
     keras.backend.clear_session()  # or every run's graphs would stay in memory
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bach_keras.training.recipe import Recipe
 from bach_keras.tree import get_node
+from bach_keras.wording import counted
 
 # A whole-data member cannot be validated, so the paper trusts it less.
 WHOLE_DATA_WEIGHT = 0.5
@@ -159,7 +160,9 @@ def differences(run: Run, wanted: dict) -> list[str]:
             ]
         elif name == "split":
             moved = sum(set(there.get(part, [])) != set(value.get(part, [])) for part in {*there, *value})
-            found += [f"{moved} parts of the split hold other images"] if moved else []
+            found += (
+                [f"{counted(moved, 'part')} of the split hold{'s' if moved == 1 else ''} other images"] if moved else []
+            )
         elif there != value:
             found.append(f"{name} was {there}, is {value}")
     return found

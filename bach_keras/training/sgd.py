@@ -27,7 +27,7 @@ class FusedSGD(keras.optimizers.SGD):
             var=weights.handle,
             accum=velocity.handle,
             lr=tf.cast(learning_rate, weights.dtype),
-            grad=tf.cast(gradient, weights.dtype),
+            grad=tf.cast(tf.convert_to_tensor(gradient), weights.dtype),  # that of an embedding is sparse
             momentum=tf.cast(self.momentum, weights.dtype),
             use_nesterov=self.nesterov,
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import signal
 
 import keras
 import tensorflow as tf
@@ -9,6 +10,51 @@ import tensorflow as tf
 
 class TrainingError(RuntimeError):
     """A training that began and cannot go on; its message is one sentence for the user."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a training as Ctrl-C does."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A training that Ctrl-C or SIGTERM ended, in words for the user.
+
+    Args:
+        kept: a sentence on what is kept.
+        resume: a sentence on how to resume.
+        cause: the KeyboardInterrupt.
+    """
+
+    def __init__(self, kept: str, resume: str, cause: KeyboardInterrupt):
+        super().__init__(kept)
+        self.kept, self.resume, self.cause = kept, resume, cause
+
+    def __str__(self):
+        return f"{self.kept} {self.resume}"
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """Return a command's exit code as shells count: 128 and the signal's number."""
+    cause = error.cause if isinstance(error, Interrupted) else error
+    return 128 + (signal.SIGTERM if isinstance(cause, Terminated) else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def terminable():
+    """Let SIGTERM end what runs in this context as Ctrl-C does, so that it can say what is kept."""
+
+    def stop(number, frame):
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # only the main thread may
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -32,7 +78,8 @@ def writing(folder):
 class StopAtDivergence(keras.callbacks.Callback):
     """Stops at the first step whose loss is no number, before that epoch's weights are kept.
 
-    A step's loss is that before its update. So at an epoch's end the weights, too, must be numbers.
+    A step's loss is that before its update. So at an epoch's end the weights, too, must be numbers, and the statistics
+    of batch norm, which no training loss shows: it is by the batch's own.
 
     Args:
         folder: the run's folder, for the message.
@@ -52,9 +99,17 @@ class StopAtDivergence(keras.callbacks.Callback):
             self._stop(f"the loss is {logs['loss']} at step {batch + 1} of {self.steps}")
 
     def on_epoch_end(self, epoch, logs=None):
-        weights = [tf.reduce_all(tf.math.is_finite(weight)) for weight in self.model.trainable_variables]
-        if not tf.reduce_all(weights):
-            self._stop(f"weights are no numbers after step {self.steps} of {self.steps}")
+        where = f"after step {self.steps} of {self.steps}"
+        trained = {id(weight) for weight in self.model.trainable_weights}
+        spoilt = [weight for weight in self.model.weights if not _all_are_finite(weight)]
+        if any(id(weight) in trained for weight in spoilt):
+            self._stop(f"weights are no numbers {where}")
+        if spoilt:
+            self._stop(f"statistics are no numbers ({_named(spoilt)}) {where}")
+        variances = [getattr(layer, "moving_variance", None) for layer in self.model._flatten_layers()]
+        negative = [each for each in variances if each is not None and float(tf.reduce_min(each)) < 0]
+        if negative:
+            self._stop(f"variances of batch norm are negative ({_named(negative)}) {where}")
 
     def _stop(self, what: str):
         rate = float(self.model.optimizer.learning_rate)
@@ -64,6 +119,27 @@ class StopAtDivergence(keras.callbacks.Callback):
             f"The training of {self.folder} diverged: {what} of epoch {self._epoch + 1}, at a rate of {rate:.3g}; "
             f"{kept}. Train anew with a lower --lr."
         )
+
+
+def _all_are_finite(weight) -> bool:
+    value = tf.convert_to_tensor(weight)
+    return not value.dtype.is_floating or bool(tf.reduce_all(tf.math.is_finite(value)))
+
+
+def _named(weights) -> str:
+    return ", ".join(weight.path for weight in weights[:3]) + (", ..." if len(weights) > 3 else "")
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Stops after a phase's last epoch, where a fit is told of all the run's."""
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.epochs:
+            self.model.stop_training = True
 
 
 class StopAtLoss(keras.callbacks.Callback):

@@ -17,6 +17,7 @@ from bach_keras.training.plan import Start, phases, snapshot_epochs
 from bach_keras.training.recipe import Recipe
 from bach_keras.training.stops import writing
 from bach_keras.tree import Node, get_node
+from bach_keras.wording import counted
 from datasets.labels import LABELS
 
 
@@ -95,9 +96,11 @@ def check_start(start: Start, used: dict[str, list[str]]) -> None:
     before = start.parent.config["trained_on"] if start.parent else ()
     seen = sorted(set(before) & set(used.get("validation", ())))
     if seen:
+        count = len(used["validation"])
         raise ValueError(
-            f"{start.parent.folder} trained on {len(seen)} of the {len(used['validation'])} images that are to "
-            f"validate here ({', '.join(seen[:3])}{', ...' if len(seen) > 3 else ''}), so the accuracy would mean "
+            f"{start.parent.folder} trained on {len(seen)} of the {counted(count, 'image')} that "
+            f"{'is' if count == 1 else 'are'} to validate here "
+            f"({', '.join(seen[:3])}{', ...' if len(seen) > 3 else ''}), so the accuracy would mean "
             "nothing: start from a run of the same --protocol and --split-seed, or train under the split it had."
         )
 
@@ -228,6 +231,18 @@ def node_files(data, node: Node) -> dict[str, list[str]]:
 
 
 def _train(run: runs.Run, data, node, start, used, say) -> dict:
+    """Train what is left of a run.
+
+    Raises:
+        Interrupted: by Ctrl-C or SIGTERM.
+    """
+    try:
+        return _train_to_the_end(run, data, node, start, used, say)
+    except KeyboardInterrupt as cause:
+        raise kept.interrupted(run, getattr(data, "data_dir", None), cause) from cause
+
+
+def _train_to_the_end(run: runs.Run, data, node, start, used, say) -> dict:
     recipe = run.recipe
     seed_everything(recipe.seed)
     targets = {LABELS.index(label): answer for label, answer in node.targets.items()}

@@ -1,10 +1,13 @@
 """SGDR: the formula, the cycles, and the rate that an optimizer really uses."""
 
+import logging
 import math
+import time
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from callbacks.sgdr import SGDR, cycle_ends
 
@@ -171,6 +174,16 @@ def test_the_progress_bar_shows_the_rate(capsys):
         ({"peak": math.nan}, "peak"),
         ({"cycle_steps": 0}, "cycle_steps is 0"),
         ({"cycle_steps": 2.5}, "cycle_steps is 2.5"),
+        ({"cycle_steps": 3.0}, "cycle_steps is 3.0: it must be a whole number, as an int"),
+        ({"cycle_steps": True}, "cycle_steps is True"),
+        ({"cycles": np.True_}, "cycles is True"),
+        ({"cycle_steps": "3"}, "cycle_steps is 3"),
+        ({"cycle_steps": np.int64(0)}, "cycle_steps is 0"),
+        ({"peak": "0.1"}, "peak learning rate is '0.1'"),
+        ({"peak": None}, "peak learning rate is None"),
+        ({"peak": True}, "peak learning rate is True"),
+        ({"floor": "0"}, "floor is '0'"),
+        ({"floor": math.nan}, "floor is nan"),
         ({"cycles": 0}, "cycles is 0"),
         ({"cycle_mult": 0}, "cycle_mult is 0"),
         ({"floor": 0.1}, "floor"),
@@ -181,3 +194,215 @@ def test_the_progress_bar_shows_the_rate(capsys):
 def test_bad_values_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         SGDR(**{"peak": 0.1, "cycle_steps": 4, "cycles": 2, **settings})
+
+
+def weight_a_step(steps: int, optimizer=None, **settings) -> keras.Model:
+    """Return a model each of whose weights one step alone moves, by the rate of that step."""
+    model = keras.Sequential([keras.Input((steps,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    model.compile(optimizer or keras.optimizers.SGD(1.0), loss=lambda target, answer: answer, **settings)
+    return model
+
+
+def moved(model) -> np.ndarray:
+    return -model.get_weights()[0][:, 0]
+
+
+def batches(first: int, count: int, steps: int):
+    for place in range(first, first + count):
+        yield np.eye(steps, dtype="float32")[place : place + 1], np.zeros((1, 1), "float32")
+
+
+def of_unknown_length(count: int, steps: int) -> tf.data.Dataset:
+    specs = tf.TensorSpec((1, steps)), tf.TensorSpec((1, 1))
+    return tf.data.Dataset.from_generator(lambda: batches(0, count, steps), output_signature=specs)
+
+
+class Ends(keras.callbacks.Callback):
+    """Records the optimizer's count of updates at the end of each epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.counts = [*getattr(self, "counts", []), int(self.model.optimizer.iterations.numpy())]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("settings", [{}, {"steps_per_execution": 4}, {"run_eagerly": True}], ids=str)
+def test_data_of_unknown_length_takes_no_step_too_many(settings):
+    schedule, ends = SGDR(peak=0.01, cycle_steps=6, cycles=3, cycle_mult=1), Ends()
+    model = weight_a_step(6, **settings)
+    history = model.fit(of_unknown_length(6, 6), epochs=3, shuffle=False, verbose=0, callbacks=[schedule, ends]).history
+    # Each cycle is an epoch, so each weight got the same rate three times.
+    assert moved(model) == pytest.approx([3 * schedule.learning_rate(step) for step in range(6)], rel=1e-5)
+    assert history["learning_rate"] == pytest.approx([schedule.learning_rate(5)] * 3)
+    assert float(model.optimizer.learning_rate) == pytest.approx(schedule.learning_rate(5))
+    assert ends.counts == [6, 12, 18]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_generators_and_data_that_runs_out_take_no_step_too_many():
+    schedule, model = SGDR(peak=0.01, cycle_steps=6, cycles=2), weight_a_step(18)
+    model.fit(batches(0, 6, 18), shuffle=False, verbose=0, callbacks=[schedule])
+    assert int(model.optimizer.iterations.numpy()) == 6
+    model.fit(batches(6, 6, 18), steps_per_epoch=9, shuffle=False, verbose=0, callbacks=[schedule])
+    assert int(model.optimizer.iterations.numpy()) == 12
+    assert moved(model)[:12] == pytest.approx([schedule.learning_rate(step) for step in range(12)], rel=1e-6)
+
+
+class Broken(keras.callbacks.Callback):
+    """Breaks a fit off at one of a callback's moments."""
+
+    def __init__(self, hook: str):
+        super().__init__()
+        setattr(self, hook, self.stop)
+
+    def stop(self, *args, **named):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("hook", "steps_per_execution"),
+    [("on_train_batch_end", 1), ("on_train_batch_begin", 3), ("on_train_batch_end", 3), ("on_test_begin", 3)],
+)
+def test_after_a_fit_that_was_broken_off_the_rate_can_be_set(hook, steps_per_execution):
+    model = weight_a_step(12, steps_per_execution=steps_per_execution)
+    data = np.eye(12, dtype="float32"), np.zeros((12, 1))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(
+            data[0][:6], data[1][:6], validation_data=data, batch_size=1, shuffle=False, verbose=0,
+            callbacks=[SGDR(peak=0.01, cycle_steps=6, cycles=1), Broken(hook)],
+        )  # fmt: skip
+    model.optimizer.learning_rate = 0.5
+    assert float(model.optimizer.learning_rate) == 0.5
+    model.fit(data[0][6:], data[1][6:], batch_size=1, shuffle=False, verbose=0)
+    assert moved(model)[6:] == pytest.approx([0.5] * 6)
+    # A new schedule is as right as ever, and leaves as little behind.
+    start = int(model.optimizer.iterations.numpy())
+    again = SGDR(peak=0.25, cycle_steps=6, cycles=1, start_step=start)
+    model.fit(data[0][6:], data[1][6:], batch_size=1, shuffle=False, verbose=0, callbacks=[again])
+    assert moved(model)[6:] - 0.5 == pytest.approx([again.learning_rate(step) for step in range(6)], rel=1e-5)
+    model.optimizer.learning_rate = 2.0
+    model.fit(data[0][6:], data[1][6:], batch_size=1, shuffle=False, verbose=0)
+    assert moved(model)[11] == pytest.approx(2.5 + again.learning_rate(5), rel=1e-5)
+
+
+def test_a_fit_that_begins_after_the_last_cycle_is_refused_where_its_rate_would_be_0():
+    model = linear_model()
+    schedule = SGDR(peak=0.01, cycle_steps=6, cycles=1)
+    fit(model, schedule, epochs=1)
+    before = model.get_weights()[0]
+    with pytest.raises(ValueError, match=r"has done 6 updates.*end after 6.*rate of 0.*start_step to 6"):
+        fit(model, schedule, epochs=1)
+    np.testing.assert_array_equal(model.get_weights()[0], before)
+    fit(model, SGDR(peak=0.01, cycle_steps=6, cycles=1, start_step=6), epochs=1)
+    # Nothing is left to train: nothing is wrong.
+    model.fit(np.ones((1, 3)), np.zeros((1, 1)), initial_epoch=2, epochs=2, verbose=0, callbacks=[schedule])
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.001])
+def test_a_fit_that_goes_beyond_the_last_cycle_says_so_once(caplog, floor):
+    model = linear_model()
+    schedule = SGDR(peak=0.01, cycle_steps=6, cycles=1, floor=floor)
+    fit(model, schedule, epochs=1)
+    assert not caplog.records
+    model = linear_model()
+    rates, _ = fit(model, schedule, epochs=3)
+    assert rates[6:] == pytest.approx([floor] * 12)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert (
+        f"ended after 6 updates of the optimizer, so from there on the rate is the floor, {floor:g}" in record.message
+    )
+    if floor:
+        rates, _ = fit(model, schedule, epochs=1)
+        assert rates == pytest.approx([floor] * 6)
+        assert len(caplog.records) == 2
+
+
+def test_a_start_that_the_optimizer_has_not_reached_is_refused():
+    with pytest.raises(ValueError, match=r"begin at update 6 of the optimizer, which has done 0: set start_step to 0"):
+        fit(linear_model(), SGDR(0.01, 6, 1, start_step=6), epochs=1)
+
+
+@pytest.mark.parametrize(
+    "rate", [keras.optimizers.schedules.CosineDecay(0.1, 10), lambda: 0.1], ids=["schedule", "function"]
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_optimizer_with_a_schedule_of_its_own_is_refused(rate, wrapped):
+    optimizer = keras.optimizers.SGD(rate)
+    model = weight_a_step(6, keras.optimizers.LossScaleOptimizer(optimizer) if wrapped else optimizer)
+    with pytest.raises(ValueError, match=r"this SGD has a schedule or a function.*make the optimizer with a number"):
+        model.fit(np.eye(6), np.zeros((6, 1)), verbose=0, callbacks=[SGDR(0.1, 6, 1)])
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint8])
+def test_numpys_integers_and_floats_are_numbers_too(kind):
+    schedule = SGDR(np.float32(0.5), kind(3), kind(4), kind(2), start_step=kind(0))
+    assert schedule.cycle_ends == (3, 9, 21, 45)
+    assert schedule.cycle_end_epochs(kind(3)) == (1, 3, 7, 15)
+    assert cycle_ends(kind(100), kind(40))[-1] == 100 * (2**40 - 1)
+
+
+def test_a_long_schedule_costs_no_more_than_a_short_one():
+    schedule = SGDR(0.1, 1000, 40)
+    model = weight_a_step(6, steps_per_execution=3)
+    begun = time.perf_counter()
+    model.fit(np.eye(6), np.zeros((6, 1)), batch_size=1, shuffle=False, verbose=0, callbacks=[schedule])
+    assert time.perf_counter() - begun < 10
+    assert moved(model) == pytest.approx([schedule.learning_rate(step) for step in range(6)], rel=1e-6)
+
+
+def overflowing(steps: int, overflows: set[int], **settings) -> keras.Model:
+    """Return a model with a loss scale, whose gradients overflow at some batches: such a weight stays."""
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1.0), initial_scale=4.0)
+    model = weight_a_step(steps, optimizer, **settings)
+    inputs = np.eye(steps, dtype="float32")
+    for place in overflows:
+        inputs[place, place] = np.inf
+    return model, inputs
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 2, 3])
+def test_the_rate_that_is_logged_is_the_one_applied_where_a_loss_scale_left_steps_out(steps_per_execution):
+    model, inputs = overflowing(12, {0, 4, 5}, steps_per_execution=steps_per_execution)
+    schedule = SGDR(peak=0.01, cycle_steps=12, cycles=1)
+    logged = {}
+
+    class Logged(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            logged[batch] = logs["learning_rate"]
+
+    targets = np.zeros((12, 1))
+    history = model.fit(inputs, targets, batch_size=1, shuffle=False, verbose=0, callbacks=[schedule, Logged()]).history
+    applied = [schedule.learning_rate(step) for step in range(9)]
+    kept = [place for place in range(12) if place not in (0, 4, 5)]
+    assert moved(model)[kept] == pytest.approx(applied, rel=1e-6)
+    assert history["learning_rate"] == pytest.approx([applied[-1]])
+    assert logged[11] == pytest.approx(applied[-1])
+    for batch, rate in logged.items():
+        if batch in kept:
+            assert rate == pytest.approx(moved(model)[batch], rel=1e-6)
+
+
+def test_a_train_step_that_updates_twice_a_batch_is_counted():
+    class Twice(keras.Sequential):
+        def train_step(self, data):
+            super().train_step(data)
+            return super().train_step(data)
+
+    model = Twice([keras.Input((6,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    model.compile(keras.optimizers.SGD(1.0), loss=lambda target, answer: answer)
+    schedule = SGDR(peak=0.01, cycle_steps=12, cycles=1)
+    model.fit(np.eye(6), np.zeros((6, 1)), batch_size=1, shuffle=False, verbose=0, callbacks=[schedule])
+    # A batch has one rate, that of its first update.
+    assert moved(model) == pytest.approx([2 * schedule.learning_rate(step) for step in range(0, 12, 2)], rel=1e-6)
+
+
+def test_one_schedule_serves_several_models_and_a_model_compiled_again():
+    schedule = SGDR(peak=0.01, cycle_steps=6, cycles=1)
+    wanted = [schedule.learning_rate(step) for step in range(6)]
+    model = weight_a_step(6)
+    for count, fitted in enumerate((model, weight_a_step(6, steps_per_execution=2), model)):
+        if count == 2:
+            fitted.compile(keras.optimizers.SGD(1.0), loss=lambda target, answer: answer)
+        before = moved(fitted)
+        fitted.fit(np.eye(6), np.zeros((6, 1)), batch_size=1, shuffle=False, verbose=0, callbacks=[schedule])
+        assert moved(fitted) - before == pytest.approx(wanted, rel=1e-4)

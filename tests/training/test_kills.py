@@ -1,10 +1,12 @@
 """Runs that get SIGKILL at a random moment and go on must end as one that was left alone."""
 
 import json
+import runpy
+import sys
 
 import pytest
 
-from benchmarks.kills import campaign, compare
+from benchmarks.kills import campaign, compare, main
 
 
 def test_a_killed_run_ends_bit_for_bit_as_one_left_alone(tmp_path):
@@ -16,6 +18,27 @@ def test_a_killed_run_ends_bit_for_bit_as_one_left_alone(tmp_path):
     metrics = json.loads((tmp_path / "timed/metrics.json").read_text())
     (tmp_path / "timed/metrics.json").write_text(json.dumps(metrics | {"n": 0}))
     assert compare(tmp_path / "whole", tmp_path / "timed") == ["history.csv", "metrics.json"]
+
+
+PROGRAMS = ["audit_scores", "backbone", "callbacks", "kills", "phantom_likeness", "pipeline", "tree"]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_benchmark_has_help(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    assert ended.value.code == 0
+    assert "usage:" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.parametrize("kills", ["0", "-3", "many"])
+def test_a_number_of_kills_that_is_none_gets_one_sentence(kills, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--", kills])
+    assert ended.value.code == 2
+    assert "error: argument kills:" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -52,3 +52,17 @@ def test_it_trains_under_a_strategy():
 def test_no_momentum_is_refused():
     with pytest.raises(ValueError, match="momentum above 0"):
         FusedSGD(0.1)
+
+
+def test_the_sparse_gradient_of_an_embedding_is_taken():
+    found = []
+    for kind in (FusedSGD, keras.optimizers.SGD):
+        keras.utils.set_random_seed(2)
+        model = keras.Sequential(
+            [keras.Input((1,), dtype="int32"), keras.layers.Embedding(5, 2), keras.layers.Dense(1)]
+        )
+        model.compile(kind(0.1, momentum=0.9), "mse")
+        model.fit(np.array([[1], [3]] * 4), np.ones((8, 1, 1)), batch_size=2, shuffle=False, verbose=0)
+        found.append(model.get_weights())
+    for ours, keras_own in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, keras_own, rtol=1e-5, atol=1e-7)

@@ -3,15 +3,23 @@
 import csv
 import errno
 import json
+import os
+import shlex
+import signal
 from dataclasses import replace
+from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from bach_keras.network.resnext import BatchNorm
+from bach_keras.training import best, command, runs
 from bach_keras.training import progress as kept
-from bach_keras.training import runs
 from bach_keras.training import train as training
-from bach_keras.training.stops import TrainingError
+from bach_keras.training.stops import Interrupted, StopAtDivergence, TrainingError
+from cli import cli
 
 
 def quiet(line):
@@ -69,6 +77,42 @@ def test_weights_that_an_epochs_last_update_spoils_are_not_kept(few_phantoms, re
     model = training.network(recipe)
     runs.load_snapshot(model, tmp_path / "run/snapshots/best")
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def normalised(place: str, value: float, norm=keras.layers.BatchNormalization) -> keras.Model:
+    """Return a model with a nested batch norm, one value of whose weights is spoilt."""
+    inside = keras.Sequential([keras.Input((2,)), norm(name="norm")])
+    model = keras.Sequential([keras.Input((2,)), inside, keras.layers.Dropout(0.1), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    weight = getattr(inside.get_layer("norm"), place)
+    weight.assign([1.0, value])
+    return model
+
+
+@pytest.mark.parametrize("norm", [keras.layers.BatchNormalization, BatchNorm])
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("moving_mean", np.nan, r"statistics are no numbers \(\S*norm/moving_mean\) after step 4 of 4 of epoch 3"),
+        ("moving_mean", -np.inf, "statistics are no numbers"),
+        ("moving_variance", np.nan, r"statistics are no numbers \(\S*norm/moving_variance\)"),
+        ("moving_variance", np.inf, "statistics are no numbers"),
+        ("moving_variance", -1e-3, r"variances of batch norm are negative \(\S*norm/moving_variance\) after step 4"),
+        ("gamma", np.nan, "weights are no numbers after step 4 of 4 of epoch 3"),
+    ],
+)
+def test_batch_norm_that_is_spoilt_stops_a_training_before_it_is_kept(place, value, message, norm, tmp_path):
+    stop = StopAtDivergence(tmp_path, 4)
+    stop.set_model(normalised(place, value, norm))
+    stop.on_epoch_begin(2)
+    with pytest.raises(TrainingError, match=message):
+        stop.on_epoch_end(2)
+
+
+def test_good_statistics_do_not_stop_a_training(tmp_path):
+    stop = StopAtDivergence(tmp_path, 4)
+    stop.set_model(normalised("moving_variance", 0.0))
+    stop.on_epoch_end(0)
 
 
 def test_a_validation_loss_that_is_no_number_is_never_the_best():
@@ -160,3 +204,95 @@ def test_a_best_snapshot_later_than_the_state_is_forgotten_where_the_replay_may_
     runs.write_history(run.folder / "history.csv", [*progress.history, lost])
     kept.forget_lost_best(run, progress)
     assert kept.load(run).best == {}
+
+
+def interrupted(data, recipe, folder) -> Interrupted:
+    """Train carci until it is interrupted, and return what is raised."""
+    with pytest.raises(Interrupted) as raised:
+        training.train(data, "carci", training.Start("none"), recipe, folder, say=quiet)
+    return raised.value
+
+
+def test_a_training_that_is_interrupted_says_what_is_kept_and_how_to_resume(
+    few_phantoms, recipe, tmp_path, monkeypatch
+):
+    class Stopped(kept.Dropout):
+        def on_epoch_begin(self, epoch, logs=None):
+            super().on_epoch_begin(epoch, logs)
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(kept, "STATE_SHARE", 1e9)
+    monkeypatch.setattr(kept, "Dropout", Stopped)
+    folder = tmp_path / "a run"
+    told = interrupted(few_phantoms, recipe, folder)
+    assert str(told).startswith(
+        f"Interrupted: {folder} keeps the state after epoch 1 of {recipe.epochs} and the snapshots best, cycle-0-1. "
+    )
+    words = shlex.split(str(told).partition("Resume with: ")[2])
+    assert words == ["python", "cli.py", "train", "--node", "carci", "--run-dir", str(folder), "--resume"]
+    assert kept.load(runs.open_run(folder)).epoch == 1
+
+
+def test_a_training_that_is_interrupted_while_it_writes_leaves_nothing_half_written(
+    few_phantoms, recipe, tmp_path, monkeypatch
+):
+    def half(self, path):
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "save_weights", half)
+    told = interrupted(few_phantoms, recipe, tmp_path / "run")
+    assert f"no state of {tmp_path / 'run'} is kept yet, so it starts again from its first epoch. Resume" in str(told)
+    assert not [path for path in (tmp_path / "run").rglob("*") if ".part" in path.name]
+
+
+def test_of_two_starts_the_same_command_is_given_again(few_phantoms, recipe, tmp_path, monkeypatch):
+    def stopped(*given, **named):
+        raise Interrupted("Interrupted: run-from-none keeps all.", "Resume with: x", KeyboardInterrupt())
+
+    monkeypatch.setattr(best, "train_or_go_on", stopped)
+    starts = {"none": training.Start("none"), "other": training.Start("none")}
+    told = r"keeps all\. Resume by giving the same command again: what is finished is kept\."
+    with pytest.raises(Interrupted, match=told):
+        best.train_best(few_phantoms, "carci", starts, recipe, tmp_path / "run", say=quiet)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, "Give the same command again"),
+        (
+            Interrupted("Interrupted: it keeps all.", "Resume with: x", KeyboardInterrupt()),
+            130,
+            "keeps all. Resume with: x",
+        ),
+    ],
+)
+def test_an_interrupted_command_ends_with_130_and_no_traceback(raised, code, sentence, monkeypatch):
+    def run(*given):
+        raise raised
+
+    monkeypatch.setattr(command, "run_training", run)
+    result = CliRunner().invoke(cli, ["train", "--node", "carci", "--config", "phantom"])
+    assert (result.exit_code, "Traceback" in result.output) == (code, False)
+    assert sentence in result.stderr
+
+
+def test_a_terminated_command_ends_with_143(monkeypatch):
+    monkeypatch.setattr(command, "run_training", lambda *given: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    result = CliRunner().invoke(cli, ["train", "--node", "carci", "--config", "phantom"])
+    assert result.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_ctrl_c_in_any_other_command_ends_with_130(monkeypatch):
+    def run(*given):
+        raise KeyboardInterrupt
+
+    from bach_keras.commands import training as commands
+
+    monkeypatch.setattr(commands, "load_members", run)
+    result = CliRunner().invoke(cli, ["evaluate", "--carci", "x", "--out", "y"])
+    assert (result.exit_code, result.stderr) == (130, "\nInterrupted.\n")

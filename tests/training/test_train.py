@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -50,8 +51,16 @@ def test_specialists_share_carcis_trunk_and_count_its_images_as_theirs(tree_of_r
     assert set(config["trained_on"]) == set(few_phantoms.files["train"])
 
 
-def test_two_runs_with_one_seed_agree_bit_for_bit(tree_of_runs, few_phantoms, recipe, tmp_path):
-    training.train(few_phantoms, "carci", training.Start("none"), recipe, tmp_path / "again", say=quiet)
+def test_two_runs_with_one_seed_agree_bit_for_bit_and_epochs_are_counted_over_both_phases(
+    tree_of_runs, few_phantoms, recipe, tmp_path, capsys
+):
+    lines = []
+    training.train(few_phantoms, "carci", training.Start("none"), recipe, tmp_path / "again", say=lines.append)
+    assert re.findall(r"Epoch (\d/\d)", capsys.readouterr().out) == ["1/4", "2/4", "3/4", "4/4"]
+    assert [line for line in lines if "peak rate" in line] == [
+        "all: 1 epoch of 4 steps, peak rate 0.01, the cycle ends after epoch 1",
+        "all-restarts: 3 epochs of 4 steps, peak rate 0.01, cycles end after epochs 2, 4",
+    ]
     for one, other in zip(weights(tree_of_runs["carci"]), weights(tmp_path / "again"), strict=True):
         np.testing.assert_array_equal(one, other)
     assert (tmp_path / "again/history.csv").read_text() == (tree_of_runs["carci"] / "history.csv").read_text()
