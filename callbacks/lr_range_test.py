@@ -1,8 +1,6 @@
 """The learning rate range test: raise the rate until the loss diverges (Smith 2017, section 3.3)."""
 
-import itertools
 import math
-import operator
 import os
 import warnings
 from pathlib import Path
@@ -13,11 +11,14 @@ import tensorflow as tf
 
 from callbacks import lr_curve
 from callbacks.lr_curve import MIN_POINTS, smooth
+from callbacks.lr_probe import Probe
+from callbacks.lr_swept import EMPTY, ModelState, check_model, not_finite_batch, number, repeated, whole
 
 __all__ = ["LRRangeTest", "lr_range_test", "smooth"]
 
 # Fewer steps than this take the rate up by more than a factor of two a step.
 FEWEST_STEPS = 20
+PROBE_POINTS = 33
 
 
 class LRRangeTest(keras.callbacks.Callback):
@@ -44,6 +45,10 @@ class LRRangeTest(keras.callbacks.Callback):
         skip_begin: number of first points left out of the plot and of the reading; None for 10, or for a quarter
             of a sweep of less than 40 steps.
         skip_end: number of last points left out likewise; None for 5, or for an eighth.
+        probe: examples whose loss is measured between steps, about 33 times in a sweep: a batch ``(x, y)``, or a
+            list or ``tf.data.Dataset`` of them. A loss of small batches is too noisy to be read at its least point;
+            with a probe the foot of its last rise is read, from the probe's loss and the batches' together. For the
+            loss only. Measuring three batches adds a third to the sweep's time.
         mode: "min" for a metric that is better when lower, "max" for one better when higher, "auto" to ask Keras.
 
     Raises:
@@ -62,29 +67,32 @@ class LRRangeTest(keras.callbacks.Callback):
         stop_factor: float = 4.0,
         skip_begin: int | None = None,
         skip_end: int | None = None,
+        probe=None,
         mode: str = "auto",
     ):
         super().__init__()
-        min_lr, max_lr = _number(min_lr, "min_lr"), _number(max_lr, "max_lr")
+        min_lr, max_lr = number(min_lr, "min_lr"), number(max_lr, "max_lr")
         if not 0 < min_lr < max_lr < math.inf:
             raise ValueError(f"The rates go from {min_lr} to {max_lr}: they must be positive and rise.")
-        steps = _count(steps, "steps")
+        steps = whole(steps, "steps")
         if skip_begin is None and skip_end is None and steps < FEWEST_STEPS:
             raise ValueError(f"{steps} steps are too few to read: take at least {FEWEST_STEPS}.")
-        skip_begin = min(10, steps // 4) if skip_begin is None else _count(skip_begin, "skip_begin")
-        skip_end = min(5, steps // 8) if skip_end is None else _count(skip_end, "skip_end")
+        skip_begin = min(10, steps // 4) if skip_begin is None else whole(skip_begin, "skip_begin")
+        skip_end = min(5, steps // 8) if skip_end is None else whole(skip_end, "skip_end")
         if min(skip_begin, skip_end) < 0 or steps < skip_begin + skip_end + MIN_POINTS:
             raise ValueError(
                 f"{steps} steps without the first {skip_begin} and the last {skip_end} are too few to read: "
                 f"at least {MIN_POINTS} must remain."
             )
-        smoothing = 1 - 1 / max(5, steps / 20) if smoothing is None else _number(smoothing, "smoothing")
+        smoothing = 1 - 1 / max(5, steps / 20) if smoothing is None else number(smoothing, "smoothing")
         if not 0 <= smoothing < 1:
             raise ValueError(f"The smoothing is {smoothing}: it must be at least 0 and below 1.")
-        if not _number(stop_factor, "stop_factor") > 1:
+        if not number(stop_factor, "stop_factor") > 1:
             raise ValueError(f"The stop factor is {stop_factor}: it must be above 1.")
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"The mode is {mode!r}: choose auto, min or max.")
+        if probe is not None and metric != "loss":
+            raise ValueError(f"A probe measures the loss, not {metric!r}: leave one of them out.")
         self.schedule = np.geomspace(min_lr, max_lr, steps).tolist()
         self.metric = metric
         self.smoothing = smoothing
@@ -92,29 +100,29 @@ class LRRangeTest(keras.callbacks.Callback):
         self.skip_begin = skip_begin
         self.skip_end = skip_end
         self.mode = mode
+        self._probe = None if probe is None else Probe(probe)
+        self._probe_every = max(2, round(steps / PROBE_POINTS))
+        self._probed = []
         self._losses, self._values = [], []
         self._stopped = "end"
         self._not_finite = ""
-        self._saved = None
+        self._before = None
         self._bad_batch = ""
-        self._undo = []
 
     def on_train_begin(self, logs=None):
         self.restore()  # from a fit that was broken off
         model = self.model
-        _check_model(model)
+        check_model(model)
         epochs, length, steps = self.params["epochs"], self.params["steps"], len(self.schedule)
         if length is not None and epochs * length < steps:
             raise ValueError(
                 f"The fit has {epochs * length} steps and the range test {steps}: "
                 "give it more epochs or repeat the dataset, as lr_range_test does."
             )
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        self._saved = [(variable, variable.numpy()) for variable in (*model.variables, *model.optimizer.variables)]
-        self._replace_schedule()
-        self._guard_steps()
-        self._losses, self._values = [], []
+        self._before = ModelState(model)
+        self._before.make_rate_settable(self.schedule[0])
+        self._before.guard_steps()
+        self._losses, self._values, self._probed = [], [], []
         self._stopped = "data"
         self._not_finite = self._bad_batch = ""
 
@@ -133,8 +141,18 @@ class LRRangeTest(keras.callbacks.Callback):
             return
         self._losses.append(loss)
         self._values.append(value)
+        count = len(self._losses)
+        if self._probe is not None and count % self._probe_every == 0:
+            self._probed.append((count - 1, self._probe.measure(self.model)))
+            if not math.isfinite(self._probed[-1][1]):
+                self._probed.pop()
+                self._not_finite = "the probe's loss is NaN or infinite"
+                self._stop("nan")
+                return
         # The first averages are too rough for one of them to be the best.
         smoothed = smooth(self._losses, self.smoothing)[self.skip_begin :]
+        if self._probe is not None:
+            smoothed = [loss for _, loss in self._probed]
         if smoothed and lr_curve.diverged(smoothed, self.stop_factor):
             self._stop("diverged")
         elif len(self._losses) == len(self.schedule):
@@ -178,68 +196,22 @@ class LRRangeTest(keras.callbacks.Callback):
         self._stopped = reason
         self.model.stop_training = True
 
-    def _replace_schedule(self):
-        """Give the optimizer a rate that can be set, where its own is a schedule or a function."""
-        optimizer = self.model.optimizer
-        while hasattr(optimizer, "inner_optimizer"):
-            optimizer = optimizer.inner_optimizer
-        own = getattr(optimizer, "_learning_rate", None)
-        if own is None or isinstance(own, keras.Variable):
-            return
-        model = self.model
-        with model.distribute_strategy.scope():
-            rate = keras.Variable(self.schedule[0], trainable=False, name="learning_rate")
-        optimizer._learning_rate = rate
-
-        def undo():
-            optimizer._learning_rate = own
-            optimizer._untrack_variable(rate)
-            model.train_function = None
-
-        self._undo.append(undo)
-        # What was traced before holds the schedule.
-        model.make_train_function(force=True)
-
-    def _guard_steps(self):
-        """Put the model back where a step is broken off: by an error in the data or the model, or by Ctrl-C."""
-        model, step = self.model, self.model.train_function
-
-        def guarded(iterator):
-            try:
-                return step(iterator)
-            except (StopIteration, tf.errors.OutOfRangeError):
-                raise  # the end of the data
-            except BaseException:
-                self.restore()
-                raise
-
-        def undo():
-            model.train_function = step
-
-        self._undo.append(undo)
-        model.train_function = guarded
-
     def restore(self):
         """Put the model back as before the sweep; to be called after a fit that was broken off."""
-        if self._saved is None:
-            return
-        for variable, value in self._saved:
-            variable.assign(value)
-        self._saved = None
-        while self._undo:
-            self._undo.pop()()
-        self.model.reset_metrics()
-        self.model.stop_training = False
+        if self._before is not None:
+            self._before.restore()
+            self._before = None
 
     def result(self) -> dict:
         """Return what the sweep found, ready for JSON.
 
         Returns:
-            ``metric``; the lists ``rates``, ``values`` (each batch's) and ``smoothed``, one entry a step;
-            ``divergence``, the rate where the smoothed loss is least, or the smoothed accuracy greatest, and from
-            where it starts to diverge; ``suggestion``, a tenth of it, or a third for a metric that is better when
-            higher (Koné & Boulmane 2018, on the learning rate, say a third or a fourth); ``clear``, whether the
-            curve got better by more than its noise can feign; ``stopped``: "diverged", "nan", "end" if no
+            ``metric``; the lists ``rates``, ``values`` (each batch's) and ``smoothed``, one entry a step; ``probe``, if
+            there is one, with its ``rates`` and ``values``; ``divergence``, the rate where the smoothed loss is
+            least, or the smoothed accuracy greatest, and from where it starts to diverge, with a probe the foot of
+            the last rise; ``suggestion``, a tenth of it, or a third for a metric that is better when higher (Koné &
+            Boulmane 2018, on the learning rate, say a third or a fourth); ``clear``, whether the curve got better,
+            with a probe worse after it, by more than its noise can feign; ``stopped``: "diverged", "nan", "end" if no
             divergence was seen by the last rate, so that the rates may be too low, "data" if the data ended
             before, "callback" if another callback ended the fit. What is not clear is a guess.
 
@@ -255,18 +227,35 @@ class LRRangeTest(keras.callbacks.Callback):
             raise ValueError(self._too_few(count))
         mode = self._direction() or "max"
         best, clear = lr_curve.best_point(self._values, self.smoothing, usable, mode)
-        if self._stopped == "nan" and max(self._losses[best:]) <= max(self._losses[: best + 1]):
+        divergence, found = self.schedule[best], {}
+        if self._probe is not None:
+            divergence, clear, found = self._read_probe()
+        elif self._stopped == "nan" and max(self._losses[best:]) <= max(self._losses[: best + 1]):
             clear = False  # NaN came without a rise, so it need not be a divergence
         return {
             "metric": self.metric,
             "rates": self.schedule[:count],
             "values": list(self._values),
             "smoothed": smooth(self._values, self.smoothing),
-            "divergence": self.schedule[best],
-            "suggestion": self.schedule[best] * (1 / 10 if mode == "min" else 1 / 3),
+            **found,
+            "divergence": divergence,
+            "suggestion": divergence * (1 / 10 if mode == "min" else 1 / 3),
             "clear": clear,
             "stopped": self._stopped,
         }
+
+    def _read_probe(self) -> tuple[float, bool, dict]:
+        """Return where the loss starts to diverge, whether that is clear, and the probe's curve."""
+        if len(self._probed) < MIN_POINTS:
+            raise ValueError(
+                f"The probe was measured {len(self._probed)} times, too few to read: start at a lower min_lr or take "
+                "more steps."
+            )
+        steps, values = zip(*self._probed, strict=True)
+        rates = [self.schedule[step] for step in steps]
+        curve = (self.schedule[: len(self._losses)], self._losses)
+        divergence, clear = lr_curve.turning_point(curve, (rates, values))
+        return divergence, clear, {"probe": {"rates": rates, "values": list(values)}}
 
     def _too_few(self, count: int) -> str:
         if self._not_finite and not count:
@@ -326,9 +315,9 @@ def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
         ValueError: as LRRangeTest, and for data without a batch.
     """
     test = LRRangeTest(**options)
-    _check_model(model)
+    check_model(model)
     steps = len(test.schedule)
-    data, length = _repeated(dataset, steps)
+    data, length = repeated(dataset, steps)
     history = getattr(model, "history", None)
     try:
         with warnings.catch_warnings():
@@ -339,79 +328,7 @@ def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
         test.restore()
         model.history = history
     if not test._losses and not test._not_finite:
-        raise ValueError(_EMPTY)
+        raise ValueError(EMPTY)
     if test._not_finite and isinstance(dataset, tf.data.Dataset):
-        test._bad_batch = _not_finite_batch(data, len(test._losses) + 1)
+        test._bad_batch = not_finite_batch(data, len(test._losses) + 1)
     return test
-
-
-_EMPTY = "The data for the range test is empty: it holds no batch to take a step on."
-
-
-def _repeated(dataset, steps: int) -> tuple[object, dict]:
-    """Return data that offers so many steps, where it can be repeated, and what ``fit`` is to be told of its length."""
-    if isinstance(dataset, tf.data.Dataset):
-        if int(dataset.cardinality()) == 0:
-            raise ValueError(_EMPTY)
-        return dataset.repeat(), {"steps_per_epoch": steps}
-    if isinstance(dataset, keras.utils.PyDataset):
-        length = dataset.num_batches
-        if length == 0:
-            raise ValueError(_EMPTY)
-        return dataset, {"steps_per_epoch": steps} if length is None else {"epochs": -(-steps // length)}
-    if hasattr(dataset, "__next__"):
-        first = list(itertools.islice(dataset, 1))
-        if not first:
-            raise ValueError(_EMPTY)
-        # Of all iterators Keras takes generators only.
-        return (batch for batch in itertools.chain(first, dataset)), {"steps_per_epoch": steps}
-    raise ValueError(
-        f"The range test cannot take batches from {type(dataset).__name__}: give it a batched tf.data.Dataset, "
-        "a keras.utils.PyDataset or a generator."
-    )
-
-
-def _not_finite_batch(batches, count: int) -> str:
-    """Return a sentence about the first of some batches that holds NaN or infinity; "" if none does."""
-    for number, batch in enumerate(batches.take(count), 1):
-        for part in tf.nest.flatten(batch):
-            if part.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(getattr(part, "values", part))):
-                return (
-                    f"The data holds NaN or infinite values, in batch {number}, so the range test cannot be read: "
-                    "clean the data."
-                )
-    return ""
-
-
-def _check_model(model):
-    """Refuse a model that cannot be swept."""
-    if not getattr(model, "compiled", False):
-        raise ValueError("The range test needs a loss and an optimizer: compile the model first.")
-    if getattr(getattr(model, "optimizer", None), "learning_rate", None) is None:
-        raise ValueError(
-            "The range test sets the rate of model.optimizer, and this model's has none: compile it with a Keras "
-            "optimizer."
-        )
-    if model.steps_per_execution != 1:
-        raise ValueError(
-            "The range test sets the rate of every step: compile the model with steps_per_execution=1, "
-            f"not {model.steps_per_execution}."
-        )
-    if not model.built:
-        raise ValueError("The range test saves and restores the model's variables: build the model first.")
-    if not model.trainable_variables:
-        raise ValueError("The range test needs a model that trains, and every layer of this one is frozen.")
-
-
-def _number(value, name: str) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} is {value!r}: it must be a number.") from None
-
-
-def _count(value, name: str) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} is {value!r}: it must be a whole number.") from None
