@@ -132,9 +132,8 @@ class Recipe:
 PAPER = Recipe()
 
 # Phantoms are drawn coarse, so that a network with random weights learns them on two processors
-# in minutes: this is for trying the path out, not for science. Batches of ten through a random network are
-# too noisy for a range test this short to choose the rate, so it is given; the test is still run and drawn.
-PHANTOM = replace(PAPER, image_size=96, head_epochs=0, cycles=1, cycle_epochs=5, lr=0.01, lr_steps=30)
+# in minutes: this is for trying the path out, not for science.
+PHANTOM = replace(PAPER, image_size=96, head_epochs=0, cycles=1, cycle_epochs=5)
 
 
 def default_recipe(config: str) -> Recipe:
