@@ -1,19 +1,24 @@
 """The learning rate range test: raise the rate until the loss diverges (Smith 2017, section 3.3)."""
 
-import io
 import math
 import os
-from collections.abc import Iterable
+import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-# With fewer points the curve has no shape to read.
-MIN_POINTS = 5
-# By how many standard errors a curve must get better to be read. The best of 100 points of mere noise seems
-# better by 2, and in one sweep of a hundred by 5.
-CLEAR = 5
+from callbacks import lr_curve
+from callbacks.lr_curve import MIN_POINTS, smooth
+from callbacks.lr_probe import Probe
+from callbacks.lr_swept import EMPTY, ModelState, check_model, not_finite_batch, number, repeated, whole
+
+__all__ = ["LRRangeTest", "lr_range_test", "smooth"]
+
+# Fewer steps than this take the rate up by more than a factor of two a step.
+FEWEST_STEPS = 20
+PROBE_POINTS = 33
 
 
 class LRRangeTest(keras.callbacks.Callback):
@@ -22,8 +27,9 @@ class LRRangeTest(keras.callbacks.Callback):
     The recipe is that of the finder in fastai 0.7, the library of Koné & Boulmane (2018). The fit ends after
     ``steps`` steps, at a loss that is not finite, or when the smoothed loss exceeds ``stop_factor`` times its
     best. Then all that the sweep changed in the model is put back: weights, batch norm statistics, the states
-    of seed generators, ``stop_training``, and the optimizer with its slots, step count and rate. What lives
-    outside of the model, such as the order of a stateful shuffle, is not.
+    of seed generators, ``stop_training``, and the optimizer with its slots, step count and rate, which may be a
+    schedule. What lives outside of the model, such as the order of a stateful shuffle, is not. After a fit that
+    an exception broke off, ``restore()`` puts the model back; ``lr_range_test`` does so itself.
 
     The fit must offer ``steps`` steps, from enough epochs or a repeated dataset: see ``lr_range_test``.
 
@@ -31,17 +37,23 @@ class LRRangeTest(keras.callbacks.Callback):
         min_lr: rate of the first step.
         max_lr: rate of the last step.
         steps: length of the sweep in batches.
-        metric: "loss", or a metric that the model logs and that is better when higher, such as "accuracy".
+        metric: "loss", or a metric that the model logs at each step, such as "accuracy" or "mae".
         smoothing: factor of the exponential moving average, corrected for its start. None remembers about a
             twentieth of the sweep, but at least 5 steps: .98, as fastai, for 1000 steps, and .8 up to 100.
             A memory too long for the sweep lags: with .98, 100 steps find the divergence at twice its rate.
         stop_factor: see above.
-        skip_begin: number of first points left out of the plot and of the reading.
-        skip_end: number of last points left out likewise.
+        skip_begin: number of first points left out of the plot and of the reading; None for 10, or for a quarter
+            of a sweep of less than 40 steps.
+        skip_end: number of last points left out likewise; None for 5, or for an eighth.
+        probe: examples whose loss is measured between steps, about 33 times in a sweep: a batch ``(x, y)``, or a
+            list or ``tf.data.Dataset`` of them. A loss of small batches is too noisy to be read at its least point;
+            with a probe the foot of its last rise is read, from the probe's loss and the batches' together. For the
+            loss only. Measuring three batches adds a third to the sweep's time.
+        mode: "min" for a metric that is better when lower, "max" for one better when higher, "auto" to ask Keras.
 
     Raises:
-        ValueError: a value out of its range; in ``fit``, a model that is not built, ``steps_per_execution``
-            other than 1, too few steps, or a metric that the model does not log.
+        ValueError: a value out of its range; in ``fit``, a model that cannot be swept, too few steps, or a metric
+            that the model does not log.
     """
 
     def __init__(
@@ -53,78 +65,132 @@ class LRRangeTest(keras.callbacks.Callback):
         smoothing: float | None = None,
         *,
         stop_factor: float = 4.0,
-        skip_begin: int = 10,
-        skip_end: int = 5,
+        skip_begin: int | None = None,
+        skip_end: int | None = None,
+        probe=None,
+        mode: str = "auto",
     ):
         super().__init__()
+        min_lr, max_lr = number(min_lr, "min_lr"), number(max_lr, "max_lr")
         if not 0 < min_lr < max_lr < math.inf:
             raise ValueError(f"The rates go from {min_lr} to {max_lr}: they must be positive and rise.")
+        steps = whole(steps, "steps")
+        if skip_begin is None and skip_end is None and steps < FEWEST_STEPS:
+            raise ValueError(f"{steps} steps are too few to read: take at least {FEWEST_STEPS}.")
+        skip_begin = min(10, steps // 4) if skip_begin is None else whole(skip_begin, "skip_begin")
+        skip_end = min(5, steps // 8) if skip_end is None else whole(skip_end, "skip_end")
         if min(skip_begin, skip_end) < 0 or steps < skip_begin + skip_end + MIN_POINTS:
             raise ValueError(
                 f"{steps} steps without the first {skip_begin} and the last {skip_end} are too few to read: "
                 f"at least {MIN_POINTS} must remain."
             )
-        if smoothing is None:
-            smoothing = 1 - 1 / max(5, steps / 20)
+        smoothing = 1 - 1 / max(5, steps / 20) if smoothing is None else number(smoothing, "smoothing")
         if not 0 <= smoothing < 1:
             raise ValueError(f"The smoothing is {smoothing}: it must be at least 0 and below 1.")
-        if not stop_factor > 1:
+        if not number(stop_factor, "stop_factor") > 1:
             raise ValueError(f"The stop factor is {stop_factor}: it must be above 1.")
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"The mode is {mode!r}: choose auto, min or max.")
+        if probe is not None and metric != "loss":
+            raise ValueError(f"A probe measures the loss, not {metric!r}: leave one of them out.")
         self.schedule = np.geomspace(min_lr, max_lr, steps).tolist()
         self.metric = metric
         self.smoothing = smoothing
         self.stop_factor = stop_factor
         self.skip_begin = skip_begin
         self.skip_end = skip_end
+        self.mode = mode
+        self._probe = None if probe is None else Probe(probe)
+        self._probe_every = max(2, round(steps / PROBE_POINTS))
+        self._probed = []
         self._losses, self._values = [], []
         self._stopped = "end"
-        self._saved = None
+        self._not_finite = ""
+        self._before = None
+        self._bad_batch = ""
 
     def on_train_begin(self, logs=None):
-        model, optimizer = self.model, self.model.optimizer
-        if model.steps_per_execution != 1:
-            raise ValueError(
-                "The range test sets the rate of every step: compile the model with steps_per_execution=1, "
-                f"not {model.steps_per_execution}."
-            )
-        if not model.built:
-            raise ValueError("The range test saves and restores the model's variables: build the model first.")
+        self.restore()  # from a fit that was broken off
+        model = self.model
+        check_model(model)
         epochs, length, steps = self.params["epochs"], self.params["steps"], len(self.schedule)
         if length is not None and epochs * length < steps:
             raise ValueError(
                 f"The fit has {epochs * length} steps and the range test {steps}: "
                 "give it more epochs or repeat the dataset, as lr_range_test does."
             )
-        if not optimizer.built:
-            optimizer.build(model.trainable_variables)
-        self._saved = [(variable, variable.numpy()) for variable in (*model.variables, *optimizer.variables)]
-        self._losses, self._values = [], []
-        self._stopped = "end"
+        self._before = ModelState(model)
+        self._before.make_rate_settable(self.schedule[0])
+        self._before.guard_steps()
+        self._losses, self._values, self._probed = [], [], []
+        self._stopped = "data"
+        self._not_finite = self._bad_batch = ""
 
     def on_train_batch_begin(self, batch, logs=None):
         # Keras logs means over the epoch so far; emptied before each batch, they are the batch's own values.
         self.model.reset_metrics()
-        self.model.optimizer.learning_rate = self.schedule[len(self._losses)]
+        # Where the length of the data is unknown Keras announces a step more than there is.
+        self.model.optimizer.learning_rate = self.schedule[min(len(self._losses), len(self.schedule) - 1)]
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.metric not in logs:
-            self.restore()
-            raise ValueError(f"The model does not log {self.metric!r}: choose one of {', '.join(logs)}.")
-        loss, value = float(logs["loss"]), float(logs[self.metric])
+        loss, value = self._read_logs(logs or {})
         if not (math.isfinite(loss) and math.isfinite(value)):
+            name = self.metric if math.isfinite(loss) else "loss"
+            self._not_finite = f"the {name} is {value if math.isfinite(loss) else loss}"
             self._stop("nan")
             return
         self._losses.append(loss)
         self._values.append(value)
+        count = len(self._losses)
+        if self._probe is not None and count % self._probe_every == 0:
+            self._probed.append((count - 1, self._probe.measure(self.model)))
+            if not math.isfinite(self._probed[-1][1]):
+                self._probed.pop()
+                self._not_finite = "the probe's loss is NaN or infinite"
+                self._stop("nan")
+                return
         # The first averages are too rough for one of them to be the best.
         smoothed = smooth(self._losses, self.smoothing)[self.skip_begin :]
-        if smoothed and smoothed[-1] > self.stop_factor * min(smoothed) > 0:
+        if self._probe is not None:
+            smoothed = [loss for _, loss in self._probed]
+        if smoothed and lr_curve.diverged(smoothed, self.stop_factor):
             self._stop("diverged")
         elif len(self._losses) == len(self.schedule):
             self._stop("end")
 
     def on_train_end(self, logs=None):
+        if self._stopped == "data" and self.model.stop_training:
+            self._stopped = "callback"
         self.restore()
+
+    def _read_logs(self, logs: dict) -> tuple[float, float]:
+        """Return a batch's loss and metric; without a loss, what is better when lower stands in for it.
+
+        Raises:
+            ValueError: the metric is not logged, is not one number, or nobody knows which way it gets better.
+        """
+        try:
+            if self.metric not in logs:
+                late = " at each step, only at an epoch's end" if self.metric.startswith("val_") else ""
+                raise ValueError(
+                    f"The model does not log {self.metric!r}{late}: choose one of {', '.join(logs) or 'none'}."
+                )
+            if np.size(logs[self.metric]) != 1:
+                raise ValueError(f"The metric {self.metric!r} is not one number a step: choose another.")
+            if self._direction() is None:
+                raise ValueError(
+                    f"Whether {self.metric!r} is better when higher or lower is not known: give mode='max' or 'min'."
+                )
+        except ValueError:
+            self.restore()
+            raise
+        value = float(np.asarray(logs[self.metric]).reshape(()))
+        # A score has no multiple that would be a divergence.
+        proxy = value if self._direction() == "min" else 0.0
+        return float(logs.get("loss", proxy)), value
+
+    def _direction(self) -> str | None:
+        return lr_curve.direction(self.metric, self.model) if self.mode == "auto" else self.mode
 
     def _stop(self, reason: str):
         self._stopped = reason
@@ -132,60 +198,82 @@ class LRRangeTest(keras.callbacks.Callback):
 
     def restore(self):
         """Put the model back as before the sweep; to be called after a fit that was broken off."""
-        if self._saved is None:
-            return
-        for variable, value in self._saved:
-            variable.assign(value)
-        self._saved = None
-        self.model.reset_metrics()
-        self.model.stop_training = False
+        if self._before is not None:
+            self._before.restore()
+            self._before = None
 
     def result(self) -> dict:
         """Return what the sweep found, ready for JSON.
 
         Returns:
-            ``metric``; the lists ``rates``, ``values`` (each batch's) and ``smoothed``, one entry a step;
-            ``divergence``, the rate where the smoothed loss is least, or the smoothed accuracy greatest, and from
-            where it starts to diverge; ``suggestion``, a tenth of it, or of an accuracy's a third (Koné &
-            Boulmane 2018, on the learning rate, say a third or a fourth); ``clear``, whether the curve got better
-            by more than its noise can feign; ``stopped``: "diverged", "nan", or "end" if no divergence was seen,
-            so that the rates may be too low.
-
-            What is not clear is a guess. Which point of a flat, noisy curve is least is chance, so the last
-            counts whose smoothed loss is within one standard error of the least (the one-standard-error rule of
-            Breiman et al. 1984): from there the loss rises. An accuracy need not fall, and keeps its greatest.
+            ``metric``; the lists ``rates``, ``values`` (each batch's) and ``smoothed``, one entry a step; ``probe``, if
+            there is one, with its ``rates`` and ``values``; ``divergence``, the rate where the smoothed loss is
+            least, or the smoothed accuracy greatest, and from where it starts to diverge, with a probe the foot of
+            the last rise; ``suggestion``, a tenth of it, or a third for a metric that is better when higher (Koné &
+            Boulmane 2018, on the learning rate, say a third or a fourth); ``clear``, whether the curve got better,
+            with a probe worse after it, by more than its noise can feign; ``stopped``: "diverged", "nan", "end" if no
+            divergence was seen by the last rate, so that the rates may be too low, "data" if the data ended
+            before, "callback" if another callback ended the fit. What is not clear is a guess.
 
         Raises:
-            ValueError: too few points to read, as when the sweep has not run or diverges at once.
+            ValueError: too few points to read, as when the sweep has not run or diverges at once, or data that holds
+                NaN.
         """
+        if self._bad_batch:
+            raise ValueError(self._bad_batch)
         count = len(self._losses)
         usable = slice(self.skip_begin, count - self.skip_end)
         if usable.stop - usable.start < MIN_POINTS:
-            raise ValueError(
-                f"The range test has {count} points, too few to read without the first {self.skip_begin} and "
-                f"the last {self.skip_end}: start at a lower min_lr or take more steps."
-            )
-        smoothed = smooth(self._values, self.smoothing)
-        sign, share = (-1, 1 / 10) if self.metric == "loss" else (1, 1 / 3)
-        curve = sign * np.array(smoothed)
-        best = usable.start + int(np.argmax(curve[usable]))
-        earlier = sign * np.array(self._values[: best + 1])
-        # From how successive values differ, which a slow trend does not change.
-        noise = np.std(np.diff(earlier)) / math.sqrt(2)
-        error = noise * math.sqrt((1 - self.smoothing) / (1 + self.smoothing))
-        clear = bool(curve[best] - earlier[: len(earlier) // 2 + 1].mean() > CLEAR * error)
-        if not clear and self.metric == "loss":
-            best = usable.start + int(np.flatnonzero(curve[usable] >= curve[best] - error)[-1])
+            raise ValueError(self._too_few(count))
+        mode = self._direction() or "max"
+        best, clear = lr_curve.best_point(self._values, self.smoothing, usable, mode)
+        divergence, found = self.schedule[best], {}
+        if self._probe is not None:
+            divergence, clear, found = self._read_probe()
+        elif self._stopped == "nan" and max(self._losses[best:]) <= max(self._losses[: best + 1]):
+            clear = False  # NaN came without a rise, so it need not be a divergence
         return {
             "metric": self.metric,
             "rates": self.schedule[:count],
             "values": list(self._values),
-            "smoothed": smoothed,
-            "divergence": self.schedule[best],
-            "suggestion": self.schedule[best] * share,
+            "smoothed": smooth(self._values, self.smoothing),
+            **found,
+            "divergence": divergence,
+            "suggestion": divergence * (1 / 10 if mode == "min" else 1 / 3),
             "clear": clear,
             "stopped": self._stopped,
         }
+
+    def _read_probe(self) -> tuple[float, bool, dict]:
+        """Return where the loss starts to diverge, whether that is clear, and the probe's curve."""
+        if len(self._probed) < MIN_POINTS:
+            raise ValueError(
+                f"The probe was measured {len(self._probed)} times, too few to read: start at a lower min_lr or take "
+                "more steps."
+            )
+        steps, values = zip(*self._probed, strict=True)
+        rates = [self.schedule[step] for step in steps]
+        curve = (self.schedule[: len(self._losses)], self._losses)
+        divergence, clear = lr_curve.turning_point(curve, (rates, values))
+        return divergence, clear, {"probe": {"rates": rates, "values": list(values)}}
+
+    def _too_few(self, count: int) -> str:
+        if self._not_finite and not count:
+            return (
+                f"The range test has 0 points: {self._not_finite} at the first step, before any rate was applied. "
+                "Look for NaN and infinite values in the data and in the model's weights."
+            )
+        rate = self.schedule[min(count, len(self.schedule) - 1)]
+        reason = {
+            "nan": f"{self._not_finite} at step {count + 1}, at a rate of {rate:.2g}; start at a lower min_lr, and "
+            "look for NaN in the data",
+            "data": "the data ended; repeat the dataset or give the fit more epochs",
+            "callback": "another callback ended the fit; leave that one out",
+        }.get(self._stopped, "start at a lower min_lr or take more steps")
+        return (
+            f"The range test has {count} points, too few to read without the first {self.skip_begin} and "
+            f"the last {self.skip_end}: {reason}."
+        )
 
     def plot(self, path: str | os.PathLike):
         """Write the curve as a PNG file, as ``png`` draws it.
@@ -195,8 +283,11 @@ class LRRangeTest(keras.callbacks.Callback):
         """
         path = Path(path)
         partial = path.with_name(f".{path.name}.part")
-        partial.write_bytes(self.png())
-        partial.replace(path)
+        try:
+            partial.write_bytes(self.png())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def png(self) -> bytes:
         """Draw the curve: rates on a logarithmic axis, divergence and suggestion marked.
@@ -204,31 +295,8 @@ class LRRangeTest(keras.callbacks.Callback):
         Raises:
             ValueError: as ``result``.
         """
-        from matplotlib.figure import Figure
-
         result = self.result()
-        shown = slice(self.skip_begin, len(result["rates"]) - self.skip_end)
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
-        axes = figure.add_subplot()
-        for series, alpha in (("values", 0.3), ("smoothed", 1.0)):
-            axes.plot(result["rates"][shown], result[series][shown], "tab:blue", alpha=alpha, label=series)
-        for mark, color in (("divergence", "tab:red"), ("suggestion", "tab:green")):
-            axes.axvline(result[mark], color=color, linestyle="--", label=f"{mark} {result[mark]:.2g}")
-        title = "Learning rate range test" + ("" if result["clear"] else ", not clear of its noise")
-        axes.set(xscale="log", xlabel="learning rate", ylabel=self.metric, title=title)
-        axes.legend()
-        file = io.BytesIO()
-        figure.savefig(file, format="png")
-        return file.getvalue()
-
-
-def smooth(values: Iterable[float], smoothing: float) -> list[float]:
-    """Return the exponential moving average of a series, corrected for starting at 0."""
-    average, smoothed = 0.0, []
-    for count, value in enumerate(values, start=1):
-        average = smoothing * average + (1 - smoothing) * value
-        smoothed.append(average / (1 - smoothing**count))
-    return smoothed
+        return lr_curve.draw(result, slice(self.skip_begin, len(result["rates"]) - self.skip_end))
 
 
 def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
@@ -236,20 +304,31 @@ def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
 
     Args:
         model: a built and compiled Keras model.
-        dataset: a batched ``tf.data.Dataset``, repeated as often as needed.
+        dataset: a batched ``tf.data.Dataset`` or a ``keras.utils.PyDataset``, repeated as often as needed, or a
+            generator of batches, which is not.
         **options: those of LRRangeTest.
 
     Returns:
         The callback; its ``result()`` and ``plot(path)`` tell what was found.
 
     Raises:
-        ValueError: as LRRangeTest.
+        ValueError: as LRRangeTest, and for data without a batch.
     """
     test = LRRangeTest(**options)
+    check_model(model)
+    steps = len(test.schedule)
+    data, length = repeated(dataset, steps)
     history = getattr(model, "history", None)
     try:
-        model.fit(dataset.repeat(), steps_per_epoch=len(test.schedule), shuffle=False, verbose=0, callbacks=[test])
+        with warnings.catch_warnings():
+            # The result says so, in ``stopped``.
+            warnings.filterwarnings("ignore", message="Your input ran out of data")
+            model.fit(data, **length, shuffle=False, verbose=0, callbacks=[test])
     finally:
         test.restore()
         model.history = history
+    if not test._losses and not test._not_finite:
+        raise ValueError(EMPTY)
+    if test._not_finite and isinstance(dataset, tf.data.Dataset):
+        test._bad_batch = not_finite_batch(data, len(test._losses) + 1)
     return test

@@ -49,7 +49,17 @@ recipe_options = several(
     click.option("--cycle-mult", type=int, help="Growth of the cycles. [default: 2]"),
     click.option("--warm-start/--no-warm-start", default=None, help="Begin each cycle at a hundredth of the rate."),
     click.option("--max-epochs", type=int, help="Budget of all phases together. [default: 60]"),
-    click.option("--lr", type=Rate(), help="Peak rate; auto takes the range test's. [default: auto; 0.01 on phantom]"),
+    click.option("--lr", type=Rate(), help="Peak rate; auto takes the range test's. [default: auto]"),
+    click.option(
+        "--range-test/--no-range-test",
+        default=None,
+        help="Sweep the rate before each phase and keep the curve, also where --lr is given. [default: sweep]",
+    ),
+    click.option(
+        "--lr-steps",
+        type=click.IntRange(20),
+        help="Steps of the range test. [default: the phase's, or with --lr a quarter; 20 to 100]",
+    ),
     click.option(
         "--crops",
         type=click.Choice(("any", "three")),
@@ -147,7 +157,13 @@ def _log_layer_groups():
 @click.option("--on", "metric", type=click.Choice(("loss", "accuracy")), default="loss", show_default=True)
 @click.option("--image-size", type=int, help="Side in pixels. [default: 288; 96 on phantom]")
 @click.option("--batch-size", type=int, help="Images a step. [default: 10]")
-@click.option("--steps", "lr_steps", type=click.IntRange(20), help="Length of the sweep. [default: 100; 30 on phantom]")
+@click.option(
+    "--steps",
+    "--lr-steps",
+    "lr_steps",
+    type=click.IntRange(20),
+    help="Length of the sweep, at least 20. [default: that of the phase, up to 100]",
+)
 @click.option("--min-lr", type=float, help="Rate of the first step. [default: 1e-5]")
 @click.option("--max-lr", type=float, help="Rate of the last step. [default: 10]")
 @click.option("--seed", type=int, help="Of weights, order, augmentation, dropout. [default: 0]")

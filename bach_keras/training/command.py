@@ -1,5 +1,6 @@
 """What the training commands resolve before the work: data, start, recipe, folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from bach_keras.evidence import evaluate as evidence
@@ -110,13 +111,14 @@ def run_lr_find(node, config, protocol, split_seed, patients, init, phase, metri
     recipe = default_recipe(config)
     low, high = (given.pop(name) for name in ("min_lr", "max_lr"))
     bounds = tuple(own if new is None else new for own, new in zip(recipe.lr_bounds, (low, high), strict=True))
-    recipe = with_options(recipe, lr_bounds=bounds, **given)
+    # What is found is the rate, so none is given.
+    recipe = replace(with_options(recipe, lr_bounds=bounds, **given), lr=None)
     start = start_from(init, config)
     chosen = choose_phase(recipe, start, phase)
     say(
         f"lr-find {node}: config {config}, protocol {_split_in_words(protocol, split_seed, patients)}, "
         f"init {start.init}, phase {chosen.name}, image size {recipe.image_size}, batch {recipe.batch_size}, "
-        f"rates {bounds[0]:g} to {bounds[1]:g} in {recipe.lr_steps} steps, seed {recipe.seed}, folder {out}"
+        f"rates {bounds[0]:g} to {bounds[1]:g}, seed {recipe.seed}, folder {out}"
     )
     data = ready(split_data(config, protocol, split_seed, data_dir, patients), say)
     result = find_rate(data, node, start, chosen, recipe, out, metric, say)

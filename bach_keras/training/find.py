@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bach_keras.training import pipeline, runs
 from bach_keras.training import progress as kept
-from bach_keras.training.phase import compiled, range_test
+from bach_keras.training.phase import compiled, range_test, sweep_steps
 from bach_keras.training.plan import Phase, Start, phases
 from bach_keras.training.recipe import Recipe
 from bach_keras.training.train import load_start, network, node_files, seed_everything
@@ -55,8 +55,8 @@ def find_rate(
         kept.copy_weights(runs.read_model(start.parent.model_path), model, but=NO_LAYER)
     else:
         load_start(model, start)
-    say(f"{phase.name}: {recipe.lr_steps} steps on {len(cache)} images")
-    test = range_test(compiled(model, phase, recipe), cache, recipe, metric)
+    say(f"{phase.name}: {sweep_steps(cache, phase, recipe)} steps on {len(cache)} images")
+    test = range_test(compiled(model, phase, recipe), cache, phase, recipe, metric)
     result = {
         "node": node.name,
         "config": data.config,

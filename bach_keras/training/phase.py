@@ -22,6 +22,7 @@ from callbacks.sgdr import SGDR
 from callbacks.tensorboard import TensorBoard
 
 SHOWN_IMAGES = 9
+PROBE_EPOCH = 1000
 
 
 def fit_phase(keeper: kept.Keeper, caches: dict, phase: Phase, number: int, first_epoch: int, say) -> None:
@@ -108,8 +109,10 @@ def compiled(model, phase: Phase, recipe: Recipe) -> keras.Model:
 def _peak(run, model, cache, phase, number, board, say) -> float:
     """Return the phase's peak rate: the one given, or a tenth of where the loss diverges."""
     recipe = run.recipe
-    say(f"{phase.name}: learning rate range test, {recipe.lr_steps} steps")
-    test = range_test(model, cache, recipe)
+    if not recipe.range_test:
+        return recipe.lr
+    say(f"{phase.name}: learning rate range test, {sweep_steps(cache, phase, recipe)} steps")
+    test = range_test(model, cache, phase, recipe)
     try:
         result = test.result()
     except ValueError as error:
@@ -130,15 +133,26 @@ def _peak(run, model, cache, phase, number, board, say) -> float:
     return result["suggestion"] if recipe.lr is None else recipe.lr
 
 
-def range_test(model, cache, recipe: Recipe, metric: str = "loss") -> LRRangeTest:
+def sweep_steps(cache, phase: Phase, recipe: Recipe) -> int:
+    """Return the updates of the range test before a phase."""
+    updates = pipeline.steps_per_epoch(len(cache), recipe) // recipe.accumulate
+    return recipe.sweep_steps(phase.epochs * updates)
+
+
+def range_test(model, cache, phase: Phase, recipe: Recipe, metric: str = "loss") -> LRRangeTest:
     """Sweep the rate over as many epochs as the steps need, and leave the model as it was."""
     # A step of the recipe is an update; batches that only accumulate gradients are steps to Keras.
-    steps = recipe.lr_steps * recipe.accumulate
+    steps = sweep_steps(cache, phase, recipe) * recipe.accumulate
     epochs = -(-steps // pipeline.steps_per_epoch(len(cache), recipe))
     batches = pipeline.training_batches(cache, recipe, 0, epochs)
+    probe = None
+    if recipe.lr_probe and metric == "loss":
+        # Images as training sees them, cut otherwise than in any epoch of the run.
+        count = -(-recipe.lr_probe // recipe.part_size)
+        probe = list(pipeline.training_batches(cache, recipe, PROBE_EPOCH, count).take(count))
     low, high = recipe.lr_bounds
     kept.seed_dropout(model, recipe.seed, 0)
-    return lr_range_test(model, batches, min_lr=low, max_lr=high, steps=steps, metric=metric)
+    return lr_range_test(model, batches, min_lr=low, max_lr=high, steps=steps, metric=metric, probe=probe)
 
 
 def _board(run, caches, phase) -> TensorBoard:

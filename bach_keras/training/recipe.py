@@ -7,6 +7,8 @@ what was decided and why.
 import math
 from dataclasses import dataclass, field, replace
 
+# Of a range test whose length follows the phase.
+FEWEST_STEPS, MOST_STEPS = 20, 100
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -21,8 +23,7 @@ class Recipe:
         cycles: warm restarts of the second phase, which trains the middle layers too.
         cycle_epochs: epochs of its first cycle.
         cycle_mult: each cycle is this many times as long as the one before.
-        lr: peak learning rate; None takes the range test's suggestion in each phase. The test is run and kept
-            either way.
+        lr: peak learning rate; None takes the range test's suggestion in each phase.
         middle_multiplier: rate of the middle layers, as a share of the head's.
         momentum: of SGD.
         warm_start: begin each cycle with a twentieth of its steps at a hundredth of the rate.
@@ -30,8 +31,10 @@ class Recipe:
         accumulate: parts that a batch is computed in, one after the other, where memory is short. Batch norm
             then sees one part at a time.
         precision: Keras's policy: ``float32``, or on a GPU ``mixed_float16`` or ``mixed_bfloat16``.
-        lr_steps: steps of the range test.
+        range_test: sweep the rate before each phase, and keep the curve; needed where ``lr`` is None.
+        lr_steps: steps of the range test; None for as many as fit the phase, see ``sweep_steps``.
         lr_bounds: its first and last rate.
+        lr_probe: training images whose loss it measures between steps; 0 for none.
         smallest_view: smallest window that augmentation cuts, as a share of image_size.
         crops: where along the longer side it cuts: ``any`` place or one of ``three``.
         stain_jitter: how far each stain's concentration is scaled and shifted, see ``StainJitter``; 0 for not at all.
@@ -54,8 +57,10 @@ class Recipe:
     max_epochs: int = 60
     accumulate: int = 1
     precision: str = "float32"
-    lr_steps: int = 100
+    range_test: bool = True
+    lr_steps: int | None = None
     lr_bounds: tuple[float, float] = (1e-5, 10.0)
+    lr_probe: int = 30
     smallest_view: float = 0.8
     crops: str = "any"
     stain_jitter: float = 0.0
@@ -67,10 +72,10 @@ class Recipe:
     def __post_init__(self):
         least = {
             "image_size": 32, "batch_size": 2, "head_epochs": 0, "cycles": 0, "cycle_epochs": 1,
-            "cycle_mult": 1, "lr_steps": 20, "accumulate": 1, "max_epochs": 1,
+            "cycle_mult": 1, "lr_steps": FEWEST_STEPS, "accumulate": 1, "max_epochs": 1, "lr_probe": 0,
         }  # fmt: skip
         for name, bound in least.items():
-            if getattr(self, name) < bound:
+            if getattr(self, name) is not None and getattr(self, name) < bound:
                 raise ValueError(f"{_option(name)} must be at least {bound}, not {getattr(self, name)}.")
         for name in ("stain_jitter", "brightness"):
             if not 0 <= getattr(self, name) < 1:
@@ -79,6 +84,8 @@ class Recipe:
             raise ValueError(f"--seed must be from 0 to {2**31 - 1}, not {self.seed}.")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise ValueError(f"--lr must be a positive rate or 'auto', not {self.lr}.")
+        if self.lr is None and not self.range_test:
+            raise ValueError("--no-range-test leaves nothing to choose the rate by: give it with --lr.")
         if not 0 < self.lr_bounds[0] < self.lr_bounds[1] < math.inf:
             raise ValueError(f"The range test's rates, {self.lr_bounds}, must be positive and rise.")
         if self.precision not in PRECISIONS:
@@ -101,6 +108,16 @@ class Recipe:
         """Images computed at once: a batch, or a part of it."""
         return self.batch_size // self.accumulate
 
+    def sweep_steps(self, phase_steps: int) -> int:
+        """Return the steps of a range test before a phase of so many; 0 for none.
+
+        A sweep that chooses the rate is at most as long as its phase, one that is only drawn a quarter of it.
+        """
+        if not self.range_test:
+            return 0
+        share = phase_steps if self.lr is None else phase_steps // 4
+        return self.lr_steps or max(FEWEST_STEPS, min(MOST_STEPS, share))
+
     @property
     def cycle_lengths(self) -> tuple[int, ...]:
         """Epochs of each cycle of the second phase."""
@@ -115,9 +132,8 @@ class Recipe:
 PAPER = Recipe()
 
 # Phantoms are drawn coarse, so that a network with random weights learns them on two processors
-# in minutes: this is for trying the path out, not for science. Batches of ten through a random network are
-# too noisy for a range test this short to choose the rate, so it is given; the test is still run and drawn.
-PHANTOM = replace(PAPER, image_size=96, head_epochs=0, cycles=1, cycle_epochs=5, lr=0.01, lr_steps=30)
+# in minutes: this is for trying the path out, not for science.
+PHANTOM = replace(PAPER, image_size=96, head_epochs=0, cycles=1, cycle_epochs=5)
 
 
 def default_recipe(config: str) -> Recipe:

@@ -202,7 +202,9 @@ def _tell(jobs, data, recipe, start, say):
         held = data[job.config, job.protocol]
         count = len(node_files(held, get_node(job.node))["train"])
         # The range tests, then every epoch; validation adds a little.
-        steps = recipe.epochs * (count // recipe.batch_size) + recipe.lr_steps * len(phases(recipe, begins))
+        updates = count // recipe.batch_size
+        sweeps = sum(recipe.sweep_steps(phase.epochs * updates) for phase in phases(recipe, begins))
+        steps = recipe.epochs * updates + sweeps
         total += steps * speed
         epochs = f"{'at most ' if job.until else ''}{counted(recipe.epochs, 'epoch')}"
         say(f"  {job.folder}: {epochs} on {counted(count, 'image')}, about {_clock(steps * speed)}")

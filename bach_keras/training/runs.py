@@ -35,7 +35,8 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        values = dict(self.config["recipe"])
+        # A run from before there was a probe goes on without one.
+        values = {"lr_probe": 0, **self.config["recipe"]}
         return Recipe(**{**values, "lr_bounds": tuple(values["lr_bounds"])})
 
     @property
@@ -152,7 +153,8 @@ def differences(run: Run, wanted: dict) -> list[str]:
     found = []
     # As a file gives it back: lists, no tuples.
     for name, value in json.loads(json.dumps(wanted)).items():
-        there = run.config.get(name)
+        # A run that was begun before a number of the recipe was thought of has that number's default.
+        there = json.loads(json.dumps(recipe_as_json(run.recipe))) if name == "recipe" else run.config.get(name)
         if name in ("recipe", "versions"):
             keys = sorted({*there, *value})
             found += [

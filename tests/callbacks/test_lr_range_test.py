@@ -254,6 +254,14 @@ def test_what_it_cannot_sweep_is_refused():
         ({"min_lr": 0.0}, "positive and rise"),
         ({"min_lr": 1.0, "max_lr": 0.1}, "positive and rise"),
         ({"steps": 19}, "too few to read"),
+        ({"steps": 40.0}, "whole number"),
+        ({"steps": None}, "whole number"),
+        ({"skip_end": "5"}, "whole number"),
+        ({"min_lr": None}, "must be a number"),
+        ({"max_lr": float("nan")}, "positive and rise"),
+        ({"max_lr": float("inf")}, "positive and rise"),
+        ({"steps": 40, "skip_begin": 30, "skip_end": 6}, "too few to read"),
+        ({"mode": "lower"}, "choose auto, min or max"),
         ({"skip_begin": -1}, "too few to read"),
         ({"smoothing": 1.0}, "smoothing is 1.0"),
         ({"stop_factor": 1.0}, "stop factor is 1.0"),
@@ -262,6 +270,282 @@ def test_what_it_cannot_sweep_is_refused():
 def test_bad_values_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         LRRangeTest(**settings)
+
+
+def regression(metrics=("mae",), optimizer="sgd", loss="mse") -> keras.Model:
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(1)])
+    model.compile(optimizer, loss, metrics=list(metrics))
+    return model
+
+
+def sums(batch: int = 8) -> tf.data.Dataset:
+    features = np.random.default_rng(5).normal(size=(64, 3)).astype("float32")
+    return tf.data.Dataset.from_tensor_slices((features, features.sum(1, keepdims=True))).batch(batch)
+
+
+@pytest.mark.parametrize("skips", [(0, 0), (0, 5), (1, 0)])
+def test_no_point_need_be_left_out(skips):
+    begin, end = skips
+    result = lr_range_test(regression(), sums(), skip_begin=begin, skip_end=end).result()
+    assert 0.03 < result["divergence"] < 2
+
+
+@pytest.mark.parametrize("values", [[5.0, 4, 6, 7, 8, 9], [1.0, 2, 3, 4, 5, 6], [6.0, 5, 4, 3, 2, 1], [2.0] * 6])
+def test_a_least_point_at_either_end_is_read(values):
+    test = LRRangeTest(1e-3, 1.0, 6, smoothing=0.0, skip_begin=0, skip_end=0)
+    test._losses, test._values = values, values
+    assert np.isfinite(test.result()["divergence"])
+
+
+def test_a_loss_that_never_changes_is_not_clear():
+    assert not read([2.0] * 100, "loss")["clear"]
+    assert not read([0.1 + 0.2, 0.3] * 50, "loss")["clear"]
+
+
+@pytest.mark.parametrize("metric", ["mae", "mean_squared_error", "root_mean_squared_error", "out_loss", "hinge"])
+def test_a_metric_that_is_better_when_lower_is_read_as_a_loss(metric):
+    values = np.concatenate([np.linspace(1, 0.2, 70), np.linspace(0.2, 3, 30)])
+    as_loss, as_metric = read(values, "loss"), read(values, metric)
+    assert as_metric["divergence"] == as_loss["divergence"] == pytest.approx(as_loss["rates"][69], rel=0.2)
+    assert as_metric["suggestion"] == pytest.approx(as_metric["divergence"] / 10)
+
+
+def test_the_direction_of_a_metric_is_what_keras_says_of_it():
+    model = regression([keras.metrics.MeanAbsoluteError(name="off"), keras.metrics.CosineSimilarity(name="near")])
+    found = {metric: lr_range_test(model, sums(), metric=metric).result() for metric in ("off", "near")}
+    assert found["off"]["suggestion"] == pytest.approx(found["off"]["divergence"] / 10)
+    assert found["off"]["divergence"] > 0.03
+    assert found["near"]["suggestion"] == pytest.approx(found["near"]["divergence"] / 3)
+
+
+def test_an_outputs_metric_is_known_under_its_outputs_name():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, {name: keras.layers.Dense(1, name=name)(inputs) for name in "ab"})
+    model.compile("sgd", "mse", metrics={"a": [keras.metrics.MeanAbsoluteError(name="off")], "b": []})
+    data = sums().map(lambda x, y: (x, {"a": y, "b": -y}, {"a": tf.ones_like(y), "b": tf.zeros_like(y)}))
+    result = lr_range_test(model, data, metric="a_off").result()
+    assert result["suggestion"] == pytest.approx(result["divergence"] / 10)
+
+
+def oddity(truth, answer):
+    return tf.reduce_mean(tf.abs(truth - answer), axis=-1)
+
+
+def test_a_metric_of_unknown_direction_asks_for_its_mode():
+    model = regression([oddity])
+    before = state(model)
+    with pytest.raises(ValueError, match="mode='max' or 'min'"):
+        lr_range_test(model, sums(), metric="oddity")
+    assert_same(state(model), before)
+    result = lr_range_test(model, sums(), metric="oddity", mode="min").result()
+    assert result["suggestion"] == pytest.approx(result["divergence"] / 10)
+
+
+class OwnStep(keras.Model):
+    """A model whose step logs no loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def train_step(self, data):
+        inputs, truth = data
+        with tf.GradientTape() as tape:
+            error = tf.reduce_mean((self(inputs) - truth) ** 2)
+        self.optimizer.apply(tape.gradient(error, self.trainable_variables), self.trainable_variables)
+        return {"error": error, "score": -error, "each": tf.stack([error, error])}
+
+
+def own_step() -> keras.Model:
+    keras.utils.set_random_seed(3)
+    model = OwnStep()
+    model(np.zeros((1, 3), "float32"))
+    model.compile(keras.optimizers.SGD(0.1))
+    return model
+
+
+def test_a_model_that_logs_no_loss_is_swept_on_its_metric():
+    result = lr_range_test(own_step(), sums(), metric="error").result()
+    assert (result["stopped"], result["clear"]) == ("diverged", True)
+    assert 0.03 < result["divergence"] < 5
+    assert lr_range_test(own_step(), sums(), max_lr=0.1, metric="score", mode="max").result()["stopped"] == "end"
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [("loss", "does not log 'loss': choose one of"), ("each", "not one number"), ("val_error", "epoch's end")],
+)
+def test_what_is_not_logged_as_a_number_each_step_is_refused(metric, message):
+    model = own_step()
+    before = state(model)
+    with pytest.raises(ValueError, match=message):
+        lr_range_test(model, sums(), metric=metric)
+    assert_same(state(model), before)
+
+
+@pytest.mark.parametrize("shift", [-100.0, -1.0, 0.0])
+def test_a_loss_below_zero_can_diverge(shift):
+    model = regression(loss=lambda truth, answer: keras.losses.mean_squared_error(truth, answer) + shift)
+    result = lr_range_test(model, sums(), skip_end=0).result()
+    assert result["stopped"] == "diverged"
+    assert 0.03 < result["divergence"] < 2
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_data_that_ends_before_the_sweep_is_called_so():
+    model = regression()
+    test = LRRangeTest(max_lr=1e-2)
+    unknown = sums().filter(lambda x, y: True)  # of a length that Keras cannot know
+    model.fit(unknown, shuffle=False, epochs=6, verbose=0, callbacks=[test])
+    assert test.result()["stopped"] == "data"
+    batches = list(sums())
+    test = lr_range_test(model, (batches[step % 8] for step in range(48)), max_lr=1e-2)
+    assert (test.result()["stopped"], len(test.result()["rates"])) == ("data", 48)
+    with pytest.raises(ValueError, match=r"12 points, .*the data ended"):
+        lr_range_test(model, (batches[step % 8] for step in range(12)), max_lr=1e-2).result()
+
+
+def test_a_fit_that_another_callback_ends_is_called_so():
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = self.model.stop_training or batch == 30
+
+    test = LRRangeTest(max_lr=1e-2)
+    regression().fit(sums().repeat(), steps_per_epoch=100, shuffle=False, verbose=0, callbacks=[test, Stop()])
+    assert (test.result()["stopped"], len(test.result()["rates"])) == ("callback", 31)
+
+
+@pytest.mark.parametrize("empty", [lambda: sums().take(0), lambda: sums().filter(lambda x, y: False), lambda: iter([])])
+def test_data_without_a_batch_is_called_empty(empty):
+    model = regression()
+    before = state(model)
+    with pytest.raises(ValueError, match="is empty"):
+        lr_range_test(model, empty()).result()
+    assert_same(state(model), before)
+
+
+@pytest.mark.parametrize("row", [0, 3, 40])
+def test_nan_in_the_data_is_no_divergence(row):
+    model = regression()
+    before = state(model)
+    features = np.ones((64, 3), "float32")
+    features[row] = np.nan
+    data = tf.data.Dataset.from_tensor_slices((features, np.ones((64, 1), "float32"))).batch(1)
+    with pytest.raises(ValueError, match=f"NaN or infinite values, in batch {row + 1}"):
+        lr_range_test(model, data, max_lr=1e-2).result()
+    assert_same(state(model), before)
+
+
+def test_a_loss_that_turns_nan_without_a_rise_is_not_clear():
+    test = LRRangeTest(1e-3, 1.0)
+    test._losses = test._values = np.linspace(1, 0.4, 60).tolist()
+    test._stopped = "nan"
+    assert not test.result()["clear"]
+    test._losses = test._values = [*np.linspace(1, 0.4, 60), 0.6, 1.2, 5.0, 40.0, 300.0]
+    assert test.result()["clear"]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_schedule_is_put_back_and_followed_after_the_sweep(scaled):
+    def compiled():
+        optimizer = keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.05, 2, 0.5))
+        return regression(optimizer=keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer)
+
+    plain, swept = compiled(), compiled()
+    for model in (plain, swept):
+        model.fit(sums(), shuffle=False, verbose=0)
+    result = lr_range_test(swept, sums()).result()
+    assert result["stopped"] == "diverged"
+    assert 0.03 < result["divergence"] < 2
+    for model in (plain, swept):
+        model.fit(sums(), shuffle=False, verbose=0)
+    assert_same(state(swept), state(plain))
+
+
+def test_gradient_accumulation_and_a_loss_scale_leave_no_trace():
+    for optimizer in (
+        keras.optimizers.SGD(0.1, gradient_accumulation_steps=4),
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1)),
+        keras.optimizers.SGD(0.1, use_ema=True, ema_overwrite_frequency=2),
+    ):
+        model = regression(optimizer=optimizer)
+        model.fit(sums(), shuffle=False, verbose=0)
+        before = state(model)
+        assert lr_range_test(model, sums()).result()["stopped"] == "diverged"
+        assert_same(state(model), before)
+
+
+def test_an_error_in_a_step_puts_the_model_back():
+    def broken():
+        yield from list(sums())
+        raise OSError("the disk is gone")
+
+    for sweep in (
+        lambda model: lr_range_test(model, broken(), min_lr=1e-3),
+        lambda model: model.fit(
+            broken(), steps_per_epoch=100, shuffle=False, verbose=0, callbacks=[LRRangeTest(min_lr=1e-3)]
+        ),
+    ):
+        model = regression()
+        model.optimizer.build(model.trainable_variables)
+        before, step = state(model), model.make_train_function() or model.train_function
+        with pytest.raises(Exception, match="the disk is gone"):
+            sweep(model)
+        assert_same(state(model), before)
+        assert model.train_function is step
+
+
+def test_one_callback_can_sweep_again():
+    model, test = regression(), LRRangeTest(max_lr=1e-2, steps=40)
+    first = lr_range_test(regression(), sums(), max_lr=1e-2, steps=40).result()
+    for _ in range(2):
+        model.fit(sums().repeat(), steps_per_epoch=40, shuffle=False, verbose=0, callbacks=[test])
+        assert test.result() == first
+
+
+def test_a_sweep_of_few_steps_leaves_fewer_points_out():
+    for steps in (20, 30, 39, 40, 100):
+        test = LRRangeTest(steps=steps)
+        assert (test.skip_begin, test.skip_end) == (min(10, steps // 4), min(5, steps // 8))
+    assert lr_range_test(regression(), sums(), steps=20).result()["stopped"] == "diverged"
+
+
+def test_numpys_numbers_are_taken():
+    options = {"steps": np.int64(40), "skip_begin": np.int32(2), "min_lr": np.float32(1e-4), "max_lr": np.float64(1)}
+    result = lr_range_test(regression(), sums(), **options).result()
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_a_keras_dataset_is_taken():
+    batches = list(sums().as_numpy_iterator())
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return len(batches)
+
+        def __getitem__(self, index):
+            return batches[index]
+
+    found = [lr_range_test(regression(), data, steps=40).result() for data in (Batches(), sums())]
+    assert found[0] == found[1]
+
+
+def test_a_model_that_cannot_be_swept_is_refused_in_one_sentence():
+    plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match="compile the model first"):
+        lr_range_test(plain, sums())
+    frozen = regression()
+    frozen.trainable = False
+    frozen.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="every layer of this one is frozen"):
+        lr_range_test(frozen, sums())
+    for data in ((np.zeros((8, 3)), np.zeros((8, 1))), np.zeros((8, 3)), None):
+        with pytest.raises(ValueError, match=r"batched tf\.data\.Dataset"):
+            lr_range_test(regression(), data)
 
 
 def test_plot_is_a_png(tmp_path):
