@@ -7,7 +7,6 @@ perceptual image hash functions", 2010) of many windows proposes pairs in each o
 correlation at every shift decides, at a low resolution first.
 """
 
-import csv
 import dataclasses
 import itertools
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datasets.escape import csv_line
 from datasets.splits import SPLITS
 
 # What brings the second image of a pair onto the first: quarter turns against the clock, then
@@ -270,10 +270,9 @@ def write_pairs(path: Path, pairs: list[Pair]) -> None:
     """Write a row for each pair, in one step; without pairs the file holds its first line alone."""
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Pair)], lineterminator="\n")
-        writer.writeheader()
-        for pair in pairs:
-            rounded = {"correlation": f"{pair.correlation:.3f}", "overlap": f"{pair.overlap:.3f}"}
-            writer.writerow(dataclasses.asdict(pair) | rounded)
+    lines = [csv_line(field.name for field in dataclasses.fields(Pair))]
+    for pair in pairs:
+        rounded = {"correlation": f"{pair.correlation:.3f}", "overlap": f"{pair.overlap:.3f}"}
+        lines.append(csv_line((dataclasses.asdict(pair) | rounded).values()))
+    unfinished.write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
     unfinished.replace(path)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from datasets.escape import for_terminal
+
 CONFIGS = ("bach", "bisque", "bach_bisque", "phantom")
 NODE_NAMES = ("carci", "norbe", "invis")
 
@@ -15,6 +17,12 @@ class Failure(click.ClickException):
     """Nothing was started: one sentence, exit code 2."""
 
     exit_code = 2
+
+
+def say(line, err: bool = False) -> None:
+    """Print one line; what it names from outside cannot move the cursor or forge another line."""
+    # A file's name may hold bytes that are no text.
+    click.echo(for_terminal(line).encode(errors="surrogateescape"), err=err)
 
 
 def several(*options):

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from bach_keras.commands.options import FOLDER, load_members, member_options
+from bach_keras.commands.options import FOLDER, load_members, member_options, say
 
 
 @click.command()
@@ -43,11 +43,11 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     if lite:
         images = tflite.folder_images(calibration) if calibration else tflite.training_images(members)
         agreement = tflite.convert(members, lite, quantize, images, overwrite)
-        click.echo(f"wrote {lite} ({lite.stat().st_size / 1e6:.0f} MB, {quantize}); beside the tree: {agreement}")
+        say(f"wrote {lite} ({lite.stat().st_size / 1e6:.0f} MB, {quantize}); beside the tree: {agreement}")
     if out:
         path = write(members, out, overwrite)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        click.echo(f"wrote {path} ({size / 1e6:.0f} MB): serve it with TF Serving, or try 'predict --model {path}'")
+        say(f"wrote {path} ({size / 1e6:.0f} MB): serve it with TF Serving, or try 'predict --model {path}'")
 
 
 @click.command()
@@ -86,7 +86,7 @@ def predict(model, server, timeout, form, routing, paths):
     failed = False
     for row, line in LINES[form](answer(export, paths, routing)):
         failed = failed or "error" in row
-        click.echo(line.encode(errors="surrogateescape"))  # a file's name may be any bytes
+        click.echo(line.encode(errors="surrogateescape"))
     sys.exit(1 if failed else 0)
 
 
@@ -109,7 +109,7 @@ def serve(model, name, host, port, grpc_port):
 
     export = Export(model)
     _warn(export)
-    answer(Server(export, name, host, port, grpc_port), say=click.echo)
+    answer(Server(export, name, host, port, grpc_port), say=say)
 
 
 @click.command()
@@ -132,18 +132,18 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
     forms = open_forms(load_members(carci_runs, norbe_runs, invis_runs), Export(model), files)
     rows, errors = measure(forms, found)
     for line in as_lines(rows):
-        click.echo(line)
+        say(line)
     for error in errors:
-        click.echo(error, err=True)
+        say(error, err=True)
     sys.exit(0 if all(row.holds for row in rows) and not errors else 1)
 
 
 def _warn(export):
     """Say loudly, on stderr, what must be known before any answer of this model is read."""
     if export.card is None:
-        click.echo("WARNING: the server does not say what its model learned from.", err=True)
+        say("WARNING: the server does not say what its model learned from.", err=True)
     elif export.is_phantom:
-        click.echo(
+        say(
             "WARNING: this model learned from synthetic phantom images. Its answers about tissue mean NOTHING.",
             err=True,
         )

@@ -1,6 +1,5 @@
 """A tree held against labelled images it never trained on."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from bach_keras.evidence import metrics
 from bach_keras.preprocess import untuned
 from bach_keras.tree import NODES
+from datasets.escape import csv_line
 from datasets.labels import CLASSES, LABELS
 
 BATCH = 16
@@ -115,10 +115,8 @@ def write_predictions(path: Path, rows: list[dict]) -> None:
     """Write one line an image as CSV, whole or not at all."""
     names = ["filename", "truth", "label", *CLASSES]
     partial = path.with_name(f".{path.name}.part")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
+    lines = [csv_line(names), *(csv_line(row[name] for name in names) for row in rows)]
+    partial.write_bytes("".join(f"{line}\r\n" for line in lines).encode(errors="surrogateescape"))
     partial.replace(path)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bach_keras.tree import NODES
+from datasets.escape import for_markdown
 from datasets.labels import CLASSES
 
 # The file's name: in an export's assets/ and in a TFLite file.
@@ -58,24 +59,27 @@ def model_card(members) -> dict:
 
 
 def as_markdown(card: dict) -> str:
-    """Return a model card as a page to read."""
+    """Return a model card as a page to read; what it holds is text, and makes no markup of its own."""
     members = [
-        f"| {m['node']} | {m['source']} | {m['weight']:g} | {m['temperature']:g} | {m['protocol']} | {_score(m)} |"
+        _row(m["node"], m["source"], f"{m['weight']:g}", f"{m['temperature']:g}", m["protocol"], _score(m))
         for m in card["members"]
     ]
+    size = card["image_size"]
     return "\n".join([
-        f"# {card['name']}",
+        f"# {for_markdown(card['name'])}",
         "",
-        f"Sorts breast histology images into {', '.join(card['classes'])}, through a tree of "
-        f"{len(card['members'])} networks that see {card['image_size']}x{card['image_size']} pixels.",
+        for_markdown(
+            f"Sorts breast histology images into {', '.join(card['classes'])}, through a tree of "
+            f"{len(card['members'])} networks that see {size}x{size} pixels."
+        ),
         "",
         "## Limits",
         "",
-        *(f"- {limit}" for limit in card["limits"]),
+        *(f"- {for_markdown(limit)}" for limit in card["limits"]),
         "",
         "## Data",
         "",
-        *(f"- `{config}`: {words}" for config, words in card["data"].items()),
+        *(f"- {for_markdown(f'{config}: {words}')}" for config, words in card["data"].items()),
         f"- {len(card['trained_on'])} images trained it and {len(card['chosen_on'])} chose an epoch or a start; "
         "`assets/model_card.json` names them.",
         "",
@@ -87,9 +91,13 @@ def as_markdown(card: dict) -> str:
         "",
         "## Licence",
         "",
-        card["licence"],
+        for_markdown(card["licence"]),
         "",
     ])  # fmt: skip
+
+
+def _row(*cells) -> str:
+    return f"| {' | '.join(map(for_markdown, cells))} |"
 
 
 def _score(member: dict) -> str:

@@ -169,7 +169,7 @@ def export(members, out, overwrite: bool = False) -> Path:
         tf.saved_model.save(served, str(partial), signatures=signatures)
         extra = partial / "assets.extra"
         extra.mkdir()
-        (extra / "model_card.md").write_text(as_markdown(card))
+        (extra / "model_card.md").write_text(as_markdown(card), encoding="utf-8")
         warmup.write(extra / warmup.NAME)
         _replace(partial, out)
     except (OSError, tf.errors.OpError) as error:
