@@ -30,8 +30,18 @@ def several(*options):
     return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
 
 
+def _text(context, option, path):
+    """Refuse a path that TensorFlow Datasets would end in a traceback on."""
+    if path and not str(path).isascii() and any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+        raise click.BadParameter(f"{path} is not text in UTF-8: choose another place.")
+    return path
+
+
 data_dir_option = click.option(
-    "--data-dir", type=FOLDER, help="Where data sets live. [default: TFDS_DATA_DIR or ~/tensorflow_datasets]"
+    "--data-dir",
+    type=FOLDER,
+    callback=_text,
+    help="Where data sets live. [default: TFDS_DATA_DIR or ~/tensorflow_datasets]",
 )
 config_option = click.option(
     "--config", type=click.Choice(CONFIGS), help="Data set. [default: bach if it is prepared, else phantom]"

@@ -15,7 +15,7 @@ from bach_keras.commands.options import FOLDER, load_members, member_options, sa
 @click.option("--quantize", type=click.Choice(("none", "float16", "dynamic", "int8")), default="none",
               show_default=True, help="How that file keeps its weights; int8 its activations too.")  # fmt: skip
 @click.option("--calibration", type=FOLDER, metavar="DIR",
-              help="Images to calibrate and check that file on. [default: training images]")  # fmt: skip
+              help="At least 9 images to calibrate and check that file on. [default: training images]")  # fmt: skip
 def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, calibration):
     """Join runs into one SavedModel for TF Serving, or one TFLite file for small devices, or both.
 
@@ -26,7 +26,6 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     """
     from bach_keras.hierarchy import check_members
     from bach_keras.serving.export import check_destination
-    from bach_keras.serving.export import export as write
 
     if not (out or lite):
         raise ValueError("Say where to: --out saved_models/NAME/1, or --tflite FILE, or both.")
@@ -38,16 +37,63 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
         raise ValueError("--quantize and --calibration are about a TFLite file: name it with --tflite FILE.")
     if out:
         check_destination(out, overwrite)
+    # The networks take their time, so what can be said before they are built is.
+    refused = _unless_it_fails(lite, _check_images, calibration, carci_runs) if lite else []
+    if refused and not out:
+        raise ValueError(refused[0])
+    for sentence in refused:
+        say(sentence, err=True)
     members = load_members(carci_runs, norbe_runs, invis_runs)
     check_members(members)
-    if lite:
-        images = tflite.folder_images(calibration) if calibration else tflite.training_images(members)
-        agreement = tflite.convert(members, lite, quantize, images, overwrite)
-        say(f"wrote {lite} ({lite.stat().st_size / 1e6:.0f} MB, {quantize}); beside the tree: {agreement}")
+    if not out:
+        tflite.check_members(members)
+    # Each on its own: what can be written is.
+    failures = list(refused)
     if out:
-        path = write(members, out, overwrite)
-        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        say(f"wrote {path} ({size / 1e6:.0f} MB): serve it with TF Serving, or try 'predict --model {path}'")
+        failures += _unless_it_fails(out, _write_saved_model, members, out, overwrite)
+    if lite and not refused:
+        failures += _unless_it_fails(lite, _write_tflite, members, lite, quantize, calibration, overwrite)
+    if failures:
+        raise click.ClickException(" ".join(failures))
+
+
+def _check_images(calibration, carci_runs):
+    """Refuse too few images to make a TFLite file with."""
+    from bach_keras.serving import tflite
+    from bach_keras.training.runs import open_run, run_folder
+    from datasets.images.folder import find_images
+
+    if calibration:
+        tflite.check_count(len(find_images([calibration])))
+    elif carci_runs:
+        run = open_run(run_folder(carci_runs[0])).config
+        tflite.check_count(len(tflite.training_names(run["config"], run["trained_on"])))
+
+
+def _unless_it_fails(place, write, *given) -> list[str]:
+    """Write one form; return why it could not be, as a list of at most one sentence."""
+    try:
+        write(*given)
+    except (ValueError, OSError) as error:
+        sentence = " ".join(str(error).split())
+        return [sentence if str(place) in sentence else f"{place} was not written: {sentence}"]
+    return []
+
+
+def _write_saved_model(members, out, overwrite):
+    from bach_keras.serving.export import export as write
+
+    path = write(members, out, overwrite)
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    say(f"wrote {path} ({size / 1e6:.0f} MB): serve it with TF Serving, or try 'predict --model {path}'")
+
+
+def _write_tflite(members, file, quantize, calibration, overwrite):
+    from bach_keras.serving import tflite
+
+    images = tflite.folder_images(calibration) if calibration else tflite.training_images(members)
+    agreement = tflite.convert(members, file, quantize, images, overwrite)
+    say(f"wrote {file} ({file.stat().st_size / 1e6:.0f} MB, {quantize}); beside the tree: {agreement}")
 
 
 @click.command()

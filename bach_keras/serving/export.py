@@ -9,7 +9,7 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import warmup
-from bach_keras.serving.address import is_version
+from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.card import CARD, as_markdown, model_card
 from bach_keras.tree import NODES
 from datasets.images.admission import MAX_PIXELS, MAX_RATIO
@@ -127,10 +127,15 @@ def check_destination(out, overwrite: bool = False) -> None:
     """Refuse a place where the export cannot go.
 
     Raises:
-        ValueError: the folder is taken, by something else than an export if ``overwrite`` is set, or its
-            name is no number.
+        ValueError: the folder is taken, by something else than an export if ``overwrite`` is set, its
+            name is no number, or TensorFlow could not load what it writes there.
     """
     out = Path(out)
+    if not is_plain(out):
+        raise ValueError(
+            f"{out} cannot hold an export: TensorFlow takes [ and \\ in a path for a pattern, and no path that is not "
+            "text, so it could not load what it writes there. Choose another --out."
+        )
     if not is_version(out.name):
         raise ValueError(
             f"{out} cannot be served: TF Serving wants a version number as the last part, such as {out / '1'}."

@@ -5,6 +5,7 @@ interpreters do not look and any unzip does, lies an archive with the class name
 model card, as TFLite's own associated files do.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -126,17 +127,10 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
     """
     file = Path(file)
     check_destination(file, overwrite)
+    check_members(members)
     hierarchy = Hierarchy(members)
-    if not has_native_grouped_convolution():
-        raise ValueError(
-            "Without oneDNN, TensorFlow gives the grouped convolutions a form that is many times as slow in TFLite: "
-            "convert on another machine, or without TF_ENABLE_ONEDNN_OPTS=0."
-        )
-    if hierarchy.stain_normalisation != "none":
-        raise ValueError("A TFLite file cannot normalise stains: use runs trained without, or the SavedModel.")
     squares = [preprocess.square(image, hierarchy.image_size).numpy()[None] for image in images]
-    if len(squares) < LEAST_IMAGES:
-        raise ValueError(f"{len(squares)} images are too few to make and check a TFLite file: give {LEAST_IMAGES}.")
+    check_count(len(squares))
     is_int8 = quantize == "int8"
     probes = squares[::3] if is_int8 else squares
     expected = _probabilities(tf.function(hierarchy.squares), probes)
@@ -178,6 +172,34 @@ def check_destination(file, overwrite: bool = False) -> None:
         raise ValueError(f"{file} is there already: choose another name, or replace it with --overwrite.")
 
 
+def check_members(members) -> None:
+    """Refuse a tree that has no TFLite form.
+
+    Raises:
+        ValueError: its members normalise stains, or TensorFlow has no native grouped convolutions here.
+    """
+    if not has_native_grouped_convolution():
+        raise ValueError(
+            "Without oneDNN, TensorFlow gives the grouped convolutions a form that is many times as slow in TFLite: "
+            "convert on another machine, or without TF_ENABLE_ONEDNN_OPTS=0."
+        )
+    if any(member.stain_normalisation != "none" for member in members):
+        raise ValueError("A TFLite file cannot normalise stains: use runs trained without, or the SavedModel.")
+
+
+def check_count(count: int) -> None:
+    """Refuse fewer images than a file can be made and checked with.
+
+    Raises:
+        ValueError: there are fewer than LEAST_IMAGES.
+    """
+    if count < LEAST_IMAGES:
+        raise ValueError(
+            f"{count} images are too few to make and check a TFLite file: give at least {LEAST_IMAGES} with "
+            "--calibration DIR."
+        )
+
+
 def folder_images(folder) -> Iterable[np.ndarray]:
     """Read at most IMAGES of a folder as uint8 [H, W, 3], always the same choice, one after the other.
 
@@ -195,12 +217,28 @@ def training_images(members) -> Iterable[np.ndarray]:
         ValueError: its data set is not prepared on this machine.
     """
     member = members[0]
-    try:
-        here = sorted(member.trained_on & {record.filename for record in prepare.records(member.config)})
+    here = training_names(member.config, member.trained_on)
+    with _asking_for_others():
         records = prepare.load(member.config, filenames=_some(here))
+    return (record["image"] for record in preprocess.untuned(records).as_numpy_iterator())
+
+
+def training_names(config: str, trained_on) -> list[str]:
+    """Return which of some images a prepared data set has here.
+
+    Raises:
+        ValueError: it is not prepared on this machine.
+    """
+    with _asking_for_others():
+        return sorted(set(trained_on) & {record.filename for record in prepare.records(config)})
+
+
+@contextlib.contextmanager
+def _asking_for_others():
+    try:
+        yield
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"The training images cannot be read ({error}) Give --calibration DIR.") from error
-    return (record["image"] for record in preprocess.untuned(records).as_numpy_iterator())
 
 
 def _some(names: list) -> list:
