@@ -42,6 +42,13 @@ def prepare(config, source, download, overwrite, data_dir):
     summary = build(config, source, data_dir, download=download, overwrite=overwrite)
     say(f"{config}: {'built' if summary.built else 'already prepared'} in {summary.path}")
     _print_summary(summary)
+    if summary.built and config != "phantom":
+        from bach_keras.evidence.stains import in_words, survey
+        from bach_keras.training.recipe import Recipe
+        from datasets.bach_bisque.prepare import load
+
+        for counted in survey(load(config, data_dir), Recipe.image_size):
+            say(f"  stain normalisation: {in_words(counted)}")
 
 
 @data.command()

@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+from bach_keras.evidence import stains
 from bach_keras.evidence.metrics import in_words
 from bach_keras.tree import NODES
 from datasets.escape import for_html
@@ -38,6 +39,7 @@ def write_report(path: Path, result: dict, runs: list) -> None:
         f"<p><b>{for_html(f'Four-class accuracy {in_words(result)}.')}</b></p>",
         chosen(result),
         *[paragraph(note, "note") for note in result["split_notes"]],
+        *([paragraph(f"Stain normalisation: {stains.in_words(result['stains'])}.")] if "stains" in result else []),
         heading(2, "Confusion matrix"),
         image(confusion_figure(result["confusion_matrix"]), "Confusion matrix"),
         heading(2, "Nodes"),
@@ -110,6 +112,8 @@ def _run_section(folder: Path) -> str:
                 f"best epoch {metrics['best_epoch']}."
             )
         )
+    for name, counted in metrics.get("stains", {}).items():
+        parts.append(paragraph(f"Stain normalisation of the {name} images: {stains.in_words(counted)}."))
     if note := config.get("split_origin", {}).get("note"):
         parts.append(paragraph(note, "note"))
     parts.append(image(_curves_figure(history), "Training curves"))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bach_keras.evidence.stains import in_words
 from bach_keras.tree import NODES
 from datasets.escape import for_markdown
 from datasets.labels import CLASSES
@@ -82,6 +83,7 @@ def as_markdown(card: dict) -> str:
         *(f"- {for_markdown(f'{config}: {words}')}" for config, words in card["data"].items()),
         f"- {len(card['trained_on'])} images trained it and {len(card['chosen_on'])} chose an epoch or a start; "
         "`assets/model_card.json` names them.",
+        *_stains(card),
         "",
         "## Members",
         "",
@@ -98,6 +100,20 @@ def as_markdown(card: dict) -> str:
 
 def _row(*cells) -> str:
     return f"| {' | '.join(map(for_markdown, cells))} |"
+
+
+def _stains(card) -> list[str]:
+    """Say of each member which of its images the stain normalisation left as they are."""
+    method = card.get("stain_normalisation", "none")
+    if method == "none":
+        return []
+    lines = []
+    for member in card["members"]:
+        counted = member["metrics"].get("stains", {"training": None})
+        for name, counts in counted.items():
+            words = in_words(counts) if counts else f"{method}, and how many it left as they are was not counted"
+            lines.append("- " + for_markdown(f"{member['node']} {member['source']}, {name} images: {words}."))
+    return lines
 
 
 def _score(member: dict) -> str:

@@ -33,6 +33,7 @@ class Export:
         trained_on: file names of the images that any member, or a run it started from, trained on.
         chosen_on: file names of the images that chose a member's epoch or init.
         is_phantom: whether a member learned from synthetic images.
+        image_size, stain_normalisation: as its members have them.
         signatures: name -> function, as ``tf.saved_model.load`` gives them.
 
     Raises:
@@ -45,6 +46,8 @@ class Export:
             self.card = json.loads((place / "assets" / CARD).read_text())
             self.trained_on, self.chosen_on = (frozenset(self.card[name]) for name in ("trained_on", "chosen_on"))
             self.is_phantom = "phantom" in self.card["configs"]
+            self.image_size = self.card["image_size"]
+            self.stain_normalisation = self.card.get("stain_normalisation", "none")
             self._model = _load(place)
             self.signatures = self._model.signatures
         except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:

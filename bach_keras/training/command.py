@@ -5,6 +5,7 @@ from pathlib import Path
 from bach_keras.evidence import evaluate as evidence
 from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.report import write_report
+from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.weights import default_path
 from bach_keras.training import runs, strategy
@@ -180,6 +181,8 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
     say(f"four-class accuracy {in_words(result)}, protocol {protocol}")
     for note in notes:
         say(note)
+    if "stains" in result:
+        say(stains_in_words(result["stains"]))
     if "phantom" in configs:
         say("WARNING: this system learned from synthetic phantom images. Its answers about tissue mean NOTHING.")
     if result["chosen_on"]:
