@@ -10,6 +10,7 @@ from bach_keras.commands.options import Failure, Stopped
 from bach_keras.commands.serving import export, parity, predict, serve
 from bach_keras.commands.training import evaluate, lr_find, reproduce, train
 from bach_keras.commands.weights import weights
+from datasets.escape import for_terminal
 
 
 class Commands(click.Group):
@@ -22,8 +23,11 @@ class Commands(click.Group):
             raise  # click ends quietly when the reader, such as head, has had enough
         except KeyboardInterrupt as error:
             raise Stopped("Interrupted.") from error
+        except click.ClickException as error:
+            error.message = for_terminal(error.message)
+            raise
         except (ValueError, OSError) as error:
-            raise Failure(" ".join(str(error).split())) from error
+            raise Failure(for_terminal(" ".join(str(error).split()))) from error
         except Exception as error:
             if not _is_damaged_record(error):
                 raise

@@ -87,7 +87,12 @@ def normalise_stain(images, size: int, method: str):
     Returns:
         uint8, rounded, in the shape of ``images``.
     """
-    return stain.normalise(images, method, sample=centre_crop(images, size))
+    return normalise_stain_each(images, size, method)[0]
+
+
+def normalise_stain_each(images, size: int, method: str):
+    """Return what ``normalise_stain`` does, and whether each image could be normalised: bool [N] or []."""
+    return stain.normalise_each(images, method, sample=centre_crop(images, size))
 
 
 def square(images, size: int, stain_normalisation: str = "none"):

@@ -6,12 +6,15 @@ TensorBoard itself is needed to look at the files, not to write them: ``pip inst
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
+
+from callbacks.answers import as_classes, as_pictures, as_probabilities, check_answers, choose_output
 
 TEXT_HEIGHT = 18  # pixels
 RIGHT, WRONG = (0, 110, 0), (190, 0, 0)
@@ -28,15 +31,18 @@ class TensorBoard(keras.callbacks.Callback):
     Args:
         log_dir: folder of the event files; others in it are left alone.
         groups: name of a group of layers -> multiplier of the rate, where they differ.
-        images: uint8 [n, height, width, 3], a few to show with the model's answers.
-        labels: [n], their classes; none if not given.
-        class_names: in the order of the model's outputs.
+        images: a few to show with the model's answers, [n, height, width], or with 1, 3 or 4 channels: uint8, or
+            floats of 0 to 1 or of 0 to 255.
+        labels: their classes, as numbers, names or one-hot; none if not given.
+        class_names: in the order of the model's outputs; for one sigmoid first what 0 and then what 1 means.
         preprocess: turns ``images`` into what the model takes; nothing is done if not given.
         from_logits: whether the model answers logits, and not probabilities.
         image_epochs: show the images in the first epoch and every so many epochs from there.
+        output: which of the model's outputs to show, by key or place, where it has several; of labels given as a
+            dict too.
 
     Raises:
-        ValueError: images without the names of classes, or not as many labels.
+        ValueError: images, labels or, when training begins, answers that cannot be shown as one class an image.
     """
 
     def __init__(
@@ -45,41 +51,53 @@ class TensorBoard(keras.callbacks.Callback):
         groups: Mapping[str, float] | None = None,
         *,
         images: np.ndarray | None = None,
-        labels: Sequence[int] | None = None,
+        labels: Sequence | Mapping | None = None,
         class_names: Sequence[str] = (),
         preprocess: Callable | None = None,
         from_logits: bool = False,
         image_epochs: int = 5,
+        output: str | int | None = None,
     ):
         super().__init__()
+        class_names = tuple(map(str, class_names))
         if images is not None and not class_names:
             raise ValueError("Images are shown with the names of their classes: give class_names.")
-        if labels is not None and (images is None or len(labels) != len(images)):
-            raise ValueError(f"There are {len(labels)} labels: give one for each image.")
+        if labels is not None and images is None:
+            raise ValueError(f"There are {len(labels)} labels and no images: give one for each image.")
         if image_epochs < 1:
             raise ValueError(f"image_epochs is {image_epochs}: it must be at least 1.")
         self.log_dir = os.fspath(log_dir)
         self.groups = dict(groups or {})
         self.images = images
-        self.labels = labels
-        self.class_names = tuple(class_names)
+        self.output = output
+        self.class_names = class_names
+        self._pictures = None if images is None else as_pictures(images)
+        self.labels = None if labels is None else as_classes(labels, len(self._pictures), class_names, output)
         self.preprocess = preprocess or (lambda given: given)
         self.from_logits = from_logits
         self.image_epochs = image_epochs
         self._writers = {}
+        self._was_shown = False
+
+    def on_train_begin(self, logs=None):
+        if self.images is not None:
+            self._check()
 
     def on_epoch_end(self, epoch, logs=None):
         step = epoch + 1
         values = dict(logs or {})
-        values.setdefault("learning_rate", float(self.model.optimizer.learning_rate.numpy()))
+        optimizer = getattr(self.model, "optimizer", None)
+        if "learning_rate" not in values and optimizer is not None:
+            values["learning_rate"] = float(optimizer.learning_rate.numpy())
         for name, multiplier in self.groups.items():
-            values[f"learning_rate/{name}"] = values["learning_rate"] * multiplier
+            if "learning_rate" in values:
+                values[f"learning_rate/{name}"] = values["learning_rate"] * multiplier
         for name, value in values.items():
             self._write_scalar(
                 "validation" if name.startswith("val_") else "train", name.removeprefix("val_"), value, step
             )
         if self.images is not None and epoch % self.image_epochs == 0:
-            self._write_png("validation", "answers", self._answers(), step)
+            self._show_answers(step)
         self._flush()
 
     def on_train_end(self, logs=None):
@@ -104,26 +122,54 @@ class TensorBoard(keras.callbacks.Callback):
         self._write_png("train", f"{name}/curve", test.png(), 0)
         self._flush()
 
+    def _show_answers(self, step: int):
+        try:
+            png = self._answers()
+        except ValueError as error:
+            if not self._was_shown:
+                raise
+            # A training is worth more than its pictures.
+            warnings.warn(f"No more answers are shown: {error}", stacklevel=2)
+            self.images = None
+            return
+        self._was_shown = True
+        self._write_png("validation", "answers", png, step)
+
     def _answers(self) -> bytes:
         """Draw the images with what the model answers now; green is right, red is wrong."""
-        outputs = np.asarray(self.model(self.preprocess(self.images), training=False), np.float64)
-        if self.from_logits:
-            outputs = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-            outputs /= outputs.sum(axis=1, keepdims=True)
         captions = []
-        for index, probabilities in enumerate(outputs):
-            answer = int(np.argmax(probabilities))
-            words = [f"{self.class_names[answer]} {probabilities[answer]:.2f}"]
+        for index, probabilities in enumerate(self._probabilities()):
+            answer = int(np.argmax(probabilities)) if np.isfinite(probabilities).all() else None
+            words = ["no answer: NaN" if answer is None else f"{self.class_names[answer]} {probabilities[answer]:.2f}"]
             colour = (0, 0, 0)
             if self.labels is not None:
                 words.append(f"is {self.class_names[self.labels[index]]}")
                 colour = RIGHT if answer == self.labels[index] else WRONG
             captions.append(("\n".join(words), colour))
-        return contact_sheet(self.images, captions)
+        return contact_sheet(self._pictures, captions)
+
+    def _probabilities(self) -> np.ndarray:
+        outputs = self.model(self.preprocess(self.images), training=False)
+        names = getattr(self.model, "output_names", None) or ()
+        values = choose_output(outputs, len(self._pictures), names, self.output)
+        check_answers(values, self.class_names, self.from_logits)
+        return as_probabilities(values, self.from_logits)
+
+    def _check(self):
+        """Refuse what would be shown wrongly, before an epoch is spent on it."""
+        loss = getattr(self.model, "loss", None)
+        said = getattr(loss.get(self.output) if isinstance(loss, Mapping) else loss, "from_logits", None)
+        if said is not None and bool(said) != self.from_logits:
+            raise ValueError(
+                f"The model's loss says from_logits={bool(said)} and this callback from_logits={self.from_logits}: "
+                "say the same of both."
+            )
+        self._probabilities()
+        self._was_shown = True
 
     def _writer(self, name: str):
         if name not in self._writers:
-            self._writers[name] = tf.summary.create_file_writer(os.path.join(self.log_dir, name))
+            self._writers[name] = tf.summary.create_file_writer(os.fsencode(os.path.join(self.log_dir, name)))
         return self._writers[name].as_default()
 
     def _write_scalar(self, writer: str, tag: str, value: float, step: int):

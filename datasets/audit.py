@@ -7,7 +7,6 @@ perceptual image hash functions", 2010) of many windows proposes pairs in each o
 correlation at every shift decides, at a low resolution first.
 """
 
-import csv
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datasets.escape import csv_line
 from datasets.splits import SPLITS
 from datasets.whole import whole
 
@@ -268,9 +268,9 @@ def compare(first: Structure, second: Structure) -> dict[str, float | int | str]
 
 def write_pairs(path: Path, pairs: list[Pair]) -> None:
     """Write a row for each pair, in one step; without pairs the file holds its first line alone."""
-    with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Pair)], lineterminator="\n")
-        writer.writeheader()
-        for pair in pairs:
-            rounded = {"correlation": f"{pair.correlation:.3f}", "overlap": f"{pair.overlap:.3f}"}
-            writer.writerow(dataclasses.asdict(pair) | rounded)
+    lines = [csv_line(field.name for field in dataclasses.fields(Pair))]
+    for pair in pairs:
+        rounded = {"correlation": f"{pair.correlation:.3f}", "overlap": f"{pair.overlap:.3f}"}
+        lines.append(csv_line((dataclasses.asdict(pair) | rounded).values()))
+    with whole(path) as unfinished:
+        unfinished.write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))

@@ -20,8 +20,8 @@ MACENKO_CONCENTRATIONS = (1.9705, 1.0308)
 REINHARD_MEAN = (69.20197, 19.82498, -4.690998)
 REINHARD_DEVIATION = (17.71583, 14.156416, 5.4176064)
 
-# Macenko et al. 2009: the transmitted light, the density below which a pixel is glass, and the share of
-# pixels, in percent, beyond each of the two extreme angles and beyond the highest concentration that counts.
+# Macenko et al. 2009: the transmitted light, the density below which a channel lets light through, and the share
+# of pixels, in percent, beyond each of the two extreme angles and beyond the highest concentration that counts.
 _LIGHT = 240.0
 _GLASS = 0.15
 _EXTREME = 1.0
@@ -50,20 +50,33 @@ def normalise(images, method: str, sample=None):
 
     Returns:
         uint8, rounded, in the shape of ``images``. An image without the tissue to measure, such as a
-        blank one, comes back as it is.
+        blank one, comes back as it is; ``normalise_each`` says which.
 
     Raises:
         ValueError: no method has that name.
     """
+    return normalise_each(images, method, sample)[0]
+
+
+def normalise_each(images, method: str, sample=None):
+    """Give images the colours of the method's reference, and say which could be normalised.
+
+    Takes and raises what ``normalise`` does.
+
+    Returns:
+        (what ``normalise`` returns, bool: whether each image was normalised). The second is [N], or a scalar
+        for one image; with the method "none" all of it is True.
+    """
     if method not in NORMALISATIONS:
         raise ValueError(f"There is no stain normalisation {method!r}: choose one of {', '.join(NORMALISATIONS)}.")
+    leading = tf.shape(images)[:-3]
     if method == "none":
-        return images
+        return images, tf.ones(leading, tf.bool)
     pixels, measured = _pixels(images), _pixels(images if sample is None else sample)
     changed, known = {"macenko": _macenko, "reinhard": _reinhard}[method](pixels, measured)
     rounded = tf.cast(tf.clip_by_value(tf.round(changed), 0, 255), tf.uint8)
     kept = tf.where(known[:, None, None], rounded, pixels)
-    return tf.ensure_shape(tf.reshape(kept, tf.shape(images)), images.shape)
+    return tf.ensure_shape(tf.reshape(kept, tf.shape(images)), images.shape), tf.reshape(known, leading)
 
 
 def _pixels(images):
@@ -75,16 +88,41 @@ def _pixels(images):
 def _macenko(pixels, sample):
     """Macenko et al. (2009), "A method for normalizing histology slides for quantitative analysis".
 
-    The plane through the two main axes of the tissue's optical densities holds both stains, which are
-    its extreme directions. Concentrations are then scaled to the reference's.
+    Tissue is what absorbs in every channel, as the method's public implementations have it. Strong eosin and pale
+    stains let red through, so an image full of tissue may have hardly such a pixel, or those of nuclei alone: where
+    no two stains are found so, tissue is what absorbs in any channel against the image's own glass.
 
     Returns:
         (float64 [N, P, 3], bool [N]: whether the stains could be measured).
     """
     table = tf.constant(-np.log((np.arange(256) + 1) / _LIGHT))
-    density = tf.gather(table, tf.cast(sample, tf.int32))
-    tissue = tf.reduce_all(density >= _GLASS, axis=2)
-    stains = _extreme_directions(density, tissue)
+    pixels, sample = (tf.gather(table, tf.cast(levels, tf.int32)) for levels in (pixels, sample))
+    changed, known = _recoloured(pixels, sample, tf.reduce_all(sample >= _GLASS, axis=2))
+
+    def against_own_glass():
+        everywhere = tf.ones_like(sample[..., 0], tf.bool)
+        clearest = tf.stack([-_upper_extreme(-sample[..., i], everywhere) for i in range(3)], axis=1)[:, None]
+        # Where no glass is in sight the light is the assumed one; where it is brighter than that, a stain that lets a
+        # channel through would come out negative there.
+        glass = tf.minimum(clearest, 0)
+        tissue = tf.reduce_any(sample - glass >= _GLASS, axis=2)
+        other, found = _recoloured(pixels - glass, sample - glass, tissue)
+        return tf.where(known[:, None, None], changed, other), known | found
+
+    return tf.cond(tf.reduce_all(known), lambda: (changed, known), against_own_glass)
+
+
+def _recoloured(pixels, sample, tissue):
+    """Unmix by the stains of the sample's tissue, and mix by the reference's.
+
+    Args:
+        pixels, sample: optical densities, float64 [N, P, 3].
+        tissue: which pixels of the sample the stains are measured on, bool [N, P].
+
+    Returns:
+        (float64 [N, P, 3] in 0..255, bool [N]: whether two stains were found).
+    """
+    stains = _extreme_directions(sample, tissue)
     gram = tf.matmul(stains, stains, transpose_b=True)
     known = tf.reduce_mean(tf.cast(tissue, tf.float64), axis=1) >= _LEAST_TISSUE
     known &= tf.linalg.det(gram) >= _LEAST_ANGLE
@@ -92,14 +130,13 @@ def _macenko(pixels, sample):
     gram = tf.where(known[:, None, None], gram, tf.eye(2, dtype=tf.float64))
     # Least squares: density = concentrations · stains.
     unmix = tf.matmul(stains, tf.linalg.inv(gram), transpose_a=True)
-    concentrations = tf.matmul(density, unmix)
+    concentrations = tf.matmul(sample, unmix)
     everywhere = tf.ones_like(tissue)
     highest = tf.stack([_upper_extreme(concentrations[..., i], everywhere) for i in range(2)], axis=1)
     known &= tf.reduce_all(highest >= _LEAST_CONCENTRATION, axis=1)
     scale = MACENKO_CONCENTRATIONS / tf.where(known[:, None], highest, 1)
     matrix = tf.matmul(unmix * scale[:, None, :], tf.constant(MACENKO_STAINS, tf.float64)[None])
-    changed = _LIGHT * tf.exp(-tf.matmul(tf.gather(table, tf.cast(pixels, tf.int32)), matrix))
-    return changed, known
+    return _LIGHT * tf.exp(-tf.matmul(pixels, matrix)), known
 
 
 def _extreme_directions(density, tissue):
@@ -110,6 +147,9 @@ def _extreme_directions(density, tissue):
     covariance = tf.matmul(centred, centred, transpose_a=True) / (count - 1)
     _, axes = tf.linalg.eigh(covariance)
     plane = axes[:, :, 1:]
+    # An axis may point either way. Towards the tissue, so that its angles do not pass the half turn, where they jump.
+    towards = tf.matmul(tf.reduce_sum(weight * density, axis=1, keepdims=True), plane)
+    plane *= tf.where(towards < 0, tf.constant(-1.0, tf.float64), 1.0)
     on_plane = tf.matmul(density, plane)
     angle = tf.atan2(on_plane[..., 1], on_plane[..., 0])
     extremes = tf.stack([-_upper_extreme(-angle, tissue), _upper_extreme(angle, tissue)], axis=1)

@@ -12,6 +12,7 @@ from bach_keras.commands.options import (
     new_data_dir_option,
     patients_option,
     protocol_option,
+    say,
     split_options,
 )
 
@@ -40,8 +41,15 @@ def prepare(config, source, download, overwrite, data_dir):
     from datasets.bach_bisque.prepare import prepare as build
 
     summary = build(config, source, data_dir, download=download, overwrite=overwrite)
-    click.echo(f"{config}: {'built' if summary.built else 'already prepared'} in {summary.path}")
+    say(f"{config}: {'built' if summary.built else 'already prepared'} in {summary.path}")
     _print_summary(summary)
+    if summary.built and config != "phantom":
+        from bach_keras.evidence.stains import in_words, survey
+        from bach_keras.training.recipe import Recipe
+        from datasets.bach_bisque.prepare import load
+
+        for counted in survey(load(config, data_dir), Recipe.image_size):
+            say(f"  stain normalisation: {in_words(counted)}")
 
 
 @data.command()
@@ -62,17 +70,17 @@ def info(config, data_dir):
         except (OSError, ValueError) as error:
             if config:
                 raise
-            click.echo(f"{name}: {'not prepared' if isinstance(error, FileNotFoundError) else error}")
+            say(f"{name}: {'not prepared' if isinstance(error, FileNotFoundError) else error}")
             continue
         _print_summary(summary)
         sources = ", ".join(f"{count} of {source}" for source, count in summary.sources.items())
-        click.echo(f"  {sources}; version {summary.version} in {summary.path}")
+        say(f"  {sources}; version {summary.version} in {summary.path}")
 
 
 def _print_summary(summary):
     labels = ", ".join(f"{count} {label}" for label, count in summary.labels.items())
     test = f"; {summary.test_images} unlabelled test images" if summary.test_images else ""
-    click.echo(f"{summary.config}: {summary.images} images: {labels}; {summary.groups} groups{test}")
+    say(f"{summary.config}: {summary.images} images: {labels}; {summary.groups} groups{test}")
 
 
 @data.command()
@@ -91,12 +99,12 @@ def verify(config, data_dir):
     config = config or default_config(data_dir)
     differences = find_differences(config, data_dir)
     for line in differences:
-        click.echo(line)
+        say(line)
     if differences:
-        click.echo(f"{config} is not as it was prepared: run 'data prepare --config {config} --overwrite'")
+        say(f"{config} is not as it was prepared: run 'data prepare --config {config} --overwrite'")
         sys.exit(1)
     summary = describe(config, data_dir)
-    click.echo(f"{config}: all {summary.images + summary.test_images} images are as they were prepared")
+    say(f"{config}: all {summary.images + summary.test_images} images are as they were prepared")
 
 
 @data.command()
@@ -126,9 +134,9 @@ def splits(config, protocol, split_seed, patients, out):
     named = read_patients(patients) if patients else None
     counts = Counter(get_split(config, protocol, split_seed, out, named).values())
     told = ", ".join(f"{counts[name]} {name}" for name in SPLITS if counts[name])
-    click.echo(f"{config}, {protocol}, seed {split_seed}: {told}" + (f"; written to {out}" if out else ""))
+    say(f"{config}, {protocol}, seed {split_seed}: {told}" + (f"; written to {out}" if out else ""))
     if note := leak_note(config, protocol, named):
-        click.echo(note, err=True)
+        say(note, err=True)
 
 
 @data.command()
@@ -152,7 +160,7 @@ def show(config, out, images, image_size, seed, stain_jitter, brightness, data_d
 
     config = config or default_config(data_dir)
     names = write_contact_sheet(out, config, data_dir, images, image_size, seed, stain_jitter, brightness)
-    click.echo(f"{config}: wrote {out}, from left to right {', '.join(names)}")
+    say(f"{config}: wrote {out}, from left to right {', '.join(names)}")
 
 
 @data.command()
@@ -171,11 +179,11 @@ def audit(config, protocol, split_seed, patients, out, data_dir):
     from bach_keras.training.data import default_config, open_data
 
     config = config or default_config(data_dir)
-    pairs = run_audit(open_data(config, protocol, split_seed, data_dir, patients), out, click.echo)
+    pairs = run_audit(open_data(config, protocol, split_seed, data_dir, patients), out, say)
     for pair in pairs:
-        click.echo(
+        say(
             f"{pair.first} ({pair.first_split}) and {pair.second} ({pair.second_split}), {pair.orientation}: "
             f"correlation {pair.correlation:.3f}, {pair.overlap:.0%} in common"
         )
-    click.echo(f"{config}, {protocol}: pairs across the split: {len(pairs)}; see {out}")
+    say(f"{config}, {protocol}: pairs across the split: {len(pairs)}; see {out}")
     sys.exit(1 if pairs else 0)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from datasets.escape import for_terminal
+
 CONFIGS = ("bach", "bisque", "bach_bisque", "phantom")
 NODE_NAMES = ("carci", "norbe", "invis")
 
@@ -29,13 +31,27 @@ class Stopped(click.ClickException):
         click.echo(f"\n{self.message}", err=True)
 
 
+def say(line, err: bool = False) -> None:
+    """Print one line; what it names from outside cannot move the cursor or forge another line."""
+    # A file's name may hold bytes that are no text.
+    click.echo(for_terminal(line).encode(errors="surrogateescape"), err=err)
+
+
 def several(*options):
     """Join options that recur into one decorator."""
     return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
 
 
+def _text(context, option, path):
+    """Refuse a path that TensorFlow Datasets would end in a traceback on."""
+    if path and not str(path).isascii() and any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+        raise click.BadParameter(f"{path} is not text in UTF-8: choose another place.")
+    return path
+
+
 def _is_there(context, option, folder):
     """Refuse a data folder that is not there: a mistyped one would be made, and filled with phantoms."""
+    folder = _text(context, option, folder)
     if folder is not None and not folder.expanduser().is_dir():
         wrong = "is not a folder" if folder.expanduser().exists() else "does not exist"
         make = f"`data prepare --config CONFIG --data-dir {folder}`"
@@ -45,7 +61,7 @@ def _is_there(context, option, folder):
 
 _DATA_DIR = {"type": FOLDER, "help": "Where data sets live. [default: TFDS_DATA_DIR or ~/tensorflow_datasets]"}
 data_dir_option = click.option("--data-dir", callback=_is_there, **_DATA_DIR)
-new_data_dir_option = click.option("--data-dir", **_DATA_DIR)  # for the command that may make it
+new_data_dir_option = click.option("--data-dir", callback=_text, **_DATA_DIR)  # for the command that may make it
 config_option = click.option(
     "--config", type=click.Choice(CONFIGS), help="Data set. [default: bach if it is prepared, else phantom]"
 )

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from bach_keras.commands.options import FOLDER, load_members, member_options
+from bach_keras.commands.options import FOLDER, load_members, member_options, say
 
 
 @click.command()
@@ -15,7 +15,7 @@ from bach_keras.commands.options import FOLDER, load_members, member_options
 @click.option("--quantize", type=click.Choice(("none", "float16", "dynamic", "int8")), default="none",
               show_default=True, help="How that file keeps its weights; int8 its activations too.")  # fmt: skip
 @click.option("--calibration", type=FOLDER, metavar="DIR",
-              help="Images to calibrate and check that file on. [default: training images]")  # fmt: skip
+              help="At least 9 images to calibrate and check that file on. [default: training images]")  # fmt: skip
 def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, calibration):
     """Join runs into one SavedModel for TF Serving, or one TFLite file for small devices, or both.
 
@@ -26,7 +26,6 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     """
     from bach_keras.hierarchy import check_members
     from bach_keras.serving.export import check_destination
-    from bach_keras.serving.export import export as write
 
     if not (out or lite):
         raise ValueError("Say where to: --out saved_models/NAME/1, or --tflite FILE, or both.")
@@ -38,16 +37,63 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
         raise ValueError("--quantize and --calibration are about a TFLite file: name it with --tflite FILE.")
     if out:
         check_destination(out, overwrite)
+    # The networks take their time, so what can be said before they are built is.
+    refused = _unless_it_fails(lite, _check_images, calibration, carci_runs) if lite else []
+    if refused and not out:
+        raise ValueError(refused[0])
+    for sentence in refused:
+        say(sentence, err=True)
     members = load_members(carci_runs, norbe_runs, invis_runs)
     check_members(members)
-    if lite:
-        images = tflite.folder_images(calibration) if calibration else tflite.training_images(members)
-        agreement = tflite.convert(members, lite, quantize, images, overwrite)
-        click.echo(f"wrote {lite} ({lite.stat().st_size / 1e6:.0f} MB, {quantize}); beside the tree: {agreement}")
+    if not out:
+        tflite.check_members(members)
+    # Each on its own: what can be written is.
+    failures = list(refused)
     if out:
-        path = write(members, out, overwrite)
-        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        click.echo(f"wrote {path} ({size / 1e6:.0f} MB): serve it with TF Serving, or try 'predict --model {path}'")
+        failures += _unless_it_fails(out, _write_saved_model, members, out, overwrite)
+    if lite and not refused:
+        failures += _unless_it_fails(lite, _write_tflite, members, lite, quantize, calibration, overwrite)
+    if failures:
+        raise click.ClickException(" ".join(failures))
+
+
+def _check_images(calibration, carci_runs):
+    """Refuse too few images to make a TFLite file with."""
+    from bach_keras.serving import tflite
+    from bach_keras.training.runs import open_run, run_folder
+    from datasets.images.folder import find_images
+
+    if calibration:
+        tflite.check_count(len(find_images([calibration])))
+    elif carci_runs:
+        run = open_run(run_folder(carci_runs[0])).config
+        tflite.check_count(len(tflite.training_names(run["config"], run["trained_on"])))
+
+
+def _unless_it_fails(place, write, *given) -> list[str]:
+    """Write one form; return why it could not be, as a list of at most one sentence."""
+    try:
+        write(*given)
+    except (ValueError, OSError) as error:
+        sentence = " ".join(str(error).split())
+        return [sentence if str(place) in sentence else f"{place} was not written: {sentence}"]
+    return []
+
+
+def _write_saved_model(members, out, overwrite):
+    from bach_keras.serving.export import export as write
+
+    path = write(members, out, overwrite)
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    say(f"wrote {path} ({size / 1e6:.0f} MB): serve it with TF Serving, or try 'predict --model {path}'")
+
+
+def _write_tflite(members, file, quantize, calibration, overwrite):
+    from bach_keras.serving import tflite
+
+    images = tflite.folder_images(calibration) if calibration else tflite.training_images(members)
+    agreement = tflite.convert(members, file, quantize, images, overwrite)
+    say(f"wrote {file} ({file.stat().st_size / 1e6:.0f} MB, {quantize}); beside the tree: {agreement}")
 
 
 @click.command()
@@ -86,7 +132,7 @@ def predict(model, server, timeout, form, routing, paths):
     failed = False
     for row, line in LINES[form](answer(export, paths, routing)):
         failed = failed or "error" in row
-        click.echo(line.encode(errors="surrogateescape"))  # a file's name may be any bytes
+        click.echo(line.encode(errors="surrogateescape"))
     sys.exit(1 if failed else 0)
 
 
@@ -109,7 +155,7 @@ def serve(model, name, host, port, grpc_port):
 
     export = Export(model)
     _warn(export)
-    answer(Server(export, name, host, port, grpc_port), say=click.echo)
+    answer(Server(export, name, host, port, grpc_port), say=say)
 
 
 @click.command()
@@ -134,18 +180,18 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
     forms = open_forms(load_members(carci_runs, norbe_runs, invis_runs), export, files)
     rows, errors = measure(forms, found)
     for line in as_lines(rows):
-        click.echo(line)
+        say(line)
     for error in errors:
-        click.echo(error, err=True)
+        say(error, err=True)
     sys.exit(0 if all(row.holds for row in rows) and not errors else 1)
 
 
 def _warn(export):
     """Say loudly, on stderr, what must be known before any answer of this model is read."""
     if export.card is None:
-        click.echo("WARNING: the server does not say what its model learned from.", err=True)
+        say("WARNING: the server does not say what its model learned from.", err=True)
     elif export.is_phantom:
-        click.echo(
+        say(
             "WARNING: this model learned from synthetic phantom images. Its answers about tissue mean NOTHING.",
             err=True,
         )

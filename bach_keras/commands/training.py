@@ -15,6 +15,7 @@ from bach_keras.commands.options import (
     data_dir_option,
     load_members,
     member_options,
+    say,
     several,
     split_options,
 )
@@ -131,11 +132,11 @@ def train(
                 for name in named
                 if context.get_parameter_source(name) is not ParameterSource.DEFAULT
             }
-            resume_training(node, asked, given, run_dir, allow_changes, data_dir, click.echo)
+            resume_training(node, asked, given, run_dir, allow_changes, data_dir, say)
             return
         run_training(
             node, config, protocol, split_seed, patients, init, until, given, run_dir, overwrite, tensorboard, data_dir,
-            click.echo,
+            say,
         )  # fmt: skip
 
 
@@ -178,7 +179,7 @@ def lr_find(node, config, protocol, split_seed, patients, init, phase, metric, o
     """
     from bach_keras.training.command import run_lr_find
 
-    run_lr_find(node, config, protocol, split_seed, patients, init, phase, metric, out, data_dir, click.echo, **given)
+    run_lr_find(node, config, protocol, split_seed, patients, init, phase, metric, out, data_dir, say, **given)
 
 
 @click.command()
@@ -206,7 +207,7 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, config, protocol, split_
         system, runs = Export(model), []
     else:
         system, runs = load_members(carci_runs, norbe_runs, invis_runs), [*carci_runs, *norbe_runs, *invis_runs]
-    run_evaluation(system, runs, config, protocol, split_seed, patients, split, out, data_dir, click.echo)
+    run_evaluation(system, runs, config, protocol, split_seed, patients, split, out, data_dir, say)
 
 
 @click.command()
@@ -237,4 +238,4 @@ def reproduce(config, protocols, seeds, init, out, only_plan, data_dir, **given)
     from bach_keras.training.reproduce import reproduce as run
 
     with _stopped_in_one_sentence():
-        run(config, protocols, seeds, out, given, init, data_dir, only_plan, click.echo)
+        run(config, protocols, seeds, out, given, init, data_dir, only_plan, say)

@@ -2,7 +2,7 @@
 
 import click
 
-from bach_keras.commands.options import FOLDER
+from bach_keras.commands.options import FOLDER, say
 
 
 @click.group()
@@ -29,7 +29,7 @@ def fetch(to, source, revision, overwrite):
         click.echo(f"\r{done / 1e6:.0f}{whole} MB", nl=False, err=True)
 
     path = download(to, source, revision=revision, overwrite=overwrite, progress=progress)
-    click.echo(f"wrote {path}")
+    say(f"wrote {path}")
 
 
 @weights.command()
@@ -46,4 +46,4 @@ def port(source, dest, overwrite):
     from bach_keras.network.weights import port as convert
 
     convert(source, dest, overwrite=overwrite)
-    click.echo(f"wrote {dest}")
+    say(f"wrote {dest}")

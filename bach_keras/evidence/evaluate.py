@@ -1,13 +1,14 @@
 """A tree held against labelled images it never trained on."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
-from bach_keras.evidence import metrics
+from bach_keras import preprocess
+from bach_keras.evidence import metrics, stains
 from bach_keras.preprocess import untuned
 from bach_keras.tree import NODES
+from datasets.escape import csv_line
 from datasets.labels import CLASSES, LABELS
 
 BATCH = 16
@@ -60,7 +61,8 @@ def evaluate(system, records, filenames, trained_on, chosen_on, say=print) -> tu
     """Score a whole system.
 
     Args:
-        system: answers ``images(uint8 [N, H, W, 3])`` as ``bach_keras.hierarchy.Hierarchy`` does.
+        system: answers ``images(uint8 [N, H, W, 3])`` as ``bach_keras.hierarchy.Hierarchy`` does; has its
+            ``image_size`` and ``stain_normalisation`` too, if it normalises stains.
         records: a tf.data.Dataset of dicts with ``image``, ``label`` (index of ``LABELS``), ``filename``.
         filenames: the records' file names, so that a leak is refused before any image is read.
         trained_on: file names that the members trained on.
@@ -74,8 +76,12 @@ def evaluate(system, records, filenames, trained_on, chosen_on, say=print) -> tu
         ValueError: an image trained a member, or there is none of the four classes.
     """
     check_leaks(trained_on, filenames)
-    rows = []
+    rows, normalised = [], []
+    method = getattr(system, "stain_normalisation", "none")
     for images, labels, names in _batches(records):
+        if method != "none":
+            squares = preprocess.square(images, system.image_size)
+            normalised += preprocess.normalise_stain_each(squares, system.image_size, method)[1].numpy().tolist()
         answers = {name: np.asarray(value) for name, value in system.images(images).items()}
         for index, (label, name) in enumerate(zip(labels, names, strict=True)):
             rows.append({
@@ -87,7 +93,10 @@ def evaluate(system, records, filenames, trained_on, chosen_on, say=print) -> tu
             })  # fmt: skip
         if len(rows) % (BATCH * 4) < BATCH:
             say(f"evaluated {len(rows)} of {len(filenames)} images")
-    return {**score(rows), "chosen_on": len(chosen_on & set(filenames))}, rows
+    result = {**score(rows), "chosen_on": len(chosen_on & set(filenames))}
+    if method != "none":
+        result["stains"] = stains.tally(method, [row["truth"] for row in rows], normalised)
+    return result, rows
 
 
 def score(rows: list[dict]) -> dict:
@@ -115,10 +124,8 @@ def write_predictions(path: Path, rows: list[dict]) -> None:
     """Write one line an image as CSV, whole or not at all."""
     names = ["filename", "truth", "label", *CLASSES]
     partial = path.with_name(f".{path.name}.part")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
+    lines = [csv_line(names), *(csv_line(row[name] for name in names) for row in rows)]
+    partial.write_bytes("".join(f"{line}\r\n" for line in lines).encode(errors="surrogateescape"))
     partial.replace(path)
 
 

@@ -2,19 +2,21 @@
 
 import base64
 import csv
-import html
 import io
 import json
 from pathlib import Path
 
+from bach_keras.evidence import stains
 from bach_keras.evidence.metrics import in_words
 from bach_keras.tree import NODES
+from datasets.escape import for_html
 from datasets.labels import CLASSES
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse;margin:1rem 0}td,th{border:1px solid #bbb;padding:.3rem .6rem;text-align:right}"
     "th{background:#f3f0f6}img{max-width:100%}.note{background:#fff4d6;padding:.6rem 1rem}"
+    ".loud{background:#b00020;color:#fff;padding:.8rem 1rem;font-weight:bold;font-size:1.3rem}"
 )
 
 
@@ -27,17 +29,20 @@ def write_report(path: Path, result: dict, runs: list) -> None:
         runs: the folders of its members' runs; may be empty.
     """
     title = "Breast histology by a tree of ResNeXt-50 classifiers"
+    runs = [Path(run) for run in runs]
+    learned_from = {*result.get("member_configs", ()), *(_read(run, "config.json")["config"] for run in runs)}
     body = [
-        f"<h1>{title}</h1>",
-        "<p class=note>Research software, not a medical device.</p>",
-        f"<p>Config {html.escape(result['config'])}, protocol {html.escape(result['protocol'])}, "
-        f"split {html.escape(result['split'])}.</p>",
-        f"<p><b>Four-class accuracy {in_words(result)}.</b></p>",
+        synthetic(result["config"], learned_from),
+        heading(1, title),
+        paragraph("Research software, not a medical device.", "note"),
+        paragraph(f"Config {result['config']}, protocol {result['protocol']}, split {result['split']}."),
+        f"<p><b>{for_html(f'Four-class accuracy {in_words(result)}.')}</b></p>",
         chosen(result),
-        *[f"<p class=note>{html.escape(note)}</p>" for note in result["split_notes"]],
-        "<h2>Confusion matrix</h2>",
+        *[paragraph(note, "note") for note in result["split_notes"]],
+        *([paragraph(f"Stain normalisation: {stains.in_words(result['stains'])}.")] if "stains" in result else []),
+        heading(2, "Confusion matrix"),
         image(confusion_figure(result["confusion_matrix"]), "Confusion matrix"),
-        "<h2>Nodes</h2>",
+        heading(2, "Nodes"),
         table(
             ["node", "accuracy", "95 % interval", "n"],
             [
@@ -50,46 +55,72 @@ def write_report(path: Path, result: dict, runs: list) -> None:
                 for name, s in result["nodes"].items()
             ],
         ),
-        *[_run_section(Path(run)) for run in runs],
+        *[_run_section(run) for run in runs],
     ]
     write_page(path, title, body)
 
 
 def write_page(path: Path, title: str, body: list[str]) -> None:
     """Write parts of HTML as one page, whole or not at all."""
-    title = html.escape(title)
-    page = f'<!doctype html><html lang=en><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    page = f'<!doctype html><html lang=en><meta charset="utf-8"><title>{for_html(title)}</title><style>{_STYLE}</style>'
     partial = path.with_name(f".{path.name}.part")
     partial.write_text(page + "\n".join(body) + "</html>\n", encoding="utf-8")
     partial.replace(path)
 
 
+def synthetic(config: str, learned_from) -> str:
+    """Return the part of a page that says loudly what is synthetic, or "" where nothing is.
+
+    Args:
+        config: what the images that judge are from.
+        learned_from: the configs that members trained on.
+    """
+    if "phantom" in learned_from:
+        return paragraph(
+            "SYNTHETIC: this system learned from synthetic phantom images. "
+            "Its answers, and these numbers, mean NOTHING about tissue.",
+            "loud",
+        )
+    if config == "phantom":
+        return paragraph(
+            "SYNTHETIC: the images that judge here are phantoms. These numbers mean NOTHING about tissue.", "loud"
+        )
+    return ""
+
+
 def chosen(result) -> str:
     """Return what to say of images that also chose, as a part of a page."""
     if not result["chosen_on"]:
-        return "<p>No member saw these images, nor did they choose an epoch, an init or a threshold.</p>"
-    return f"<p class=note>{result['chosen_on']} of these images also chose a member's epoch or init.</p>"
+        return paragraph("No member saw these images, nor did they choose an epoch, an init or a threshold.")
+    return paragraph(f"{result['chosen_on']} of these images also chose a member's epoch or init.", "note")
+
+
+def _read(folder: Path, name: str) -> dict:
+    return json.loads((folder / name).read_text())
 
 
 def _run_section(folder: Path) -> str:
-    config = json.loads((folder / "config.json").read_text())
-    metrics = json.loads((folder / "metrics.json").read_text())
+    config, metrics = (_read(folder, name) for name in ("config.json", "metrics.json"))
     with (folder / "history.csv").open(newline="") as file:
         history = list(csv.DictReader(file))
     settings = {name: config[name] for name in ("node", "config", "protocol", "init")} | config["recipe"]
-    parts = [f"<h2>{NODES[config['node']].title}</h2>"]
+    parts = [heading(2, NODES[config["node"]].title)]
     if "accuracy" in metrics:
         parts.append(
-            f"<p>Validation accuracy by protocol {html.escape(config['protocol'])}: {in_words(metrics)}, "
-            f"best epoch {metrics['best_epoch']}.</p>"
+            paragraph(
+                f"Validation accuracy by protocol {config['protocol']}: {in_words(metrics)}, "
+                f"best epoch {metrics['best_epoch']}."
+            )
         )
+    for name, counted in metrics.get("stains", {}).items():
+        parts.append(paragraph(f"Stain normalisation of the {name} images: {stains.in_words(counted)}."))
     if note := config.get("split_origin", {}).get("note"):
-        parts.append(f"<p class=note>{html.escape(note)}</p>")
+        parts.append(paragraph(note, "note"))
     parts.append(image(_curves_figure(history), "Training curves"))
     for plot in sorted(folder.glob("lr_range_test*.png")):
         parts.append(_embedded(plot.read_bytes(), f"Learning rate range test ({plot.stem})"))
-    rows = [[html.escape(name), html.escape(str(value))] for name, value in settings.items()]
-    parts.append(f"<details><summary>Settings</summary>{table(['setting', 'value'], rows)}</details>")
+    rows = table(["setting", "value"], settings.items())
+    parts.append(f"<details><summary>Settings</summary>{rows}</details>")
     return "\n".join(parts)
 
 
@@ -133,12 +164,23 @@ def image(figure, alt: str) -> str:
 
 
 def _embedded(png: bytes, alt: str) -> str:
-    return f'<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
+    return f'<p><img alt="{for_html(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
+
+
+def heading(level: int, text) -> str:
+    """Return a heading of text, not of HTML, as a part of a page."""
+    return f"<h{level}>{for_html(text)}</h{level}>"
+
+
+def paragraph(text, style: str = "") -> str:
+    """Return a paragraph of text, not of HTML, as a part of a page."""
+    return f"<p{f' class={style}' if style else ''}>{for_html(text)}</p>"
 
 
 def table(heads, rows) -> str:
-    """Return a table; its cells are HTML already."""
-    head = "".join(f"<th>{head}" for head in heads)
-    return f"<table><tr>{head}</tr>" + "".join(
-        "<tr>" + "".join(f"<td>{cell}" for cell in row) + "</tr>" for row in rows
-    ) + "</table>"  # fmt: skip
+    """Return a table as a part of a page; its cells are text, not HTML."""
+    lines = [
+        "".join(f"<{tag}>{for_html(cell)}" for cell in cells)
+        for tag, cells in (("th", heads), *(("td", row) for row in rows))
+    ]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"

@@ -1,11 +1,10 @@
 """The page of a reproduction: the paper's Table 1 beside ours, confusion matrices, and every run."""
 
-import html
 import statistics
 from pathlib import Path
 
 from bach_keras.evidence.metrics import in_words
-from bach_keras.evidence.report import chosen, confusion_figure, image, table, write_page
+from bach_keras.evidence.report import chosen, confusion_figure, heading, image, paragraph, synthetic, table, write_page
 from bach_keras.tree import NODES
 from bach_keras.wording import counted
 
@@ -26,20 +25,22 @@ def write_results(path: Path, results: dict) -> None:
     """
     config = results["config"]
     title = f"Table 1 of Koné & Boulmane (2018), trained again on {config}"
-    body = [f"<h1>{html.escape(title)}</h1>", "<p class=note>Research software, not a medical device.</p>"]
-    if config == "phantom":
-        body.append(
-            "<p class=note>Synthetic images: these numbers show that the path works, and nothing about tissue.</p>"
-        )
+    body = [
+        synthetic(config, {run["config"] for run in results["runs"]}),
+        heading(1, title),
+        paragraph("Research software, not a medical device.", "note"),
+    ]
     protocols = list(dict.fromkeys(run["protocol"] for run in results["runs"] if run["protocol"] != "all"))
     for protocol in protocols:
         body += _protocol(protocol, [tree for tree in results["trees"] if tree["protocol"] == protocol])
     if len(protocols) > 1:
         body.append(
-            "<p>The protocols judge by different images, so their numbers do not compare as equals. By "
-            "<code>paper</code> images of one patient may train and judge, which flatters.</p>"
+            paragraph(
+                "The protocols judge by different images, so their numbers do not compare as equals. By paper, images "
+                "of one patient may train and judge, which flatters."
+            )
         )
-    body += ["<h2>Runs</h2>", _runs(results["runs"])]
+    body += [heading(2, "Runs"), _runs(results["runs"])]
     write_page(path, title, body)
 
 
@@ -60,15 +61,15 @@ def _protocol(protocol, trees) -> list[str]:
         if name in PUBLISHED:
             given = PUBLISHED[name]
             lines.append([f"{name}, paper", *[f"{given[column]:g}" if column in given else "" for column in COLUMNS]])
-    parts = [f"<h2>Protocol {html.escape(protocol)}</h2>", table(["", *COLUMNS], lines)]
+    parts = [heading(2, f"Protocol {protocol}"), table(["", *COLUMNS], lines)]
     for name, several in rows.items():
         score = several[0]["score"]
         if score:
             judged = f"{name}, seed {several[0]['seed']}, {score['split']} images: {in_words(score)}"
             matrix = image(confusion_figure(score["confusion_matrix"]), name)
-            parts += [f"<p>{html.escape(judged)}</p>", chosen(score), matrix]
+            parts += [paragraph(judged), chosen(score), matrix]
     notes = dict.fromkeys(note for tree in trees if tree["score"] for note in tree["score"]["split_notes"])
-    return parts + [f"<p class=note>{html.escape(note)}</p>" for note in notes]
+    return parts + [paragraph(note, "note") for note in notes]
 
 
 def _part(score, column):
@@ -89,11 +90,11 @@ def _cell(scores) -> str:
 def _runs(runs) -> str:
     rows = [
         [
-            html.escape(Path(run["run"]).parent.name + "/" + Path(run["run"]).name),
+            Path(run["run"]).parent.name + "/" + Path(run["run"]).name,
             run["node"],
             run["config"],
-            html.escape(run["protocol"]),
-            html.escape(Path(run["init"]).name),
+            run["protocol"],
+            Path(run["init"]).name,
             f"{run['best_epoch']} of {run['epochs']}",
             in_words(run) if "accuracy" in run else "none kept" + _until(run),
             f"{run['seconds'] / 60:.1f}",
@@ -102,7 +103,7 @@ def _runs(runs) -> str:
     ]
     heads = ["run", "node", "config", "protocol", "start", "epoch kept", "validation accuracy", "minutes"]
     minutes = sum(run["seconds"] for run in runs) / 60
-    return table(heads, rows) + f"<p>{counted(len(runs), 'run')}, {minutes:.1f} minutes of training.</p>"
+    return table(heads, rows) + paragraph(f"{counted(len(runs), 'run')}, {minutes:.1f} minutes of training.")
 
 
 def _until(run) -> str:

@@ -14,6 +14,14 @@ def is_version(name: str) -> bool:
     return name.isascii() and name.isdigit() and len(name) <= 18
 
 
+def is_plain(path) -> bool:
+    """Say whether TensorFlow takes a path as it stands: it looks a model's variables up by a pattern, of UTF-8."""
+    try:
+        return not set("[\\") & set(str(path).encode().decode())
+    except UnicodeEncodeError:
+        return False
+
+
 @dataclass(frozen=True)
 class Address:
     """A model, and which version of it: by number, by label, or the newest.

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from bach_keras.evidence.stains import in_words
 from bach_keras.tree import NODES
+from datasets.escape import for_markdown
 from datasets.labels import CLASSES
 
 # The file's name: in an export's assets/ and in a TFLite file.
@@ -68,26 +70,30 @@ def decodes_otherwise(card: dict) -> bool:
 
 
 def as_markdown(card: dict) -> str:
-    """Return a model card as a page to read."""
+    """Return a model card as a page to read; what it holds is text, and makes no markup of its own."""
     members = [
-        f"| {m['node']} | {m['source']} | {m['weight']:g} | {m['temperature']:g} | {m['protocol']} | {_score(m)} |"
+        _row(m["node"], m["source"], f"{m['weight']:g}", f"{m['temperature']:g}", m["protocol"], _score(m))
         for m in card["members"]
     ]
+    size = card["image_size"]
     return "\n".join([
-        f"# {card['name']}",
+        f"# {for_markdown(card['name'])}",
         "",
-        f"Sorts breast histology images into {', '.join(card['classes'])}, through a tree of "
-        f"{len(card['members'])} networks that see {card['image_size']}x{card['image_size']} pixels.",
+        for_markdown(
+            f"Sorts breast histology images into {', '.join(card['classes'])}, through a tree of "
+            f"{len(card['members'])} networks that see {size}x{size} pixels."
+        ),
         "",
         "## Limits",
         "",
-        *(f"- {limit}" for limit in card["limits"]),
+        *(f"- {for_markdown(limit)}" for limit in card["limits"]),
         "",
         "## Data",
         "",
-        *(f"- `{config}`: {words}" for config, words in card["data"].items()),
+        *(f"- {for_markdown(f'{config}: {words}')}" for config, words in card["data"].items()),
         f"- {len(card['trained_on'])} images trained it and {len(card['chosen_on'])} chose an epoch or a start; "
         "`assets/model_card.json` names them.",
+        *_stains(card),
         "",
         "## Members",
         "",
@@ -97,9 +103,27 @@ def as_markdown(card: dict) -> str:
         "",
         "## Licence",
         "",
-        card["licence"],
+        for_markdown(card["licence"]),
         "",
     ])  # fmt: skip
+
+
+def _row(*cells) -> str:
+    return f"| {' | '.join(map(for_markdown, cells))} |"
+
+
+def _stains(card) -> list[str]:
+    """Say of each member which of its images the stain normalisation left as they are."""
+    method = card.get("stain_normalisation", "none")
+    if method == "none":
+        return []
+    lines = []
+    for member in card["members"]:
+        counted = member["metrics"].get("stains", {"training": None})
+        for name, counts in counted.items():
+            words = in_words(counts) if counts else f"{method}, and how many it left as they are was not counted"
+            lines.append("- " + for_markdown(f"{member['node']} {member['source']}, {name} images: {words}."))
+    return lines
 
 
 def _score(member: dict) -> str:

@@ -10,7 +10,7 @@ from bach_keras import preprocess
 from bach_keras.decoding.size import sized
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import warmup
-from bach_keras.serving.address import is_version
+from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.card import CARD, as_markdown, model_card
 from bach_keras.tree import NODES
 from datasets.labels import CLASSES
@@ -106,10 +106,15 @@ def check_destination(out, overwrite: bool = False) -> None:
     """Refuse a place where the export cannot go.
 
     Raises:
-        ValueError: the folder is taken, by something else than an export if ``overwrite`` is set, or its
-            name is no number.
+        ValueError: the folder is taken, by something else than an export if ``overwrite`` is set, its
+            name is no number, or TensorFlow could not load what it writes there.
     """
     out = Path(out)
+    if not is_plain(out):
+        raise ValueError(
+            f"{out} cannot hold an export: TensorFlow takes [ and \\ in a path for a pattern, and no path that is not "
+            "text, so it could not load what it writes there. Choose another --out."
+        )
     if not is_version(out.name):
         raise ValueError(
             f"{out} cannot be served: TF Serving wants a version number as the last part, such as {out / '1'}."
@@ -148,7 +153,7 @@ def export(members, out, overwrite: bool = False) -> Path:
         tf.saved_model.save(served, str(partial), signatures=signatures)
         extra = partial / "assets.extra"
         extra.mkdir()
-        (extra / "model_card.md").write_text(as_markdown(card))
+        (extra / "model_card.md").write_text(as_markdown(card), encoding="utf-8")
         warmup.write(extra / warmup.NAME)
         _replace(partial, out)
     except (OSError, tf.errors.OpError) as error:

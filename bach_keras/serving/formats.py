@@ -1,20 +1,20 @@
 """Predicted rows as lines of text: a table to read, JSON lines or CSV."""
 
-import csv
-import io
 import json
 
+from datasets.escape import csv_line, for_terminal
 from datasets.labels import CLASSES
 
 
 def as_table(rows):
     """Yield (row, line) for a terminal: the label, the four probabilities, the path."""
     for row in rows:
+        path = for_terminal(row["path"])
         if "error" in row:
-            yield row, f"{'error':9} {row['path']}: {row['error']}"
+            yield row, f"{'error':9} {path}: {for_terminal(row['error'])}"
             continue
-        shares = "  ".join(f"{name} {share:.3f}" for name, share in row["probabilities"].items())
-        yield row, f"{row['label']:9} {shares}  {row['path']}"
+        shares = "  ".join(f"{for_terminal(name)} {share:.3f}" for name, share in row["probabilities"].items())
+        yield row, f"{for_terminal(row['label']):9} {shares}  {path}"
 
 
 def as_json(rows):
@@ -25,14 +25,12 @@ def as_json(rows):
 
 def as_csv(rows):
     """Yield (row, line); the first line begins with the header."""
-    for number, row in enumerate(rows):
-        buffer = io.StringIO()
-        names = ["path", "label", *CLASSES, "error"]
-        writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
-        if not number:
-            writer.writeheader()
-        writer.writerow({**row, **row.get("probabilities", {})})
-        yield row, buffer.getvalue().rstrip("\n")
+    names = ["path", "label", *CLASSES, "error"]
+    head = csv_line(names) + "\n"
+    for row in rows:
+        values = {**row, **row.get("probabilities", {})}
+        yield row, head + csv_line(values.get(name) for name in names)
+        head = ""
 
 
 LINES = {"table": as_table, "json": as_json, "csv": as_csv}

@@ -2,13 +2,14 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from bach_keras.serving.address import is_version
+from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.card import CARD, decodes_otherwise
 from bach_keras.serving.images import as_png
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
@@ -33,6 +34,7 @@ class Export:
         chosen_on: file names of the images that chose a member's epoch or init.
         is_phantom: whether a member learned from synthetic images.
         decodes_otherwise: whether it is of an earlier version, and so gives a JPEG other pixels.
+        image_size, stain_normalisation: as its members have them.
         signatures: name -> function, as ``tf.saved_model.load`` gives them.
 
     Raises:
@@ -46,7 +48,9 @@ class Export:
             self.trained_on, self.chosen_on = (frozenset(self.card[name]) for name in ("trained_on", "chosen_on"))
             self.is_phantom = "phantom" in self.card["configs"]
             self.decodes_otherwise = decodes_otherwise(self.card)
-            self._model = tf.saved_model.load(str(place))
+            self.image_size = self.card["image_size"]
+            self.stain_normalisation = self.card.get("stain_normalisation", "none")
+            self._model = _load(place)
             self.signatures = self._model.signatures
         except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
             raise ValueError(f"{place} is no export of this project that can be read: export it again.") from error
@@ -115,6 +119,16 @@ def _row(answers, index: int, routing: str) -> dict:
         nodes[left_out.name] = None
     label = answers["label"][index].decode()
     return {"label": label, "probabilities": named("probabilities", CLASSES), "nodes": nodes}
+
+
+def _load(folder: Path):
+    """Load a SavedModel from any path; where TensorFlow would take the path for a pattern, through a link to it."""
+    if is_plain(folder):
+        return tf.saved_model.load(str(folder))
+    with tempfile.TemporaryDirectory() as place:
+        link = Path(place) / "export"
+        link.symlink_to(folder.resolve())
+        return tf.saved_model.load(str(link))
 
 
 def _version_folder(folder: Path) -> Path:

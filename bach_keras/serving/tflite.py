@@ -5,9 +5,11 @@ interpreters do not look and any unzip does, lies an archive with the class name
 model card, as TFLite's own associated files do.
 """
 
+import contextlib
 import json
 import os
 import random
+import threading
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +25,7 @@ from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.serving.agreement import TOLERANCES, Agreement, allowed, compare
 from bach_keras.serving.card import CARD, model_card
 from bach_keras.serving.int8 import PROCESSORS, quantised
+from bach_keras.serving.tflite_graph import Graph
 from datasets.bach_bisque import prepare
 from datasets.images.folder import find_images
 from datasets.images.read import read_rgb
@@ -38,7 +41,7 @@ CLASS_NAMES = "class_names.txt"
 
 
 class TFLite:
-    """A TFLite file of the tree, run by LiteRT on the processor.
+    """A TFLite file of the tree, run by LiteRT on the processor; threads may share one.
 
     Args:
         file: what ``convert`` wrote.
@@ -56,16 +59,48 @@ class TFLite:
         try:
             with zipfile.ZipFile(self.file) as archive:
                 self.card = json.loads(archive.read(CARD))
-            interpreter = Interpreter(str(self.file), num_threads=PROCESSORS)
+            interpreter = Interpreter(os.fsencode(self.file), num_threads=PROCESSORS)
             self._run = interpreter.get_signature_runner()
-        except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+            (taken,) = interpreter.get_input_details()
+            _, self._size, *_ = map(int, taken["shape"])
+            is_ours = self.card["image_size"] == self._size and self.card["quantize"] in QUANTIZATIONS
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
             raise ValueError(f"{file} is no TFLite file of this project: make one with 'export --tflite'.") from error
+        if not is_ours:
+            raise ValueError(f"{file} is not what its own card says: make it again with 'export --tflite'.")
+        self._lock = threading.Lock()
 
     def images(self, images) -> dict[str, np.ndarray]:
-        """Classify uint8 [N, H, W, 3] softly, N not 0; ``Hierarchy.images`` says what comes back, but for ``label``."""
-        squares = preprocess.square(images, self.card["image_size"]).numpy()
-        answers = [self._run(images=square[None]) for square in squares]
+        """Classify images of any one size softly; ``Hierarchy.images`` says what comes back, but for ``label``.
+
+        Args:
+            images: uint8 [N, H, W, 3], N not 0.
+
+        Raises:
+            ValueError: they are anything else.
+        """
+        images = _as_batch(images)
+        squares = preprocess.square(images, self._size).numpy()
+        answers = [self._answer(square[None]) for square in squares]
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    def _answer(self, square):
+        # An interpreter has one place for its input and one for its answer.
+        with self._lock:
+            return self._run(images=square)
+
+
+def _as_batch(images) -> np.ndarray:
+    try:
+        images = np.asarray(images)
+    except ValueError:  # a list of several sizes
+        images = np.empty(0, object)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size:
+        raise ValueError(
+            f"Images are taken as uint8 [N, H, W, 3], all of one size, and not as {images.dtype} {list(images.shape)}: "
+            "one image is images[None]."
+        )
+    return images
 
 
 def convert(members, file, quantize: str, images, overwrite: bool = False) -> Agreement:
@@ -92,17 +127,10 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
     """
     file = Path(file)
     check_destination(file, overwrite)
+    check_members(members)
     hierarchy = Hierarchy(members)
-    if not has_native_grouped_convolution():
-        raise ValueError(
-            "Without oneDNN, TensorFlow gives the grouped convolutions a form that is many times as slow in TFLite: "
-            "convert on another machine, or without TF_ENABLE_ONEDNN_OPTS=0."
-        )
-    if hierarchy.stain_normalisation != "none":
-        raise ValueError("A TFLite file cannot normalise stains: use runs trained without, or the SavedModel.")
     squares = [preprocess.square(image, hierarchy.image_size).numpy()[None] for image in images]
-    if len(squares) < LEAST_IMAGES:
-        raise ValueError(f"{len(squares)} images are too few to make and check a TFLite file: give {LEAST_IMAGES}.")
+    check_count(len(squares))
     is_int8 = quantize == "int8"
     probes = squares[::3] if is_int8 else squares
     expected = _probabilities(tf.function(hierarchy.squares), probes)
@@ -144,6 +172,34 @@ def check_destination(file, overwrite: bool = False) -> None:
         raise ValueError(f"{file} is there already: choose another name, or replace it with --overwrite.")
 
 
+def check_members(members) -> None:
+    """Refuse a tree that has no TFLite form.
+
+    Raises:
+        ValueError: its members normalise stains, or TensorFlow has no native grouped convolutions here.
+    """
+    if not has_native_grouped_convolution():
+        raise ValueError(
+            "Without oneDNN, TensorFlow gives the grouped convolutions a form that is many times as slow in TFLite: "
+            "convert on another machine, or without TF_ENABLE_ONEDNN_OPTS=0."
+        )
+    if any(member.stain_normalisation != "none" for member in members):
+        raise ValueError("A TFLite file cannot normalise stains: use runs trained without, or the SavedModel.")
+
+
+def check_count(count: int) -> None:
+    """Refuse fewer images than a file can be made and checked with.
+
+    Raises:
+        ValueError: there are fewer than LEAST_IMAGES.
+    """
+    if count < LEAST_IMAGES:
+        raise ValueError(
+            f"{count} images are too few to make and check a TFLite file: give at least {LEAST_IMAGES} with "
+            "--calibration DIR."
+        )
+
+
 def folder_images(folder) -> Iterable[np.ndarray]:
     """Read at most IMAGES of a folder as uint8 [H, W, 3], always the same choice, one after the other.
 
@@ -161,12 +217,28 @@ def training_images(members) -> Iterable[np.ndarray]:
         ValueError: its data set is not prepared on this machine.
     """
     member = members[0]
-    try:
-        here = sorted(member.trained_on & {record.filename for record in prepare.records(member.config)})
+    here = training_names(member.config, member.trained_on)
+    with _asking_for_others():
         records = prepare.load(member.config, filenames=_some(here))
+    return (record["image"] for record in preprocess.untuned(records).as_numpy_iterator())
+
+
+def training_names(config: str, trained_on) -> list[str]:
+    """Return which of some images a prepared data set has here.
+
+    Raises:
+        ValueError: it is not prepared on this machine.
+    """
+    with _asking_for_others():
+        return sorted(set(trained_on) & {record.filename for record in prepare.records(config)})
+
+
+@contextlib.contextmanager
+def _asking_for_others():
+    try:
+        yield
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"The training images cannot be read ({error}) Give --calibration DIR.") from error
-    return (record["image"] for record in preprocess.untuned(records).as_numpy_iterator())
 
 
 def _some(names: list) -> list:
@@ -205,7 +277,9 @@ def _convert(converter: tf.lite.TFLiteConverter, quantize: str, calibration) -> 
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     model = converter.convert()
-    return quantised(model, calibration) if quantize == "int8" else model
+    graph = Graph(quantised(model, calibration) if quantize == "int8" else model)
+    graph.refuse_other_shapes()
+    return graph.packed()
 
 
 def _probabilities(form, squares) -> np.ndarray:

@@ -8,6 +8,8 @@ from ai_edge_litert.tools import flatbuffer_utils
 MUL = (schema.BuiltinOperator.MUL, schema.BuiltinOptions.MulOptions, schema.MulOptionsT)
 ADD = (schema.BuiltinOperator.ADD, schema.BuiltinOptions.AddOptions, schema.AddOptionsT)
 
+_TYPES = {np.dtype(np.float32): schema.TensorType.FLOAT32, np.dtype(np.int32): schema.TensorType.INT32}
+
 
 class Graph:
     """A TFLite model of one graph and one signature, as objects of its schema.
@@ -64,18 +66,52 @@ class Graph:
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
 
     def add_constant(self, values, name: str) -> int:
-        """Add a float32 constant and return its index."""
+        """Add a constant, float32 unless it is int32, and return its index."""
+        values = np.asarray(values)
+        values = values if values.dtype == np.int32 else np.asarray(values, np.float32)
         tensor = schema.TensorT()
-        tensor.shape, tensor.type = np.array(values.shape, np.int32), schema.TensorType.FLOAT32
+        tensor.shape, tensor.type = np.array(values.shape, np.int32), _TYPES[values.dtype]
         self.model.buffers.append(schema.BufferT())
         tensor.buffer = len(self.model.buffers) - 1
         index = self._add(tensor, name)
-        self.set_constant(index, values)
+        self._set_bytes(index, values)
         return index
 
     def set_constant(self, tensor, values) -> None:
+        """Replace a float32 constant."""
+        self._set_bytes(tensor, np.asarray(values, np.float32))
+
+    def _set_bytes(self, tensor, values):
         buffer = self.model.buffers[self.subgraph.tensors[tensor].buffer]
-        buffer.data = np.frombuffer(np.asarray(values, np.float32).tobytes(), np.uint8)
+        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+
+    def refuse_other_shapes(self) -> None:
+        """Let the model refuse an input of another shape than its own.
+
+        An interpreter resizes the input to whatever it is given, and convolutions answer for any size. SPLIT_V asks
+        that the parts be as long as the whole: with one part it copies what fits, and fails where anything else comes.
+        """
+        (given,) = self.subgraph.inputs
+        held = self.subgraph.tensors[given]
+        readers, checked = self.readers(given), given
+        for axis, side in enumerate(held.shape):
+            op, made = schema.OperatorT(), schema.TensorT()
+            made.shape, made.type = held.shape, held.type
+            before, checked = checked, self._add(made, f"{self.name(given)}/checked/{axis}")
+            sides, axes = np.array([side], np.int32), np.array(axis, np.int32)
+            op.opcodeIndex = self._opcode(schema.BuiltinOperator.SPLIT_V)
+            op.builtinOptionsType, op.builtinOptions = schema.BuiltinOptions.SplitVOptions, schema.SplitVOptionsT()
+            op.builtinOptions.numSplits = 1
+            op.inputs = [
+                before,
+                self.add_constant(sides, f"{self.name(checked)}/side"),
+                self.add_constant(axes, f"{self.name(checked)}/axis"),
+            ]
+            op.outputs = [checked]
+            self.subgraph.operators.insert(axis, op)
+            self._maker[checked] = op
+        for reader in readers:
+            reader.inputs = [checked if tensor == given else tensor for tensor in reader.inputs]
 
     def insert(self, kind, tensor, values, readers) -> int:
         """Let some ops read a tensor with constants added, or multiplied by them.

@@ -6,6 +6,7 @@ from pathlib import Path
 from bach_keras.evidence import evaluate as evidence
 from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.report import write_report
+from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.weights import default_path
 from bach_keras.training import runs, strategy
@@ -158,9 +159,11 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
         trained_on = frozenset().union(*(member.trained_on for member in members))
         chosen_on = frozenset().union(*(member.chosen_on for member in members))
         protocols = {member.protocol for member in members}
+        configs = sorted({member.config for member in members})
     else:
         trained_on, chosen_on = system.trained_on, system.chosen_on
         protocols = {member.get("protocol", "") for member in system.card["members"]}
+        configs = system.card["configs"]
     result, rows = evidence.evaluate(system, data.images(files), files, trained_on, chosen_on, say)
     mixed = evidence.mixed_splits(protocol, data.files, protocols, trained_on, chosen_on)
     notes = [note for note in (data.origin["note"], mixed) if note]
@@ -170,6 +173,7 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
         "split": split,
         "split_notes": notes,
         "members": list(run_folders),
+        "member_configs": configs,
     }
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -180,6 +184,10 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
     say(f"four-class accuracy {in_words(result)}, protocol {protocol}")
     for note in notes:
         say(note)
+    if "stains" in result:
+        say(stains_in_words(result["stains"]))
+    if "phantom" in configs:
+        say("WARNING: this system learned from synthetic phantom images. Its answers about tissue mean NOTHING.")
     if result["chosen_on"]:
         say(f"{result['chosen_on']} of these images also chose a member's epoch or init")
     for name, score in result["nodes"].items():

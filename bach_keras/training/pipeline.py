@@ -6,8 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.evidence.stains import tally
 from bach_keras.wording import counted
 from datasets.augment import DRAWS, Brightness, RandomView, StainJitter, uniform_draws
+from datasets.labels import LABELS
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,15 @@ class ImageCache:
         places: int32 [images, 2], each image's stack and its row there.
         targets: int32 [images], each image's answer.
         filenames: their names.
+        stains: which of them the stain normalisation left as they are, see ``bach_keras.evidence.stains``; None
+            without one.
     """
 
     stacks: tuple[tf.Tensor, ...]
     places: np.ndarray
     targets: np.ndarray
     filenames: tuple[str, ...]
+    stains: dict | None = None
 
     def __len__(self):
         return len(self.filenames)
@@ -61,24 +66,28 @@ def cache_images(records: tf.data.Dataset, targets: dict[int, int], recipe) -> I
 
     def resized(record):
         image = preprocess.resize_shorter(record["image"], recipe.image_size)
-        image = preprocess.normalise_stain(image, recipe.image_size, recipe.stain_normalisation)
-        return image, record["label"], record["filename"]
+        image, known = preprocess.normalise_stain_each(image, recipe.image_size, recipe.stain_normalisation)
+        return image, known, record["label"], record["filename"]
 
     # Grown in place: hundreds of images of their own would leave the heap in pieces, twice the cache's size.
-    stacks, places, answers, names = {}, [], [], []
-    for image, label, name in preprocess.untuned(records.map(resized, num_parallel_calls=tf.data.AUTOTUNE)):
+    stacks, places, answers, names, labels, normalised = {}, [], [], [], [], []
+    for image, known, label, name in preprocess.untuned(records.map(resized, num_parallel_calls=tf.data.AUTOTUNE)):
         pixels = image.numpy()
         stack = stacks.setdefault(pixels.shape, bytearray())
         places.append((list(stacks).index(pixels.shape), len(stack) // pixels.size))
         stack += pixels.data
         answers.append(targets[int(label)])
         names.append(name.numpy().decode())
+        labels.append(LABELS[int(label)])
+        normalised.append(bool(known))
+    method = recipe.stain_normalisation
     shapes = list(stacks)
     return ImageCache(
         stacks=tuple(tf.constant(np.frombuffer(stacks.pop(shape), np.uint8).reshape(-1, *shape)) for shape in shapes),
         places=np.array(places, np.int32).reshape(-1, 2),
         targets=np.array(answers, np.int32),
         filenames=tuple(names),
+        stains=None if method == "none" else tally(method, labels, normalised),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras.evidence import metrics
+from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.network.head import Classifier
 from bach_keras.training import pipeline, runs, strategy
 from bach_keras.training import progress as kept
@@ -251,6 +252,9 @@ def _train_to_the_end(run: runs.Run, data, node, start, used, say) -> dict:
         for name in ("train", "validation")
         if used.get(name)
     }
+    stains = {name: cache.stains for name, cache in caches.items() if cache.stains}
+    for name, counted in stains.items():
+        say(f"{name} images: {stains_in_words(counted)}")
     progress = kept.load(run)
     with strategy.scope(), precision(recipe.precision):
         model = network(recipe)
@@ -274,6 +278,8 @@ def _train_to_the_end(run: runs.Run, data, node, start, used, say) -> dict:
     best = progress.best["epoch"]
     result = {"kind": "node", "node": node.name, "epochs": progress.epoch, "best_epoch": best}
     result["seconds"] = round(progress.seconds, 1)
+    if stains:
+        result["stains"] = stains
     if validation:
         say(f"the best epoch is {best}; checking it on the validation images")
         answers = np.argmax(model.predict(pipeline.evaluation_batches(validation, recipe), verbose=0), axis=1)

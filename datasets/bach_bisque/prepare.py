@@ -20,6 +20,7 @@ from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
 from datasets.bach_bisque.sources import find_images, find_test_images, is_there, missing
 from datasets.catalogue import BACH, PHANTOM, Record, get_collections
 from datasets.download import DISK_FAULTS, check_free
+from datasets.escape import for_terminal
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Summary:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(for_terminal(line), file=sys.stderr, flush=True)
 
 
 def prepare(

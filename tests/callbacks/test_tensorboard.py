@@ -1,6 +1,7 @@
 """What is written for TensorBoard, read back from the event files."""
 
 import io
+import os
 from pathlib import Path
 
 import keras
@@ -112,6 +113,76 @@ def test_probabilities_are_taken_as_they_are_and_labels_may_be_unknown(tmp_path)
     board = TensorBoard(tmp_path, images=np.zeros((1, 4, 4, 3), np.uint8), class_names=("dark", "light"))
     board.set_model(lambda images, training: np.array([[0.25, 0.75]]))
     assert board._answers() == contact_sheet(board.images, [("light 0.75", (0, 0, 0))])
+
+
+def captions_of(board, monkeypatch) -> list:
+    shown = []
+    monkeypatch.setattr(
+        "callbacks.tensorboard.contact_sheet", lambda images, texts: shown.append(texts) or contact_sheet(images, texts)
+    )
+    board.on_epoch_end(0, {})
+    board.on_train_end()
+    return shown[0]
+
+
+def test_right_answers_of_one_sigmoid_are_green(tmp_path, monkeypatch):
+    images = np.stack([np.full((8, 8, 1), value, np.float32) for value in (0, 1, 1)])
+    inputs = keras.Input((8, 8, 1))
+    mean = keras.layers.Reshape((1,))(keras.layers.GlobalAveragePooling2D()(inputs))
+    likely = keras.layers.Activation("sigmoid")(keras.layers.Rescaling(6, -3)(mean))
+    model = keras.Model(inputs, likely)
+    model.compile("sgd", "binary_crossentropy")
+    board = TensorBoard(tmp_path, images=images, labels=[[0.0], [1.0], [0.0]], class_names=("dark", "light"))
+    board.set_model(model)
+    board.on_train_begin()
+    assert captions_of(board, monkeypatch) == [
+        ("dark 0.95\nis dark", RIGHT),
+        ("light 0.95\nis light", RIGHT),
+        ("light 0.95\nis dark", WRONG),
+    ]
+
+
+def test_one_of_several_outputs_is_shown(tmp_path, monkeypatch):
+    def answers(images, training):
+        return {"age": np.zeros((2, 1)), "kind": np.array([[0.75, 0.25], [0.25, 0.75]])}
+
+    labels = {"age": [1.0, 2.0], "kind": [[1, 0], [1, 0]]}
+    images = np.zeros((2, 4, 4), np.uint8)
+    board = TensorBoard(tmp_path, images=images, labels=labels, class_names=("dark", "light"), output="kind")
+    board.set_model(answers)
+    assert captions_of(board, monkeypatch) == [("dark 0.75\nis dark", RIGHT), ("light 0.75\nis dark", WRONG)]
+
+
+@pytest.mark.parametrize("given", [{}, {"from_logits": True, "class_names": ("a", "b", "c")}])
+def test_what_would_be_shown_wrongly_is_refused_before_an_epoch_is_spent(tmp_path, given):
+    board = TensorBoard(tmp_path, **{"images": np.zeros((4, 8, 8, 3), np.uint8), "class_names": "ab"} | given)
+    with pytest.raises(ValueError, match=r"say the same of both|answers 2 classes and class_names are 3"):
+        fit(board)
+    assert not list(tmp_path.rglob("events.*"))
+
+
+def test_a_training_goes_on_where_its_answers_become_unshowable(tmp_path):
+    answers = [np.array([[0.25, 0.75]]), np.array([[2.0, 3.0]])]
+    board = TensorBoard(tmp_path, images=np.zeros((1, 4, 4, 3), np.uint8), class_names="ab", image_epochs=1)
+    board.set_model(lambda images, training: answers.pop(0))
+    board.on_epoch_end(0, {})
+    with pytest.warns(UserWarning, match="No more answers are shown: The model's answers are outside"):
+        board.on_epoch_end(1, {})
+    board.on_epoch_end(2, {})
+    board.on_train_end()
+    assert [step for step, _ in written(tmp_path / "validation")["answers"]] == [1]
+
+
+def test_answers_that_are_nan_are_said_to_be(tmp_path, monkeypatch):
+    board = TensorBoard(tmp_path, images=np.zeros((1, 4, 4, 3), np.uint8), class_names="ab", labels=[0])
+    board.set_model(lambda images, training: np.full((1, 2), np.nan))
+    assert captions_of(board, monkeypatch) == [("no answer: NaN\nis a", WRONG)]
+
+
+def test_the_folder_may_have_a_name_that_is_no_text(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff[1]")
+    fit(TensorBoard(folder))
+    assert len(list((folder / "train").glob("events.*"))) == 1
 
 
 def test_a_range_test_is_a_curve_and_a_picture(tmp_path):

@@ -59,6 +59,67 @@ def test_macenko_turns_any_two_stains_into_the_reference(stains):
     np.testing.assert_allclose(stain.normalise(tf.constant(image), "macenko"), expected, atol=4)
 
 
+# Eosin lets red through, where the light is brighter than the method assumes.
+HAEMATOXYLIN, EOSIN = (0.65, 0.70, 0.29), (0.07, 0.99, 0.11)
+
+
+def amounts_of(haematoxylin, eosin):
+    """Lay tissue of two stains out with some glass beside it, as strongly stained as is asked for."""
+    amounts = np.random.default_rng(0).uniform(0.2, 1, (64, 64, 2)) * (haematoxylin, eosin)
+    amounts[:24, :, 0] = amounts[24:32, :, 1] = amounts[60:] = 0
+    return amounts
+
+
+def stained(haematoxylin, eosin):
+    absorbed = amounts_of(haematoxylin, eosin) @ (HAEMATOXYLIN, EOSIN)
+    return np.round(256 * np.exp(-absorbed) - 1).clip(0, 255).astype(np.uint8)
+
+
+def absorbing_in_every_channel(image):
+    return np.mean(np.all(-np.log((image + 1.0) / 240) >= 0.15, axis=2))
+
+
+@pytest.mark.parametrize(("haematoxylin", "eosin"), [(0.25, 1.2), (0.4, 0.4), (0.15, 0.3), (0.1, 1.2)])
+def test_pale_tissue_and_tissue_that_is_mostly_pink_get_the_reference_too(haematoxylin, eosin):
+    """Hardly a pixel absorbs in every channel there."""
+    image, amounts = stained(haematoxylin, eosin), amounts_of(haematoxylin, eosin)
+    assert absorbing_in_every_channel(image) < 0.01
+    found, known = stain.normalise_each(tf.constant(image), "macenko")
+    assert known
+    scale = stain.MACENKO_CONCENTRATIONS / np.percentile(amounts, 99, axis=(0, 1))
+    expected = 240 * np.exp(-(amounts * scale) @ stain.MACENKO_STAINS)
+    assert np.abs(found.numpy() - expected).mean() < 0.2 * np.abs(image - expected).mean()
+
+
+@pytest.mark.parametrize(("haematoxylin", "eosin"), [(1.5, 1), (5, 1), (5, 4)])
+def test_tissue_that_the_independent_implementation_finds_is_measured_as_it_does(haematoxylin, eosin):
+    image = stained(haematoxylin, eosin)
+    found, known = stain.normalise_each(tf.constant(image), "macenko")
+    assert known
+    assert set(np.unique(found.numpy().astype(int) - by_torchstain("macenko", image))) <= {0, 1}
+
+
+@pytest.mark.parametrize("strengths", [(0, 1), (0, 3), (2, 0), (0.5, 0)])
+def test_one_stain_alone_is_left_as_it_is_however_strong(strengths):
+    image = tf.constant(stained(*strengths))
+    found, known = stain.normalise_each(image, "macenko")
+    assert not known
+    np.testing.assert_array_equal(found, image)
+
+
+@pytest.mark.parametrize("method", stain.NORMALISATIONS)
+def test_which_images_could_not_be_normalised_is_returned(method):
+    images = np.stack([stained(0.25, 1.2), np.full((64, 64, 3), 255, np.uint8), stained(1.5, 1)])
+    found, known = stain.normalise_each(tf.constant(images), method)
+    np.testing.assert_array_equal(known, [True, method == "none", True])
+    np.testing.assert_array_equal(found, stain.normalise(tf.constant(images), method))
+    for image, answer in zip(images, known, strict=True):
+        alone, own = stain.normalise_each(tf.constant(image), method)
+        assert own.shape == ()
+        assert own == answer
+        np.testing.assert_array_equal(alone, stain.normalise(tf.constant(image), method))
+
+
 @pytest.mark.parametrize("method", stain.NORMALISATIONS)
 @pytest.mark.parametrize("case", blanks())
 def test_what_cannot_be_measured_is_left_alone(method, case):
@@ -72,7 +133,8 @@ def test_what_cannot_be_measured_is_left_alone(method, case):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_alone_in_a_batch_and_in_a_data_set_alike(method):
-    images = np.concatenate([pictures(), np.full((1, 144, 192, 3), 255, np.uint8)])
+    pink = np.resize(stained(0.25, 1.2), (1, 144, 192, 3))
+    images = np.concatenate([pictures(), pink, np.full((1, 144, 192, 3), 255, np.uint8)])
     alone = [stain.normalise(tf.constant(image), method) for image in images]
     data = tf.data.Dataset.from_tensor_slices(images)
     mapped = list(data.map(lambda image: stain.normalise(image, method)).as_numpy_iterator())

@@ -1,5 +1,8 @@
 import json
+import os
+import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +52,54 @@ def test_eight_bit_forms_give_the_trees_labels(files, expected, quantize):
     for name, found in answers.items():
         assert np.median(np.abs(found - expected[name])) < 0.03
         assert np.sum(found.argmax(axis=1) == expected[name].argmax(axis=1)) >= len(IMAGES) - 2
+
+
+def test_one_object_answers_threads_as_it_answers_one(files):
+    lite = tflite.TFLite(files["none"])
+    alone = [lite.images(image[None])["probabilities"] for image in IMAGES]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda image: lite.images(image[None])["probabilities"], IMAGES))
+    np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("quantize", tflite.QUANTIZATIONS)
+@pytest.mark.parametrize("shape", [(1, 64, 64, 3), (1, 16, 64, 3), (1, 32, 64, 3), (2, 32, 32, 3), (1, 31, 32, 3)])
+def test_the_file_alone_refuses_a_picture_of_another_shape(files, quantize, shape):
+    """An interpreter resizes its input to what it is given, and convolutions answer for any size."""
+    runner = Interpreter(str(files[quantize])).get_signature_runner()
+    with pytest.raises(RuntimeError, match="SPLIT_V"):
+        runner(images=np.zeros(shape, np.uint8))
+    assert np.isfinite(runner(images=np.zeros((1, 32, 32, 3), np.uint8))["probabilities"]).all()
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((48, 64, 3), np.uint8), np.zeros((0, 48, 64, 3), np.uint8), np.zeros((1, 48, 64), np.uint8),
+        np.zeros((1, 48, 64, 4), np.uint8), np.zeros((1, 48, 64, 3), np.float32), np.zeros((1, 48, 64, 3), int),
+        [np.zeros((48, 64, 3), np.uint8), np.zeros((64, 48, 3), np.uint8)],
+    ],
+    ids=["one image", "none", "grey", "alpha", "float", "int64", "two sizes"],
+)  # fmt: skip
+def test_what_is_no_batch_of_pictures_is_refused_in_one_sentence(files, images):
+    with pytest.raises(ValueError, match=r"taken as uint8 \[N, H, W, 3\]"):
+        tflite.TFLite(files["none"]).images(images)
+
+
+@pytest.mark.parametrize("name", ["a[1].tflite", "a\\b", "a*?{}", "größe 組", "dot.", os.fsdecode(b"\xff")])
+def test_a_file_may_have_any_name(files, tmp_path, name):
+    shutil.copyfile(files["int8"], tmp_path / name)
+    assert tflite.TFLite(tmp_path / name).card["quantize"] == "int8"
+
+
+@pytest.mark.parametrize("changes", [{"image_size": 64}, {"quantize": "int4"}, {"image_size": "32"}])
+def test_a_file_that_is_not_what_its_card_says_is_refused(files, tmp_path, changes):
+    card = json.loads(zipfile.ZipFile(files["none"]).read("model_card.json")) | changes
+    (tmp_path / "t.tflite").write_bytes(files["none"].read_bytes())
+    with zipfile.ZipFile(tmp_path / "t.tflite", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("model_card.json", json.dumps(card))
+    with pytest.raises(ValueError, match="is not what its own card says"):
+        tflite.TFLite(tmp_path / "t.tflite")
 
 
 def test_the_file_alone_says_what_goes_in_and_what_comes_out(files, sure_members):

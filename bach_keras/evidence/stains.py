@@ -1,0 +1,64 @@
+"""Which images a stain normalisation left as they are: by class, as it would otherwise be a cue of the class."""
+
+from collections import Counter
+
+import tensorflow as tf
+
+from bach_keras import preprocess
+from datasets.labels import LABELS
+from datasets.stain import NORMALISATIONS
+
+
+def tally(method: str, labels, normalised) -> dict:
+    """Count images by class.
+
+    Args:
+        method: one of ``datasets.stain.NORMALISATIONS``.
+        labels: the name of each image's label.
+        normalised: whether each was normalised.
+
+    Returns:
+        ``method``, and ``left`` and ``of``: label -> how many stayed as they were, of how many.
+    """
+    pairs = list(zip(labels, map(bool, normalised), strict=True))
+    of, left = Counter(label for label, _ in pairs), Counter(label for label, known in pairs if not known)
+    order = [label for label in LABELS if label in of] + sorted(set(of) - set(LABELS))
+    return {
+        "method": method,
+        "left": {label: left[label] for label in order},
+        "of": {label: of[label] for label in order},
+    }
+
+
+def in_words(counted: dict) -> str:
+    """Return a tally as people read it: ``macenko left 3 of 400 images as they are: 2 of 100 benign, ...``."""
+    left, of = counted["left"], counted["of"]
+    if not sum(left.values()):
+        return f"{counted['method']} normalised all {sum(of.values())} images"
+    each = ", ".join(f"{left[label]} of {count} {label}" for label, count in of.items())
+    return f"{counted['method']} left {sum(left.values())} of {sum(of.values())} images as they are: {each}"
+
+
+def survey(records: tf.data.Dataset, size: int) -> list[dict]:
+    """Try every method on a data set: a tally each.
+
+    Args:
+        records: dicts with ``image`` uint8 [H, W, 3] and ``label``, an index of LABELS.
+        size: side of the squares that are measured, in pixels.
+    """
+    methods = NORMALISATIONS[1:]
+
+    def tried(record):
+        square = preprocess.square(record["image"], size)
+        return record["label"], tf.stack([preprocess.normalise_stain_each(square, size, m)[1] for m in methods])
+
+    found = [
+        (LABELS[label], known)
+        for label, known in preprocess.untuned(
+            records.map(tried, num_parallel_calls=tf.data.AUTOTUNE)
+        ).as_numpy_iterator()
+    ]
+    return [
+        tally(method, [label for label, _ in found], [known[place] for _, known in found])
+        for place, method in enumerate(methods)
+    ]

@@ -1,0 +1,116 @@
+"""What ``export`` writes, and what it says where it writes nothing or half."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+from PIL import Image
+
+from bach_keras.commands import serving
+from bach_keras.serving import export as exporting
+from bach_keras.serving import tflite
+from bach_keras.serving.predict import Export
+from cli import cli
+
+
+def run(*words):
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+@pytest.fixture
+def runs(tree_of_runs):
+    return [word for node, folder in tree_of_runs.items() for word in (f"--{node}", folder)]
+
+
+@pytest.fixture
+def calibration(tmp_path):
+    folder = tmp_path / "calibration"
+    folder.mkdir()
+    for number in range(8):
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def no_networks(monkeypatch):
+    def built(*given):
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr(serving, "load_members", built)
+
+
+def test_too_few_images_are_told_before_the_networks_are_built(runs, calibration, tmp_path, no_networks):
+    result = run("export", *runs, "--tflite", tmp_path / "t.tflite", "--calibration", calibration)
+    assert result.exit_code == 2
+    assert "8 images are too few" in result.stderr
+    assert "at least 9" in result.stderr
+
+
+def test_too_few_training_images_are_told_before_the_networks_are_built(runs, tmp_path, no_networks, monkeypatch):
+    monkeypatch.setattr(tflite.prepare, "records", lambda config: [])
+    result = run("export", *runs, "--tflite", tmp_path / "t.tflite")
+    assert result.exit_code == 2
+    assert "0 images are too few" in result.stderr
+
+
+def test_the_least_number_of_images_is_in_the_help():
+    assert f"At least {tflite.LEAST_IMAGES} images to calibrate" in " ".join(run("export", "--help").stdout.split())
+
+
+@pytest.mark.parametrize("why", ["too few images", "refused while it is made"])
+def test_the_saved_model_is_written_where_the_tflite_form_is_refused(runs, calibration, tmp_path, monkeypatch, why):
+    if why != "too few images":
+        Image.new("RGB", (8, 8)).save(calibration / "8.png")
+
+        def refuse(*given):
+            raise ValueError("It does not answer as the tree does.")
+
+        monkeypatch.setattr(tflite, "convert", refuse)
+    out, file = tmp_path / "tree" / "1", tmp_path / "t.tflite"
+    result = run("export", *runs, "--out", out, "--tflite", file, "--calibration", calibration)
+    assert result.exit_code == 1
+    assert f"wrote {out}" in result.stdout
+    assert f"{file} was not written:" in result.stderr
+    assert Export(out).card["classes"]
+    assert not file.exists()
+
+
+def test_the_tflite_file_is_written_where_the_saved_model_fails(runs, calibration, tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(calibration / "8.png")
+
+    def full(*given, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporting.tf.saved_model, "save", full)
+    out, file = tmp_path / "tree" / "1", tmp_path / "t.tflite"
+    result = run("export", *runs, "--out", out, "--tflite", file, "--calibration", calibration)
+    assert result.exit_code == 1
+    assert f"{out} could not be written" in result.stderr
+    assert file.is_file()
+    assert [path.name for path in out.parent.iterdir()] == []
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a[b", "a\\b", os.fsdecode(b"\xff")])
+def test_a_place_that_tensorflow_takes_for_a_pattern_is_refused_before_anything(runs, tmp_path, no_networks, name):
+    result = CliRunner().invoke(cli, ["export", *map(str, runs), "--out", str(tmp_path / name / "1")])
+    assert result.exit_code == 2
+    assert "TensorFlow takes [ and \\ in a path for a pattern" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a\\b", os.fsdecode(b"\xff")])
+def test_an_export_is_read_from_wherever_it_was_moved_to(exported, tmp_path, name, monkeypatch):
+    place = shutil.copytree(exported, tmp_path / name / "1")
+    assert place.is_dir()
+    monkeypatch.chdir(tmp_path)
+    answers = Export(f"{name}/1").images(np.zeros((1, 32, 32, 3), np.uint8))
+    assert float(np.sum(answers["probabilities"])) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a*b?", "größe {組織}."])
+def test_what_is_written_anywhere_else_is_loaded_by_tensorflow_alone(members, tmp_path, name):
+    out = exporting.export(members, tmp_path / name / "1")
+    assert "serving_default" in tf.saved_model.load(str(out)).signatures
