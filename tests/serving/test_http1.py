@@ -79,6 +79,18 @@ def exchange(listener, data):
         return parsed(received(connection))
 
 
+def wait_for(listener, busy, idle):
+    """Wait until the listener counts so many connections; its threads are not those of the test."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        with listener._lock:
+            is_idle = [each.idle_since is not None for each in listener._connections]
+        if (is_idle.count(False), is_idle.count(True)) == (busy, idle):
+            return
+        time.sleep(0.01)
+    pytest.fail(f"{is_idle} instead of {busy} busy and {idle} idle connections")
+
+
 def test_a_body_on_get_is_not_taken_for_the_next_request(listener):
     answers = exchange(listener, GET + b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN + GET + b"\r\n")
     assert [(code, value["target"]) for code, value in answers] == [(200, "/state"), (200, "/state")]
@@ -217,10 +229,7 @@ def test_clients_that_do_not_read_their_answers_hold_nobody(monkeypatch):
         for _ in range(6):
             stack.enter_context(connect(listener)).sendall(GET.replace(b"/state", b"/large") + b"\r\n")
         assert exchange(listener, GET + b"\r\n") == [(200, "small")]
-        end = time.monotonic() + 8
-        while listener._connections and time.monotonic() < end:
-            time.sleep(0.05)
-        assert listener._connections == set()
+        wait_for(listener, busy=0, idle=0)
 
 
 def test_a_request_that_does_not_come_whole_in_time_is_told_and_one_that_never_begins_is_not(monkeypatch):
@@ -254,7 +263,9 @@ def test_bodies_under_way_share_a_limit(monkeypatch):
     monkeypatch.setattr(http1, "BODIES", 1000)
     with listening() as listener, connect(listener) as first:
         first.sendall(POST + b"Content-Length: 700\r\n\r\n" + b"a" * 600)
-        time.sleep(0.2)
+        end = time.monotonic() + 10
+        while listener.bodies._left > 400 and time.monotonic() < end:
+            time.sleep(0.01)
         ((code, value),) = exchange(listener, POST + b"Content-Length: 700\r\n\r\n" + b"a" * 700)
         assert (code, "try again" in value["error"]) == (503, True)
         first.sendall(b"a" * 100)
@@ -269,12 +280,14 @@ def test_the_longest_idle_connection_makes_place_and_busy_ones_do_not(monkeypatc
         for connection in (older, newer):
             connection.sendall(GET + b"\r\n")
             assert parsed(connection.recv(2**16))[0][0] == 200
+            wait_for(listener, busy=0, idle=2)
         assert exchange(listener, GET + b"\r\n")[0][0] == 200
         assert received(older) == b""
+        wait_for(listener, busy=0, idle=1)
         newer.sendall(GET)  # a request under way
         with connect(listener) as third:
             third.sendall(GET)
-            time.sleep(0.2)
+            wait_for(listener, busy=2, idle=0)
             with connect(listener) as refused:
                 ((code, value),) = parsed(received(refused))
             assert (code, "too many connections" in value["error"]) == (503, True)
