@@ -114,9 +114,10 @@ def _parsed(servable, body):
         raise bad_request(f"JSON Parse error: {error}") from None
     if not isinstance(request, dict):
         raise bad_request("JSON Value: Is not object")
-    signature = request.get("signature_name", "") or "serving_default"
+    signature = request.get("signature_name", "")
     if not isinstance(signature, str):
         raise bad_request("'signature_name' key must be a string value.")
+    signature = signature or "serving_default"
     specs = servable.inputs(signature)
     if ("instances" in request) == ("inputs" in request):
         raise bad_request("Missing 'inputs' or 'instances' key, or both are there.")
