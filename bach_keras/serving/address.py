@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from urllib.parse import quote, unquote
 
 # What a model is called where nobody names it; deploy/models.config says the same.
 NAME = "bach"
 
-PATH = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]{1,18})|/labels/(?P<label>[^/:]+))?"
+_WORD = "(?:[^/:%]|%[0-9A-Fa-f]{2})+"
+PATH = rf"/v1/models/(?P<name>{_WORD})(?:/versions/(?P<version>[0-9]{{1,18}})|/labels/(?P<label>{_WORD}))?"
 
 
 def is_version(name: str) -> bool:
@@ -42,10 +44,15 @@ class Address:
         found = re.fullmatch(PATH, path)
         if not found:
             return None
-        return cls(found["name"], found["version"] and int(found["version"]), found["label"] or "")
+        try:
+            name, label = (unquote(found[part] or "", errors="strict") for part in ("name", "label"))
+        except UnicodeDecodeError:
+            return None
+        return cls(name, found["version"] and int(found["version"]), label)
 
     @property
     def path(self) -> str:
         """The path that ``parse`` reads."""
         version = "" if self.version is None else f"/versions/{self.version}"
-        return f"/v1/models/{self.name}{version}" + (f"/labels/{self.label}" if self.label else "")
+        label = f"/labels/{quote(self.label, safe='')}" if self.label else ""
+        return f"/v1/models/{quote(self.name, safe='')}{version}{label}"

@@ -111,6 +111,8 @@ def _row(answers, index: int, routing: str) -> dict:
     def named(name, names):
         return dict(zip(names, map(float, answers[name][index]), strict=True))
 
+    if "fault" in answers and answers["fault"][index]:  # of a server
+        return {"error": answers["fault"][index]}
     if not answers["ok"][index]:
         return {"error": "The model could not decode this image."}
     nodes = {node.name: named(node.name, node.classes) for node in NODES.values()}

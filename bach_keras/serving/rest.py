@@ -1,11 +1,11 @@
 """TF Serving's REST interface, for the development server."""
 
 import base64
-import json
 import re
 import threading
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
+from itertools import chain
+from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
@@ -13,80 +13,57 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_status_pb2
 
+from bach_keras.serving import strict_json
 from bach_keras.serving.address import Address
 from bach_keras.serving.servable import RefusedError, Servable, bad_request
 
 # The largest image that is taken, as PNG that does not compress, in base64: 201 MB.
 MAX_BODY = 256 * 2**20
 
+# In one request. Python keeps up to 100 bytes for what is three in JSON; one picture of BACH as numbers has 13 million.
+MAX_VALUES = 2**24
+
 # As TF Serving maps them.
 _STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
     grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
     grpc.StatusCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+# JSON is the costliest form that a request has, so one at a time has it.
+_parsing = threading.Lock()
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers requests for the ``servable`` that a subclass names, as many at once as it has ``slots``."""
 
-    servable: Servable
-    protocol_version = "HTTP/1.1"
-    timeout = 60  # seconds that a silent client may hold a thread
-    slots: threading.Semaphore  # one is held by each answer under way
+def answer(servable: Servable, slots: threading.Semaphore, method: str, target: str, body: bytes):
+    """Answer a request: GET of ``/v1/models/NAME`` (its state) or ``.../metadata``, POST of ``...:predict``.
 
-    def do_GET(self):
-        """Answer ``/v1/models/NAME`` (its state) and ``.../metadata``."""
-        place = self.path.removesuffix("/metadata")
-        self._answer(place, lambda: status(self.servable) if place == self.path else metadata(self.servable))
+    Args:
+        servable: the model.
+        slots: one is held by each prediction.
+        method: HEAD is answered as GET.
+        target: what the request line names.
+        body: of a POST; of others it means nothing.
 
-    def do_POST(self):
-        """Answer ``...:predict``."""
-        body = self._body()
-        if body is None:
-            return
-        place = self.path.removesuffix(":predict")
-        if place == self.path:
-            self._malformed()
-        else:
-            self._answer(place, lambda: predict(self.servable, body))
-
-    def _body(self):
-        # What is not read would be taken for the next request.
-        length = self.headers.get("Content-Length", "")
-        if not re.fullmatch("[0-9]{1,18}", length):
-            self.close_connection = True
-            self._send(HTTPStatus.LENGTH_REQUIRED, {"error": "The request has no Content-Length."})
-        elif int(length) > MAX_BODY:
-            self.close_connection = True
-            message = f"The request has {length} bytes; at most {MAX_BODY} are taken."
-            self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": message})
-        else:
-            return self.rfile.read(int(length))
-
-    def _answer(self, place, answer):
-        address = Address.parse(place)
-        if address is None:
-            return self._malformed()
-        try:
-            self.servable.check(address)
-            with self.slots:
-                self._send(HTTPStatus.OK, answer())
-        except RefusedError as refusal:
-            self._send(_STATUS[refusal.code], {"error": str(refusal)})
-
-    def _malformed(self):
-        message = f"Malformed request: {self.command} {self.path}"
-        known = self.path.startswith("/v1/")
-        self._send(HTTPStatus.BAD_REQUEST if known else HTTPStatus.NOT_FOUND, {"error": message})
-
-    def _send(self, code, value):
-        data = json.dumps(value).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+    Returns:
+        The status, and what is sent as JSON.
+    """
+    place = target.partition("?")[0] if target.startswith("/") else urlsplit(target).path
+    verb = re.search(":predict$" if method == "POST" else "(/metadata)?$", place)
+    address = verb and Address.parse(place[: verb.start()])
+    if not address:
+        status_ = HTTPStatus.BAD_REQUEST if place.startswith("/v1/") else HTTPStatus.NOT_FOUND
+        return status_, {"error": f"Malformed request: {method} {target[:200]}"}
+    try:
+        servable.check(address)
+        if method == "POST":
+            with slots:
+                return HTTPStatus.OK, predict(servable, body)
+        return HTTPStatus.OK, metadata(servable) if verb[0] else status(servable)
+    except RefusedError as refusal:
+        return _STATUS[refusal.code], {"error": str(refusal)}
+    except MemoryError:
+        return _STATUS[grpc.StatusCode.RESOURCE_EXHAUSTED], {"error": "There is no memory for this request."}
 
 
 def status(servable: Servable) -> dict:
@@ -118,24 +95,35 @@ def predict(servable: Servable, body: bytes) -> dict:
     Raises:
         RefusedError: what is wrong with the request.
     """
+    with _parsing:
+        signature, form, given = _parsed(servable, body)
+    outputs = servable.predict(signature, given)
+    if form == "instances":
+        return {"predictions": _as_rows(outputs)}
+    columns = {name: _listed(value) for name, value in outputs.items()}
+    return {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
+
+
+def _parsed(servable, body):
+    """Return the signature, the form of the request, and its inputs."""
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise bad_request(f"The request has more than {MAX_VALUES} values: send images as files, in base64.")
     try:
-        request = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        request = strict_json.loads(body)
+    except ValueError as error:
         raise bad_request(f"JSON Parse error: {error}") from None
     if not isinstance(request, dict):
         raise bad_request("JSON Value: Is not object")
-    signature = request.get("signature_name", "serving_default")
+    signature = request.get("signature_name", "")
     if not isinstance(signature, str):
         raise bad_request("'signature_name' key must be a string value.")
+    signature = signature or "serving_default"
     specs = servable.inputs(signature)
     if ("instances" in request) == ("inputs" in request):
         raise bad_request("Missing 'inputs' or 'instances' key, or both are there.")
-    if "instances" in request:
-        outputs = servable.predict(signature, _from_rows(request["instances"], specs))
-        return {"predictions": _as_rows(outputs)}
-    outputs = servable.predict(signature, _from_columns(request["inputs"], specs))
-    columns = {name: _listed(value) for name, value in outputs.items()}
-    return {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
+    form = "instances" if "instances" in request else "inputs"
+    read = _from_rows if form == "instances" else _from_columns
+    return signature, form, read(request[form], specs)
 
 
 def _from_rows(rows, specs) -> dict[str, np.ndarray]:
@@ -168,12 +156,21 @@ def _tensor(value, spec) -> np.ndarray:
     if spec.dtype == tf.string:
         return np.array([_bytes(each) for each in value] if isinstance(value, list) else _bytes(value), object)
     try:
-        array = np.asarray(value)
-        if array.dtype.kind != "i" or array.min() < 0 or array.max() > 255:
-            raise ValueError
-    except ValueError:  # NumPy raises it too, for lists of uneven lengths and for empty ones
-        raise bad_request(f"The JSON value is no array of {spec.dtype.name}.") from None
-    return array.astype(spec.dtype.as_numpy_dtype)
+        return _numbers(value, spec.shape.rank)
+    except (TypeError, ValueError):
+        raise bad_request(f"The JSON value is no array of {spec.dtype.name} of the shape {spec.shape}.") from None
+
+
+def _numbers(value, rank) -> np.ndarray:
+    """Read nested lists of 0 to 255; NumPy would turn texts among them into as many long ones."""
+    sides, level = [], [value]
+    for _ in range(rank):
+        (side,) = {len(each) if isinstance(each, list) else None for each in level}
+        sides.append(side)
+        level = list(chain.from_iterable(level))
+    if set(map(type, level)) != {int}:
+        raise ValueError
+    return np.frombuffer(bytes(level), np.uint8).reshape(sides)
 
 
 def _bytes(value) -> bytes:
@@ -194,4 +191,4 @@ def _as_rows(outputs) -> list:
 
 
 def _listed(array: np.ndarray) -> list:
-    return [value.decode() for value in array] if array.dtype == object else array.tolist()
+    return [value.decode(errors="replace") for value in array] if array.dtype == object else array.tolist()

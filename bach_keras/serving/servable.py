@@ -12,6 +12,9 @@ from bach_keras.serving.predict import Export
 # In one request. A server that many people use must not be filled by one of them.
 MAX_IMAGES = 32
 
+# Characters of a refusal, as it may repeat what the request says, and gRPC puts it where 8 KB are the limit.
+MAX_MESSAGE = 500
+
 # The label that the one version has here; deploy/models.config gives it too.
 LABEL = "stable"
 
@@ -25,7 +28,7 @@ class RefusedError(Exception):
     """
 
     def __init__(self, code: grpc.StatusCode, message: str):
-        super().__init__(message)
+        super().__init__(message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} ...")
         self.code = code
 
 
@@ -44,9 +47,14 @@ class Servable:
     Attributes:
         version: the number of its folder, 1 where the folder is called something else.
         signature_defs: what each signature takes and gives.
+
+    Raises:
+        ValueError: the name is none that a request can say.
     """
 
     def __init__(self, export: Export, name: str):
+        if not name or not name.isprintable():
+            raise ValueError(f"A model cannot be called {name!r}: give --name characters that can be read.")
         self.name = name
         self.version = int(export.folder.name) if is_version(export.folder.name) else 1
         self._signatures = export.signatures
@@ -55,6 +63,8 @@ class Servable:
 
     def check(self, address: Address) -> None:
         """Refuse a request for another model or version."""
+        if not address.name:
+            raise bad_request("ModelSpec has no name specified.")
         if address.name != self.name:
             raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({address.name})")
         if address.version not in (None, self.version):
@@ -69,32 +79,40 @@ class Servable:
             raise bad_request(f'Serving signature name: "{signature}" not found in signature def')
         return self._signatures[signature].structured_input_signature[1]
 
+    def check_inputs(self, signature: str, given: dict[str, tuple[tf.DType, tuple[int, ...]]]) -> None:
+        """Refuse inputs of other names, types or shapes than the signature has, and no images or too many."""
+        wanted = self.inputs(signature)
+        if set(given) != set(wanted):
+            raise bad_request(f"The inputs of {signature} are {sorted(wanted)}, but the request has {sorted(given)}.")
+        for name, (dtype, shape) in given.items():
+            spec = wanted[name]
+            if dtype != spec.dtype:
+                raise bad_request(f"{name} has the type {dtype.name}; {spec.dtype.name} is expected.")
+            if not spec.shape.is_compatible_with(shape):
+                raise bad_request(f"{name} has the shape {shape}; {spec.shape} is expected.")
+            check_count(name, shape[0])
+
     def predict(self, signature: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answer one request.
 
         Raises:
             RefusedError: the signature, the names, types or shapes are wrong, or there are no images or too many.
         """
-        wanted = self.inputs(signature)
-        if set(given) != set(wanted):
-            raise bad_request(f"The inputs of {signature} are {sorted(wanted)}, but the request has {sorted(given)}.")
-        for name, spec in wanted.items():
-            _check(name, given[name], spec)
+        self.check_inputs(signature, {name: (tf.as_dtype(value.dtype), value.shape) for name, value in given.items()})
         try:
-            answer = self._signatures[signature](**{n: tf.constant(v, wanted[n].dtype) for n, v in given.items()})
+            answer = self._signatures[signature](**{name: tf.constant(value) for name, value in given.items()})
         except tf.errors.InvalidArgumentError as error:
-            raise bad_request(error.message) from error
+            raise bad_request(_reason(error)) from error
+        except tf.errors.ResourceExhaustedError as error:
+            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, _reason(error)) from error
         except tf.errors.OpError as error:
-            raise RefusedError(grpc.StatusCode.INTERNAL, error.message) from error
+            raise RefusedError(grpc.StatusCode.INTERNAL, _reason(error)) from error
         return {name: value.numpy() for name, value in answer.items()}
 
 
-def _check(name, value, spec):
-    if tf.as_dtype(value.dtype) != spec.dtype:
-        raise bad_request(f"{name} has the type {tf.as_dtype(value.dtype).name}; {spec.dtype.name} is expected.")
-    if not spec.shape.is_compatible_with(value.shape):
-        raise bad_request(f"{name} has the shape {value.shape}; {spec.shape} is expected.")
-    check_count(name, len(value))
+def _reason(error) -> str:
+    """Say what failed in the graph, without the places where."""
+    return " ".join(error.message.rpartition("<stack traces unavailable>")[2].split())
 
 
 def check_count(name: str, count: int) -> None:

@@ -17,10 +17,15 @@ import numpy as np
 import pytest
 import requests
 import tensorflow as tf
+from tensorflow.core.framework.types_pb2 import DataType
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, SignatureDefMap
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
+from bach_keras.serving import rest, rpc
+from bach_keras.serving.address import Address
+from bach_keras.serving.client import Remote
 from bach_keras.serving.images import as_png
 from bach_keras.serving.predict import Export
 from bach_keras.serving.rest import MAX_BODY
@@ -36,8 +41,13 @@ PREDICT = "/v1/models/bach:predict"
 
 
 @pytest.fixture(scope="module")
-def server(exported):
-    with Server(Export(exported)) as started:
+def export(exported):
+    return Export(exported)
+
+
+@pytest.fixture(scope="module")
+def server(export):
+    with Server(export) as started:
         yield started
 
 
@@ -145,6 +155,29 @@ def test_status_and_metadata(server):
         ({"signature_name": "images", "instances": [[[[0, 0, 0.5]]]]}, 400, "no array of uint8"),
         ({"signature_name": "images", "instances": [[[[0, 0, 0]], [[0]]]]}, 400, "no array of uint8"),
         ({"signature_name": "images", "instances": [[[[0, 0, 0, 255]]]]}, 400, "shape"),
+        ({"signature_name": "images", "instances": [[[[True, 0, 0]]]]}, 400, "no array of uint8"),
+        ({"signature_name": "images", "instances": [[[[2**70, 0, -1]]]]}, 400, "no array of uint8"),
+        ({"signature_name": "images", "instances": [[[[float("nan"), 0, 0]]]]}, 400, "no array of uint8"),
+        ({"signature_name": "images", "instances": [[[[[0, 0, 0]]]]]}, 400, "no array of uint8"),
+        ({"signature_name": "images", "instances": [[]]}, 400, "no array of uint8"),
+        ({"signature_name": "images", "inputs": "text"}, 400, "no array of uint8"),
+        ({"signature_name": "images", "instances": ["long" * 10_000, "", []]}, 400, "no array of uint8"),
+        ({"signature_name": None, "instances": [""]}, 400, "signature_name"),
+        ({"instances": [float("nan")]}, 400, "expected type: string"),
+        ({"instances": [{"b64": "YQ"}]}, 400, "base64"),
+        ({"instances": [{"b64": "YQ=\n="}]}, 400, "base64"),
+        ({"instances": [{"b64": "é"}]}, 400, "base64"),
+        ({"instances": [{"b64": 3}]}, 400, "expected type: string"),
+        ({"instances": [{"b64": "YQ==", "more": 1}]}, 400, "image_bytes"),
+        ({"instances": [{"image_bytes": ["a"]}]}, 400, "expected type: string"),
+        ({"instances": {"image_bytes": "a"}}, 400, "list/array"),
+        ({"inputs": {"image_bytes": {"b64": "YQ=="}}}, 400, "shape"),
+        (b'{"instances": ["a"], "instances": ["b"]}', 400, "same key twice"),
+        (b'{"instances": [' + b"9" * 5000 + b"]}", 400, "JSON Parse error"),
+        (b'{"instances": [1e999]}', 400, "expected type: string"),
+        (b'{"instances": ["\xff"]}', 400, "JSON Parse error"),
+        ('{"instances": ["a"]}'.encode("utf-16"), 400, "JSON Parse error"),
+        (b'{"instances": ' + b"[" * 900 + b"]" * 900 + b"}", 400, "type list"),
     ],
 )
 def test_a_bad_request_says_what_is_wrong(server, body, code, sentence):
@@ -162,6 +195,9 @@ def test_a_bad_request_says_what_is_wrong(server, body, code, sentence):
         ("/v1/models/bach/labels/canary:predict", 400),
         ("/v1/models/bach:classify", 400),
         ("/v1/models/bach", 400),
+        ("/v1/models/%ff:predict", 400),
+        ("/v1/models/bach/versions/1/labels/stable:predict", 400),
+        ("/v1/models/bach/versions/-1:predict", 400),
         ("/elsewhere:predict", 404),
         ("/elsewhere", 404),
     ],
@@ -170,6 +206,72 @@ def test_a_wrong_place(server, path, code):
     got, answer = post(server, {"instances": B64[:1]}, path)
     assert got == code
     assert "error" in answer
+
+
+def test_a_target_is_read_as_the_standard_says(server):
+    for target in ("/v1/models/bach?verbose=1", "/v1/models/b%61ch", "http://elsewhere/v1/models/bach"):
+        connection = http.client.HTTPConnection(server.rest_url.removeprefix("http://"), timeout=30)
+        connection.request("GET", target)
+        assert connection.getresponse().status == 200
+        connection.close()
+    connection = http.client.HTTPConnection(server.rest_url.removeprefix("http://"), timeout=30)
+    connection.request("GET", "/v1/models/%zz")
+    assert connection.getresponse().status == 400
+    connection.close()
+
+
+def test_chunked_and_empty_signature_names_are_taken(server):
+    parts = iter([b'{"signature_name": "", "inst', b'ances": [""]}'])
+    response = requests.post(server.rest_url + PREDICT, data=parts, timeout=30)
+    assert [row["ok"] for row in response.json()["predictions"]] == [False]
+
+
+def test_json_of_more_values_than_memory_is_for_is_refused_unread(server, monkeypatch):
+    monkeypatch.setattr(rest, "MAX_VALUES", 100)
+    code, answer = post(server, {"instances": [{}] * 60})
+    assert (code, "send images as files" in answer["error"]) == (400, True)
+
+
+def test_rest_without_memory_is_told(server, monkeypatch):
+    def full(*given):
+        raise MemoryError
+
+    monkeypatch.setattr(Servable, "predict", full)
+    code, answer = post(server, {"instances": B64[:1]})
+    assert (code, "no memory" in answer["error"]) == (429, True)
+
+
+@pytest.mark.parametrize("name", ["a/b:c %41", "ラベル"])
+def test_a_model_of_any_readable_name_is_found(export, name):
+    with Server(export, name) as started:
+        place = Address(name).path
+        assert started.place == f"{place}/versions/1"
+        for url in (started.rest_url, started.grpc_url):
+            assert Remote(url + place).card == export.card
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\x1b[2J", "\udcff"])
+def test_a_name_that_no_request_can_say_is_refused(export, name):
+    with pytest.raises(ValueError, match="--name"):
+        Server(export, name)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+def test_ipv6(export):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no loopback of IPv6")
+    with Server(export, host="::1") as started:
+        for url in (started.rest_url, started.grpc_url):
+            assert "[::1]:" in url
+            assert Remote(url).card == export.card
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_ours(export, host):
+    with pytest.raises(OSError, match=f"{host} is no address of this machine: choose another --host"):
+        Server(export, host=host)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +342,138 @@ def test_a_bad_grpc_request_says_what_is_wrong(service, request_, code, sentence
         service.Predict(request_, timeout=30)
     assert caught.value.code().name == code
     assert sentence in caught.value.details()
+
+
+def _changed(signature="", **fields):
+    """A request whose one tensor has some fields of another value."""
+    request = predict_request(signature=signature, values=FILES[:1])
+    if signature == "images":
+        request.inputs["images"].CopyFrom(tf.make_tensor_proto(TISSUE[:1]))
+        del request.inputs["image_bytes"]
+        request.inputs["images"].tensor_content = b""
+    (tensor,) = request.inputs.values()
+    for field, value in fields.items():
+        if field == "sides":
+            tensor.tensor_shape.ClearField("dim")
+            for side in value:
+                tensor.tensor_shape.dim.add(size=side)
+        elif field == "unknown_rank":
+            tensor.tensor_shape.unknown_rank = value
+        elif isinstance(value, list):
+            tensor.ClearField(field)
+            getattr(tensor, field).extend(value)
+        else:
+            setattr(tensor, field, value)
+    return request
+
+
+@pytest.mark.parametrize("dtype", [value for value in DataType.values() if value != tf.string.as_datatype_enum] + [999])
+def test_every_other_type_is_refused(service, dtype):
+    with pytest.raises(grpc.RpcError) as caught:
+        service.Predict(_changed(dtype=dtype), timeout=30)
+    assert caught.value.code().name == "INVALID_ARGUMENT"
+    assert "type" in caught.value.details()
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        (_changed(sides=[3]), "1 values for the shape [3]"),
+        (_changed(string_val=[]), "0 values for the shape [1]"),
+        (_changed(string_val=[], tensor_content=b"a"), "no whole tensor"),
+        (_changed(tensor_content=b"a"), "2 values for the shape [1]"),
+        (_changed(sides=[]), "shape"),
+        (_changed(sides=[1, 1]), "shape"),
+        (_changed(sides=[1] * 5000), "shape"),
+        (_changed(sides=[1, 0, 2**62, 2**62]), "shape"),
+        (_changed(unknown_rank=True), "no shape"),
+        (_changed("images", int_val=[1, 2, 300], sides=[1, 1, 1, 3]), "no whole tensor"),
+        (_changed("images", int_val=[1, 2, -1], sides=[1, 1, 1, 3]), "no whole tensor"),
+        (_changed("images", int_val=[7], sides=[1, 4, 4, 3]), "1 values for the shape [1, 4, 4, 3]"),
+        (_changed("images", tensor_content=bytes(7), sides=[1, 4, 4, 3]), "7 values for the shape [1, 4, 4, 3]"),
+        (_changed("images", sides=[1, 0, 0, 3]), "may have 1 to"),
+        (_changed("images", dtype=tf.quint8.as_datatype_enum, tensor_content=bytes(3), sides=[1, 1, 1, 3]), "quint8"),
+    ],
+)
+def test_a_tensor_that_contradicts_itself_is_refused(service, request_, sentence):
+    with pytest.raises(grpc.RpcError) as caught:
+        service.Predict(request_, timeout=30)
+    assert caught.value.code().name == "INVALID_ARGUMENT"
+    assert sentence in caught.value.details()
+
+
+def _called(name="bach", **version):
+    spec = ModelSpec(name=name, version_label=version.get("label"))
+    if "number" in version:
+        spec.version.value = version["number"]
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        (ModelSpec(), "INVALID_ARGUMENT"),
+        (_called("x" * 10_000_000), "NOT_FOUND"),
+        (_called("\u3042" * 5000 + "\n\0"), "NOT_FOUND"),
+        (_called(number=0), "NOT_FOUND"),
+        (_called(number=-1), "NOT_FOUND"),
+        (_called(number=2**63 - 1), "NOT_FOUND"),
+        (_called(label=""), "INVALID_ARGUMENT"),
+        (_called(label="canary"), "INVALID_ARGUMENT"),
+    ],
+    ids=["none", "long", "odd", "0", "-1", "large", "no label", "label"],
+)
+def test_a_model_that_is_not_served_is_told_by_both_calls(server, spec, code):
+    options = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(server.grpc_url.removeprefix("grpc://"), options=options) as channel:
+        wide, request = PredictionServiceStub(channel), predict_request(values=FILES[:1])
+        request.model_spec.CopyFrom(spec)
+        with pytest.raises(grpc.RpcError) as caught:
+            wide.Predict(request, timeout=30)
+        assert caught.value.code().name == code
+        with pytest.raises(grpc.RpcError) as caught:
+            wide.GetModelMetadata(
+                GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"]), timeout=30
+            )
+        assert caught.value.code().name in (code, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("call", ["Predict", "GetModelMetadata"])
+@pytest.mark.parametrize("message", [b"\xff\xff", b"\x0a\x03\x0a\x01\xff", b""])
+def test_bytes_that_are_no_message_are_refused(server, call, message):
+    with grpc.insecure_channel(server.grpc_url.removeprefix("grpc://")) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary(f"/tensorflow.serving.PredictionService/{call}")(message, timeout=30)
+        assert caught.value.code().name == "INVALID_ARGUMENT"
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.stream_unary(f"/tensorflow.serving.PredictionService/{call}")(iter([]), timeout=30)
+        assert caught.value.code().name == "INVALID_ARGUMENT"
+
+
+def test_compressed_messages_are_not_unpacked(server):
+    target = server.grpc_url.removeprefix("grpc://")
+    with grpc.insecure_channel(target, compression=grpc.Compression.Gzip) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            PredictionServiceStub(channel).Predict(predict_request(values=[bytes(10_000)]), timeout=30)
+        assert caught.value.code().name == "UNIMPLEMENTED"
+        assert "gzip" in caught.value.details()
+
+
+def test_calls_whose_message_does_not_come_hold_nobody_for_long(server, service, monkeypatch):
+    monkeypatch.setattr(rpc, "RECEIVE", 0.5)
+    stopped = threading.Event()
+
+    def never():
+        stopped.wait(30)
+        yield from ()
+
+    with grpc.insecure_channel(server.grpc_url.removeprefix("grpc://")) as channel:
+        call = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+        silent = [call.future(never(), timeout=30) for _ in range(rpc.CALLS)]
+        service.Predict(predict_request(values=FILES[:1]), timeout=20)
+        codes = {each.exception(30).code().name for each in silent}
+        stopped.set()
+    assert codes == {"CANCELLED"}
 
 
 def _claimed(name, dtype, *sides):

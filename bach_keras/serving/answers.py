@@ -1,0 +1,73 @@
+"""What a served tree must answer: a server is believed as far as this holds, and no further."""
+
+import numpy as np
+
+from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from datasets.labels import CLASSES
+
+# Numbers of each image, by output.
+WIDTHS = {"probabilities": len(CLASSES), **{node.name: len(node.classes) for node in NODES.values()}}
+NAMES = {*WIDTHS, "label", "ok"}
+
+# Of a sum of probabilities from 1, and of a probability from 0 and 1, by rounding.
+SUM_TOLERANCE = 1e-3
+TOLERANCE = 1e-6
+
+
+def as_arrays(outputs: dict[str, list], count: int, routing: str) -> dict[str, np.ndarray]:
+    """Return outputs, by name, as the arrays that an export gives, and beside them ``fault``.
+
+    An image whose answer cannot be has a fault, in words, and is as one that was not decoded; of others it is "".
+
+    Raises:
+        ValueError: an output is missing, or not of the type and shape that so many images have.
+    """
+    if missing := NAMES - set(outputs):
+        raise ValueError(f"no {', '.join(sorted(missing))}")
+    for name, width in WIDTHS.items():
+        if not _is_list(outputs[name], count, lambda row, width=width: _is_list(row, width, _is_number)):
+            raise ValueError(f"{name} that are not {count} x {width} numbers")
+    for name, kind in (("label", str), ("ok", bool)):
+        if not _is_list(outputs[name], count, lambda value, kind=kind: type(value) is kind):
+            raise ValueError(f"{name} that is not {count} values of the type {kind.__name__}")
+    answers = [{name: outputs[name][index] for name in NAMES} for index in range(count)]
+    faults = [_fault(answer, routing) if answer["ok"] else "" for answer in answers]
+    pairs = zip(answers, faults, strict=True)
+    answers = [answer if answer["ok"] and not fault else _nothing() for answer, fault in pairs]
+    return {
+        **{name: np.array([answer[name] for answer in answers], np.float32) for name in WIDTHS},
+        "label": np.array([answer["label"].encode() for answer in answers], object),
+        "ok": np.array([answer["ok"] for answer in answers], bool),
+        "fault": np.array(faults, object),
+    }
+
+
+def _is_list(value, count, is_right) -> bool:
+    return isinstance(value, list) and len(value) == count and all(map(is_right, value))
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _nothing() -> dict:
+    return {"ok": False, "label": "", **{name: [0.0] * width for name, width in WIDTHS.items()}}
+
+
+def _fault(answer, routing) -> str:
+    """Say why an answer cannot be; "" where it can."""
+    names = set(WIDTHS)
+    if routing == "routed":  # the specialist that was not chosen has no numbers
+        names -= {SPECIALISTS[1 - int(np.argmax(answer[ROOT.name]))].name}
+    for name in sorted(names):
+        values = answer[name]
+        # Written so that NaN does not pass.
+        if not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
+            return f"{name} that are no probabilities"
+        if abs(sum(values) - 1) > SUM_TOLERANCE:
+            return f"{name} that sum to {sum(values):.3g}"
+    if answer["label"] not in CLASSES:
+        return "a label that is none of this project's"
+    if answer["probabilities"][CLASSES.index(answer["label"])] < max(answer["probabilities"]) - TOLERANCE:
+        return "a label that is not the likeliest class"
+    return ""
