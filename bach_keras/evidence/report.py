@@ -1,13 +1,12 @@
 """One page that shows a system: settings, curves, range tests, confusion matrix."""
 
 import base64
-import csv
 import html
 import io
-import json
 from pathlib import Path
 
 from bach_keras.evidence.metrics import in_words
+from bach_keras.training.runs import open_run, read_history, read_metrics
 from bach_keras.tree import NODES
 from datasets.labels import CLASSES
 
@@ -72,10 +71,8 @@ def chosen(result) -> str:
 
 
 def _run_section(folder: Path) -> str:
-    config = json.loads((folder / "config.json").read_text())
-    metrics = json.loads((folder / "metrics.json").read_text())
-    with (folder / "history.csv").open(newline="") as file:
-        history = list(csv.DictReader(file))
+    run = open_run(folder)
+    config, metrics, history = run.config, read_metrics(run), read_history(run)
     settings = {name: config[name] for name in ("node", "config", "protocol", "init")} | config["recipe"]
     parts = [f"<h2>{NODES[config['node']].title}</h2>"]
     if "accuracy" in metrics:

@@ -1,13 +1,12 @@
 """PyTorch's two kinds of files, the zip archive and the older stream of pickles: what is in them, then the numbers."""
 
-import io
 import struct
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from bach_keras.fields import shown
+from bach_keras.network.archive import members, open_archive, read_member
 from bach_keras.network.tensors import DTYPES, RefusedError, Tensors, TensorSpec, decode
 from bach_keras.network.torch_pickle import MAX_PICKLE, Storage, TensorView, read_pickle
 
@@ -17,26 +16,23 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # Under which a state dict stands in what training scripts save.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
-# Of a zip archive's list of members; ten thousand tensors take about a megabyte.
-MAX_DIRECTORY = 2**23
-
 
 def open_zip(path: Path) -> Tensors:
     """Say what is in an archive as ``torch.save`` writes it; see ``bach_keras.network.checkpoint``."""
-    with path.open("rb") as file, _directory(file) as archive:
-        members = _members(archive)
-        if "data.pkl" not in members:
+    with path.open("rb") as file, open_archive(file) as archive:
+        there = _members(archive)
+        if "data.pkl" not in there:
             raise RefusedError("is a zip archive, but not a PyTorch checkpoint")
-        _check_byte_order(_small(archive, members["byteorder"], 16) if "byteorder" in members else b"little")
-        found = read_pickle(_small(archive, members["data.pkl"], MAX_PICKLE))
+        _check_byte_order(read_member(archive, there["byteorder"], 16) if "byteorder" in there else b"little")
+        found = read_pickle(read_member(archive, there["data.pkl"], MAX_PICKLE))
     views = _state_dict(found.root)
     for key, storage in _storages(views).items():
-        member = members.get(f"data/{key}")
+        member = there.get(f"data/{key}")
         if member is None or member.file_size != _bytes(storage):
             raise ValueError(f"the numbers of storage {shown(key)} are not all there")
 
     def read(names):
-        with path.open("rb") as file, _directory(file) as archive:
+        with path.open("rb") as file, open_archive(file) as archive:
             again = _members(archive)
             yield from _read(views, names, lambda storage: archive.read(again[f"data/{storage.key}"]))
 
@@ -90,45 +86,15 @@ def _places(file, file_size: int, keys, storages: dict[str, Storage]) -> dict[st
     return places
 
 
-class _Limited(io.BufferedIOBase):
-    """A file that refuses to read more at once than a list of members may take."""
-
-    def __init__(self, file):
-        self.seek, self.tell, self._file, self.limit = file.seek, file.tell, file, MAX_DIRECTORY
-
-    def read(self, size=-1):
-        if self.limit is not None and size is not None and size > self.limit:
-            raise RefusedError(f"is a zip archive with a list of members of more than {MAX_DIRECTORY:,} bytes")
-        return self._file.read(size)
-
-    def seekable(self):
-        return True
-
-
-def _directory(file) -> zipfile.ZipFile:
-    limited = _Limited(file)
-    archive = zipfile.ZipFile(limited)
-    limited.limit = None
-    return archive
-
-
-def _members(archive) -> dict[str, zipfile.ZipInfo]:
+def _members(archive) -> dict:
     """Return name -> member. All stand in one folder, whose name is free."""
-    members = {}
-    for member in archive.infolist():
-        name = member.filename.partition("/")[2]
-        if name in members:
-            raise RefusedError(f"is a zip archive that holds {shown(name)} twice, so it was not loaded")
-        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-            raise RefusedError("is a compressed archive, which PyTorch never writes, so it was not loaded")
-        members[name] = member
-    return members
-
-
-def _small(archive, member, most: int) -> bytes:
-    if member.file_size > most:
-        raise RefusedError(f"has a {shown(member.filename)} of more than {most:,} bytes")
-    return archive.read(member)
+    found = {}
+    for name, member in members(archive).items():
+        inner = name.partition("/")[2]
+        if inner in found:
+            raise RefusedError(f"is a zip archive that holds {shown(inner)} twice, so it was not loaded")
+        found[inner] = member
+    return found
 
 
 def _check_byte_order(order):

@@ -158,6 +158,9 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
     else:
         trained_on, chosen_on = system.trained_on, system.chosen_on
         protocols = {member.get("protocol", "") for member in system.card["members"]}
+    folders = dict.fromkeys(runs.run_folder(spec) for spec in run_folders)
+    for folder in folders:
+        runs.best_epoch(runs.open_run(folder))  # what the report will show
     result, rows = evidence.evaluate(system, data.images(files), files, trained_on, chosen_on, say)
     mixed = evidence.mixed_splits(protocol, data.files, protocols, trained_on, chosen_on)
     notes = [note for note in (data.origin["note"], mixed) if note]
@@ -172,7 +175,6 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
     out.mkdir(parents=True, exist_ok=True)
     runs.write_json(out / "metrics.json", result)
     evidence.write_predictions(out / "predictions.csv", rows)
-    folders = dict.fromkeys(runs.run_folder(spec) for spec in run_folders)
     write_report(out / "report.html", result, list(folders))
     say(f"four-class accuracy {in_words(result)}, protocol {protocol}")
     for note in notes:

@@ -1,7 +1,6 @@
 """Train one node, top to bottom: data, network, two phases, the best epoch, its run folder."""
 
 import contextlib
-import json
 from pathlib import Path
 
 import keras
@@ -92,7 +91,7 @@ def check_start(start: Start, used: dict[str, list[str]]) -> None:
     Raises:
         ValueError: names a few of the images.
     """
-    before = start.parent.config["trained_on"] if start.parent else ()
+    before = start.parent.names("trained_on") if start.parent else ()
     seen = sorted(set(before) & set(used.get("validation", ())))
     if seen:
         raise ValueError(
@@ -204,7 +203,7 @@ def train_or_go_on(
         return resume(data, start, run, say)
     say(f"{node_name}: {run_dir} is finished already")
     kept.remove(run)  # it may have been cut right after its last file
-    return json.loads((run.folder / "metrics.json").read_text())
+    return runs.read_metrics(run)
 
 
 def node_files(data, node: Node) -> dict[str, list[str]]:
