@@ -124,14 +124,14 @@ def check(values, required: dict[str, Kind], optional: dict[str, Kind] | None = 
 
 
 def parse_object(text: bytes | str) -> dict:
-    """Parse JSON that must be an object, without the liberties that Python's parser takes.
+    """Parse JSON that must be an object; NaN and Infinity are left for ``check`` to refuse, which knows the field.
 
     Raises:
-        FieldError: it is no JSON, not UTF-8, nested too deeply, has a name twice, or a number that is none.
+        FieldError: it is no JSON, not UTF-8, nested too deeply, or has a name twice.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text
-        values = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+        values = json.loads(text, object_pairs_hook=_once)
     except FieldError:
         raise
     except UnicodeDecodeError as error:
@@ -169,7 +169,3 @@ def _once(pairs):
             raise FieldError(f"it has {shown(name)} twice")
         values[name] = value
     return values
-
-
-def _no_number(word):
-    raise FieldError(f"it holds {word}, which is no number")

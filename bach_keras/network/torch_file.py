@@ -52,9 +52,9 @@ def open_legacy(path: Path) -> Tensors:
         is_little = isinstance(system.root, dict) and system.root.get("little_endian") is True
         _check_byte_order(b"little" if is_little else b"big")
         found = read_pickle(head, system.end)
+        views = _state_dict(found.root)
         keys = read_pickle(head, found.end)
         places = _places(file, file_size, keys, found.storages)
-    views = _state_dict(found.root)
 
     def numbers(file, storage):
         file.seek(places[storage.key])

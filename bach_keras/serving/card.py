@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from bach_keras.tree import NODES
+from bach_keras.fields import NAME, OBJECT, TEXT, TEXTS, check, list_of, number, one_of, whole
+from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS
 from datasets.labels import CLASSES
 
 # The file's name: in an export's assets/ and in a TFLite file.
@@ -55,6 +56,34 @@ def model_card(members) -> dict:
         "licence": "Code: Apache-2.0. BACH is CC BY-NC-ND 4.0; weights trained on it inherit its terms of use.",
         "limits": LIMITS,
     }
+
+
+# What is read of a card. Cards of older exports say less, and none of what is optional is relied on.
+_FIELDS = {
+    "configs": list_of(NAME, 1, 100), "image_size": whole(32, 4096), "members": list_of(OBJECT, 3, 1000),
+    "trained_on": TEXTS, "chosen_on": TEXTS,
+}  # fmt: skip
+_MORE = {
+    "name": TEXT, "classes": list_of(one_of(*CLASSES), len(CLASSES), len(CLASSES)), "nodes": OBJECT, "data": OBJECT,
+    "stain_normalisation": NAME, "licence": TEXT, "limits": TEXTS,
+}  # fmt: skip
+_MEMBER = {"node": one_of(*NODES)}
+_MEMBER_MORE = {
+    "source": TEXT, "weight": number(*WEIGHTS), "temperature": number(*TEMPERATURES), "protocol": TEXT,
+    "metrics": OBJECT,
+}  # fmt: skip
+
+
+def check_card(card: dict) -> dict:
+    """Check what a card says before any of it is relied on, and return it.
+
+    Raises:
+        ValueError: a field is missing or is not what it must be.
+    """
+    check(card, _FIELDS, _MORE)
+    for number_of, member in enumerate(card["members"]):
+        check(member, _MEMBER, _MEMBER_MORE, within=f"members[{number_of}]")
+    return card
 
 
 def as_markdown(card: dict) -> str:

@@ -158,6 +158,8 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
     else:
         trained_on, chosen_on = system.trained_on, system.chosen_on
         protocols = {member.get("protocol", "") for member in system.card["members"]}
+    if not trained_on:
+        raise ValueError("This system does not say which images trained it, so a leak could not be seen: export anew.")
     folders = dict.fromkeys(runs.run_folder(spec) for spec in run_folders)
     for folder in folders:
         runs.best_epoch(runs.open_run(folder))  # what the report will show

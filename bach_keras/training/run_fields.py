@@ -24,23 +24,21 @@ from bach_keras.fields import (
     whole,
 )
 from bach_keras.training.recipe import PRECISIONS, Recipe
-from bach_keras.tree import NODES
+from bach_keras.tree import NODES, TEMPERATURES
 
 # Far beyond what trains: a recipe that asks for more would not end, or fill the memory.
 MAX_WEIGHTS = 300_000_000
 MAX_EPOCHS = 100_000
 MAX_HISTORY = 2**24  # bytes
 
-# A network's logits are of the order of ten; these leave them neither all alike nor all beyond what float32 holds.
-TEMPERATURE = number(0.01, 100)
-
 CONFIG = {
     "node": one_of(*NODES), "config": NAME, "protocol": NAME, "init": TEXT, "recipe": OBJECT, "split": object_of(TEXTS),
 }  # fmt: skip
 CONFIG_MORE = {
     "versions": object_of(TEXT), "split_origin": OBJECT, "images_sha256": TEXT, "until": OBJECT,
-    "trained_on": TEXTS, "chosen_on": TEXTS, "ancestors": TEXTS, "tensorboard": FLAG, "temperature": TEMPERATURE,
-    "started_from": TEXT, "candidates": object_of(OBJECT), "changes": list_of(OBJECT),
+    "trained_on": TEXTS, "chosen_on": TEXTS, "ancestors": TEXTS, "tensorboard": FLAG,
+    "temperature": number(*TEMPERATURES), "started_from": TEXT, "candidates": object_of(OBJECT),
+    "changes": list_of(OBJECT),
 }  # fmt: skip
 WITHIN_CONFIG = {
     "split_origin": {"seed": whole(), "patients_sha256": TEXT | NOTHING, "note": TEXT},
@@ -114,7 +112,10 @@ def read_recipe(values: dict) -> Recipe:
     if unknown:
         raise FieldError(f"recipe.backbone.{plain(unknown[0], 60)} is no field of a backbone")
     _check_cost(backbone)
-    return Recipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    try:
+        return Recipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    except ValueError as error:
+        raise FieldError(f"recipe: {error}") from error
 
 
 def _check_cost(backbone) -> None:
