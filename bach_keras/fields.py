@@ -2,6 +2,7 @@
 
 import json
 import math
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +53,17 @@ class Kind:
 
 TEXT = Kind("text", lambda value: isinstance(value, str))
 NAME = Kind("a word", lambda value: isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable())
+# Of what is printed: a path, a note.
+LINE = Kind("one line of text", lambda value: isinstance(value, str) and len(value) <= 4096 and _is_line(value))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 NOTHING = Kind("null", lambda value: value is None)
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 TEXTS = Kind("a list of text", lambda value: isinstance(value, list) and all(isinstance(part, str) for part in value))
+
+
+def _is_line(text: str) -> bool:
+    """Say whether text moves no cursor and can be encoded."""
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
 def whole(least: int = 0, most: int = 10**9) -> Kind:

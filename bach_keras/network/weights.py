@@ -141,7 +141,7 @@ def port(source, dest, *, overwrite=False, origin=None, model=None):
     with source.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     dest.parent.mkdir(parents=True, exist_ok=True)
-    write_h5(dest, tensors, origin=origin or source.name, source_sha256=sha256)
+    write_h5(dest, tensors, origin=origin or plain(source.name, 255), source_sha256=sha256)
 
 
 def _shapes(checkpoint: Checkpoint) -> dict[str, list[int]]:

@@ -92,7 +92,7 @@ def _as_in_config(asked: dict, begun: dict) -> dict:
         wanted["until"] = {**begun.get("until", {}), "run": str(asked["until"])}
     if {"protocol", "split_seed", "patients"} & set(asked):
         config, protocol = (asked.get(name, begun[name]) for name in ("config", "protocol"))
-        seed = asked.get("split_seed", begun["split_origin"]["seed"])
+        seed = asked.get("split_seed", begun.get("split_origin", {}).get("seed", 0))
         data = split_data(config, protocol, seed, patients=asked.get("patients"))
         wanted |= {"protocol": protocol, "split": data.files}
     return wanted

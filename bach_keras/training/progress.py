@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from bach_keras.training import runs, strategy
+from bach_keras.fields import check, parse_object, plain
+from bach_keras.training import run_fields, runs, strategy
 from bach_keras.training.stops import writing
 
 
@@ -41,6 +42,9 @@ class Progress:
 
     def restore_weights(self, model):
         """Put the weights back into a new model; nothing is done before the first epoch."""
+        there = [array.shape for array in self.arrays[: len(model.weights)]]
+        if there and there != [tuple(weight.shape) for weight in model.weights]:
+            raise ValueError("The state of this run, state.npz, is of another network: begin anew with --overwrite.")
         for variable, value in zip(model.weights, self.arrays, strict=False):
             variable.assign(value)
 
@@ -161,13 +165,23 @@ def save(run: runs.Run, progress: Progress) -> None:
 
 
 def load(run: runs.Run) -> Progress:
-    """Read where a run was cut; a run that wrote no state starts at the beginning."""
-    if not _state(run).is_file():
+    """Read where a run was cut; a run that wrote no state starts at the beginning.
+
+    Raises:
+        ValueError: the state is damaged.
+    """
+    path = _state(run)
+    if not path.is_file():
         return Progress()
-    with np.load(_state(run)) as state:
-        words = json.loads(str(state["words"]))
-        arrays = [state[f"arr_{index}"] for index in range(len(state.files) - 1)]
-    return Progress(**words, arrays=arrays)
+    try:
+        with np.load(path) as state:
+            words = parse_object(str(state["words"]))
+            check(words, run_fields.STATE)
+            arrays = [state[f"arr_{index}"] for index in range(len(state.files) - 1)]
+            return Progress(**words, arrays=arrays)
+    except Exception as error:  # a damaged file can raise nearly anything
+        reason = plain(str(error), 200)
+        raise ValueError(f"{path} cannot be gone on from ({reason}): begin anew with --overwrite.") from error
 
 
 def forget_lost_best(run: runs.Run, progress: Progress) -> None:
@@ -191,11 +205,21 @@ def remove(run: runs.Run) -> None:
 def keep_range_test(run: runs.Run, number: int, phase: str, test) -> None:
     """Add a phase's range test to lr_range_test.json and draw it."""
     path = run.folder / "lr_range_test.json"
-    entries = json.loads(path.read_text()) if path.is_file() else []
+    entries = _range_tests(path) if path.is_file() else []
     # A phase that was cut in its first epoch runs its test again.
     entries = [*entries[:number], {"phase": phase, **test.result()}]
     runs.write_json(path, entries)
     test.plot(run.folder / ("lr_range_test.png" if number == 0 else f"lr_range_test_{number + 1}.png"))
+
+
+def _range_tests(path) -> list[dict]:
+    try:
+        entries = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} is not what a run writes: begin anew with --overwrite.")
+    return entries
 
 
 def copy_weights(source, target, but: str) -> None:

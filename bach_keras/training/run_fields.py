@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bach_keras.fields import (
     FLAG,
+    LINE,
     NAME,
     NOTHING,
     OBJECT,
@@ -32,17 +33,17 @@ MAX_EPOCHS = 100_000
 MAX_HISTORY = 2**24  # bytes
 
 CONFIG = {
-    "node": one_of(*NODES), "config": NAME, "protocol": NAME, "init": TEXT, "recipe": OBJECT, "split": object_of(TEXTS),
+    "node": one_of(*NODES), "config": NAME, "protocol": NAME, "init": LINE, "recipe": OBJECT, "split": object_of(TEXTS),
 }  # fmt: skip
 CONFIG_MORE = {
     "versions": object_of(TEXT), "split_origin": OBJECT, "images_sha256": TEXT, "until": OBJECT,
     "trained_on": TEXTS, "chosen_on": TEXTS, "ancestors": TEXTS, "tensorboard": FLAG,
-    "temperature": number(*TEMPERATURES), "started_from": TEXT, "candidates": object_of(OBJECT),
+    "temperature": number(*TEMPERATURES), "started_from": LINE, "candidates": object_of(OBJECT),
     "changes": list_of(OBJECT),
 }  # fmt: skip
 WITHIN_CONFIG = {
-    "split_origin": {"seed": whole(), "patients_sha256": TEXT | NOTHING, "note": TEXT},
-    "until": {"run": TEXT, "epoch": whole(1), "loss": number()},
+    "split_origin": {"seed": whole(), "patients_sha256": TEXT | NOTHING, "note": LINE},
+    "until": {"run": LINE, "epoch": whole(1), "loss": number()},
 }
 BACKBONE = {"cardinality": whole(1, 4096), "base_width": whole(1, 4096), "stem": whole(1, 4096)}
 BLOCKS = list_of(whole(1, 200), 4, 4)
@@ -62,6 +63,12 @@ RECIPE_KINDS = {
     "stain_normalisation": one_of("none", "macenko", "reinhard"),
     "precision": one_of(*PRECISIONS),
 }
+
+# What state.npz says beside its arrays.
+STATE = {
+    "epoch": whole(), "peak": number(0), "phase": TEXT, "history": list_of(OBJECT), "best": OBJECT,
+    "seconds": number(0), "reached": FLAG,
+}  # fmt: skip
 
 SHARE = number(0, 1)
 METRICS = {"best_epoch": whole(1), "epochs": whole(1)}
@@ -87,6 +94,7 @@ def check_config(config: dict) -> Recipe:
         ValueError: a field is missing or is not what it must be.
     """
     check(config, CONFIG, CONFIG_MORE)
+    check(config["split"], {"train": TEXTS}, within="split")
     for name, fields in WITHIN_CONFIG.items():
         if name in config:
             check(config[name], {}, fields, within=name)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from bach_keras.fields import FieldError, read_object
+from bach_keras.fields import FieldError, plain, read_object
 from bach_keras.training import run_fields
 from bach_keras.training.recipe import Recipe
 
@@ -206,15 +206,17 @@ def differences(run: Run, wanted: dict) -> list[str]:
         if name in ("recipe", "versions"):
             there = there or {}
             keys = sorted({*there, *value})
-            found += [
-                f"{key} was {there.get(key)}, is {value.get(key)}" for key in keys if there.get(key) != value.get(key)
-            ]
+            found += [_changed(key, there.get(key), value.get(key)) for key in keys if there.get(key) != value.get(key)]
         elif name == "split":
             moved = sum(set(there.get(part, [])) != set(value.get(part, [])) for part in {*there, *value})
             found += [f"{moved} parts of the split hold other images"] if moved else []
         elif there != value:
-            found.append(f"{name} was {there}, is {value}")
+            found.append(_changed(name, there, value))
     return found
+
+
+def _changed(name: str, was, now) -> str:
+    return f"{plain(name, 60)} was {plain(str(was), 200)}, is {plain(str(now), 200)}"
 
 
 def loss_to_reach(run: Run, node: str) -> dict:

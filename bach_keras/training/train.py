@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras.evidence import metrics
+from bach_keras.fields import shown
 from bach_keras.network.head import Classifier
 from bach_keras.training import pipeline, runs, strategy
 from bach_keras.training import progress as kept
@@ -210,9 +211,15 @@ def node_files(data, node: Node) -> dict[str, list[str]]:
     """Return split name -> the file names whose label trains this node.
 
     Raises:
-        ValueError: one of the node's two classes has no training image.
+        ValueError: one of the node's two classes has no training image, or an image is not there.
     """
     labels = data.labels
+    unknown = sorted({file for files in data.files.values() for file in files} - set(labels))
+    if unknown:
+        raise ValueError(
+            f"The split names {len(unknown)} images that config {data.config} does not hold, such as "
+            f"{shown(unknown[0])}: it is another config's, or was changed."
+        )
     used = {name: [file for file in files if labels[file] in node.targets] for name, files in data.files.items()}
     there = {node.targets[labels[file]] for file in used["train"]}
     for index, answer in enumerate(node.classes):

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from bach_keras.hierarchy import Member
 from bach_keras.network.head import Classifier, weight_count
+from bach_keras.training import progress as kept
 from bach_keras.training import runs
 from cli import cli
 from tests.few_phantoms import TINY
@@ -151,7 +152,7 @@ def network(run):
     return runs.read_model(run / "model.keras")
 
 
-def kept(path, change):
+def changed(path, change):
     """Write a ``model.keras`` or a ``.weights.h5`` anew, its HDF5 file changed."""
     if path.suffix != ".keras":
         with h5py.File(path, "a") as file:
@@ -208,7 +209,7 @@ NUMBERS = {
 @pytest.mark.parametrize("name", ["model.keras", "snapshots/best.weights.h5"])
 @pytest.mark.parametrize("change", NUMBERS.values(), ids=NUMBERS)
 def test_weights_that_are_not_the_runs_are_refused(run, name, change):
-    kept(run / name, change)
+    changed(run / name, change)
     spec = run if name == "model.keras" else run / "snapshots/best"
     with pytest.raises(ValueError, match="rain the run again") as told:
         runs.load_member("carci", str(spec))
@@ -340,3 +341,34 @@ def test_each_command_that_takes_a_run_says_which_file_is_wrong(run, tree_of_run
         assert result.exit_code == 2, words
         assert f"{run / 'config.json'} is not what a run writes (temperature must be" in " ".join(result.output.split())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["carci"]
+
+
+def state_of(run, words, *arrays):
+    np.savez(run / "state.npz", *arrays, words=np.array(words if isinstance(words, str) else json.dumps(words)))
+
+
+WORDS = {"epoch": 1, "peak": 0.1, "phase": "all", "history": [{}], "best": {}, "seconds": 1.0, "reached": False}
+STATES = {
+    "cut": lambda run: (run / "state.npz").write_bytes(b"PK\x03\x04"),
+    "no archive": lambda run: (run / "state.npz").write_bytes(b"x" * 100),
+    "objects": lambda run: np.savez(run / "state.npz", np.array([{}], object), words=np.array(json.dumps(WORDS))),
+    "no words": lambda run: np.savez(run / "state.npz", np.zeros(3)),
+    "words of a list": lambda run: state_of(run, []),
+    "words nested deeply": lambda run: state_of(run, "[" * 100_000),
+    "an epoch of text": lambda run: state_of(run, WORDS | {"epoch": "1"}),
+    "no peak": lambda run: state_of(run, WORDS | {"peak": float("nan")}),
+    "more than it has": lambda run: state_of(run, WORDS | {"unheard_of": 1}),
+}
+
+
+@pytest.mark.parametrize("change", STATES.values(), ids=STATES)
+def test_a_state_that_cannot_be_gone_on_from_says_so(run, change):
+    change(run)
+    with pytest.raises(ValueError, match=r"state\.npz cannot be gone on from \(.*\): begin anew with --overwrite"):
+        kept.load(runs.open_run(run))
+
+
+def test_a_state_of_another_network_says_so(run, network):
+    state_of(run, WORDS, np.zeros(3, np.float32))
+    with pytest.raises(ValueError, match="is of another network"):
+        kept.load(runs.open_run(run)).restore_weights(network)
