@@ -6,8 +6,8 @@ import zipfile
 from bach_keras.fields import shown
 from bach_keras.network.tensors import RefusedError
 
-# Of an archive's list of members; ten thousand tensors take about a megabyte.
-MAX_DIRECTORY = 2**23
+# Of an archive's list of members; twenty thousand tensors take half of it.
+MAX_DIRECTORY = 2**22
 
 
 class _Limited(io.BufferedIOBase):

@@ -233,8 +233,8 @@ def test_a_zip_archive_that_lies_is_refused(tmp_path, recwarn):
     member("two folders", "other/data.pkl", pickled(STATE_DICT))
     member("inflates", "any/data/c", b"\0" * 2**27, zipfile.ZIP_DEFLATED)
     with zipfile.ZipFile(tmp_path / "many members", "a") as archive:
-        for number_of in range(150_000):
-            archive.writestr(f"any/{number_of:05}", b"")
+        for number_of in range(100):
+            archive.writestr(f"any/{number_of:03}{'x' * 60_000}", b"")
     write_zip(tmp_path / "short storage", STATE_DICT, a=MATRIX[:1], b=np.array(7))
     write_zip(tmp_path / "long storage", STATE_DICT, a=np.tile(MATRIX, (2, 1)), b=np.array(7))
     write_zip(tmp_path / "no storage", STATE_DICT, a=MATRIX)
