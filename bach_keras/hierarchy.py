@@ -10,7 +10,7 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.network.fold import fold
 from bach_keras.network.head import Classifier
-from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, WEIGHTS
 from datasets.labels import CLASSES
 
 
@@ -45,6 +45,15 @@ class Member:
     trained_on: frozenset[str] = frozenset()
     chosen_on: frozenset[str] = frozenset()
     metrics: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        # What lies outside makes every answer alike, or none a number.
+        for name, least, most in (("weight", *WEIGHTS), ("temperature", *TEMPERATURES)):
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ValueError(
+                    f"The {name} of {self.source or self.node} must be from {least} to {most}, not {value}."
+                )
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,11 @@ NODES = {node.name: node for node in (CARCI, NORBE, INVIS)}
 ROOT = CARCI
 SPECIALISTS = (NORBE, INVIS)
 
+# The least and the most of a member's say in its node's average, and of what its logits, of the order of ten, are
+# divided by: what lies outside makes all answers alike, or none a number.
+WEIGHTS = (1e-6, 1e6)
+TEMPERATURES = (0.01, 100.0)
+
 
 def get_node(name: str) -> Node:
     """Return a node by name.

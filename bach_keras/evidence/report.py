@@ -1,13 +1,12 @@
 """One page that shows a system: settings, curves, range tests, confusion matrix."""
 
 import base64
-import csv
 import io
-import json
 from pathlib import Path
 
 from bach_keras.evidence import stains
 from bach_keras.evidence.metrics import in_words
+from bach_keras.training.runs import Run, open_run, read_history, read_metrics
 from bach_keras.tree import NODES
 from datasets.escape import for_html
 from datasets.labels import CLASSES
@@ -29,8 +28,8 @@ def write_report(path: Path, result: dict, runs: list) -> None:
         runs: the folders of its members' runs; may be empty.
     """
     title = "Breast histology by a tree of ResNeXt-50 classifiers"
-    runs = [Path(run) for run in runs]
-    learned_from = {*result.get("member_configs", ()), *(_read(run, "config.json")["config"] for run in runs)}
+    runs = [open_run(run) for run in runs]
+    learned_from = {*result.get("member_configs", ()), *(run.config["config"] for run in runs)}
     body = [
         synthetic(result["config"], learned_from),
         heading(1, title),
@@ -95,14 +94,8 @@ def chosen(result) -> str:
     return paragraph(f"{result['chosen_on']} of these images also chose a member's epoch or init.", "note")
 
 
-def _read(folder: Path, name: str) -> dict:
-    return json.loads((folder / name).read_text())
-
-
-def _run_section(folder: Path) -> str:
-    config, metrics = (_read(folder, name) for name in ("config.json", "metrics.json"))
-    with (folder / "history.csv").open(newline="") as file:
-        history = list(csv.DictReader(file))
+def _run_section(run: Run) -> str:
+    config, metrics, history = run.config, read_metrics(run), read_history(run)
     settings = {name: config[name] for name in ("node", "config", "protocol", "init")} | config["recipe"]
     parts = [heading(2, NODES[config["node"]].title)]
     if "accuracy" in metrics:
@@ -117,7 +110,7 @@ def _run_section(folder: Path) -> str:
     if note := config.get("split_origin", {}).get("note"):
         parts.append(paragraph(note, "note"))
     parts.append(image(_curves_figure(history), "Training curves"))
-    for plot in sorted(folder.glob("lr_range_test*.png")):
+    for plot in sorted(run.folder.glob("lr_range_test*.png")):
         parts.append(_embedded(plot.read_bytes(), f"Learning rate range test ({plot.stem})"))
     rows = table(["setting", "value"], settings.items())
     parts.append(f"<details><summary>Settings</summary>{rows}</details>")

@@ -1,87 +1,117 @@
 """The files that trained weights come in, read without running anything they carry.
 
-A PyTorch checkpoint is a pickle, and a pickle may name any function to be
-called while it is read. The reader here knows the few names that a state dict
-needs and refuses every other one; PyTorch itself is not needed.
+Each format says first what is in a file, by name, type and shape; the numbers that are wanted are read after that.
 """
 
-import io
-import math
 import os
-import pickle
-import struct
-import zipfile
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import h5py
 import numpy as np
-from safetensors import deserialize
 
-# Element types by their names in safetensors. NumPy has no bfloat16: its bits are read as integers.
-DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
-}  # fmt: skip
-STORAGES = {
-    "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
-    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8",
-    "ByteStorage": "U8", "BoolStorage": "BOOL",
-}  # fmt: skip
+from bach_keras.fields import plain
+from bach_keras.network.h5 import plain_dataset, text_attribute
+from bach_keras.network.safetensors_file import open_safetensors
+from bach_keras.network.tensors import RefusedError, Tensors, TensorSpec
+from bach_keras.network.torch_file import LEGACY_MAGIC, open_legacy, open_zip
 
-# The first object of a PyTorch checkpoint in the format from before the zip archives (PyTorch < 1.6).
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+__all__ = ["LEGACY_MAGIC", "Checkpoint", "read_tensors", "write_h5"]
 
 H5_FORMAT = "torchvision tensors"
 H5_VERSION = 1
 
+# Fifty times as many as ResNeXt-50 has.
+MAX_TENSORS = 20_000
 
-class _RefusedError(ValueError):
-    """The file can be read, but must not be or holds something else; the message says which."""
+# What PyTorch's wrappers put before every name of the network inside: DataParallel, a training module, compile.
+PREFIXES = ("module.", "model.", "_orig_mod.")
 
 
-def read_tensors(path) -> dict[str, np.ndarray]:
-    """Read a file of weights, whatever its suffix: the format is told by the first bytes.
+class Checkpoint:
+    """A file of weights, whatever its suffix: the format is told by the first bytes.
 
     Formats: safetensors, PyTorch's zip archive and its older pickle stream
     (``.pth``, ``.pt``, ``.bin``), and the ``.h5`` that ``write_h5`` writes. A
     state dict may stand under ``state_dict`` or ``model`` in a larger
-    checkpoint, and a ``module.`` before every name (a network saved through
-    ``DataParallel``) is taken off.
+    checkpoint, such as torchvision's training scripts write. What PyTorch's wrappers
+    put before every name (``module.``, ``model.``, ``_orig_mod.``, one behind the other) is taken off.
 
-    Returns:
-        Name -> array in the file's own layout. Floating-point types of any
-        width become float32; integers and booleans stay.
+    Args:
+        path: the file.
+
+    Attributes:
+        specs: name -> type and shape.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is cut short, is no checkpoint, or asks for code to be run.
+        ValueError: the file is cut short, is no checkpoint, asks for code to be run, or costs more than its size.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file of weights at {path}.")
-    with path.open("rb") as file:
-        head = file.read(9)
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        read = _read_h5
-    elif head.startswith(b"PK\x03\x04"):
-        read = _read_zip
-    elif head.startswith(b"\x80"):
-        read = _read_legacy
-    elif head[8:] == b"{":
-        read = _read_safetensors
-    else:
-        raise ValueError(f"{path} is not a file of weights: it is neither safetensors, .pth nor .h5.")
-    try:
-        tensors = read(path)
-    except _RefusedError as error:
-        raise ValueError(f"{path} {error}.") from error
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise ValueError(f"{path} is cut short or damaged ({error}): get it again.") from error
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self._tensors = self._told(self._open)
+        self._names = self._told(lambda: _plain_names(self._tensors.specs))
+        self.specs: dict[str, TensorSpec] = {name: self._tensors.specs[own] for name, own in self._names.items()}
+
+    def read(self, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Return name -> array in the file's own layout, of all tensors or of some.
+
+        Floating-point types of any width become float32; integers and booleans stay.
+
+        Raises:
+            ValueError: the numbers are damaged.
+        """
+        names = list(self.specs if names is None else names)
+
+        def numbers():
+            # One storage may have many names.
+            if sum(self.specs[name].bytes for name in names) > 2 * self.path.stat().st_size:
+                raise RefusedError("shows its numbers under so many names that they are more than the file")
+            return dict(self._tensors.read([self._names[name] for name in names]))
+
+        found = self._told(numbers)
+        return {name: found[self._names[name]] for name in names}
+
+    def _open(self) -> Tensors:
+        tensors = self._opener()(self.path)
+        if len(tensors.specs) > MAX_TENSORS:
+            raise RefusedError(f"holds {len(tensors.specs):,} tensors, more than any network that is read here")
+        return tensors
+
+    def _opener(self):
+        if not self.path.is_file():
+            raise FileNotFoundError(f"There is no file of weights at {self.path}.")
+        with self.path.open("rb") as file:
+            head = file.read(9)
+        if head.startswith(b"\x89HDF\r\n\x1a\n"):
+            return _open_h5
+        if head.startswith(b"PK\x03\x04"):
+            return open_zip
+        if head.startswith(b"\x80"):
+            return open_legacy
+        if head[8:] == b"{":
+            return open_safetensors
+        raise RefusedError("is not a file of weights: it is neither safetensors, .pth nor .h5")
+
+    def _told(self, work):
+        """Do something with the file; what is wrong with it becomes one sentence."""
+        try:
+            return work()
+        except FileNotFoundError:
+            raise
+        except RefusedError as error:
+            raise ValueError(f"{self.path} {error}.") from error
+        except MemoryError:
+            raise ValueError(f"{self.path} needs more memory than there is.") from None
+        except Exception as error:  # a damaged file can raise nearly anything
+            reason = plain(str(error), 200)
+            raise ValueError(f"{self.path} is cut short or damaged ({reason}): get it again.") from error
+
+
+def read_tensors(path) -> dict[str, np.ndarray]:
+    """Read all of a file of weights; see ``Checkpoint``."""
+    return Checkpoint(path).read()
 
 
 def write_h5(path, tensors, **attributes):
@@ -104,157 +134,30 @@ def write_h5(path, tensors, **attributes):
         temporary.unlink(missing_ok=True)
 
 
-def _read_h5(path):
+def _open_h5(path) -> Tensors:
     with h5py.File(path, "r") as file:
-        if (file.attrs.get("format"), file.attrs.get("format_version")) != (H5_FORMAT, H5_VERSION):
-            raise _RefusedError("is an HDF5 file, but not one that `weights port` wrote")
-        return {name: dataset[()] for name, dataset in file.items()}
+        if (text_attribute(file, "format"), text_attribute(file, "format_version")) != (H5_FORMAT, H5_VERSION):
+            raise RefusedError("is an HDF5 file, but not one that `weights port` wrote")
+        if len(file) > MAX_TENSORS:
+            raise RefusedError(f"holds {len(file):,} tensors, more than any network that is read here")
+        specs = {name: plain_dataset(file, name).spec for name in file}
+
+    def read(names):
+        with h5py.File(path, "r") as file:
+            for name in names:
+                yield name, plain_dataset(file, name).read()
+
+    return Tensors(specs, read)
 
 
-def _read_safetensors(path):
-    entries = deserialize(path.read_bytes())
-    return {name: _decode(entry["data"], entry["dtype"]).reshape(entry["shape"]) for name, entry in entries}
-
-
-def _decode(data, dtype):
-    """Return bytes as a flat array, floating-point types as float32."""
-    array = np.frombuffer(data, DTYPES[dtype])
-    if dtype == "BF16":  # the upper half of a float32
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
-
-
-@dataclass(frozen=True)
-class _Storage:
-    """A block of numbers that tensors point into; the numbers are read later."""
-
-    key: str
-    dtype: str
-    size: int
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """What a checkpoint says of one tensor: offset and strides count elements of the storage."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def read(self, elements):
-        """Return the tensor as an array of its own, given its storage's flat array."""
-        last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
-        if min((self.offset, *self.shape, *self.strides)) < 0 or max(last + 1, math.prod(self.shape)) > len(elements):
-            raise IndexError("a tensor reaches outside its storage")
-        strides = [step * elements.itemsize for step in self.strides]
-        return np.lib.stride_tricks.as_strided(elements[self.offset :], self.shape, strides).copy()
-
-
-def _rebuild_tensor(storage, offset, shape, strides, *_autograd):
-    return _Tensor(storage, offset, shape, strides)
-
-
-def _rebuild_parameter(tensor, *_autograd):
-    return tensor
-
-
-# Every name a pickle may use. A storage's type stands for its element type, and is never called.
-KNOWN = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    **{("torch", storage): dtype for storage, dtype in STORAGES.items()},
-}
-
-
-class _WholeLines:
-    """A file that raises where its last line is cut: the unpickler would take it for a whole name."""
-
-    def __init__(self, file):
-        self.file = file
-        self.read = file.read
-
-    def readline(self):
-        line = self.file.readline()
-        if not line.endswith(b"\n"):
-            raise EOFError("a name is cut")
-        return line
-
-
-class _Unpickler(pickle._Unpickler):
-    """Turns a pickled state dict into ``_Tensor`` objects, and keeps the storages they point into.
-
-    Built on the unpickler in Python, not the one in C, which allocates as much
-    memory as a damaged or hostile memo number asks for.
-    """
-
-    def __init__(self, file):
-        super().__init__(_WholeLines(file))
-        self.storages = {}
-
-    def find_class(self, module, name):
-        if (module, name) not in KNOWN:
-            raise _RefusedError(f"asks for {module}.{name}, which no state dict needs, so it was not loaded")
-        return KNOWN[module, name]
-
-    def persistent_load(self, reference):
-        tag, dtype, key, _device, size, *view = reference
-        if tag != "storage" or dtype not in DTYPES or any(view):
-            raise pickle.UnpicklingError(f"unknown reference {reference}")
-        return self.storages.setdefault(key, _Storage(key, dtype, size))
-
-
-def _read_zip(path):
-    with zipfile.ZipFile(path) as archive:
-        # All members stand in one folder, whose name is free.
-        members = {member.filename.partition("/")[2]: member for member in archive.infolist()}
-        if "data.pkl" not in members:
-            raise _RefusedError("is a zip archive, but not a PyTorch checkpoint")
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
-            raise _RefusedError("is a compressed archive, which PyTorch never writes, so it was not loaded")
-        _check_byte_order(archive.read(members["byteorder"]) if "byteorder" in members else b"little")
-        unpickler = _Unpickler(io.BytesIO(archive.read(members["data.pkl"])))
-        checkpoint = unpickler.load()
-        data = {
-            key: _decode(archive.read(members[f"data/{key}"]), storage.dtype)
-            for key, storage in unpickler.storages.items()
-        }
-    return _state_dict(checkpoint, data)
-
-
-def _read_legacy(path):
-    with path.open("rb") as file:
-        if _Unpickler(file).load() != LEGACY_MAGIC:
-            raise _RefusedError("is a pickle, but not a PyTorch checkpoint")
-        _Unpickler(file).load()  # the protocol's version: there was only one
-        _check_byte_order(b"little" if _Unpickler(file).load()["little_endian"] else b"big")
-        unpickler = _Unpickler(file)
-        checkpoint = unpickler.load()
-        data = {}
-        for key in _Unpickler(file).load():
-            storage = unpickler.storages[key]
-            (size,) = struct.unpack("<q", file.read(8))
-            content = file.read(size * np.dtype(DTYPES[storage.dtype]).itemsize)
-            data[key] = _decode(content, storage.dtype)
-            if not len(data[key]) == size == storage.size:
-                raise EOFError(f"{len(data[key])} of {storage.size} numbers of a storage")
-    return _state_dict(checkpoint, data)
-
-
-def _check_byte_order(order):
-    if order != b"little":
-        raise _RefusedError("was written on a big-endian machine, which is not read here")
-
-
-def _state_dict(checkpoint, data):
-    """Return the arrays of a state dict, bare or wrapped, given every storage's numbers."""
-    for wrapper in ("state_dict", "model"):
-        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(wrapper), dict):
-            checkpoint = checkpoint[wrapper]
-    if not isinstance(checkpoint, dict) or not checkpoint:
-        raise _RefusedError("holds no state dict")
-    for name, entry in checkpoint.items():
-        if not (isinstance(name, str) and isinstance(entry, _Tensor)):
-            raise _RefusedError(f"holds no state dict: {name!r} is not a tensor")
-    return {name: entry.read(data[entry.storage.key]) for name, entry in checkpoint.items()}
+def _plain_names(specs) -> dict[str, str]:
+    """Return each name without what wrappers put before it -> the name in the file."""
+    # `torch.compile` on a part of a network stands within the names, and the count of averaged weights is no weight.
+    plain = {
+        name.replace("._orig_mod.", ".").removeprefix("_orig_mod."): name for name in specs if name != "n_averaged"
+    }
+    while prefix := next((prefix for prefix in PREFIXES if plain and all(n.startswith(prefix) for n in plain)), None):
+        plain = {name.removeprefix(prefix): own for name, own in plain.items()}
+    if len(plain) < len(specs) - ("n_averaged" in specs):
+        raise RefusedError("has two tensors of one name, once without what PyTorch's wrappers put before it")
+    return plain

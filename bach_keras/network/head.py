@@ -64,6 +64,19 @@ class Classifier(keras.Model):
         return cls(**config)
 
 
+def weight_count(blocks=(3, 4, 6, 3), cardinality=32, base_width=4, stem=64, classes=2) -> int:
+    """Return how many numbers a ``Classifier`` of this backbone holds, without making it."""
+    total, depth = (3 * 49 + 4) * stem, stem
+    for stage, count in enumerate(blocks):
+        width, filters = cardinality * base_width * 2**stage, 4 * stem * 2**stage
+        for block in range(count):
+            total += depth * width + 9 * width * width // cardinality + width * filters + 4 * (2 * width + filters)
+            total += 0 if block else (depth + 4) * filters
+            depth = filters
+    head = 4 * 2 * depth + (2 * depth + 1) * HIDDEN_WIDTH + 4 * HIDDEN_WIDTH + (HIDDEN_WIDTH + 1) * classes
+    return total + head
+
+
 class Dropout(keras.layers.Dropout):
     """Dropout whose mask, on several devices, is that of the whole batch; each device takes its own rows of it."""
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bach_keras.network.checkpoint import read_tensors, write_h5
+from bach_keras.fields import plain
+from bach_keras.network.checkpoint import Checkpoint, write_h5
 from bach_keras.network.resnext import resnext50
 
 # A Keras variable's name -> the name of the same values in a PyTorch module.
@@ -19,6 +20,10 @@ TORCH_NAMES = {
 # convolution, (out, in, h, w) to (h, w, in, out); rank 2 a dense layer.
 TO_KERAS = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+
+
+# More than any data set of images has; the 21,843 of the full ImageNet are the most that are met.
+MAX_CLASSES = 50_000
 
 
 def default_path() -> Path:
@@ -57,11 +62,37 @@ def port_torch(model, tensors, source="The state dict"):
         ValueError: a tensor is missing, left over or of a wrong shape, or they are a ResNet-50's.
     """
     variables = torch_variables(model)
+    complaint = f"{source} does not fit {model.name}"
     given = {name: list(np.shape(tensor)) for name, tensor in tensors.items()}
-    wanted = {name: torch_shape(variable) for name, variable in variables.items()}
-    _check_shapes(given, wanted, f"{source} does not fit {model.name}")
+    _check_shapes(given, {name: torch_shape(variable) for name, variable in variables.items()}, complaint)
+    check_numbers({name: np.asarray(tensors[name]) for name in variables}, source)
     for name, variable in variables.items():
         variable.assign(np.transpose(tensors[name], TO_KERAS[len(variable.shape)]))
+
+
+def check_numbers(tensors: dict[str, np.ndarray], source) -> None:
+    """Refuse numbers that no trained network has: the ReLUs behind them may hide that its answers mean nothing.
+
+    Args:
+        tensors: name -> array; variances are told by the name's last part, as PyTorch and as Keras call them.
+        source: how an error calls the tensors.
+
+    Raises:
+        ValueError: names the tensors that are no floating-point numbers, not finite, or variances below 0.
+    """
+    faults = {
+        # bfloat16, which NumPy lacks, is V.
+        "of another type than floating point": [n for n, tensor in tensors.items() if tensor.dtype.kind not in "fV"],
+        "with numbers that are not finite": [
+            n for n, tensor in tensors.items() if tensor.dtype.kind in "fV" and not np.isfinite(tensor).all()
+        ],
+        "with variances below 0": [
+            n for n, tensor in tensors.items() if n.endswith(("running_var", "moving_variance")) and (tensor < 0).any()
+        ],
+    }
+    listed = [f"{fault}: {len(names)} ({_shorten(names)})" for fault, names in faults.items() if names]
+    if listed:
+        raise ValueError(f"{source} holds no trained network, tensors {'; '.join(listed)}.")
 
 
 def load_weights(model, path):
@@ -71,7 +102,11 @@ def load_weights(model, path):
         FileNotFoundError: there is no such file.
         ValueError: the file cannot be read, or does not fit the network.
     """
-    port_torch(model, read_tensors(path), source=path)
+    checkpoint = Checkpoint(path)
+    variables = torch_variables(model)
+    wanted = {name: torch_shape(variable) for name, variable in variables.items()}
+    _check_shapes(_shapes(checkpoint), wanted, f"{path} does not fit {model.name}")
+    port_torch(model, checkpoint.read(variables), source=path)
 
 
 def port(source, dest, *, overwrite=False, origin=None, model=None):
@@ -85,8 +120,7 @@ def port(source, dest, *, overwrite=False, origin=None, model=None):
         dest: the ``.h5`` to write; its folder is made if need be.
         overwrite: replace DEST if it is there.
         origin: where SOURCE came from; its file name if not given.
-        model: the network to check against (its weights change); ResNeXt-50
-            32x4d if not given, with a top as wide as SOURCE's.
+        model: the network to check against; ResNeXt-50 32x4d if not given, with a top as wide as SOURCE's.
 
     Raises:
         FileNotFoundError: there is no SOURCE.
@@ -95,15 +129,31 @@ def port(source, dest, *, overwrite=False, origin=None, model=None):
     """
     source, dest = Path(source), Path(dest)
     check_destination(dest, overwrite)
-    tensors = read_tensors(source)
-    if model is None:
-        top = tensors.get("fc.weight", ())
-        model = resnext50((None, None, 3), include_top=len(top) > 0, classes=len(top))
-    port_torch(model, tensors, source)
+    checkpoint = Checkpoint(source)
+    given = _shapes(checkpoint)
+    model = model or resnext50((None, None, 3))
+    wanted = {name: torch_shape(variable) for name, variable in torch_variables(model).items()}
+    if "fc.weight" in given and "fc.weight" not in wanted:
+        wanted |= _top_shapes(given["fc.weight"], model, source)
+    _check_shapes(given, wanted, f"{source} does not fit {model.name}")
+    tensors = checkpoint.read(name for name in given if name in wanted or not name.startswith("fc."))
+    check_numbers({name: tensors[name] for name in wanted}, source)
     with source.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     dest.parent.mkdir(parents=True, exist_ok=True)
-    write_h5(dest, tensors, origin=origin or source.name, source_sha256=sha256)
+    write_h5(dest, tensors, origin=origin or plain(source.name, 255), source_sha256=sha256)
+
+
+def _shapes(checkpoint: Checkpoint) -> dict[str, list[int]]:
+    return {name: list(spec.shape) for name, spec in checkpoint.specs.items()}
+
+
+def _top_shapes(given, model, source) -> dict[str, list[int]]:
+    """Return the shapes of a top on a network without one, as wide as a file's."""
+    classes = given[0] if given else 0
+    if not 0 < classes <= MAX_CLASSES:
+        raise ValueError(f"{source} tells {classes:,} classes apart, not 1 to {MAX_CLASSES:,}, so it is not taken.")
+    return {"fc.weight": [classes, model.output.shape[-1]], "fc.bias": [classes]}
 
 
 def check_destination(dest, overwrite):
@@ -130,7 +180,9 @@ def _check_shapes(given, wanted, complaint):
         )
     faults = {
         "missing": [name for name in wanted if name not in given],
-        "left over": [name for name in given if name not in wanted and not _is_spare(name, wanted)],
+        "left over": [
+            name for name, shape in given.items() if name not in wanted and not _is_spare(name, shape, wanted)
+        ],
         "of a wrong shape": [
             f"{name} {given[name]} instead of {shape}"
             for name, shape in wanted.items()
@@ -142,10 +194,13 @@ def _check_shapes(given, wanted, complaint):
         raise ValueError(f"{complaint}, tensors {'; '.join(listed)}.")
 
 
-def _is_spare(name, wanted):
-    return name.endswith(".num_batches_tracked") or (name.startswith("fc.") and "fc.weight" not in wanted)
+def _is_spare(name, shape, wanted):
+    if name.startswith("fc."):
+        return "fc.weight" not in wanted
+    norm, dot, last = name.rpartition(".")
+    return last == "num_batches_tracked" and f"{norm}{dot}running_mean" in wanted and shape in ([], [1])
 
 
 def _shorten(names, few=3):
     rest = len(names) - few
-    return ", ".join(names[:few]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(plain(name, 100) for name in names[:few]) + (f" and {rest} more" if rest > 0 else "")

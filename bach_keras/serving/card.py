@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from bach_keras.evidence.stains import in_words
-from bach_keras.tree import NODES
+from bach_keras.fields import NAME, OBJECT, TEXT, TEXTS, check, list_of, number, one_of, whole
+from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS
 from datasets.escape import for_markdown
 from datasets.labels import CLASSES
 
@@ -65,8 +66,35 @@ def model_card(members) -> dict:
 
 def decodes_otherwise(card: dict) -> bool:
     """Say whether an export with this card gives other pixels than this version for one and the same JPEG."""
-    number = card.get("decoding")
-    return not isinstance(number, int) or number < DECODING
+    return card.get("decoding", 1) < DECODING
+
+
+# What is read of a card. Cards of older exports say less, and none of what is optional is relied on.
+_FIELDS = {
+    "configs": list_of(NAME, 1, 100), "image_size": whole(32, 4096), "members": list_of(OBJECT, 3, 1000),
+    "trained_on": TEXTS, "chosen_on": TEXTS,
+}  # fmt: skip
+_MORE = {
+    "name": TEXT, "classes": list_of(one_of(*CLASSES), len(CLASSES), len(CLASSES)), "nodes": OBJECT, "data": OBJECT,
+    "stain_normalisation": NAME, "decoding": whole(1), "licence": TEXT, "limits": TEXTS,
+}  # fmt: skip
+_MEMBER = {"node": one_of(*NODES)}
+_MEMBER_MORE = {
+    "source": TEXT, "weight": number(*WEIGHTS), "temperature": number(*TEMPERATURES), "protocol": TEXT,
+    "metrics": OBJECT,
+}  # fmt: skip
+
+
+def check_card(card: dict) -> dict:
+    """Check what a card says before any of it is relied on, and return it.
+
+    Raises:
+        ValueError: a field is missing or is not what it must be.
+    """
+    check(card, _FIELDS, _MORE)
+    for number_of, member in enumerate(card["members"]):
+        check(member, _MEMBER, _MEMBER_MORE, within=f"members[{number_of}]")
+    return card
 
 
 def as_markdown(card: dict) -> str:

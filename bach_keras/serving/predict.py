@@ -1,6 +1,5 @@
 """Reading exports back, and answering for image files with them."""
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from bach_keras.fields import FieldError, read_object
 from bach_keras.serving.address import is_plain, is_version
-from bach_keras.serving.card import CARD, decodes_otherwise
+from bach_keras.serving.card import CARD, check_card, decodes_otherwise
 from bach_keras.serving.images import as_png
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.images.folder import find_images
@@ -44,7 +44,7 @@ class Export:
     def __init__(self, folder: str | os.PathLike):
         self.folder = place = _version_folder(Path(folder))
         try:
-            self.card = json.loads((place / "assets" / CARD).read_text())
+            self.card = _card(place)
             self.trained_on, self.chosen_on = (frozenset(self.card[name]) for name in ("trained_on", "chosen_on"))
             self.is_phantom = "phantom" in self.card["configs"]
             self.decodes_otherwise = decodes_otherwise(self.card)
@@ -52,8 +52,12 @@ class Export:
             self.stain_normalisation = self.card.get("stain_normalisation", "none")
             self._model = _load(place)
             self.signatures = self._model.signatures
-        except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
-            raise ValueError(f"{place} is no export of this project that can be read: export it again.") from error
+            _check_signatures(self.signatures)
+        except Exception as error:  # a damaged file can raise nearly anything
+            reason = f" ({str(error).rstrip('.')})" if isinstance(error, FieldError) else ""
+            raise ValueError(
+                f"{place} is no export of this project that can be read{reason}: export it again."
+            ) from error
 
     def images(self, images) -> dict[str, tf.Tensor]:
         """Classify uint8 [N, H, W, 3]; see ``bach_keras.hierarchy.Hierarchy.images``."""
@@ -131,6 +135,45 @@ def _load(folder: Path):
         link = Path(place) / "export"
         link.symlink_to(folder.resolve())
         return tf.saved_model.load(str(link))
+
+
+def _card(place: Path) -> dict:
+    file = place / "assets" / CARD
+    try:
+        return check_card(read_object(file))
+    except FieldError as error:
+        raise FieldError(f"{file}: {error}") from error
+
+
+# What a signature that classifies takes and gives; shapes as far as they are fixed.
+_ANSWERS = {
+    "probabilities": tf.TensorSpec([None, len(CLASSES)], tf.float32),
+    "label": tf.TensorSpec([None], tf.string),
+    "ok": tf.TensorSpec([None], tf.bool),
+    **{name: tf.TensorSpec([None, 2], tf.float32) for name in NODES},
+}
+_TAKEN = {
+    "serving_default": {"image_bytes": tf.TensorSpec([None], tf.string)},
+    "routed": {"image_bytes": tf.TensorSpec([None], tf.string)},
+    "images": {"images": tf.TensorSpec([None, None, None, 3], tf.uint8)},
+}
+
+
+def _check_signatures(signatures) -> None:
+    """Refuse a model of something else: ``predict`` would fail in its midst, or read its answers as ours."""
+    for name, taken in _TAKEN.items():
+        if name not in signatures:
+            raise FieldError(f"saved_model.pb has no signature {name}")
+        given = signatures[name].structured_input_signature[1]
+        for words, wanted, there in (
+            ("takes", taken, given),
+            ("answers", _ANSWERS, signatures[name].structured_outputs),
+        ):
+            if (words == "takes" and set(there) != set(wanted)) or not set(wanted) <= set(there):
+                raise FieldError(f"saved_model.pb: {name} {words} other things than {', '.join(sorted(wanted))}")
+            for part, spec in wanted.items():
+                if there[part].dtype != spec.dtype or not spec.shape.is_compatible_with(there[part].shape):
+                    raise FieldError(f"saved_model.pb: {part} of {name} is not {spec.dtype.name} {spec.shape}")
 
 
 def _version_folder(folder: Path) -> Path:

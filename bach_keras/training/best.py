@@ -68,9 +68,11 @@ def standing(folder: Path) -> tuple[float, float]:
 
 def _validated(folder: Path) -> dict[str, float]:
     """Return a finished run's validation accuracy and loss at its best epoch."""
-    metrics = json.loads((folder / "metrics.json").read_text())
-    losses = {int(row["epoch"]): float(row["val_loss"]) for row in runs.read_history(runs.open_run(folder))}
-    return {"accuracy": metrics["accuracy"], "loss": losses[metrics["best_epoch"]]}
+    run = runs.open_run(folder)
+    metrics, best = runs.read_metrics(run), runs.best_epoch(run)
+    if not ("accuracy" in metrics and "val_loss" in best):
+        raise ValueError(f"{folder} kept no validation images, so it cannot be ranked: name another run.")
+    return {"accuracy": metrics["accuracy"], "loss": float(best["val_loss"])}
 
 
 def _share(source: Path, run_dir: Path, told: dict, overwrite: bool) -> None:

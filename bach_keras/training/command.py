@@ -95,7 +95,7 @@ def _as_in_config(asked: dict, begun: dict) -> dict:
         wanted["until"] = {**begun.get("until", {}), "run": str(asked["until"])}
     if {"protocol", "split_seed", "patients"} & set(asked):
         config, protocol = (asked.get(name, begun[name]) for name in ("config", "protocol"))
-        seed = asked.get("split_seed", begun["split_origin"]["seed"])
+        seed = asked.get("split_seed", begun.get("split_origin", {}).get("seed", 0))
         data = split_data(config, protocol, seed, patients=asked.get("patients"))
         wanted |= {"protocol": protocol, "split": data.files}
     return wanted
@@ -164,6 +164,11 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
         trained_on, chosen_on = system.trained_on, system.chosen_on
         protocols = {member.get("protocol", "") for member in system.card["members"]}
         configs = system.card["configs"]
+    if not trained_on:
+        raise ValueError("This system does not say which images trained it, so a leak could not be seen: export anew.")
+    folders = dict.fromkeys(runs.run_folder(spec) for spec in run_folders)
+    for folder in folders:
+        runs.best_epoch(runs.open_run(folder))  # what the report will show
     result, rows = evidence.evaluate(system, data.images(files), files, trained_on, chosen_on, say)
     mixed = evidence.mixed_splits(protocol, data.files, protocols, trained_on, chosen_on)
     notes = [note for note in (data.origin["note"], mixed) if note]
@@ -179,7 +184,6 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
     out.mkdir(parents=True, exist_ok=True)
     runs.write_json(out / "metrics.json", result)
     evidence.write_predictions(out / "predictions.csv", rows)
-    folders = dict.fromkeys(runs.run_folder(spec) for spec in run_folders)
     write_report(out / "report.html", result, list(folders))
     say(f"four-class accuracy {in_words(result)}, protocol {protocol}")
     for note in notes:

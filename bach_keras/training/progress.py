@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import keras
 import numpy as np
 
-from bach_keras.training import runs, strategy
+from bach_keras.fields import check, parse_object, plain
+from bach_keras.training import run_fields, runs, strategy
 from bach_keras.training.stops import Interrupted, writing
 
 
@@ -42,6 +43,9 @@ class Progress:
 
     def restore_weights(self, model):
         """Put the weights back into a new model; nothing is done before the first epoch."""
+        there = [array.shape for array in self.arrays[: len(model.weights)]]
+        if there and there != [tuple(weight.shape) for weight in model.weights]:
+            raise ValueError("The state of this run, state.npz, is of another network: begin anew with --overwrite.")
         for variable, value in zip(model.weights, self.arrays, strict=False):
             variable.assign(value)
 
@@ -169,7 +173,10 @@ def interrupted(run: runs.Run, data_dir, cause: KeyboardInterrupt) -> Interrupte
                 partial.unlink(missing_ok=True)
     if run.is_finished:
         return Interrupted(f"Interrupted: {run.folder} was finished just before.", "Nothing is left to train.", cause)
-    epoch = _words(run)["epoch"] if _state(run).is_file() else 0
+    epoch = 0
+    if _state(run).is_file():
+        with np.load(_state(run)) as state:
+            epoch = _words(state)["epoch"]
     snapshots = sorted(path.name.removesuffix(".weights.h5") for path in run.folder.glob("snapshots/*.weights.h5"))
     kept = f"{run.folder} keeps the state after epoch {epoch} of {run.recipe.epochs}" if epoch else (
         f"no state of {run.folder} is kept yet, so it starts again from its first epoch"
@@ -183,18 +190,29 @@ def interrupted(run: runs.Run, data_dir, cause: KeyboardInterrupt) -> Interrupte
 
 
 def load(run: runs.Run) -> Progress:
-    """Read where a run was cut; a run that wrote no state starts at the beginning."""
-    if not _state(run).is_file():
+    """Read where a run was cut; a run that wrote no state starts at the beginning.
+
+    Raises:
+        ValueError: the state is damaged.
+    """
+    path = _state(run)
+    if not path.is_file():
         return Progress()
-    with np.load(_state(run)) as state:
-        arrays = [state[f"arr_{index}"] for index in range(len(state.files) - 1)]
-    return Progress(**_words(run), arrays=arrays)
+    try:
+        with np.load(path) as state:
+            words = _words(state)
+            arrays = [state[f"arr_{index}"] for index in range(len(state.files) - 1)]
+            return Progress(**words, arrays=arrays)
+    except Exception as error:  # a damaged file can raise nearly anything
+        reason = plain(str(error), 200)
+        raise ValueError(f"{path} cannot be resumed from ({reason}): start again with --overwrite.") from error
 
 
-def _words(run: runs.Run) -> dict:
-    """Read the state but for its arrays, of which there are many."""
-    with np.load(_state(run)) as state:
-        return json.loads(str(state["words"]))
+def _words(state) -> dict:
+    """Return a state but for its arrays."""
+    words = parse_object(str(state["words"]))
+    check(words, run_fields.STATE)
+    return words
 
 
 def forget_lost_best(run: runs.Run, progress: Progress) -> None:
@@ -218,11 +236,21 @@ def remove(run: runs.Run) -> None:
 def keep_range_test(run: runs.Run, number: int, phase: str, test) -> None:
     """Add a phase's range test to lr_range_test.json and draw it."""
     path = run.folder / "lr_range_test.json"
-    entries = json.loads(path.read_text()) if path.is_file() else []
+    entries = _range_tests(path) if path.is_file() else []
     # A phase that was cut in its first epoch runs its test again.
     entries = [*entries[:number], {"phase": phase, **test.result()}]
     runs.write_json(path, entries)
     test.plot(run.folder / ("lr_range_test.png" if number == 0 else f"lr_range_test_{number + 1}.png"))
+
+
+def _range_tests(path) -> list[dict]:
+    try:
+        entries = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} is not what a run writes: begin anew with --overwrite.")
+    return entries
 
 
 def copy_weights(source, target, but: str) -> None:

@@ -1,7 +1,6 @@
 """Table 1 of Koné & Boulmane (2018) from one command: every run it needs, and their trees."""
 
 import itertools
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -251,7 +250,7 @@ def _score(tree: Tree, data, recipe, start, data_dir, say) -> dict:
         return {**row, "score": None}  # it trained on every labelled image
     told = [spec for given in specs.values() for spec in given]
     done = tree.folder / "metrics.json"
-    score = json.loads(done.read_text()) if done.is_file() else {}
+    score = runs.read_system(done) if done.is_file() else {}
     if score.get("members") != told or _newest(told) > done.stat().st_mtime_ns:
         say(f"scoring {tree.folder}")
         members = runs.load_members(specs)
@@ -269,15 +268,19 @@ def _chosen(folders, recipe, start) -> str | None:
     if folders[0].name != "snapshots":
         return str(max(folders, key=standing) if len(folders) > 1 else folders[0])
     run = runs.open_run(folders[0].parent)
-    best = json.loads((run.folder / "metrics.json").read_text())["best_epoch"]
-    accuracies = {int(row["epoch"]): float(row["val_accuracy"]) for row in runs.read_history(run)}
-    others = {name: accuracies[epoch] for epoch, name in snapshot_epochs(recipe, start).items() if epoch != best}
+    best, history = runs.read_metrics(run)["best_epoch"], runs.read_history(run)
+    accuracies = {int(row["epoch"]): float(row["val_accuracy"]) for row in history if "val_accuracy" in row}
+    others = {
+        name: accuracies[epoch]
+        for epoch, name in snapshot_epochs(recipe, start).items()
+        if epoch != best and epoch in accuracies
+    }
     enough = [name for name, accuracy in others.items() if accuracy >= SNAPSHOT_ACCURACY]
     name = enough[0] if enough else max(others, key=others.get, default=None)
     return str(folders[0] / name) if name else None
 
 
 def _outcome(job: Job) -> dict:
-    metrics = json.loads((job.folder / "metrics.json").read_text())
+    run = runs.open_run(job.folder)
     told = {name: getattr(job, name) for name in ("node", "config", "protocol", "seed")}
-    return {"run": str(job.folder), "init": runs.open_run(job.folder).config["init"], **told, **metrics}
+    return {"run": str(job.folder), "init": run.config["init"], **told, **runs.read_metrics(run)}

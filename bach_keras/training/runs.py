@@ -5,13 +5,13 @@ import json
 import os
 import platform
 import shutil
-import zipfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from bach_keras.fields import FieldError, plain, read_object
+from bach_keras.training import run_fields
 from bach_keras.training.recipe import Recipe
-from bach_keras.tree import get_node
 from bach_keras.wording import counted
 
 # A whole-data member cannot be validated, so the paper trusts it less.
@@ -35,9 +35,17 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        # A run from before there was a probe goes on without one.
-        values = {"lr_probe": 0, **self.config["recipe"]}
-        return Recipe(**{**values, "lr_bounds": tuple(values["lr_bounds"])})
+        return run_fields.read_recipe(self.config["recipe"])
+
+    def names(self, field: str) -> list[str]:
+        """Return the file names under ``trained_on`` or ``chosen_on``, or the folders under ``ancestors``.
+
+        Raises:
+            ValueError: config.json does not say, so that no leak could be seen.
+        """
+        if field not in self.config or (field == "trained_on" and not self.config[field]):
+            raise _not_written(self.folder / "config.json", f"{field} is missing or empty")
+        return self.config[field]
 
     @property
     def model_path(self) -> Path:
@@ -63,13 +71,55 @@ def open_run(folder: str | os.PathLike) -> Run:
     if not path.is_file():
         raise ValueError(f"{folder} is no run folder: it has no config.json. Train one with 'train --run-dir'.")
     try:
-        config = json.loads(path.read_text())
-        run = Run(folder, config)
-        get_node(config["node"])
-        _ = run.recipe
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not what a run writes ({error}): train the run again.") from error
-    return run
+        config = read_object(path)
+        run_fields.check_config(config)
+    except ValueError as error:
+        raise _not_written(path, error) from error
+    return Run(folder, config)
+
+
+def _not_written(path: Path, reason) -> ValueError:
+    return ValueError(f"{path} is not what a run writes ({str(reason).rstrip('.')}): train the run again.")
+
+
+def read_metrics(run: Run) -> dict:
+    """Return what a finished run's metrics.json holds.
+
+    Raises:
+        ValueError: the run has not finished, or the file is broken.
+    """
+    path = run.folder / "metrics.json"
+    if not run.is_finished:
+        raise ValueError(f"{run.folder} has not finished training: go on with 'train --resume'.")
+    try:
+        return run_fields.check_metrics(read_object(path), run.config["node"])
+    except ValueError as error:
+        raise _not_written(path, error) from error
+
+
+def read_system(path: Path) -> dict:
+    """Return what the metrics.json of an evaluation holds.
+
+    Raises:
+        ValueError: the file is broken.
+    """
+    try:
+        return run_fields.check_system(read_object(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is not what an evaluation writes ({error}): delete it, to score anew.") from error
+
+
+def best_epoch(run: Run) -> dict[str, str]:
+    """Return the row of history.csv of a finished run's best epoch.
+
+    Raises:
+        ValueError: the run has not finished, or a file of it is broken.
+    """
+    metrics = read_metrics(run)
+    try:
+        return run_fields.best_row(read_history(run), metrics)
+    except FieldError as error:
+        raise _not_written(run.folder / "history.csv", error) from error
 
 
 def create_run(folder: str | os.PathLike, config: dict, overwrite: bool = False) -> Run:
@@ -134,8 +184,8 @@ def provenance(used: dict[str, list[str]], parent: Run | None, until: Run | None
     The images of the runs it comes from are its own too; those that chose the epoch of a run that says when to
     stop have chosen here.
     """
-    before = parent.config if parent else {"trained_on": [], "chosen_on": [], "ancestors": []}
-    told = until.config["chosen_on"] if until else []
+    before = {name: parent.names(name) if parent else [] for name in ("trained_on", "chosen_on", "ancestors")}
+    told = until.names("chosen_on") if until else []
     return {
         "trained_on": sorted({*used["train"], *before["trained_on"]}),
         "chosen_on": sorted({*used.get("validation", []), *before["chosen_on"], *told}),
@@ -156,18 +206,21 @@ def differences(run: Run, wanted: dict) -> list[str]:
         # A run that was begun before a number of the recipe was thought of has that number's default.
         there = json.loads(json.dumps(recipe_as_json(run.recipe))) if name == "recipe" else run.config.get(name)
         if name in ("recipe", "versions"):
+            there = there or {}
             keys = sorted({*there, *value})
-            found += [
-                f"{key} was {there.get(key)}, is {value.get(key)}" for key in keys if there.get(key) != value.get(key)
-            ]
+            found += [_changed(key, there.get(key), value.get(key)) for key in keys if there.get(key) != value.get(key)]
         elif name == "split":
             moved = sum(set(there.get(part, [])) != set(value.get(part, [])) for part in {*there, *value})
             found += (
                 [f"{counted(moved, 'part')} of the split hold{'s' if moved == 1 else ''} other images"] if moved else []
             )
         elif there != value:
-            found.append(f"{name} was {there}, is {value}")
+            found.append(_changed(name, there, value))
     return found
+
+
+def _changed(name: str, was, now) -> str:
+    return f"{plain(name, 60)} was {plain(str(was), 200)}, is {plain(str(now), 200)}"
 
 
 def loss_to_reach(run: Run, node: str) -> dict:
@@ -178,14 +231,10 @@ def loss_to_reach(run: Run, node: str) -> dict:
     """
     if run.config["node"] != node:
         raise ValueError(f"{run.folder} is a run of {run.config['node']}, so it cannot say when {node} stops.")
-    if not run.is_finished:
-        raise ValueError(f"{run.folder} has not finished training: go on with 'train --resume'.")
-    metrics = json.loads((run.folder / "metrics.json").read_text())
+    metrics = read_metrics(run)
     if "accuracy" not in metrics:
         raise ValueError(f"{run.folder} kept no validation images, so no epoch of it is the best: name another run.")
-    losses = {int(row["epoch"]): float(row["loss"]) for row in read_history(run)}
-    epoch = metrics["best_epoch"]
-    return {"run": str(run.folder), "epoch": epoch, "loss": losses[epoch]}
+    return {"run": str(run.folder), "epoch": metrics["best_epoch"], "loss": float(best_epoch(run)["loss"])}
 
 
 def versions() -> dict[str, str]:
@@ -207,9 +256,16 @@ def write_json(path: Path, value) -> None:
 
 
 def read_history(run: Run) -> list[dict[str, str]]:
-    """Return the rows of history.csv, one an epoch."""
-    with (run.folder / "history.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    """Return the rows of history.csv, one an epoch.
+
+    Raises:
+        ValueError: the file is missing or broken.
+    """
+    path = run.folder / "history.csv"
+    try:
+        return run_fields.read_rows(path)
+    except FieldError as error:
+        raise _not_written(path, error) from error
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
@@ -223,21 +279,28 @@ def write_history(path: Path, rows: list[dict]) -> None:
 
 
 def read_model(path: Path):
-    """Load a ``model.keras``.
+    """Build the network of a run folder, and fill it from the ``model.keras`` in it.
+
+    Nothing that the file names is built or called: it gives numbers, if they are those of the run's network.
 
     Raises:
-        ValueError: the file is missing or broken.
+        ValueError: the file is missing, broken or of another network.
     """
-    import keras
-
-    from bach_keras.network.head import Classifier  # noqa: F401 - registers the layers
+    from bach_keras.network.head import Classifier, weight_count
+    from bach_keras.network.saved import read_keras
 
     if not path.is_file():
         raise ValueError(f"{path} is not there: the run has not finished. Go on with 'train --resume'.")
+    recipe = open_run(path.parent).recipe
+    if path.stat().st_size < 4 * weight_count(**recipe.backbone):
+        raise ValueError(f"{path} is too small for the network that its run says it holds: train the run again.")
+    model = Classifier(recipe.image_size, backbone=recipe.backbone, seed=recipe.seed)
     try:
-        return keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as a model of this project: train the run again.") from error
+        read_keras(model, path)
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{reason}: it cannot be read as a model of this project. Train the run again.") from error
+    return model
 
 
 def load_member(node: str, spec: str):
@@ -259,8 +322,8 @@ def load_member(node: str, spec: str):
     run = open_run(run_folder(spec))
     if run.config["node"] != node:
         raise ValueError(f"{place} is a run of {run.config['node']}, so it cannot be given as --{node}.")
-    if not run.is_finished:
-        raise ValueError(f"{run.folder} has not finished training: go on with 'train --resume'.")
+    metrics = read_metrics(run)
+    trained_on, chosen_on = (frozenset(run.names(name)) for name in ("trained_on", "chosen_on"))
     model = read_model(run.model_path)
     if snapshot:
         load_snapshot(model, place)
@@ -276,10 +339,10 @@ def load_member(node: str, spec: str):
         source=str(place),
         config=run.config["config"],
         protocol=run.config["protocol"],
-        trained_on=frozenset(run.config["trained_on"]),
-        chosen_on=frozenset(run.config["chosen_on"]),
+        trained_on=trained_on,
+        chosen_on=chosen_on,
         # What was measured is the finished run's, and says nothing of a snapshot.
-        metrics={} if snapshot else json.loads((run.folder / "metrics.json").read_text()),
+        metrics={} if snapshot else metrics,
     )
 
 
@@ -298,10 +361,13 @@ def load_snapshot(model, path: Path) -> None:
     if not file.is_file():
         there = sorted(each.name.removesuffix(".weights.h5") for each in path.parent.glob("*.weights.h5"))
         raise ValueError(f"There is no snapshot {path}: this run has {', '.join(there) or 'none'}.")
+    from bach_keras.network.saved import read_weights
+
     try:
-        model.load_weights(file)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"The snapshot {file} does not fit its run's network: train the run again.") from error
+        read_weights(model, file)
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{reason}: the snapshot does not fit its run's network. Train the run again.") from error
 
 
 def run_folder(spec: str) -> Path:

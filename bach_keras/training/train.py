@@ -1,7 +1,6 @@
 """Train one node, top to bottom: data, network, two phases, the best epoch, its run folder."""
 
 import contextlib
-import json
 from pathlib import Path
 
 import keras
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from bach_keras.evidence import metrics
 from bach_keras.evidence.stains import in_words as stains_in_words
+from bach_keras.fields import shown
 from bach_keras.network.head import Classifier
 from bach_keras.training import pipeline, runs, strategy
 from bach_keras.training import progress as kept
@@ -94,7 +94,7 @@ def check_start(start: Start, used: dict[str, list[str]]) -> None:
     Raises:
         ValueError: names a few of the images.
     """
-    before = start.parent.config["trained_on"] if start.parent else ()
+    before = start.parent.names("trained_on") if start.parent else ()
     seen = sorted(set(before) & set(used.get("validation", ())))
     if seen:
         count = len(used["validation"])
@@ -208,16 +208,22 @@ def train_or_go_on(
         return resume(data, start, run, say)
     say(f"{node_name}: {run_dir} is finished already")
     kept.remove(run)  # it may have been cut right after its last file
-    return json.loads((run.folder / "metrics.json").read_text())
+    return runs.read_metrics(run)
 
 
 def node_files(data, node: Node) -> dict[str, list[str]]:
     """Return split name -> the file names whose label trains this node.
 
     Raises:
-        ValueError: one of the node's two classes has no training image.
+        ValueError: one of the node's two classes has no training image, or an image is not there.
     """
     labels = data.labels
+    unknown = sorted({file for files in data.files.values() for file in files} - set(labels))
+    if unknown:
+        raise ValueError(
+            f"The split names {len(unknown)} images that config {data.config} does not hold, such as "
+            f"{shown(unknown[0])}: it is another config's, or was changed."
+        )
     used = {name: [file for file in files if labels[file] in node.targets] for name, files in data.files.items()}
     there = {node.targets[labels[file]] for file in used["train"]}
     for index, answer in enumerate(node.classes):
@@ -253,8 +259,8 @@ def _train_to_the_end(run: runs.Run, data, node, start, used, say) -> dict:
         if used.get(name)
     }
     stains = {name: cache.stains for name, cache in caches.items() if cache.stains}
-    for name, counted in stains.items():
-        say(f"{name} images: {stains_in_words(counted)}")
+    for name, found in stains.items():
+        say(f"{name} images: {stains_in_words(found)}")
     progress = kept.load(run)
     with strategy.scope(), precision(recipe.precision):
         model = network(recipe)

@@ -1,5 +1,6 @@
-"""Reading files of weights. The PyTorch files are written here opcode by opcode, as torch.save does."""
+"""Reading files of weights. The PyTorch files are written opcode by opcode, as torch.save does."""
 
+import argparse
 import pickle
 import struct
 import tracemalloc
@@ -11,72 +12,20 @@ import pytest
 import safetensors
 from safetensors.numpy import save_file
 
-from bach_keras.network.checkpoint import LEGACY_MAGIC, read_tensors, write_h5
-
-MATRIX = np.arange(6, dtype=np.float32).reshape(2, 3)
-COUNT = np.array(7)
-
-
-def text(value):
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
-
-
-def number(value):
-    return b"J" + struct.pack("<i", value)
-
-
-def sequence(*items):
-    return b"(" + b"".join(items) + b"t"
-
-
-def name(module, attribute):
-    return f"c{module}\n{attribute}\n".encode()
-
-
-EMPTY_DICT = name("collections", "OrderedDict") + b")R"
-
-
-def mapping(**entries):
-    return EMPTY_DICT + b"".join(text(key) + value + b"s" for key, value in entries.items())
-
-
-def tensor(key, storage, size, *, offset=0, shape, strides, view=b""):
-    """Return the opcodes that rebuild a tensor on the storage ``key`` of ``size`` elements.
-
-    The older format has a None for ``view``, the zip archive nothing.
-    """
-    reference = sequence(text("storage"), name("torch", storage), text(key), text("cpu"), number(size), view)
-    shape, strides = (sequence(*map(number, values)) for values in (shape, strides))
-    arguments = sequence(reference + b"Q", number(offset), shape, strides, b"\x89", EMPTY_DICT)
-    return name("torch._utils", "_rebuild_tensor_v2") + arguments + b"R"
-
-
-def pickled(opcodes):
-    return b"\x80\x02" + opcodes + b"."
-
-
-def write_zip(path, opcodes, compression=zipfile.ZIP_STORED, **storages):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr("any/data.pkl", pickled(opcodes))
-        archive.writestr("any/byteorder", "little")
-        for key, array in storages.items():
-            archive.writestr(f"any/data/{key}", array.tobytes())
-
-
-def write_legacy(path, opcodes, little_endian=True, **storages):
-    header = (LEGACY_MAGIC, 1001, {"protocol_version": 1001, "little_endian": little_endian})
-    with path.open("wb") as file:
-        for part in header:
-            pickle.dump(part, file, protocol=2)
-        file.write(pickled(opcodes))
-        pickle.dump(list(storages), file, protocol=2)
-        for array in storages.values():
-            file.write(struct.pack("<q", array.size) + array.tobytes())
-
-
-STATE_DICT = mapping(
-    weight=tensor("a", "FloatStorage", 6, shape=(2, 3), strides=(3, 1), view=b"N"),
-    count=tensor("b", "LongStorage", 1, shape=(), strides=()),
+from bach_keras.network.checkpoint import read_tensors, write_h5
+from tests.network.torch_files import (
+    COUNT,
+    EMPTY_DICT,
+    MATRIX,
+    STATE_DICT,
+    mapping,
+    name,
+    number,
+    sequence,
+    tensor,
+    text,
+    write_legacy,
+    write_zip,
 )
 
 
@@ -124,6 +73,95 @@ def test_parameters_wrappers_and_data_parallel_prefix(tmp_path, write):
     state_dict = EMPTY_DICT + text("module.fc.weight") + parameter + b"R" + b"s"
     write(tmp_path / "w.pth", mapping(epoch=number(3), state_dict=state_dict), a=MATRIX)
     assert_same(read_tensors(tmp_path / "w.pth"), **{"fc.weight": MATRIX.ravel()})
+
+
+WHOLE = tensor("a", "FloatStorage", 6, shape=(6,), strides=(1,))
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.", "model.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "model._orig_mod.",
+        "model.module._orig_mod.", "module.module.",
+    ],
+)  # fmt: skip
+def test_what_wrappers_put_before_every_name_is_taken_off(tmp_path, write, prefix):
+    names = ("conv1.weight", "layer1.0.conv1.weight")
+    write(tmp_path / "w.pth", mapping(model=mapping(**{prefix + name: WHOLE for name in names})), a=MATRIX)
+    assert_same(read_tensors(tmp_path / "w.pth"), **dict.fromkeys(names, MATRIX.ravel()))
+
+
+def test_prefixes_are_taken_off_in_every_format(tmp_path):
+    save_file({"_orig_mod.model.weight": MATRIX}, tmp_path / "w.safetensors")
+    write_h5(tmp_path / "w.h5", {"module.weight": MATRIX})
+    for path in tmp_path.iterdir():
+        assert_same(read_tensors(path), weight=MATRIX)
+
+
+def test_a_part_that_was_compiled_and_an_average_of_weights_are_read(tmp_path, write):
+    write(tmp_path / "part", mapping(**{"conv1.weight": WHOLE, "layer1._orig_mod.0.conv1.weight": WHOLE}), a=MATRIX)
+    assert list(read_tensors(tmp_path / "part")) == ["conv1.weight", "layer1.0.conv1.weight"]
+    count = tensor("b", "LongStorage", 1, shape=(), strides=())
+    write(tmp_path / "average", mapping(**{"n_averaged": count, "module.weight": WHOLE}), a=MATRIX, b=COUNT)
+    assert list(read_tensors(tmp_path / "average")) == ["weight"]
+
+
+def test_a_name_that_only_some_tensors_have_before_theirs_stays(tmp_path, write):
+    write(tmp_path / "w.pth", mapping(**{"model.weight": WHOLE, "weight": WHOLE}), a=MATRIX)
+    assert list(read_tensors(tmp_path / "w.pth")) == ["model.weight", "weight"]
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path, write):
+    write(tmp_path / "w.pth", mapping(**{"layer1._orig_mod.weight": WHOLE, "layer1.weight": WHOLE}), a=MATRIX)
+    with pytest.raises(ValueError, match="two tensors of one name"):
+        read_tensors(tmp_path / "w.pth")
+
+
+def made(module, kind, state):
+    """An object as pickle's protocol 2 makes it: nothing but its type and its attributes."""
+    return name(module, kind) + b")\x81" + state + b"b"
+
+
+def test_torchvisions_own_training_checkpoint_is_read_and_its_settings_are_not_made(tmp_path, write):
+    settings = mapping(
+        lr=b"G" + struct.pack(">d", 0.1),
+        device=name("torch", "device") + sequence(text("cuda")) + b"R",
+        output_dir=name("pathlib", "PosixPath") + sequence(text("/"), text("x")) + b"R",
+        train_crop_size=number(176),
+        val_resize=b"]" + number(256) + b"a",
+        best=name("numpy._core.multiarray", "scalar") + sequence(name("numpy", "dtype"), text("f8")) + b"R",
+        milestones=name("collections", "Counter") + sequence(EMPTY_DICT) + b"R",
+    )
+    momentum = EMPTY_DICT + number(0) + mapping(momentum_buffer=WHOLE, step=number(3)) + b"s"
+    write(
+        tmp_path / "w.pth",
+        mapping(
+            model=mapping(weight=WHOLE),
+            optimizer=mapping(
+                state=momentum, param_groups=b"]" + mapping(lr=b"N", params=b"]" + number(0) + b"a") + b"a"
+            ),
+            lr_scheduler=mapping(_last_lr=b"]" + number(0) + b"a", last_epoch=number(3)),
+            epoch=number(3),
+            args=made("argparse", "Namespace", settings),
+            model_ema=mapping(
+                n_averaged=tensor("b", "LongStorage", 1, shape=(), strides=()), **{"module.weight": WHOLE}
+            ),
+            scaler=mapping(scale=b"G" + struct.pack(">d", 65536.0)),
+        ),
+        a=MATRIX,
+        b=COUNT,
+    )
+    assert_same(read_tensors(tmp_path / "w.pth"), weight=MATRIX.ravel())
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_state_dict"])
+def test_code_beside_a_state_dict_is_refused_too(tmp_path, write, wrapper):
+    victim = tmp_path / "ran"
+    called = name("os", "system") + sequence(text(f"touch {victim}")) + b"R"
+    write(tmp_path / "w.pth", mapping(**{wrapper: mapping(weight=WHOLE), "args": called}), a=MATRIX)
+    with pytest.raises(ValueError, match=r"asks for os\.system"):
+        read_tensors(tmp_path / "w.pth")
+    assert not victim.exists()
 
 
 @pytest.mark.parametrize(
@@ -247,6 +285,22 @@ def test_h5_that_fails_leaves_the_old_file_alone(tmp_path):
         write_h5(path, {"weight": MATRIX, "bad": object()})
     assert_same(read_tensors(path), weight=MATRIX)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_that_pytorch_itself_writes_with_its_settings(tmp_path, zipped):
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    steps = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5])
+    average = torch.optim.swa_utils.AveragedModel(layer, use_buffers=True)
+    settings = argparse.Namespace(lr=0.1, output_dir=tmp_path, device=torch.device("cpu"), type=torch.float32)
+    parts = {"model": layer, "optimizer": optimizer, "lr_scheduler": steps, "model_ema": average}
+    checkpoint = {name: part.state_dict() for name, part in parts.items()} | {"args": settings, "epoch": 1}
+    torch.save(checkpoint, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    assert_same(read_tensors(tmp_path / "w.pth"), **{key: part.numpy() for key, part in layer.state_dict().items()})
 
 
 @pytest.mark.parametrize("zipped", [True, False])

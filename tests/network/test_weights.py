@@ -133,6 +133,80 @@ def test_a_resnet_has_a_sentence_of_its_own():
     assert_refused(tensors, r"ungrouped network such as ResNet-50 .*\[4, 4, 3, 3\], not \[4, 2, 3, 3\]")
 
 
+SPOILED = {
+    "running_var": (np.nan, "not finite"),
+    "running_mean": (np.inf, "not finite"),
+    "weight": (-np.inf, "not finite"),
+    "bias": (np.nan, "not finite"),
+}
+
+
+@pytest.mark.parametrize(("part", "value", "words"), [(part, *told) for part, told in SPOILED.items()])
+def test_a_number_that_is_none_is_refused_by_name(tensors, part, value, words):
+    tensors[f"layer2.0.bn1.{part}"][1] = value
+    assert_refused(
+        tensors, rf"holds no trained network, tensors with numbers that are {words}: 1 \(layer2.0.bn1.{part}\)"
+    )
+
+
+def test_kernels_and_the_top_are_looked_at_too(tensors):
+    tensors["layer1.0.conv2.weight"][0, 0, 1, 1] = np.nan
+    tensors["fc.weight"][0, 0] = np.inf
+    assert_refused(tensors, r"not finite: 2 \(layer1.0.conv2.weight, fc.weight\)")
+
+
+@pytest.mark.parametrize("value", [-1e-3, -1e-30])
+def test_a_variance_below_0_is_refused_by_name(tensors, value):
+    tensors["layer2.0.bn1.running_var"][1] = value
+    assert_refused(tensors, r"variances below 0: 1 \(layer2.0.bn1.running_var\)")
+
+
+def test_numbers_that_float32_cannot_hold_are_refused(tmp_path, tensors):
+    wide = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+    wide["conv1.weight"][0] = 1e300
+    save_file(wide, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"not finite: 1 \(conv1.weight\)"):
+        load_weights(network(), tmp_path / "w.safetensors")
+
+
+def test_weights_of_whole_numbers_are_refused(tensors):
+    tensors["conv1.weight"] = tensors["conv1.weight"].astype(np.int8)
+    assert_refused(tensors, r"of another type than floating point: 1 \(conv1.weight\)")
+
+
+def test_port_leaves_nothing_where_a_number_is_none(tmp_path, tensors):
+    tensors["layer4.0.bn3.running_var"][0] = -1
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"w.safetensors holds no trained network, .*layer4.0.bn3.running_var"):
+        port(tmp_path / "w.safetensors", tmp_path / "w.h5", model=network())
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_top_of_a_million_classes_is_refused_before_it_is_made(tmp_path, tensors):
+    depth = tensors["fc.weight"].shape[1]
+    tensors |= {"fc.weight": np.zeros((10**5, depth), np.float32), "fc.bias": np.zeros(10**5, np.float32)}
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"tells 100,000 classes apart, not 1 to 50,000"):
+        port(tmp_path / "w.safetensors", tmp_path / "w.h5", model=network(include_top=False))
+
+
+def test_port_keeps_a_top_of_any_width_with_the_network(tmp_path, tensors):
+    tensors |= {"fc.weight": tensors["fc.weight"][:3], "fc.bias": tensors["fc.bias"][:3]}
+    save_file(tensors, tmp_path / "w.safetensors")
+    port(tmp_path / "w.safetensors", tmp_path / "w.h5", model=network(include_top=False))
+    with h5py.File(tmp_path / "w.h5") as file:
+        np.testing.assert_array_equal(file["fc.weight"], tensors["fc.weight"])
+    tensors["fc.bias"] = np.zeros(4, np.float32)
+    save_file(tensors, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"fc.bias \[4\] instead of \[3\]"):
+        port(tmp_path / "other.safetensors", tmp_path / "v.h5", model=network(include_top=False))
+
+
+def test_only_a_batch_norms_own_count_may_be_left_over(tensors):
+    assert_refused(tensors | {"x.num_batches_tracked": np.zeros(())}, r"left over: 1 \(x.num_batches_tracked\)")
+    assert_refused(tensors | {"bn1.num_batches_tracked": np.zeros(9)}, r"left over: 1 \(bn1.num_batches_tracked\)")
+
+
 def test_port_keeps_the_tensors_and_says_where_they_came_from(tmp_path, tensors):
     source, dest = tmp_path / "model.safetensors", tmp_path / "new" / "w.h5"
     save_file(tensors, source)

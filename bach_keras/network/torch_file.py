@@ -1,0 +1,148 @@
+"""PyTorch's two kinds of files, the zip archive and the older stream of pickles: what is in them, then the numbers."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from bach_keras.fields import shown
+from bach_keras.network.archive import members, open_archive, read_member
+from bach_keras.network.tensors import DTYPES, RefusedError, Tensors, TensorSpec, decode
+from bach_keras.network.torch_pickle import MAX_PICKLE, Storage, TensorView, read_pickle
+
+# The first object of a PyTorch checkpoint in the format from before the zip archives (PyTorch < 1.6).
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+# Under which a state dict stands in what training scripts save.
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def open_zip(path: Path) -> Tensors:
+    """Say what is in an archive as ``torch.save`` writes it; see ``bach_keras.network.checkpoint``."""
+    with path.open("rb") as file, open_archive(file) as archive:
+        there = _members(archive)
+        if "data.pkl" not in there:
+            raise RefusedError("is a zip archive, but not a PyTorch checkpoint")
+        _check_byte_order(read_member(archive, there["byteorder"], 16) if "byteorder" in there else b"little")
+        found = read_pickle(read_member(archive, there["data.pkl"], MAX_PICKLE))
+    views = _state_dict(found.root)
+    for key, storage in _storages(views).items():
+        member = there.get(f"data/{key}")
+        if member is None or member.file_size != _bytes(storage):
+            raise ValueError(f"the numbers of storage {shown(key)} are not all there")
+
+    def read(names):
+        with path.open("rb") as file, open_archive(file) as archive:
+            again = _members(archive)
+            yield from _read(views, names, lambda storage: archive.read(again[f"data/{storage.key}"]))
+
+    return Tensors(_specs(views), read)
+
+
+def open_legacy(path: Path) -> Tensors:
+    """Say what is in a stream of pickles with the numbers behind them; see ``bach_keras.network.checkpoint``."""
+    with path.open("rb") as file:
+        file_size = path.stat().st_size
+        head = file.read(min(file_size, 2 * MAX_PICKLE))
+        magic = read_pickle(head)
+        if magic.root != LEGACY_MAGIC:
+            raise RefusedError("is a pickle, but not a PyTorch checkpoint")
+        version = read_pickle(head, magic.end)  # of the protocol: there was only one
+        system = read_pickle(head, version.end)
+        is_little = isinstance(system.root, dict) and system.root.get("little_endian") is True
+        _check_byte_order(b"little" if is_little else b"big")
+        found = read_pickle(head, system.end)
+        views = _state_dict(found.root)
+        keys = read_pickle(head, found.end)
+        places = _places(file, file_size, keys, found.storages)
+
+    def numbers(file, storage):
+        file.seek(places[storage.key])
+        return file.read(_bytes(storage))
+
+    def read(names):
+        with path.open("rb") as file:
+            yield from _read(views, names, lambda storage: numbers(file, storage))
+
+    return Tensors(_specs(views), read)
+
+
+def _places(file, file_size: int, keys, storages: dict[str, Storage]) -> dict[str, int]:
+    """Return storage key -> where its numbers begin; each storage says once more how long it is."""
+    if type(keys.root) is not list or any(type(key) is not str for key in keys.root):
+        raise ValueError("it has no list of storages")
+    places, place = {}, keys.end
+    for key in keys.root:
+        file.seek(place)
+        (size,) = struct.unpack("<q", file.read(8))
+        if key not in storages or key in places or size != storages[key].size:
+            raise ValueError(f"the numbers of storage {shown(key)} are not all there")
+        places[key] = place + 8
+        place += 8 + _bytes(storages[key])
+        if place > file_size:
+            raise ValueError(f"the numbers of storage {shown(key)} are not all there")
+    if len(places) < len(storages):
+        raise ValueError("the numbers of some storages are not there")
+    return places
+
+
+def _members(archive) -> dict:
+    """Return name -> member. All stand in one folder, whose name is free."""
+    found = {}
+    for name, member in members(archive).items():
+        inner = name.partition("/")[2]
+        if inner in found:
+            raise RefusedError(f"is a zip archive that holds {shown(inner)} twice, so it was not loaded")
+        found[inner] = member
+    return found
+
+
+def _check_byte_order(order):
+    if order != b"little":
+        raise RefusedError("was written on a big-endian machine, which is not read here")
+
+
+def _state_dict(root) -> dict[str, TensorView]:
+    """Return the tensors of a state dict, bare or wrapped."""
+    for _ in range(len(WRAPPERS)):  # a dict may hold itself
+        inner = next((root[name] for name in WRAPPERS if type(root) is dict and type(root.get(name)) is dict), None)
+        root = root if inner is None else inner
+    if type(root) is not dict or not root:
+        raise RefusedError("holds no state dict")
+    for name, entry in root.items():
+        if type(name) is not str or type(entry) is not TensorView:
+            raise RefusedError(f"holds no state dict: {shown(name)} is not a tensor")
+    return root
+
+
+def _storages(views) -> dict[str, Storage]:
+    return {view.storage.key: view.storage for view in views.values()}
+
+
+def _bytes(storage: Storage) -> int:
+    return storage.size * np.dtype(DTYPES[storage.dtype]).itemsize
+
+
+def _specs(views) -> dict[str, TensorSpec]:
+    return {name: TensorSpec(view.storage.dtype, view.shape) for name, view in views.items()}
+
+
+def _read(views, names, numbers):
+    """Yield the named tensors, storage by storage, as arrays of their own."""
+    by_storage = {}
+    for name in names:
+        by_storage.setdefault(views[name].storage, []).append(name)
+    for storage, held in by_storage.items():
+        needed = sum(TensorSpec(storage.dtype, views[name].shape).bytes for name in held)
+        if _bytes(storage) > 4 * needed + 2**20:
+            raise RefusedError(f"keeps {_bytes(storage):,} bytes of numbers for {needed:,} that its tensors show")
+        elements = np.frombuffer(numbers(storage), DTYPES[storage.dtype])
+        if len(elements) != storage.size:
+            raise ValueError(f"the numbers of storage {shown(storage.key)} are not all there")
+        for name in held:
+            yield name, decode(_viewed(elements, views[name]), storage.dtype)
+
+
+def _viewed(elements, view: TensorView):
+    strides = [step * elements.itemsize for step in view.strides]
+    return np.lib.stride_tricks.as_strided(elements[view.offset :], view.shape, strides).copy()

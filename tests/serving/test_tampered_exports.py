@@ -1,0 +1,147 @@
+"""Exports whose files were changed: each gets one sentence that names the file and the field."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+
+from bach_keras.serving.predict import Export
+from cli import cli
+
+CARD = "assets/model_card.json"
+
+
+@pytest.fixture
+def place(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "1")
+
+
+FIELDS = [
+    ("configs", "phantom"), ("configs", {"phantom": 1}), ("configs", []), ("configs", [1]), ("configs", [["phantom"]]),
+    ("configs", None), ("configs", ...),
+    ("trained_on", "n001.tif"), ("trained_on", {"n001.tif": 1}), ("trained_on", [1]), ("trained_on", [["a"]]),
+    ("trained_on", None), ("trained_on", ...),
+    ("chosen_on", "n001.tif"), ("chosen_on", 3), ("chosen_on", [None]), ("chosen_on", ...),
+    ("image_size", "32"), ("image_size", 0), ("image_size", -1), ("image_size", 10**9), ("image_size", 32.5),
+    ("image_size", float("nan")), ("image_size", True), ("image_size", ...),
+    ("members", {}), ("members", []), ("members", "abc"), ("members", [1, 2, 3]), ("members", ...),
+    ("classes", ["a", "b"]), ("limits", 3), ("licence", []), ("stain_normalisation", 1), ("data", []),
+]  # fmt: skip
+OF_A_MEMBER = [
+    ("node", "nobody"), ("node", []), ("node", ...), ("protocol", 3), ("protocol", []), ("source", {}),
+    ("weight", 0), ("weight", "1"), ("temperature", 0), ("temperature", float("nan")), ("temperature", float("inf")),
+    ("metrics", []),
+]  # fmt: skip
+
+
+def tell(values, name, value):
+    if value is ...:
+        del values[name]
+    else:
+        values[name] = value
+
+
+def assert_told(place, *words):
+    with pytest.raises(ValueError, match="is no export of this project that can be read") as told:
+        Export(place)
+    for word in words:
+        assert word in str(told.value)
+    assert len(str(told.value)) < 500 + 2 * len(str(place))
+    return str(told.value)
+
+
+@pytest.mark.parametrize(("field", "value"), FIELDS, ids=[f"{name}-{str(value)[:30]}" for name, value in FIELDS])
+def test_a_field_of_the_card_that_is_wrong_is_named(place, field, value):
+    card = json.loads((place / CARD).read_text())
+    tell(card, field, value)
+    (place / CARD).write_text(json.dumps(card))
+    assert_told(place, str(place / CARD), field)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), OF_A_MEMBER, ids=[f"{name}-{str(value)[:30]}" for name, value in OF_A_MEMBER]
+)
+def test_a_field_of_a_member_that_is_wrong_is_named(place, field, value):
+    card = json.loads((place / CARD).read_text())
+    tell(card["members"][1], field, value)
+    (place / CARD).write_text(json.dumps(card))
+    assert_told(place, str(place / CARD), f"members[1].{field}")
+
+
+TEXTS = {
+    "not UTF-8": b'{"configs": "\xff"}',
+    "nothing": b"null",
+    "nested deeply": b'{"configs":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    "a name twice": b'{"configs": ["bach"], "configs": ["phantom"]}',
+    "a number of many digits": b'{"configs": ' + b"9" * 10_000 + b"}",
+    "huge": b'{"configs": "' + b"x" * 2**25 + b'"}',
+}
+
+
+@pytest.mark.parametrize("content", TEXTS.values(), ids=TEXTS)
+def test_a_card_that_is_no_json_of_ours_gets_one_sentence(place, content):
+    (place / CARD).write_bytes(content)
+    assert_told(place, str(place / CARD))
+
+
+class Other(tf.Module):
+    """A model of something else."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def classes(self, image_bytes):
+        return {"probabilities": tf.zeros((tf.size(image_bytes), 1000)), "label": image_bytes}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "image_bytes")])
+    def numbers(self, image_bytes):
+        return {"probabilities": image_bytes}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+    def words(self, text):
+        return {"label": text}
+
+
+@pytest.mark.parametrize(
+    ("signatures", "words"),
+    [
+        ([], "no signature serving_default"),
+        (["words"], "serving_default takes other things than image_bytes"),
+        (["numbers"], "image_bytes of serving_default is not string"),
+        (["classes"], "serving_default answers other things than carci, invis"),
+    ],
+)
+def test_a_saved_model_of_something_else_is_told_before_it_answers(place, tmp_path, signatures, words):
+    other = Other()
+    named = dict(zip(["serving_default"], [getattr(other, name) for name in signatures], strict=False))
+    tf.saved_model.save(other, str(tmp_path / "other"), signatures=named)
+    shutil.copytree(tmp_path / "other", place, dirs_exist_ok=True)
+    assert_told(place, "saved_model.pb", words)
+
+
+def test_each_command_that_takes_an_export_says_which_field_is_wrong(place, tree_of_runs, tmp_path):
+    card = json.loads((place / CARD).read_text())
+    (place / CARD).write_text(json.dumps(card | {"trained_on": "n001.tif"}))
+    runs = [word for node, folder in tree_of_runs.items() for word in (f"--{node}", folder)]
+    for words in (
+        ["predict", "--model", place, tmp_path],
+        ["serve", "--model", place, "--port", "0", "--grpc-port", "0"],
+        ["evaluate", "--model", place, "--config", "phantom", "--out", tmp_path / "out"],
+        ["parity", *runs, "--model", place, tree_of_runs["carci"] / "lr_range_test.png"],
+    ):
+        result = CliRunner().invoke(cli, [str(word) for word in words])
+        assert result.exit_code == 2, words
+        assert isinstance(result.exception, SystemExit)
+        assert f"{place / CARD}: trained_on must be a list of text" in " ".join(result.output.split())
+
+
+def test_a_card_of_an_older_export_is_read(place):
+    card = json.loads((place / CARD).read_text())
+    for name in ("name", "classes", "nodes", "data", "licence", "limits", "stain_normalisation"):
+        del card[name]
+    for member in card["members"]:
+        del member["protocol"], member["metrics"]
+    (place / CARD).write_text(json.dumps(card))
+    assert Export(place).is_phantom
+    np.testing.assert_allclose(np.sum(Export(place).images(np.zeros((1, 32, 32, 3), np.uint8))["carci"]), 1, rtol=1e-5)
