@@ -66,7 +66,8 @@ def model_card(members) -> dict:
 
 def decodes_otherwise(card: dict) -> bool:
     """Say whether an export with this card gives other pixels than this version for one and the same JPEG."""
-    return card.get("decoding", 1) < DECODING
+    number = card.get("decoding")
+    return not isinstance(number, int) or number < DECODING
 
 
 # What is read of a card. Cards of older exports say less, and none of what is optional is relied on.
