@@ -12,13 +12,17 @@ from datasets.images.admission import NotTakenError
 from datasets.images.tiff_directory import CONVERT, Directory, damage
 
 # The tag of the tables that all strips or tiles share, and the bytes that they may have.
-_TABLES, _MAX_TABLES = 347, 2**16
+_TABLES, _MAX_TABLES = 347, 2**13
+
+# Markers before the data, each of which costs a step: a colour profile has at most 255.
+_MAX_MARKERS = 4096
 
 _START, _END, _SCAN, _HUFFMAN, _QUANTISATION, _RESTART = 0xD8, 0xD9, 0xDA, 0xC4, 0xDB, 0xDD
 _BASELINE = (0xC0, 0xC1)
 
-# A marker in a scan's data; a zero behind FF is stuffing, and more FF are fill.
-_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+# A marker in a scan's data; a zero behind FF is stuffing, and more FF before it are fill. (A pattern for any number of
+# FF would take time with the square of their number.)
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
 
 # Bytes that no pixels are made of where the data before them is whole.
 _TRIAL = bytes.fromhex("a53c965a") * 8
@@ -30,7 +34,7 @@ def read_tables(directory: Directory) -> bytes:
     tables = directory.texts(_TABLES)
     if len(tables) > 1 or sum(map(len, tables)) > _MAX_TABLES:
         raise damage("its JPEG tables are larger than any")
-    return b"".join(tables)
+    return _markers(tables[0])[0] if tables and tables[0] else b""
 
 
 def decode(data: bytes, tables: bytes, size: tuple[int, int, int], samples: int, is_ycbcr: bool) -> np.ndarray:
@@ -38,7 +42,7 @@ def decode(data: bytes, tables: bytes, size: tuple[int, int, int], samples: int,
 
     Args:
         data: its bytes.
-        tables: those that all share; may be empty.
+        tables: those that all share, of ``read_tables``.
         size: its width, its rows, and the rows that it may be stored with.
         samples: 1 or 3.
         is_ycbcr: whether it holds YCbCr, and not RGB.
@@ -47,7 +51,6 @@ def decode(data: bytes, tables: bytes, size: tuple[int, int, int], samples: int,
         NotTakenError: it is damaged, of another size, or not a baseline JPEG of 8 bits in one scan.
     """
     width, rows, stored_rows = size
-    shared, _ = _markers(tables) if tables else (b"", b"")
     own, scan = _markers(data)
     if not scan:
         raise damage("a JPEG strip or tile has no data")
@@ -62,8 +65,8 @@ def decode(data: bytes, tables: bytes, size: tuple[int, int, int], samples: int,
         _check_colours(data, is_ycbcr)
     # Without this marker libjpeg would guess the colours; no other that it guesses by is kept.
     adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([is_ycbcr])
-    head = b"\xff\xd8" + adobe + shared + own
-    stretches = _stretches(scan, _expected_stretches(shared + own, frame))
+    head = b"\xff\xd8" + adobe + tables + own
+    stretches = _stretches(scan, _expected_stretches(tables + own, frame))
     pixels = _pixels(head + b"".join(stretches))
     # libjpeg makes up what is missing where data ends early; then it reads these bytes, which follow each stretch.
     if not np.array_equal(pixels, _pixels(head + _TRIAL.join(stretches))):
@@ -100,6 +103,8 @@ def _stretches(scan: bytes, expected: int) -> list[bytes]:
     begins = [0]
     for found in _MARKER.finditer(scan, place):
         begins.append(found.start())
+        if len(begins) > expected + 2:
+            break
         if not 0xD0 <= found[1][0] <= 0xD7:
             if found[1][0] == _SCAN or found[1][0] in (_HUFFMAN, _QUANTISATION, _RESTART):
                 raise NotTakenError(f"has JPEG of several scans in its strips or tiles: {CONVERT}")
@@ -109,7 +114,9 @@ def _stretches(scan: bytes, expected: int) -> list[bytes]:
             # Some programs write a restart behind the last unit, too.
             if len(numbers) + 1 - expected not in (0, 1) or numbers != [number % 8 for number in range(len(numbers))]:
                 break
-            return [scan[a:b] for a, b in itertools.pairwise([*begins, found.end()])]
+            # Data does not end with FF, but fill does; what follows it in the trial would be taken for a marker.
+            parts = [scan[a:b].rstrip(b"\xff") for a, b in itertools.pairwise(begins)]
+            return [*parts, scan[found.start() : found.end()]]
     raise damage("the data of a JPEG strip or tile has no end, or parts of it are missing")
 
 
@@ -131,7 +138,9 @@ def _markers(data: bytes) -> tuple[bytes, bytes]:
     if data[:2] != b"\xff\xd8":
         raise damage("a JPEG strip or tile, or its tables, does not begin as one")
     kept, place = [], 2
-    while place + 1 < len(data):
+    for _ in range(_MAX_MARKERS):
+        if place + 1 >= len(data):
+            break
         marker = data[place + 1]
         if data[place] != 0xFF:
             raise damage("a JPEG strip or tile has bytes where a marker belongs")
@@ -151,6 +160,8 @@ def _markers(data: bytes) -> tuple[bytes, bytes]:
             if marker in (_HUFFMAN, _QUANTISATION, _RESTART, *_BASELINE):
                 kept.append(data[place:end])
             place = end
+    else:
+        raise NotTakenError(f"has JPEG of more than {_MAX_MARKERS:,} markers in its strips or tiles: {CONVERT}")
     return b"".join(kept), b""
 
 

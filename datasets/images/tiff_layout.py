@@ -219,8 +219,14 @@ def _check_colours(directory: Directory, layout: Layout) -> None:
         is_full = ranges is None or (len(ranges) == 6 and np.allclose(ranges, (0, 255, 128, 255, 128, 255), atol=1))
         if not (is_usual and is_full):
             raise NotTakenError(f"holds YCbCr of other weights or another range than JPEG's: {CONVERT}")
-    if is_jpeg and (layout.photometric == PALETTE or layout.bits != 8 or (layout.alpha and not layout.is_planar)):
-        raise NotTakenError(f"holds JPEG of a palette, of {layout.bits} bits or of transparent pixels: {CONVERT}")
+    of_what = {
+        "a palette's numbers": layout.photometric == PALETTE,
+        f"{layout.bits}-bit numbers": layout.bits != 8,
+        "transparent pixels": layout.alpha and not layout.is_planar,
+    }
+    if is_jpeg and any(of_what.values()):
+        name = next(name for name, is_so in of_what.items() if is_so)
+        raise NotTakenError(f"holds {name} as JPEG, which is not read here: {CONVERT}")
     # Both give the stored numbers another meaning.
     if 433 in directory or directory.number(346, 0) != 0:
         raise NotTakenError(f"gives its numbers a meaning of their own (Decode, Indexed): {CONVERT}")

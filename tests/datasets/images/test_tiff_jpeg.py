@@ -32,6 +32,13 @@ def test_jpeg_in_a_tiff_must_be_whole_and_baseline():
     assert "missing" in refusal(
         jpeg_tiff(edit=lambda data: data[: data.rindex(last)] + b"\xff\xd9", restart_marker_rows=1)
     )
+    filled = b"\xff" * 500_000
+    np.testing.assert_array_equal(decode_rgb(jpeg_tiff(edit=lambda data: data[:-2] + filled[:9] + data[-2:])), whole)
+    short = jpeg_tiff(edit=lambda data: data[:-300] + filled[:9] + b"\xff\xd9")
+    assert "ends before its pixels do" in refusal(short)
+    assert "has no end" in refusal(jpeg_tiff(edit=lambda data: data[:-2] + filled + b"\0"))
+    comments = b"\xff\xfe\0\2" * 5000
+    assert "more than 4,096 markers" in refusal(jpeg_tiff(edit=lambda data: data[:2] + comments + data[2:]))
     assert "progressive" in refusal(jpeg_tiff(progressive=True))
 
 
@@ -55,3 +62,13 @@ def test_ycbcr_of_another_standard_is_refused():
     ):
         data = tiff({t.COMPRESSION: 7, t.PHOTOMETRIC: 6} | tags)
         assert "other weights or another range" in refusal(data)
+
+
+def test_what_jpeg_does_not_hold_right_is_refused():
+    grey, pair = (np.zeros((16, 16, samples), np.uint8) for samples in (1, 2))
+    for tags, pixels, reason in (
+        ({t.PHOTOMETRIC: 3, t.PALETTE: [0] * 768}, grey, "holds a palette's numbers as JPEG"),
+        ({t.BITS: 4}, grey, "holds 4-bit numbers as JPEG"),
+        ({t.EXTRA: 2}, pair, "holds transparent pixels as JPEG"),
+    ):
+        assert reason in refusal(tiff({t.COMPRESSION: 7} | tags, pixels=pixels))
