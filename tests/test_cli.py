@@ -1,4 +1,7 @@
+import csv
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -155,3 +158,48 @@ def test_export_refuses_an_unfinished_run(tree_of_runs, tmp_path):
     assert result.exit_code == 2
     assert "has not finished training" in result.output
     assert not (tmp_path / "tree").exists()
+
+
+ESCAPES = "\x1b[31m\u202e\u2028\x07"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--node", f"carci{ESCAPES}"],
+        ["train", "--node", "carci", f"--{ESCAPES}"],
+        [f"train{ESCAPES}"],
+        ["predict", "--model", f"no{ESCAPES}where", "x.png"],
+        ["predict", "--server", f"local{ESCAPES}host", "x.png"],
+        ["data", "splits", "--config", "bach", "--protocol", f"k{ESCAPES}"],
+        ["data", "splits", "--config", "bach", "--protocol", "paper", "--out", f"no{ESCAPES}where.csv"],
+        ["data", "info", "--data-dir", f"no{ESCAPES}where"],
+        ["data", "info", "--data-dir", "no\udcffwhere"],
+        ["weights", "port", f"no{ESCAPES}where.pth", "x.h5"],
+    ],
+    ids=lambda words: ascii(" ".join(words)),
+)
+def test_no_word_from_outside_reaches_the_terminal_as_an_order_to_it(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*words)
+    assert not {"\x1b", "\u202e", "\u2028", "\x07", "\udcff"} & set(result.output)
+    assert "Traceback" not in result.output
+    assert len(result.output.splitlines()) == result.output.count("\n")
+
+
+def test_each_file_is_one_row_of_the_table_whatever_its_name(exported, tmp_path):
+    names = ["a\n.png", "a\r.png", "\x1b[2J.png", "\u202egnp.png", "=1.png", os.fsdecode(b"\xff\x9b.png")]
+    for name in names:
+        (tmp_path / name).write_bytes(b"no image")
+    for form in ("table", "csv"):
+        result = run("predict", "--model", exported, "--format", form, tmp_path)
+        for order in (b"\x1b", b"\x9b", "\u202e".encode()):
+            assert order not in result.stdout_bytes
+        if form == "table":
+            assert len(result.stdout_bytes.decode(errors="replace").splitlines()) == len(names)
+        else:
+            text = result.stdout_bytes.decode(errors="surrogateescape")
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
+            assert len(rows) == len(names)
+    result = run("predict", "--model", exported, "--format", "json", tmp_path)
+    assert {json.loads(line)["path"] for line in result.stdout.splitlines()} == {str(tmp_path / name) for name in names}

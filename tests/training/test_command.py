@@ -27,6 +27,13 @@ def evaluated(few_phantoms, members, tree_of_runs, exported, tmp_path, monkeypat
     return evaluate
 
 
+@pytest.mark.parametrize("from_export", [False, True])
+def test_a_phantom_system_is_loudly_called_so_in_the_report_and_on_the_terminal(evaluated, from_export):
+    _, told, page = evaluated("patient", from_export=from_export)
+    assert "WARNING: this system learned from synthetic phantom images" in told
+    assert "SYNTHETIC: this system learned from" in page[: page.index("<h1>")]
+
+
 def test_one_split_has_nothing_to_say(evaluated):
     notes, lines, page = evaluated("patient")
     assert notes == []

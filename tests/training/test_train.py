@@ -195,3 +195,15 @@ def test_members_are_checked(tree_of_runs, tmp_path):
         runs.load_member("carci", str(tmp_path))
     with pytest.raises(ValueError, match="There is no snapshot"):
         runs.load_member("carci", str(carci / "snapshots/nothing"))
+
+
+def test_a_run_says_and_keeps_which_images_the_stain_normalisation_left(few_phantoms, recipe, tmp_path):
+    lines = []
+    short = replace(recipe, head_epochs=1, cycles=0, stain_normalisation="macenko")
+    result = training.train(few_phantoms, "invis", training.Start("none"), short, tmp_path / "run", say=lines.append)
+    counted = result["stains"]["train"]
+    assert counted["method"] == "macenko"
+    assert counted["of"] == {"insitu": 4, "invasive": 4}
+    assert result["stains"]["validation"]["of"] == {"insitu": 2, "invasive": 2}
+    assert [line for line in lines if line.startswith("train images: macenko")]
+    assert runs.load_member("invis", str(tmp_path / "run")).metrics["stains"] == result["stains"]
