@@ -27,6 +27,10 @@ class Probe:
                 "The probe holds no examples: give it a batch (x, y), or a list or tf.data.Dataset of them."
             )
         self._sizes = [len(tf.nest.flatten(batch)[0]) for batch in self.batches]
+        self.forget()
+
+    def forget(self):
+        """Trace the model again at the next measure: it may be compiled anew, or other layers may be frozen."""
         self._model = self._loss = self._seeds = None
 
     def measure(self, model) -> float:

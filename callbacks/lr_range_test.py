@@ -122,6 +122,8 @@ class LRRangeTest(keras.callbacks.Callback):
         self._before = ModelState(model)
         self._before.make_rate_settable(self.schedule[0])
         self._before.guard_steps()
+        if self._probe is not None:
+            self._probe.forget()
         self._losses, self._values, self._probed = [], [], []
         self._stopped = "data"
         self._not_finite = self._bad_batch = ""
@@ -143,12 +145,12 @@ class LRRangeTest(keras.callbacks.Callback):
         self._values.append(value)
         count = len(self._losses)
         if self._probe is not None and count % self._probe_every == 0:
-            self._probed.append((count - 1, self._probe.measure(self.model)))
-            if not math.isfinite(self._probed[-1][1]):
-                self._probed.pop()
-                self._not_finite = "the probe's loss is NaN or infinite"
+            measured = self._measure_probe()
+            if not math.isfinite(measured):
+                self._not_finite = f"the probe's loss is {measured}"
                 self._stop("nan")
                 return
+            self._probed.append((count - 1, measured))
         # The first averages are too rough for one of them to be the best.
         smoothed = smooth(self._losses, self.smoothing)[self.skip_begin :]
         if self._probe is not None:
@@ -188,6 +190,13 @@ class LRRangeTest(keras.callbacks.Callback):
         # A score has no multiple that would be a divergence.
         proxy = value if self._direction() == "min" else 0.0
         return float(logs.get("loss", proxy)), value
+
+    def _measure_probe(self) -> float:
+        try:
+            return self._probe.measure(self.model)
+        except BaseException:
+            self.restore()
+            raise
 
     def _direction(self) -> str | None:
         return lr_curve.direction(self.metric, self.model) if self.mode == "auto" else self.mode

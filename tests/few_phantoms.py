@@ -20,6 +20,7 @@ RECIPE = Recipe(
     lr=0.01,
     lr_steps=30,
     lr_bounds=(1e-5, 1.0),
+    lr_probe=8,
     backbone=TINY,
 )
 

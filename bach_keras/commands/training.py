@@ -165,6 +165,9 @@ def _log_layer_groups():
     type=click.IntRange(20),
     help="Length of the sweep, at least 20. [default: that of the phase, up to 100]",
 )
+@click.option(
+    "--probe", "lr_probe", type=click.IntRange(0), help="Images whose loss is measured between steps. [default: 30]"
+)
 @click.option("--min-lr", type=float, help="Rate of the first step. [default: 1e-5]")
 @click.option("--max-lr", type=float, help="Rate of the last step. [default: 10]")
 @click.option("--seed", type=int, help="Of weights, order, augmentation, dropout. [default: 0]")

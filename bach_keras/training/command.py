@@ -126,7 +126,7 @@ def run_lr_find(node, config, protocol, split_seed, patients, init, phase, metri
     share = "a tenth" if metric == "loss" else "a third"
     say(f"the {metric} diverges at {result['divergence']:.2g}; {share} is {result['suggestion']:.2g}")
     if not result["clear"]:
-        say(f"the {metric} does not get better by more than its noise, so this is a guess; more --steps may tell")
+        say(f"the curve of the {metric} is not clear of its noise, so this is a guess; more --steps may tell")
     if result["stopped"] == "end":
         say("the loss did not diverge by the last rate: a higher --max-lr may show where it does")
     say(f"wrote {out / 'lr_range_test.json'} and lr_range_test.png")

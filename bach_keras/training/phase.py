@@ -127,7 +127,7 @@ def _peak(run, model, cache, phase, number, board, say) -> float:
         if board:
             board.write_range_test(test, f"lr_range_test/{phase.name}")
     if not result["clear"]:
-        say(f"{phase.name}: the loss does not fall by more than its noise, so the range test is a guess")
+        say(f"{phase.name}: the curve of the range test is not clear of its noise, so this is a guess")
     given = "" if recipe.lr is None else f"; the rate given is {recipe.lr:.2g}"
     say(f"{phase.name}: the loss diverges at {result['divergence']:.2g}, a tenth is {result['suggestion']:.2g}{given}")
     return result["suggestion"] if recipe.lr is None else recipe.lr

@@ -85,6 +85,18 @@ def test_a_phase_that_training_does_not_have_is_refused(recipe, tree_of_runs):
         find.choose_phase(recipe, Start(str(folder), parent=runs.open_run(folder)), "all")
 
 
+@pytest.mark.parametrize(("images", "measured"), [(8, True), (0, False)])
+def test_the_loss_is_read_by_a_probe_unless_there_is_none(few_phantoms, recipe, tmp_path, images, measured):
+    result = sweep(few_phantoms, replace(recipe, lr_probe=images), tmp_path, Start("none"))
+    assert ("probe" in result) == measured
+    assert result["suggestion"] == pytest.approx(result["divergence"] / 10)
+
+
+def test_the_least_sweep_is_read(few_phantoms, recipe, tmp_path):
+    result = sweep(few_phantoms, replace(recipe, lr_steps=20, lr_bounds=(1e-5, 10.0)), tmp_path, Start("none"))
+    assert 10 <= len(result["rates"]) <= 20
+
+
 def test_a_step_is_an_update_where_batches_are_computed_in_parts(few_phantoms, recipe, tmp_path):
     result = sweep(few_phantoms, replace(recipe, accumulate=2), tmp_path, Start("none"))
     low, high = recipe.lr_bounds

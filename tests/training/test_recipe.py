@@ -31,6 +31,7 @@ def test_only_the_phantom_configuration_has_the_short_recipe():
         ("cycle_epochs", 0, "--cycle-epochs"),
         ("cycle_mult", 0, "--cycle-mult"),
         ("lr_steps", 19, "--lr-steps"),
+        ("lr_probe", -1, "--lr-probe"),
         ("stain_jitter", 1.0, "--stain-jitter"),
         ("brightness", -0.1, "--brightness"),
         ("lr", 0.0, "--lr"),
@@ -52,6 +53,31 @@ def test_one_phase_is_enough_and_none_is_refused():
     assert Recipe(head_epochs=0).epochs == 45
     with pytest.raises(ValueError, match="nothing to train"):
         Recipe(head_epochs=0, cycles=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "phase", "steps"),
+    [
+        ({}, 1000, 100),
+        ({}, 36, 36),
+        ({}, 4, 20),
+        ({"lr": 0.01}, 1000, 100),
+        ({"lr": 0.01}, 160, 40),
+        ({"lr": 0.01}, 36, 20),
+        ({"lr_steps": 300}, 36, 300),
+        ({"lr": 0.01, "lr_steps": 20}, 1000, 20),
+        ({"lr": 0.01, "range_test": False}, 1000, 0),
+        ({"lr": 0.01, "range_test": False, "lr_steps": 50}, 1000, 0),
+    ],
+)
+def test_a_sweep_fits_its_phase_unless_its_length_is_given(settings, phase, steps):
+    assert Recipe(**settings).sweep_steps(phase) == steps
+
+
+def test_without_a_range_test_the_rate_is_given():
+    with pytest.raises(ValueError, match=r"--no-range-test .* give it with --lr"):
+        Recipe(range_test=False)
+    assert PHANTOM.lr is None
 
 
 def test_recipe_is_frozen():

@@ -176,6 +176,27 @@ def test_the_rate_that_is_not_given_is_the_range_tests(few_phantoms, tree_of_run
         assert rate == pytest.approx(peak * (1 + np.cos(np.pi * (steps - 1) / steps)) / 2, rel=1e-5)
 
 
+def test_without_a_range_test_nothing_is_swept(few_phantoms, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("bach_keras.training.phase.lr_range_test", None)
+    quick = replace(recipe, range_test=False, head_epochs=1, cycles=0)
+    training.train(few_phantoms, "carci", training.Start("none"), quick, tmp_path / "run", say=quiet)
+    assert not list((tmp_path / "run").glob("lr_range_test*"))
+    (row,) = runs.read_history(runs.open_run(tmp_path / "run"))
+    assert float(row["learning_rate"]) <= recipe.lr
+
+
+def test_a_run_from_before_a_number_of_the_recipe_is_read_and_differs_in_nothing(tree_of_runs, tmp_path):
+    config = json.loads((tree_of_runs["carci"] / "config.json").read_text())
+    for name in ("range_test", "lr_probe"):
+        del config["recipe"][name]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    run = runs.open_run(tmp_path)
+    assert (run.recipe.range_test, run.recipe.lr_probe) == (True, 0)
+    assert runs.differences(run, {"recipe": runs.recipe_as_json(run.recipe)}) == []
+    changed = runs.recipe_as_json(replace(run.recipe, lr_probe=30))
+    assert runs.differences(run, {"recipe": changed}) == ["lr_probe was 0, is 30"]
+
+
 def test_members_are_checked(tree_of_runs, tmp_path):
     carci = tree_of_runs["carci"]
     assert runs.load_member("carci", f"{carci}:0.25").weight == 0.25
