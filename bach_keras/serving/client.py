@@ -77,7 +77,7 @@ class Remote:
         """
         parts = [self._part(part, routing) for part in _parts(data)]
         whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        if all(whole["fault"]):
+        if data and all(whole["fault"]):
             raise ServerError(whole["fault"][0])
         return whole
 

@@ -199,6 +199,8 @@ class _Connection(threading.Thread):
         """Wait for the head of a request and judge it; None where no request comes."""
         self.idle_since = time.monotonic()
         self._until = self.idle_since + IDLE
+        if self._listener.is_stopping:
+            return None
         event = self._event()
         if isinstance(event, h11.ConnectionClosed):
             return None

@@ -45,5 +45,5 @@ def is_this_machine(host: str) -> bool:
 
 def without_password(url: str) -> str:
     """Return an address as it may be shown."""
-    parts = urlsplit(url)
+    parts = urlsplit(url if "://" in url else f"http://{url}")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

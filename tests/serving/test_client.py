@@ -94,8 +94,10 @@ def test_a_label_that_is_not_there(server, transport, folder):
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8501", "ftp://h:1", "http://h", "grpc://h:x", "http://h:1/v2", "grpc://h:1/v1/models/"]
-)
+    "url",
+    ["localhost:8501", "ftp://h:1", "http://h", "grpc://h:x", "http://h:1/v2", "grpc://h:1/v1/models/", "http://h:0",
+     "http://h:1?x=1", "http://h:1#x", "http://h:1/v1/models/%zz", "http://h:1/v1/models/%ff", "grpc://user@h:1"],
+)  # fmt: skip
 def test_an_address_that_is_none(url):
     with pytest.raises(ValueError, match="no server's address"):
         Remote(url)
@@ -129,6 +131,14 @@ def test_a_server_that_is_not_there_is_tried_again_and_then_named(scheme, no_pau
     with pytest.raises(OSError, match=f"{url} does not answer.*Connection refused"):
         Remote(url)
     assert no_pauses == list(client.PAUSES)
+
+
+def test_a_password_in_an_address_is_not_repeated(no_pauses):
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
+        place = f"127.0.0.1:{closed.server_address[1]}"
+    with pytest.raises(OSError, match=f"^http://{place} does not answer") as caught:
+        Remote(f"http://user:secret@{place}")
+    assert "secret" not in str(caught.value)
 
 
 def test_a_server_without_tls_is_told_at_once(no_pauses):

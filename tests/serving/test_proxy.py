@@ -91,6 +91,11 @@ def test_a_proxy_that_answers_for_itself_is_named(environment):
     assert asked == ["http://slides.invalid:8501/v1/models/bach:predict"]
 
 
+def test_a_proxy_is_shown_as_an_address():
+    for given in ("proxy:3128", "http://proxy:3128/", "user:secret@proxy:3128"):
+        assert proxy.without_password(given) == "http://proxy:3128"
+
+
 def test_exceptions_are_the_environments(environment):
     environment.setenv("http_proxy", "http://proxy:3128")
     environment.setenv("no_proxy", "slides.example, 10.0.0.0/8")

@@ -460,7 +460,7 @@ def test_compressed_messages_are_not_unpacked(server):
 
 
 def test_calls_whose_message_does_not_come_hold_nobody_for_long(server, service, monkeypatch):
-    monkeypatch.setattr(rpc, "RECEIVE", 0.5)
+    monkeypatch.setattr(rpc, "RECEIVE", 1.0)
     stopped = threading.Event()
 
     def never():
