@@ -247,6 +247,19 @@ def test_a_training_that_is_interrupted_while_it_writes_leaves_nothing_half_writ
     assert not [path for path in (tmp_path / "run").rglob("*") if ".part" in path.name]
 
 
+def test_what_an_interrupted_run_keeps_is_said_of_each_state(recipe, tmp_path):
+    run = runs.Run(tmp_path, {"node": "norbe", "recipe": runs.recipe_as_json(recipe)})
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots/best.weights.h5").touch()
+    (tmp_path / ".history.csv.part").touch()
+    told = str(kept.interrupted(run, Path("my data"), KeyboardInterrupt()))
+    assert "starts again from its first epoch; kept are the snapshots best. Resume with: python cli.py train" in told
+    assert told.endswith("--resume --data-dir 'my data'")
+    assert not (tmp_path / ".history.csv.part").exists()
+    (tmp_path / "metrics.json").touch()
+    assert "was finished just before. Nothing is left" in str(kept.interrupted(run, None, KeyboardInterrupt()))
+
+
 def test_of_two_starts_the_same_command_is_given_again(few_phantoms, recipe, tmp_path, monkeypatch):
     def stopped(*given, **named):
         raise Interrupted("Interrupted: run-from-none keeps all.", "Resume with: x", KeyboardInterrupt())
