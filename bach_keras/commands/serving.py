@@ -38,7 +38,7 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     if out:
         check_destination(out, overwrite)
     # The networks take their time, so what can be said before they are built is.
-    refused = _unless_it_fails(lite, _check_images, calibration, carci_runs) if lite else []
+    refused = _too_few_images(lite, calibration, carci_runs) if lite else []
     if refused and not out:
         raise ValueError(refused[0])
     for sentence in refused:
@@ -57,17 +57,22 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
         raise click.ClickException(" ".join(failures))
 
 
-def _check_images(calibration, carci_runs):
-    """Refuse too few images to make a TFLite file with."""
+def _too_few_images(file, calibration, carci_runs) -> list[str]:
+    """Return why there are not the images to make a TFLite file with, as a list of at most one sentence."""
     from bach_keras.serving import tflite
     from bach_keras.training.runs import open_run, run_folder
     from datasets.images.folder import find_images
 
     if calibration:
-        tflite.check_count(len(find_images([calibration])))
-    elif carci_runs:
-        run = open_run(run_folder(carci_runs[0])).config
-        tflite.check_count(len(tflite.training_names(run["config"], run["trained_on"])))
+        if not calibration.is_dir():
+            raise ValueError(f"--calibration {calibration} is not a folder: name one with images.")
+        return _unless_it_fails(file, tflite.check_count, len(find_images([calibration])))
+    if not carci_runs:
+        return []
+    run = open_run(run_folder(carci_runs[0])).config
+    return _unless_it_fails(
+        file, lambda: tflite.check_count(len(tflite.training_names(run["config"], run["trained_on"])))
+    )
 
 
 def _unless_it_fails(place, write, *given) -> list[str]:

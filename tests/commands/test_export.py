@@ -56,6 +56,15 @@ def test_too_few_training_images_are_told_before_the_networks_are_built(runs, tm
     assert "0 images are too few" in result.stderr
 
 
+@pytest.mark.parametrize("words", [["--calibration", "nowhere"], ["--carci", "nowhere"]])
+def test_images_or_runs_that_are_not_there_end_the_command_before_anything(words, tmp_path, no_networks, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("export", *words, "--out", "tree/1", "--tflite", "t.tflite")
+    assert result.exit_code == 2
+    assert "nowhere" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_least_number_of_images_is_in_the_help():
     assert f"At least {tflite.LEAST_IMAGES} images to calibrate" in " ".join(run("export", "--help").stdout.split())
 
