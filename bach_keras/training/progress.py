@@ -174,7 +174,8 @@ def load(run: runs.Run) -> Progress:
     if not path.is_file():
         return Progress()
     try:
-        with np.load(path) as state:
+        # Of an archive that is none NumPy would leave a file open.
+        with path.open("rb") as file, np.load(file) as state:
             words = parse_object(str(state["words"]))
             check(words, run_fields.STATE)
             arrays = [state[f"arr_{index}"] for index in range(len(state.files) - 1)]
