@@ -199,7 +199,8 @@ def load(run: runs.Run) -> Progress:
     if not path.is_file():
         return Progress()
     try:
-        with np.load(path) as state:
+        # Of an archive that is none NumPy would leave a file open.
+        with path.open("rb") as file, np.load(file) as state:
             words = _words(state)
             arrays = [state[f"arr_{index}"] for index in range(len(state.files) - 1)]
             return Progress(**words, arrays=arrays)

@@ -202,7 +202,9 @@ def _tell(jobs, data, recipe, start, say):
         count = len(node_files(held, get_node(job.node))["train"])
         # The range tests, then every epoch; validation adds a little.
         updates = count // recipe.batch_size
-        sweeps = sum(recipe.sweep_steps(phase.epochs * updates) for phase in phases(recipe, begins))
+        sweeps = sum(
+            recipe.sweep_steps(phase.epochs * updates) for phase in phases(recipe, begins) if not phase.continues
+        )
         steps = recipe.epochs * updates + sweeps
         total += steps * speed
         epochs = f"{'at most ' if job.until else ''}{counted(recipe.epochs, 'epoch')}"

@@ -75,7 +75,9 @@ METRICS = {"best_epoch": whole(1), "epochs": whole(1)}
 METRICS_MORE = {
     "kind": one_of("node"), "node": one_of(*NODES), "seconds": number(0), "split": NAME, "chosen_on": NAME,
     "confusion_matrix": list_of(list_of(whole(), 2, 2), 2, 2), "until": OBJECT, "reached": FLAG,
+    "stains": object_of(OBJECT),
 }  # fmt: skip
+TALLY = {"method": NAME, "left": object_of(whole()), "of": object_of(whole())}
 SCORES = {
     "n": whole(1), "accuracy": SHARE, "accuracy_ci95": list_of(SHARE, 2, 2), "balanced_accuracy": SHARE,
     "balanced_accuracy_ci95": list_of(SHARE, 2, 2),
@@ -85,6 +87,7 @@ SYSTEM = {
     "chosen_on": whole(), "confusion_matrix": list_of(list_of(whole(), 4, 4), 4, 4), "nodes": object_of(OBJECT),
     **SCORES,
 }  # fmt: skip
+SYSTEM_MORE = {"member_configs": list_of(NAME), "stains": OBJECT}
 
 
 def check_config(config: dict) -> Recipe:
@@ -160,10 +163,19 @@ def check_metrics(metrics: dict, node: str) -> dict:
         raise FieldError(f"node must be {node}, not {metrics['node']}")
     if metrics["best_epoch"] > metrics["epochs"]:
         raise FieldError(f"best_epoch must be at most epochs, {metrics['epochs']}, not {metrics['best_epoch']}")
+    for name, tally in metrics.get("stains", {}).items():
+        _check_tally(tally, f"stains.{plain(name, 60)}")
     if "until" in metrics:
         check(metrics, {"reached": FLAG})
         check(metrics["until"], WITHIN_CONFIG["until"], within="until")
     return metrics
+
+
+def _check_tally(tally: dict, within: str) -> None:
+    """Check what is said of the images that a stain normalisation left as they are."""
+    check(tally, TALLY, within=within)
+    if set(tally["left"]) != set(tally["of"]):
+        raise FieldError(f"{within}.left counts other labels than {within}.of")
 
 
 def check_system(metrics: dict) -> dict:
@@ -172,7 +184,9 @@ def check_system(metrics: dict) -> dict:
     Raises:
         ValueError: a field is missing or is not what it must be.
     """
-    check(metrics, SYSTEM)
+    check(metrics, SYSTEM, SYSTEM_MORE)
+    if "stains" in metrics:
+        _check_tally(metrics["stains"], "stains")
     for name, score in metrics["nodes"].items():
         check(
             score, {key: SCORES[key] for key in ("n", "accuracy", "accuracy_ci95")}, within=f"nodes.{plain(name, 60)}"

@@ -15,6 +15,8 @@ from bach_keras.hierarchy import Member
 from bach_keras.network.head import Classifier, weight_count
 from bach_keras.training import progress as kept
 from bach_keras.training import runs
+from bach_keras.training import train as training
+from bach_keras.tree import get_node
 from cli import cli
 from tests.few_phantoms import TINY
 
@@ -85,7 +87,9 @@ METRICS = [
     ("accuracy", float("nan")), ("accuracy", "1.0"), ("accuracy", 2), ("accuracy_ci95", [0]), ("accuracy_ci95", "ab"),
     ("accuracy_ci95", ...), ("n", "2"), ("n", ...), ("split", 3), ("split", ...), ("best_epoch", "1"),
     ("best_epoch", 0), ("best_epoch", 10**9), ("best_epoch", ...), ("epochs", None), ("node", "norbe"),
-    ("kind", "system"), ("seconds", "long"), ("confusion_matrix", "4"), ("confusion_matrix", [[1]]),
+    ("kind", "system"), ("seconds", "long"), ("stains", 3), ("stains", {"train": {"method": "macenko", "left": {}}}),
+    ("stains", {"train": {"method": "macenko", "left": {}, "of": {"benign": 2}}}),
+    ("confusion_matrix", "4"), ("confusion_matrix", [[1]]),
 ]  # fmt: skip
 
 
@@ -372,3 +376,32 @@ def test_a_state_of_another_network_says_so(run, network):
     state_of(run, WORDS, np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="is of another network"):
         kept.load(runs.open_run(run)).restore_weights(network)
+
+
+SYSTEM = {
+    "kind": "system", "n": 2, "accuracy": 0.5, "accuracy_ci95": [0.1, 0.9], "balanced_accuracy": 0.5,
+    "balanced_accuracy_ci95": [0.1, 0.9], "confusion_matrix": [[1, 0, 0, 0]] * 4, "nodes": {}, "chosen_on": 0,
+    "config": "phantom", "protocol": "patient", "split": "test", "split_notes": [], "members": ["a"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("accuracy", None), ("accuracy_ci95", [0.1]), ("confusion_matrix", [[1]]), ("members", "a"), ("nodes", []),
+        ("nodes", {"carci": {"accuracy": 1}}), ("chosen_on", "none"), ("stains", {"method": "macenko"}), ("split", 1),
+    ],
+)  # fmt: skip
+def test_an_evaluation_that_was_changed_is_told_by_field(tmp_path, field, value):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(SYSTEM))
+    assert runs.read_system(path) == SYSTEM
+    path.write_text(json.dumps(SYSTEM | {field: value}))
+    with pytest.raises(ValueError, match=rf"metrics\.json is not what an evaluation writes \({field}"):
+        runs.read_system(path)
+
+
+def test_a_split_of_images_that_are_not_there_is_told(few_phantoms):
+    files = few_phantoms.files | {"train": [*few_phantoms.files["train"], "\x1b[2Jgone.tif"]}
+    with pytest.raises(ValueError, match=r"names 1 images that config phantom does not hold, such as '\\x1b\[2Jgone"):
+        training.node_files(replace(few_phantoms, files=files), get_node("carci"))
