@@ -189,7 +189,7 @@ class LRRangeTest(keras.callbacks.Callback):
         value = float(np.asarray(logs[self.metric]).reshape(()))
         # A score has no multiple that would be a divergence.
         proxy = value if self._direction() == "min" else 0.0
-        return float(logs.get("loss", proxy)), value
+        return float(np.asarray(logs.get("loss", proxy)).reshape(())), value
 
     def _measure_probe(self) -> float:
         try:
