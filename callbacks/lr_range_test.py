@@ -42,7 +42,7 @@ class LRRangeTest(keras.callbacks.Callback):
             twentieth of the sweep, but at least 5 steps: .98, as fastai, for 1000 steps, and .8 up to 100.
             A memory too long for the sweep lags: with .98, 100 steps find the divergence at twice its rate.
         stop_factor: see above.
-        skip_begin: number of first points left out of the plot and of the reading; None for 10, or for a quarter
+        skip_begin: without a probe, number of first points left out of the plot and of the reading; None for 10, or for a quarter
             of a sweep of less than 40 steps.
         skip_end: number of last points left out likewise; None for 5, or for an eighth.
         probe: examples whose loss is measured between steps, about 33 times in a sweep: a batch ``(x, y)``, or a
@@ -305,7 +305,9 @@ class LRRangeTest(keras.callbacks.Callback):
             ValueError: as ``result``.
         """
         result = self.result()
-        return lr_curve.draw(result, slice(self.skip_begin, len(result["rates"]) - self.skip_end))
+        # With a probe no point is left out of the reading.
+        shown = slice(self.skip_begin, len(result["rates"]) - self.skip_end) if self._probe is None else slice(None)
+        return lr_curve.draw(result, shown)
 
 
 def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
