@@ -42,8 +42,8 @@ class LRRangeTest(keras.callbacks.Callback):
             twentieth of the sweep, but at least 5 steps: .98, as fastai, for 1000 steps, and .8 up to 100.
             A memory too long for the sweep lags: with .98, 100 steps find the divergence at twice its rate.
         stop_factor: see above.
-        skip_begin: number of first points left out of the plot and of the reading; None for 10, or for a quarter
-            of a sweep of less than 40 steps.
+        skip_begin: number of first points left out of the plot and of the reading, but not with a probe; None for 10,
+            or for a quarter of a sweep of less than 40 steps.
         skip_end: number of last points left out likewise; None for 5, or for an eighth.
         probe: examples whose loss is measured between steps, about 33 times in a sweep: a batch ``(x, y)``, or a
             list or ``tf.data.Dataset`` of them. A loss of small batches is too noisy to be read at its least point;
@@ -189,7 +189,7 @@ class LRRangeTest(keras.callbacks.Callback):
         value = float(np.asarray(logs[self.metric]).reshape(()))
         # A score has no multiple that would be a divergence.
         proxy = value if self._direction() == "min" else 0.0
-        return float(logs.get("loss", proxy)), value
+        return float(np.asarray(logs.get("loss", proxy)).reshape(())), value
 
     def _measure_probe(self) -> float:
         try:
@@ -305,7 +305,9 @@ class LRRangeTest(keras.callbacks.Callback):
             ValueError: as ``result``.
         """
         result = self.result()
-        return lr_curve.draw(result, slice(self.skip_begin, len(result["rates"]) - self.skip_end))
+        # With a probe no point is left out of the reading.
+        shown = slice(self.skip_begin, len(result["rates"]) - self.skip_end) if self._probe is None else slice(None)
+        return lr_curve.draw(result, shown)
 
 
 def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:

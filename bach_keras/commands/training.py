@@ -160,7 +160,6 @@ def _log_layer_groups():
 @click.option("--batch-size", type=int, help="Images a step. [default: 10]")
 @click.option(
     "--steps",
-    "--lr-steps",
     "lr_steps",
     type=click.IntRange(20),
     help="Length of the sweep, at least 20. [default: that of the phase, up to 100]",
