@@ -201,7 +201,7 @@ def _warn(export):
             err=True,
         )
     if export.decodes_otherwise:
-        click.echo(
+        say(
             "WARNING: this export decodes JPEG with libjpeg's fast transform, up to 20 levels from other programs and "
             "from this version, and a label may differ: export it again.",
             err=True,

@@ -14,7 +14,7 @@ def number(data, place, size: int, order: str = "big"):
     """
     digits = tf.cast(tf.io.decode_raw(tf.strings.substr(data, place, size), tf.uint8), tf.int64)
     powers = [256**i for i in range(size)]
-    return tf.tensordot(digits, tf.constant(powers if order == "little" else powers[::-1], tf.int64), 1)
+    return tf.reduce_sum(digits * tf.constant(powers if order == "little" else powers[::-1], tf.int64))
 
 
 def signed(value):

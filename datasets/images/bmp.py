@@ -16,7 +16,7 @@ _PLAIN, _MASKED = 0, 3
 # How 32 bits are laid out where masks say that they are as without.
 MASKS = (0xFF0000, 0xFF00, 0xFF)
 
-_COMPRESSIONS = {1: "RLE", 2: "RLE", 4: "JPEG or RLE", 5: "PNG"}
+_COMPRESSIONS = {1: "RLE", 2: "RLE", 4: "JPEG or RLE", 5: "an embedded PNG"}
 
 
 def decode(data: bytes) -> np.ndarray:
