@@ -41,7 +41,7 @@ _TABLES = (_DHT, 0xCC, _DQT, _DRI)
 _PASSED_OVER = (0xDC, 0xFE, *range(0xE0, 0xF0))  # DNL, comments, applications
 
 # Data has no marker but those behind FF; a zero there is stuffing, and more FF are fill.
-_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
 
 
 def decode(data: bytes) -> np.ndarray:
