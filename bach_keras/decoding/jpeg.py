@@ -30,9 +30,10 @@ def decode(data):
     segments, end = _walk(file)
     frame = _Frame(file, segments)
     scans = _Scans(file, segments, frame)
-    cuts = scans.cuts()
     data = required(tf.strings.substr(data, 0, tf.cast(end, tf.int32)), *frame.conditions(), *scans.conditions())
     image = _pixels(data)
+    with tf.control_dependencies([data]):  # or a graph would try what it refuses
+        cuts = tf.identity(scans.cuts())
     # libjpeg only warns of a scan that ends early, and invents the rest: other bits behind it, another picture.
     tried = _parted(file.values[:end], cuts)
     last = frame.height - 1

@@ -14,9 +14,11 @@ def sized(sides):
     is_good = -(-tf.reduce_max(sides) // MAX_RATIO) <= tf.reduce_min(sides)
     # An image of no pixels is left to the other message.
     message = f"An image may be {MAX_RATIO} times as long as wide, and not:"
+    # Numbers of 32 bits, or TensorFlow wraps each check in a branch.
+    shown = tf.cast(tf.minimum(sides, 2**31 - 1), tf.int32)
     checks = [
-        tf.debugging.Assert(is_sized, [size_message, sides]),
-        tf.debugging.Assert(is_good | ~is_sized, [message, sides]),
+        tf.debugging.Assert(is_sized, [size_message, shown]),
+        tf.debugging.Assert(is_good | ~is_sized, [message, shown]),
     ]
     with tf.control_dependencies(checks):
         return tf.identity(sides)
