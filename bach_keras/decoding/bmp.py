@@ -43,15 +43,20 @@ def decode(data):
         (offset >= rows_begin, "A BMP's pixels lie in its header."),
         (offset + stride * size[0] <= length, "A BMP is cut short."),
     )
-    stored = tf.strings.substr(data, offset, stride * size[0])
-    rows = tf.reshape(tf.io.decode_raw(stored, tf.uint8), tf.stack([size[0], stride]))
-    rows = tf.cond(height > 0, lambda: tf.reverse(rows, [0]), lambda: rows)
 
     def direct():
-        used = tf.reshape(rows[:, : size[1] * bits // 8], tf.stack([size[0], size[1], bits // 8]))
-        return tf.reverse(used[..., :3], [2])
+        # TensorFlow's own decoder is right about these where nothing follows the pixels, and the fastest.
+        whole = tf.strings.substr(data, tf.zeros_like(offset), offset + stride * size[0])
+        return tf.cond(
+            bits == 24,
+            lambda: tf.io.decode_bmp(whole, channels=3),
+            lambda: tf.io.decode_bmp(whole, channels=4)[..., :3],
+        )
 
     def indexed():
+        stored = tf.strings.substr(data, offset, stride * size[0])
+        rows = tf.reshape(tf.io.decode_raw(stored, tf.uint8), tf.stack([size[0], stride]))
+        rows = tf.cond(height > 0, lambda: tf.reverse(rows, [0]), lambda: rows)
         shifts = tf.range(8 - bits, -1, -bits, tf.int64)
         shifted = tf.bitwise.right_shift(rows[..., None], tf.cast(shifts, tf.uint8))
         most = tf.cast(tf.bitwise.left_shift(tf.constant(1, tf.int64), bits) - 1, tf.uint8)

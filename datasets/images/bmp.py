@@ -82,4 +82,4 @@ def _unpack(rows: np.ndarray, width: int, bits: int, colours: np.ndarray | None)
     indices = (rows[..., None] >> shifts & ((1 << bits) - 1)).reshape(len(rows), -1)[:, :width]
     if indices.max() >= len(colours):
         raise NotTakenError("is damaged: it uses colours that its palette has not")
-    return colours[indices]
+    return colours.take(indices, axis=0)

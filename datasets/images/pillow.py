@@ -23,7 +23,7 @@ def decode(data: bytes, kind: str, mode: str | None = "RGB") -> np.ndarray:
     try:
         # Pillow warns of its own limit, where ours was checked before, and of damage.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=[kind]) as image:
-            return np.asarray(image.convert(mode) if mode else image)
+            return np.asarray(image if mode in (None, image.mode) else image.convert(mode))
     except UnidentifiedImageError:
         raise NotTakenError("is damaged or cut short") from None
     except Exception as error:  # Pillow has errors of every kind for damage

@@ -4,6 +4,7 @@ The chunks are looked through and only those that make the picture are read, so 
 do no harm; ``bach_keras.decoding.png`` does the same inside an exported model, so both answer alike.
 """
 
+import contextlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,8 +25,8 @@ GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
 DEPTHS = {GREY: (1, 2, 4, 8, 16), PALETTE: (1, 2, 4, 8), **dict.fromkeys((RGB, GREY_ALPHA, RGB_ALPHA), (8, 16))}
 
-# Bytes that libpng inflates at once.
-_PIECE = 4096
+# Bytes that libpng inflates at once, and the room for what comes behind the last row.
+_PIECE, _ROOM = 4096, 1024
 
 # The seven passes of Adam7: where each begins, and its steps; and the one pass of other images.
 _PASSES = {
@@ -50,7 +51,7 @@ def decode(data: bytes) -> np.ndarray:
             (samples == np.frombuffer(chunks.transparency[1::2], np.uint8)).all(-1) if chunks.transparency else False
         )
         return on_white(samples, np.where(is_key, np.uint8(0), np.uint8(255)))
-    return _palette(chunks)[samples]
+    return _palette(chunks).take(samples, axis=0)
 
 
 @dataclass
@@ -157,12 +158,18 @@ def _samples(chunks: _Chunks) -> np.ndarray:
 
 
 def _inflate(chunks: _Chunks) -> bytes:
-    """Inflate the filtered rows, in libpng's steps, so that what follows them is as free as libpng leaves it."""
+    """Inflate the filtered rows; what follows them is as free as libpng leaves it."""
     bits = CHANNELS[chunks.colours] * chunks.depth
     size = 0
     for left, top, across, down in _PASSES[chunks.interlace]:
         columns, rows = -(-(chunks.width - left) // across), -(-(chunks.height - top) // down)
         size += rows * (1 + (columns * bits + 7) // 8) if columns > 0 else 0
+    stream = zlib.decompressobj(0)
+    with contextlib.suppress(zlib.error):
+        rows = stream.decompress(b"".join(chunks.pixels), size)
+        if stream.eof and len(rows) == size:
+            return rows
+    # What is left is damaged, or has more than its rows: libpng's steps decide.
     stream, rows = zlib.decompressobj(0), bytearray()
     pieces = (part[at : at + _PIECE] for part in chunks.pixels for at in range(0, len(part), _PIECE))
     try:
@@ -180,12 +187,19 @@ def _inflate(chunks: _Chunks) -> bytes:
 
 
 def _ends(stream, pieces: Iterator) -> bool:
-    """Say whether more follows all rows, whatever it is."""
-    more = [stream.unconsumed_tail, *pieces]
+    """Say whether libpng is content with what follows all rows: an end, a fault, or a piece that inflates to nothing."""
+    has_more = False
     try:
-        return stream.eof or any(stream.decompress(piece, 1) or stream.eof for piece in more)
+        for piece in filter(None, [stream.unconsumed_tail, *pieces]):
+            rest = piece
+            while rest and not stream.eof:
+                has_more = bool(stream.decompress(rest, _ROOM)) or has_more
+                rest = stream.unconsumed_tail
+            if stream.eof or not has_more:
+                return True
     except zlib.error:
         return True
+    return stream.eof
 
 
 def _palette(chunks: _Chunks) -> np.ndarray:

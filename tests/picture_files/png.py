@@ -153,6 +153,15 @@ def pngs() -> dict[str, tuple[bytes, bool]]:
         ),
         "no Adler sum": (png(8, 2, pixels=chunk(b"IDAT", whole[:-4])), False),
         "half an Adler sum": (png(8, 2, pixels=chunk(b"IDAT", whole[:-2])), False),
+        "half an Adler sum in a part of its own": (
+            png(8, 2, pixels=chunk(b"IDAT", whole[:-4]) + chunk(b"IDAT", whole[-4:-2])), True
+        ),
+        "more rows than pixels, cut": (
+            png(8, 2, pixels=chunk(b"IDAT", zlib.compress(rows() + bytes(5000))[:-2])), False
+        ),
+        "more rows than pixels, cut in parts": (
+            png(8, 2, pixels=parted(zlib.compress(rows() + bytes(5000))[:-6], 99)), False
+        ),
         "bytes behind the stream": (png(8, 2, pixels=chunk(b"IDAT", whole + b"more")), True),
         "a part behind the stream": (png(8, 2, pixels=chunk(b"IDAT", whole) + chunk(b"IDAT", b"more")), True),
         "a damaged part behind the stream": (
