@@ -39,7 +39,7 @@ def decode(data):
         (is_plain | (is_masked & (bits == 32) & (header != 64)), "A BMP in this layout is not taken."),
         (~is_masked | is_ordered, "A BMP with its channels in another order, or with alpha, is not taken."),
         (planes == 1, "A BMP has one plane."),
-        (count <= 256, "A BMP's palette is none."),
+        (count <= 256, "A BMP's palette is damaged."),
         (offset >= rows_begin, "A BMP's pixels lie in its header."),
         (offset + stride * size[0] <= length, "A BMP is cut short."),
     )

@@ -37,7 +37,7 @@ def decode(data):
     # libjpeg only warns of a scan that ends early, and invents the rest: other bits behind it, another picture.
     tried = _parted(file.values[:end], cuts)
     last = frame.height - 1
-    rows = tf.cast(tf.where(last % (8 * tf.reduce_max(frame.down)) > 0, last, frame.height), tf.int32)
+    rows = tf.cast(tf.where(last % 8 > 0, last, frame.height), tf.int32)
     # Where the last row is not asked for, libjpeg does not come to what is put in, and does not warn of it in the log.
     window = tf.stack([0, 0, rows, tf.cast(frame.width, tf.int32)])
     is_quiet = (tf.size(cuts) == 1) & (frame.kind != PROGRESSIVE)

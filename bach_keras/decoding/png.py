@@ -37,7 +37,7 @@ def decode(data):
         data,
         (~found["is_still"] | found["is_good"], "A PNG is damaged or cut short."),
         (found["is_still"], "An animation is not taken."),
-        ((colours != PALETTE) | _is_palette(palette[1], depth), "A PNG's palette is none."),
+        ((colours != PALETTE) | _is_palette(palette[1], depth), "A PNG's palette does not fit its header."),
         (_fits(transparency[1], palette[1], colours), "A PNG's transparency does not fit its colours."),
         (_checksum_holds(data, transparency), "A PNG's transparency is damaged."),
     )

@@ -32,7 +32,7 @@ def decode(data: bytes) -> np.ndarray:
     planes, bits = _number(data, 26, 2), _number(data, 28, 2)
     compression, listed = _number(data, 30), _number(data, 46)
     if header not in HEADERS:
-        raise NotTakenError(f"is a BMP with a header of {header} bytes, which is of OS/2 or none: save it as PNG")
+        raise NotTakenError(f"is a BMP with a header of {header} bytes (OS/2's has 12), not read here: save it as PNG")
     check_size(width, abs(height))
     _check_layout(data, header, bits, compression)
     if planes != 1:
@@ -71,7 +71,7 @@ def _palette(data: bytes, header: int, bits: int, listed: int) -> np.ndarray:
     count = listed or 1 << bits
     raw = data[14 + header : 14 + header + 4 * count] if count <= 256 else b""
     if not raw or len(raw) != 4 * count:
-        raise NotTakenError("is damaged or cut short: its palette is none")
+        raise NotTakenError("is damaged or cut short: its palette is not whole")
     return np.frombuffer(raw, np.uint8).reshape(count, 4)[:, 2::-1]
 
 
@@ -81,5 +81,5 @@ def _unpack(rows: np.ndarray, width: int, bits: int, colours: np.ndarray | None)
     shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
     indices = (rows[..., None] >> shifts & ((1 << bits) - 1)).reshape(len(rows), -1)[:, :width]
     if indices.max() >= len(colours):
-        raise NotTakenError("is damaged: it uses colours that its palette has not")
+        raise NotTakenError("is damaged: it uses colours that its palette lacks")
     return colours.take(indices, axis=0)

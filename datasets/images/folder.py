@@ -4,19 +4,22 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-# Suffixes of the formats that are read. `.jfif` and so on are what some programs call a JPEG, `.btf` a large TIFF.
+# Suffixes of the formats that are read. `.jfif` and so on are what some programs call a JPEG, `.mpo` is a camera's,
+# `.btf` a large TIFF.
 SUFFIXES = (
-    ".apng", ".bmp", ".btf", ".dib", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".pjp", ".pjpeg", ".png", ".tf2",
-    ".tf8", ".tif", ".tiff",
+    ".apng", ".bmp", ".btf", ".dib", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".jps", ".mpo", ".pjp", ".pjpeg",
+    ".png", ".tf2", ".tf8", ".tif", ".tiff",
 )  # fmt: skip
 
 # Suffixes of images that are not read: to the person who opens the folder they are images like the others, so each
 # gets a row that says why it was not answered.
 NOT_TAKEN = (
     ".avif", ".gif", ".heic", ".heics", ".heif", ".hif", ".webp",  # of cameras, phones and the web
-    ".j2c", ".j2k", ".jls", ".jp2", ".jpc", ".jpf", ".jph", ".jpm", ".jpx", ".jxl", ".jxr", ".wdp",  # other JPEGs
+    ".j2c", ".j2k", ".jls", ".jp2", ".jpc", ".jpf", ".jph", ".jpm", ".jpx", ".jxl", ".jxr", ".jxs",
+    ".wdp",  # other JPEGs
     ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw",  # as the sensor saw it
-    ".exr", ".fits", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psb", ".psd", ".qoi", ".tga", ".xcf",
+    ".dds", ".eps", ".exr", ".fits", ".jng", ".mng", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psb", ".psd",
+    ".qoi", ".svg", ".tga", ".xcf",
     ".bif", ".dcm", ".dicom", ".isyntax", ".kfb", ".mrxs", ".ndpi", ".qptiff", ".scn", ".sdpc", ".svs", ".svslide",
     ".vms", ".vmu",  # whole slides
     ".czi", ".ims", ".lif", ".lsm", ".nd2", ".oib", ".oif", ".oir", ".stk", ".vsi", ".zvi",  # microscopes

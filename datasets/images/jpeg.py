@@ -56,7 +56,7 @@ def decode(data: bytes) -> np.ndarray:
     pixels, tried = (pillow.decode(separator.join(pieces), "JPEG") for separator in (b"", SENTINEL))
     # The last row is left out where others are of the same blocks: a graph's trial is quiet only without it.
     last = reader.height - 1
-    compared = last if last % (8 * max(down for _, down in reader.sampling)) else reader.height
+    compared = last if last % 8 else reader.height
     if not np.array_equal(pixels[:compared], tried[:compared]):
         raise NotTakenError("is cut short: the data of a scan ends before its pixels do")
     return pixels
@@ -140,9 +140,11 @@ class _Reader:
             kind = "CMYK" if count == 4 else f"{count} channels"
             raise NotTakenError(f"is a JPEG of {kind}, whose colours programs read differently: convert it to RGB")
         self.frame, self.kind = payload, marker
+        if not self.height:
+            raise NotTakenError("gives its height only after its pixels (DNL), which is not read here: save it again")
         check_size(self.width, self.height)
         if len(set(self.ids)) < count or not all(1 <= s <= 4 for pair in self.sampling for s in pair):
-            raise NotTakenError("is damaged: its frame describes no channels that there are")
+            raise NotTakenError("is damaged: its frame describes impossible channels")
         self.bits = {name: np.full(64, -1) for name in self.ids}
 
     @property
@@ -166,9 +168,9 @@ class _Reader:
         count = payload[0] if payload else 0
         names = payload[1 : 1 + 2 * count : 2]
         if not self.frame or len(payload) != 4 + 2 * count or not names or not set(names) <= set(self.ids):
-            raise NotTakenError("is damaged: a scan describes no channels that there are")
+            raise NotTakenError("is damaged: a scan does not fit the channels of its frame")
         if len(set(names)) < count:
-            raise NotTakenError("is damaged: a scan describes no channels that there are")
+            raise NotTakenError("is damaged: a scan does not fit the channels of its frame")
         self.scans += 1
         if self.scans > MAX_SCANS or self.scans * self.width * self.height > MAX_SCANNED:
             raise NotTakenError(

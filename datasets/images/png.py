@@ -41,6 +41,8 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         NotTakenError: why it is not taken.
     """
+    if not data.startswith(SIGNATURE):
+        raise NotTakenError("is damaged: its first bytes are not a PNG's, as after a copy that took it for text")
     chunks = _read(data)
     samples = _samples(chunks)
     if chunks.colours in (GREY_ALPHA, RGB_ALPHA):
@@ -76,7 +78,7 @@ class _Chunks:
         self.width, self.height = (int.from_bytes(body[at : at + 4], "big") for at in (0, 4))
         self.depth, self.colours, compression, filters, self.interlace = body[8:13]
         if self.depth not in DEPTHS.get(self.colours, ()) or compression or filters or self.interlace > 1:
-            raise NotTakenError("is damaged: its header describes no PNG that there is")
+            raise NotTakenError("is damaged: its header does not describe a PNG")
         if self.depth == 16:
             raise NotTakenError("has more than 8 bits a channel: convert it to 8-bit RGB")
         check_size(self.width, self.height)
@@ -102,13 +104,13 @@ def _read(data: bytes) -> _Chunks:
             raise NotTakenError("is cut short: a PNG's last chunk is missing")
         runs += head != last
         if not (kind.isalpha() and kind.isascii()) or bool(last) == (kind == b"IHDR" and length == 13):
-            raise NotTakenError("is damaged: a PNG's chunks stand otherwise")
+            raise NotTakenError("is damaged: its chunks are not in the order of a PNG")
         if runs > MAX_CHUNKS:
             raise NotTakenError(f"has more than {MAX_CHUNKS} chunks of different kinds and lengths")
         body = memoryview(data)[place + 8 : place + 8 + length]
         if kind == b"IEND":
             if data[place : place + 12] != END or not found.pixels:
-                raise NotTakenError("is damaged: a PNG does not end so")
+                raise NotTakenError("is damaged: its end is not that of a PNG")
             found.check()
             return found
         is_read = _take(found, kind, body, is_next=last[4:] == b"IDAT")
@@ -123,13 +125,13 @@ def _take(found: _Chunks, kind: bytes, body: memoryview, is_next: bool) -> bool:
         found.set_header(bytes(body))
     elif kind == b"PLTE" and found.colours == PALETTE:
         if found.palette or found.pixels or len(body) % 3 or not 3 <= len(body) <= 3 << found.depth:
-            raise NotTakenError("is damaged: its palette is none")
+            raise NotTakenError("is damaged: its palette does not fit its header")
         found.palette = bytes(body)
     elif kind == b"tRNS" and len(body) and found.has_keys and not found.transparency and not found.pixels:
         found.transparency = bytes(body)
     elif kind == b"IDAT":
         if (found.pixels and not is_next) or (found.colours == PALETTE and not found.palette):
-            raise NotTakenError("is damaged: a PNG's chunks stand otherwise")
+            raise NotTakenError("is damaged: its chunks are not in the order of a PNG")
         found.pixels.append(body)
     # An animation is announced before its first picture, or is none.
     elif kind == b"fdAT" or (kind == b"acTL" and not found.pixels and body[:4] != b"\0\0\0\1"):
@@ -187,7 +189,7 @@ def _inflate(chunks: _Chunks) -> bytes:
 
 
 def _ends(stream, pieces: Iterator) -> bool:
-    """Say whether libpng is content with what follows all rows: an end, a fault, or a piece that inflates to nothing."""
+    """Say whether libpng accepts what follows all rows: an end, a fault, or a piece that inflates to nothing."""
     has_more = False
     try:
         for piece in filter(None, [stream.unconsumed_tail, *pieces]):

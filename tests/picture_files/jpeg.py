@@ -83,6 +83,8 @@ def jpegs() -> dict[str, tuple[bytes, bool]]:
         "half of the end missing": (plain[:-1], False),
         "grey": (grey, True),
         "grey, cut": (grey[:-9] + tail, False),
+        "grey of two rows of blocks, cut": (_doubled(image.resize((30, 9)).convert("L"), cut=6), False),
+        "grey of two rows of blocks": (_doubled(image.resize((30, 9)).convert("L")), True),
         "grey, progressive": (saved(image.convert("L"), "JPEG", progressive=True), True),
         "optimised": (saved(image, "JPEG", optimize=True), True),
         "CMYK": (cmyk, False),
@@ -170,6 +172,12 @@ def jpegs() -> dict[str, tuple[bytes, bool]]:
 
 def _sampled(factors: int):
     return lambda part: part[:11] + bytes((factors,)) + part[12:]
+
+
+def _doubled(grey: Image.Image, cut: int = 0) -> bytes:
+    """Return a grey JPEG that says of its one channel that it is sampled twice."""
+    data = saved(grey, "JPEG", quality=95)
+    return changed(data[: -2 - cut] + data[-2:], frame=_sampled(0x22))
 
 
 def apart(colour: bytes, grey: bytes, count: int = 3) -> bytes:

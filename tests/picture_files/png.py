@@ -188,6 +188,7 @@ def pngs() -> dict[str, tuple[bytes, bool]]:
         "two headers": (flat[:33] + flat[8:], False),
         "a chunk of 4 GB": (flat[:33] + b"\xff\xff\xff\xfftEXt" + flat[33:], False),
         "a chunk of 2 GB": (flat[:33] + b"\x7f\xff\xff\xfftEXt" + flat[33:], False),
+        "copied as text": (flat[:4] + b"\n\r\x1a\n" + flat[8:], False),
         "a text before the header": (SIGNATURE + chunk(b"tEXt", b"k\0t") + flat[8:], False),
         **{f"header {name}": (_headed(*fields), False) for name, fields in {
             "depth 3": (9, 9, 3, 0, 0, 0, 0), "depth 0": (9, 9, 0, 0, 0, 0, 0), "colours 1": (9, 9, 8, 1, 0, 0, 0),

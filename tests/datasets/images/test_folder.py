@@ -23,13 +23,28 @@ def listed(*roots) -> list[str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["a.jfif", "a.jpe", "a.jif", "a.DIB", "a.JPG", "a.Tif", "a.ome.tiff", "a.png ", "b.c.bmp", "ä.png", "a.btf"],
+    [
+        "a.jfif",
+        "a.jpe",
+        "a.jif",
+        "a.DIB",
+        "a.JPG",
+        "a.Tif",
+        "a.ome.tiff",
+        "a.png ",
+        "b.c.bmp",
+        "ä.png",
+        "a.btf",
+        "a.MPO",
+    ],
 )
 def test_every_suffix_of_a_format_that_is_read_counts(tmp_path, name):
     assert listed(lay_out(tmp_path, name, "notes.txt", "table.csv", "model.h5", "png", "b.png.txt")) == [name]
 
 
-@pytest.mark.parametrize("name", ["a.webp", "a.JP2", "a.gif", "a.heic", "a.svs", "a.ndpi", "a.mrxs", "a.czi", "a.dcm"])
+@pytest.mark.parametrize(
+    "name", ["a.webp", "a.JP2", "a.gif", "a.heic", "a.svs", "a.ndpi", "a.mrxs", "a.czi", "a.dcm", "a.svg"]
+)
 def test_an_image_of_a_format_that_is_not_taken_gets_a_row_that_says_so(tmp_path, name):
     assert listed(lay_out(tmp_path, name)) == [name]
     with pytest.raises(ValueError, match=name):
