@@ -12,9 +12,10 @@ import unicodedata
 _UNKNOWN = frozenset({
     "na", "nan", "nat", "nd", "nil", "nk", "none", "null", "void", "empty", "blank", "missing",
     "unknown", "unknow", "unkown", "unkn", "unk", "unknownpatient", "unidentified", "unspecified",
-    "undetermined", "undefined", "uncertain", "unclear", "anonymous",
+    "undetermined", "undefined", "uncertain", "unclear", "anonymous", "anon", "xxx",
     "notavailable", "notapplicable", "notknown", "notgiven", "notspecified", "notprovided", "notrecorded", "nodata",
-    "nopatient", "tba", "tbd", "desconocido", "inconnu", "onbekend", "sconosciuto", "unbekannt",
+    "notreported", "notstated",
+    "nopatient", "tba", "tbd", "desconhecido", "desconocido", "inconnu", "onbekend", "sconosciuto", "unbekannt",
 })  # fmt: skip
 
 # Codes of programs: Excel's errors (#REF!, #NAME?), Windows' numbers that are none (1.#IND), a missing value of SAS and
@@ -29,7 +30,10 @@ def is_unknown(cell: str) -> bool:
     """Say whether a cell names no patient: it is empty, holds signs alone (?, -), or a word or code for that."""
     text = _plain(cell)
     parts = _parts(text)
-    return not parts or bool(_CODE.fullmatch(text)) or "".join(parts) in _UNKNOWN or "".join(_name(parts)) in _UNKNOWN
+    # "Patient ?" has no name or number behind its title; P alone may be one of patients A to Z.
+    is_title = set(parts) <= _TITLES and (parts != ["p"] or "?" in text)
+    words = {"".join(parts), "".join(_name(parts))}
+    return is_title or bool(_CODE.fullmatch(text)) or not words.isdisjoint(_UNKNOWN)
 
 
 def patient_key(cell: str) -> str:
