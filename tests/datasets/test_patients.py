@@ -12,7 +12,8 @@ UNKNOWN = [
     "...", "_", "*",
     "-9", "-99", "-1", "#NULL!", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "NaT", "\u00a0", "\u200b", "ＮＡ",
     "P NA", "1.#QNAN",
-    "-1.#IND", ".a", "n.d.", "unknown patient", "patient unknown", "unbekannt", "'NA'", "Patient ?", "P?", "ID -", "anon",
+    "-1.#IND", ".a", "n.d.", "unknown patient", "patient unknown", "unbekannt", "'NA'",
+    "Patient ?", "P?", "ID -", "anon",
 ]  # fmt: skip
 ONE_PATIENT = [
     ["P1", "p1", "P 1", "P-1", "P-001", "p_01", "P001", "1", "01", "001", "1.0", "1.00", "1,0", "1e0", "１",
