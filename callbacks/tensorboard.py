@@ -65,8 +65,8 @@ class TensorBoard(keras.callbacks.Callback):
             raise ValueError("Images are shown with the names of their classes: give class_names.")
         if images is not None and len(class_names) == 1:
             raise ValueError(
-                f"class_names has {class_names[0]!r} alone: give the names of all classes, for one sigmoid first what 0 "
-                "and then what 1 means."
+                f"class_names has {class_names[0]!r} alone: give the names of all classes, for one sigmoid first what "
+                "0 and then what 1 means."
             )
         if labels is not None and images is None:
             raise ValueError(f"There are {len(labels)} labels and no images: give one for each image.")
