@@ -126,7 +126,7 @@ class LRRangeTest(keras.callbacks.Callback):
         self._before.guard_steps(self._check_rate)
         if self._probe is not None:
             self._probe.forget()
-        self._losses, self._values, self._probed = [], [], []
+        self._losses, self._values, self._probed, self._rate = [], [], [], None
         self._stopped = "data"
         self._not_finite = self._bad_batch = ""
 
@@ -134,7 +134,8 @@ class LRRangeTest(keras.callbacks.Callback):
         # Keras logs means over the epoch so far; emptied before each batch, they are the batch's own values.
         self.model.reset_metrics()
         # Where the length of the data is unknown Keras announces a step more than there is.
-        self.model.optimizer.learning_rate = self.schedule[min(len(self._losses), len(self.schedule) - 1)]
+        self._rate = self.schedule[min(len(self._losses), len(self.schedule) - 1)]
+        self.model.optimizer.learning_rate = self._rate
 
     def on_train_batch_end(self, batch, logs=None):
         loss, value = self._read_logs(logs or {})
@@ -195,12 +196,11 @@ class LRRangeTest(keras.callbacks.Callback):
 
     def _check_rate(self):
         """Refuse a step at another rate than the sweep's, which would be written down for it."""
-        wanted = self.schedule[min(len(self._losses), len(self.schedule) - 1)]
         found = float(self.model.optimizer.learning_rate.numpy())
-        if not math.isclose(found, wanted, rel_tol=1e-2):  # of a rate in half precision
+        if self._rate and not math.isclose(found, self._rate, rel_tol=1e-2):  # of a rate in half precision
             raise ValueError(
-                f"Another callback set the rate of a step to {found:.3g}, where the range test has {wanted:.3g}: leave "
-                "that callback out."
+                f"Another callback set the rate of a step to {found:.3g}, where the range test has {self._rate:.3g}: "
+                "leave that callback out."
             )
 
     def _measure_probe(self) -> float:
@@ -280,7 +280,7 @@ class LRRangeTest(keras.callbacks.Callback):
 
     def _too_few(self, count: int) -> str:
         if not count and self._stopped == "end":
-            return "The range test has not run: give it to fit as a callback, or call lr_range_test."
+            return "The range test has 0 points, as it has not run: give it to fit as a callback or call lr_range_test."
         if self._not_finite and not count:
             return (
                 f"The range test has 0 points: {self._not_finite} at the first step, before any rate was applied. "

@@ -584,5 +584,5 @@ def test_another_callback_that_sets_the_rate_of_a_step_is_refused_and_the_model_
 
 
 def test_a_sweep_that_has_not_run_says_so():
-    with pytest.raises(ValueError, match="has not run"):
+    with pytest.raises(ValueError, match="0 points, as it has not run"):
         LRRangeTest().result()
