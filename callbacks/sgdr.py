@@ -28,7 +28,8 @@ class SGDR(keras.callbacks.Callback):
 
     In each cycle the rate falls from ``peak`` to ``floor`` along half a cosine; the next begins at ``peak``.
     The rate is a function of the optimizer's own count of updates, so a run whose optimizer is restored goes
-    on where it stopped, and a step that a loss scale leaves out does not count. With ``steps_per_execution`` above 1,
+    on where it stopped, and a step that a loss scale leaves out does not count. Where every batch must update once the
+    count is read at the start of each epoch, else at each batch. With ``steps_per_execution`` above 1,
     where Keras calls back once per execution, the fit looks the rate of each step up in its own graph. The logs gain
     ``learning_rate``, the rate of the last batch.
 
