@@ -3,6 +3,7 @@
 Each function refuses what it would have to guess, with a ValueError that says what to give.
 """
 
+import numbers
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -117,7 +118,8 @@ def choose_output(outputs, count: int, names: Sequence[str], output=None) -> np.
     if isinstance(outputs, (list, tuple)):
         names = names if len(names) == len(outputs) else range(len(outputs))
         outputs = dict(zip(names, outputs, strict=True))
-        output = list(outputs)[output] if isinstance(output, int) and 0 <= output < len(outputs) else output
+        is_place = isinstance(output, numbers.Integral) and 0 <= output < len(outputs)
+        output = list(outputs)[output] if is_place else output
     if isinstance(outputs, Mapping):
         outputs = outputs[_choose(list(outputs), output, "model has the outputs")]
     elif output is not None and output not in (0, *names):

@@ -22,6 +22,7 @@ import types
 from collections.abc import Mapping, Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
 from callbacks.weight_paths import compiled, compiled_patterns, paths_of_weights, shown
@@ -121,8 +122,8 @@ def freeze(model: keras.Model, patterns: str | Sequence[str]):
         ]
         if not matches:
             raise ValueError(
-                f"No layer of {model.name!r} matches {pattern.pattern!r}: check the pattern, and that the model is "
-                "built."
+                f"No layer of {model.name!r} has weights that all match {pattern.pattern!r}: check the pattern, and "
+                "that the model is built."
             )
         frozen.update(map(id, matches))
         matched[pattern.pattern] = found
@@ -278,7 +279,7 @@ def _checked_group(group) -> tuple[str, float]:
         raise ValueError(f"Layer group {shown(pattern)} is not a regular expression: give it as text.")
     compiled(pattern, "Layer group")
     try:
-        if isinstance(multiplier, (bool, str, bytes)):
+        if isinstance(multiplier, (bool, np.bool_, str, bytes)):
             raise TypeError
         number = float(multiplier)
     except (TypeError, ValueError) as error:

@@ -71,8 +71,8 @@ def best_point(values: Sequence[float], smoothing: float, usable: slice, mode: s
     curve = sign * np.array(smooth(values, smoothing))
     best = usable.start + int(np.argmax(curve[usable]))
     earlier = sign * np.array(values[: best + 1])
-    # From how successive values differ, which a slow trend does not change.
-    noise = np.std(np.diff(earlier)) / math.sqrt(2) if best else 0.0
+    # From how successive values differ, which a slow trend does not change; of one or two values that says nothing.
+    noise = np.std(np.diff(values[: max(best + 1, MIN_POINTS)])) / math.sqrt(2)
     error = noise * math.sqrt((1 - smoothing) / (1 + smoothing))
     rounding = ROUNDING * np.max(np.abs(curve[usable]))
     gain = curve[best] - earlier[: len(earlier) // 2 + 1].mean()

@@ -27,6 +27,8 @@ class Probe:
                 "The probe holds no examples: give it a batch (x, y), or a list or tf.data.Dataset of them."
             )
         self._sizes = [len(tf.nest.flatten(batch)[0]) for batch in self.batches]
+        if not all(self._sizes):
+            raise ValueError("A batch of the probe is empty: give batches of at least one example.")
         self.forget()
 
     def forget(self):

@@ -89,6 +89,8 @@ class LRRangeTest(keras.callbacks.Callback):
             raise ValueError(f"The smoothing is {smoothing}: it must be at least 0 and below 1.")
         if not number(stop_factor, "stop_factor") > 1:
             raise ValueError(f"The stop factor is {stop_factor}: it must be above 1.")
+        if not isinstance(metric, str):
+            raise ValueError(f"The metric is {metric!r}: give its name, as the model logs it, such as 'loss'.")
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"The mode is {mode!r}: choose auto, min or max.")
         if probe is not None and metric != "loss":
@@ -121,10 +123,10 @@ class LRRangeTest(keras.callbacks.Callback):
             )
         self._before = ModelState(model)
         self._before.make_rate_settable(self.schedule[0])
-        self._before.guard_steps()
+        self._before.guard_steps(self._check_rate)
         if self._probe is not None:
             self._probe.forget()
-        self._losses, self._values, self._probed = [], [], []
+        self._losses, self._values, self._probed, self._rate = [], [], [], None
         self._stopped = "data"
         self._not_finite = self._bad_batch = ""
 
@@ -132,7 +134,8 @@ class LRRangeTest(keras.callbacks.Callback):
         # Keras logs means over the epoch so far; emptied before each batch, they are the batch's own values.
         self.model.reset_metrics()
         # Where the length of the data is unknown Keras announces a step more than there is.
-        self.model.optimizer.learning_rate = self.schedule[min(len(self._losses), len(self.schedule) - 1)]
+        self._rate = self.schedule[min(len(self._losses), len(self.schedule) - 1)]
+        self.model.optimizer.learning_rate = self._rate
 
     def on_train_batch_end(self, batch, logs=None):
         loss, value = self._read_logs(logs or {})
@@ -190,6 +193,15 @@ class LRRangeTest(keras.callbacks.Callback):
         # A score has no multiple that would be a divergence.
         proxy = value if self._direction() == "min" else 0.0
         return float(np.asarray(logs.get("loss", proxy)).reshape(())), value
+
+    def _check_rate(self):
+        """Refuse a step at another rate than the sweep's, which would be written down for it."""
+        found = float(self.model.optimizer.learning_rate.numpy())
+        if self._rate and not math.isclose(found, self._rate, rel_tol=1e-2):  # of a rate in half precision
+            raise ValueError(
+                f"Another callback set the rate of a step to {found:.3g}, where the range test has {self._rate:.3g}: "
+                "leave that callback out."
+            )
 
     def _measure_probe(self) -> float:
         try:
@@ -267,6 +279,8 @@ class LRRangeTest(keras.callbacks.Callback):
         return divergence, clear, {"probe": {"rates": rates, "values": list(values)}}
 
     def _too_few(self, count: int) -> str:
+        if not count and self._stopped == "end":
+            return "The range test has 0 points, as it has not run: give it to fit as a callback or call lr_range_test."
         if self._not_finite and not count:
             return (
                 f"The range test has 0 points: {self._not_finite} at the first step, before any rate was applied. "

@@ -40,12 +40,17 @@ class ModelState:
         # What was traced before holds the schedule.
         model.make_train_function(force=True)
 
-    def guard_steps(self):
-        """Put the model back where a step is broken off: by an error in the data or the model, or by Ctrl-C."""
+    def guard_steps(self, check):
+        """Put the model back where a step is broken off: by an error in the data or the model, or by Ctrl-C.
+
+        Args:
+            check: called right before each step; it may raise.
+        """
         model, step = self._model, self._model.train_function
 
         def guarded(iterator):
             try:
+                check()
                 return step(iterator)
             except (StopIteration, tf.errors.OutOfRangeError):
                 raise  # the end of the data

@@ -28,7 +28,8 @@ class SGDR(keras.callbacks.Callback):
 
     In each cycle the rate falls from ``peak`` to ``floor`` along half a cosine; the next begins at ``peak``.
     The rate is a function of the optimizer's own count of updates, so a run whose optimizer is restored goes
-    on where it stopped, and a step that a loss scale leaves out does not count. With ``steps_per_execution`` above 1,
+    on where it stopped, and a step that a loss scale leaves out does not count. Where every batch must update once the
+    count is read at the start of each epoch, else at each batch. With ``steps_per_execution`` above 1,
     where Keras calls back once per execution, the fit looks the rate of each step up in its own graph. The logs gain
     ``learning_rate``, the rate of the last batch.
 
@@ -113,6 +114,7 @@ class SGDR(keras.callbacks.Callback):
         # In batches, of which those that only accumulate gradients update nothing.
         self._batches_per_update = optimizer.gradient_accumulation_steps or 1
         self._begun, self._ended, self._rate, self._warned = 0, True, None, False
+        self._is_regular = _counts_once_a_batch(self.model, self.model.optimizer)
         if _Table.withdraw(optimizer):  # left by a fit that was broken off
             self.model.make_train_function(force=True)
         self._table = None
@@ -127,7 +129,9 @@ class SGDR(keras.callbacks.Callback):
             self._checked = True
 
     def on_train_batch_begin(self, batch, logs=None):
-        self._begun, self._ended = self._count(), False
+        # To read the optimizer's count is to wait for the device.
+        self._begun = self._begun + 1 if self._is_regular and batch else self._count()
+        self._ended = False
         self.model.optimizer.learning_rate = self._rate_of(self._begun)
         if self._table:
             self._table.fill(self._begun, self._rate_of)
@@ -135,7 +139,7 @@ class SGDR(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self._ended = True
         # The last update of an execution; none, where a loss scale left all of them out.
-        last = max(self._begun, self._count() - 1)
+        last = self._begun if self._is_regular else max(self._begun, self._count() - 1)
         if last - self._begun >= self.model.steps_per_execution:
             last = self._begun  # a train_step of the model's own that updates more than once a batch
         self._rate = self._rate_of(last)
@@ -234,6 +238,17 @@ class _Table:
             return False
         del optimizer._get_current_learning_rate
         return True
+
+
+def _counts_once_a_batch(model, optimizer) -> bool:
+    """Tell whether the optimizer's count rises by one in each batch of data, so that it need not be read."""
+    return (
+        model.steps_per_execution == 1
+        # Neither a loss scale nor a training step of the user's own leaves an update out or does several.
+        and type(optimizer).apply is keras.optimizers.Optimizer.apply
+        and type(model).train_step is keras.Model.train_step
+        and "train_step" not in vars(model)
+    )
 
 
 def _settable(optimizer) -> keras.optimizers.Optimizer:

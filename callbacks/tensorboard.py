@@ -5,6 +5,7 @@ TensorBoard itself is needed to look at the files, not to write them: ``pip inst
 """
 
 import io
+import numbers
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -62,10 +63,15 @@ class TensorBoard(keras.callbacks.Callback):
         class_names = tuple(map(str, class_names))
         if images is not None and not class_names:
             raise ValueError("Images are shown with the names of their classes: give class_names.")
+        if images is not None and len(class_names) == 1:
+            raise ValueError(
+                f"class_names has {class_names[0]!r} alone: give the names of all classes, for one sigmoid first what "
+                "0 and then what 1 means."
+            )
         if labels is not None and images is None:
             raise ValueError(f"There are {len(labels)} labels and no images: give one for each image.")
-        if image_epochs < 1:
-            raise ValueError(f"image_epochs is {image_epochs}: it must be at least 1.")
+        if not isinstance(image_epochs, numbers.Integral) or image_epochs < 1:
+            raise ValueError(f"image_epochs is {image_epochs!r}: it must be a whole number of at least 1.")
         self.log_dir = os.fspath(log_dir)
         self.groups = dict(groups or {})
         self.images = images
@@ -88,7 +94,8 @@ class TensorBoard(keras.callbacks.Callback):
         values = dict(logs or {})
         optimizer = getattr(self.model, "optimizer", None)
         if "learning_rate" not in values and optimizer is not None:
-            values["learning_rate"] = float(optimizer.learning_rate.numpy())
+            rate = optimizer.learning_rate
+            values["learning_rate"] = float(rate.numpy() if hasattr(rate, "numpy") else rate)  # of a function a float
         for name, multiplier in self.groups.items():
             if "learning_rate" in values:
                 values[f"learning_rate/{name}"] = values["learning_rate"] * multiplier

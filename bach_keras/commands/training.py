@@ -87,7 +87,7 @@ def _stopped_in_one_sentence():
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt as error:
-        words = "Interrupted between trainings: what is finished is kept. Give the same command again."
+        words = "Interrupted while nothing was being trained: what is finished is kept. Give the same command again."
         raise Stopped(str(error) if isinstance(error, Interrupted) else words, exit_code(error)) from error
 
 

@@ -111,7 +111,7 @@ class Recipe:
     def sweep_steps(self, phase_steps: int) -> int:
         """Return the steps of a range test before a phase of so many; 0 for none.
 
-        A sweep that chooses the rate is at most as long as its phase, one that is only drawn a quarter of it.
+        A sweep that chooses the rate has as many as its phase, one that is only drawn a quarter; both have 20 to 100.
         """
         if not self.range_test:
             return 0

@@ -76,10 +76,10 @@ def writing(folder):
 
 
 class StopAtDivergence(keras.callbacks.Callback):
-    """Stops at the first step whose loss is no number, before that epoch's weights are kept.
+    """Stops at the first step whose loss is NaN or infinite, before that epoch's weights are kept.
 
-    A step's loss is that before its update. So at an epoch's end the weights, too, must be numbers, and the statistics
-    of batch norm, which no training loss shows: it is by the batch's own.
+    The loss of a step is computed before its update, and by the batch's own statistics. So at the end of an epoch the
+    weights and the running statistics of batch norm are looked at too.
 
     Args:
         folder: the run's folder, for the message.
@@ -105,14 +105,14 @@ class StopAtDivergence(keras.callbacks.Callback):
         if any(id(weight) in trained for weight in spoilt):
             self._stop(f"weights are no numbers {where}")
         if spoilt:
-            self._stop(f"statistics are no numbers ({_named(spoilt)}) {where}")
+            self._stop(f"the statistics of batch norm contain NaN or infinity ({_named(spoilt)}) {where}")
         variances = [getattr(layer, "moving_variance", None) for layer in self.model._flatten_layers()]
         negative = [each for each in variances if each is not None and float(tf.reduce_min(each)) < 0]
         if negative:
-            self._stop(f"variances of batch norm are negative ({_named(negative)}) {where}")
+            self._stop(f"variances of batch norm are below 0 ({_named(negative)}) {where}")
 
     def _stop(self, what: str):
-        rate = float(self.model.optimizer.learning_rate)
+        rate = float(self.model.optimizer.learning_rate.numpy())  # on several devices no float is made of it
         there = (self.folder / "snapshots" / "best.weights.h5").is_file()
         kept = f"the last good weights are {self.folder}/snapshots/best" if there else "no epoch was whole before it"
         raise TrainingError(

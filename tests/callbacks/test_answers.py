@@ -95,7 +95,7 @@ def test_logits_become_probabilities():
     np.testing.assert_allclose(probabilities(logits, from_logits=True), [[0.1, 0.9], [0.8, 0.2]])
 
 
-@pytest.mark.parametrize("output", ["kind", None, 0])
+@pytest.mark.parametrize("output", ["kind", None, 0, np.int64(0)])
 def test_the_one_output_of_a_dict_or_list_is_taken(output):
     answers = np.array([[0.1, 0.9], [0.8, 0.2]])
     if output != 0:

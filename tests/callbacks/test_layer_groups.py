@@ -462,7 +462,7 @@ def test_a_nested_functional_model_is_frozen_by_its_name():
     assert freeze_one(model, "enc_model") == {v.path for v in model.weights if not v.path.startswith("a_dense")}
     assert freeze_one(model, "(^|/)enc_model/a_dense/kernel$|head|enc_both") == {"a_dense/kernel", "a_dense/bias"}
     # The model's own name is no part of it.
-    with pytest.raises(ValueError, match="No layer of 'whole' matches 'whole'"):
+    with pytest.raises(ValueError, match="No layer of 'whole' has weights that all match 'whole'"):
         freeze(model, "whole")
 
 

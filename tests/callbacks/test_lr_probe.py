@@ -78,6 +78,11 @@ def test_a_probe_without_examples_is_refused(nothing):
         Probe(nothing)
 
 
+def test_a_batch_of_no_examples_is_refused():
+    with pytest.raises(ValueError, match="at least one example"):
+        Probe([examples(), examples(0)])
+
+
 def test_a_probe_is_for_the_loss():
     with pytest.raises(ValueError, match="measures the loss, not 'accuracy'"):
         LRRangeTest(metric="accuracy", probe=examples())

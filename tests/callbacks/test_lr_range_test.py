@@ -262,6 +262,7 @@ def test_what_it_cannot_sweep_is_refused():
         ({"max_lr": float("inf")}, "positive and rise"),
         ({"steps": 40, "skip_begin": 30, "skip_end": 6}, "too few to read"),
         ({"mode": "lower"}, "choose auto, min or max"),
+        ({"metric": None}, "The metric is None: give its name"),
         ({"skip_begin": -1}, "too few to read"),
         ({"smoothing": 1.0}, "smoothing is 1.0"),
         ({"stop_factor": 1.0}, "stop factor is 1.0"),
@@ -296,6 +297,14 @@ def test_a_least_point_at_either_end_is_read(values):
     test = LRRangeTest(1e-3, 1.0, 6, smoothing=0.0, skip_begin=0, skip_end=0)
     test._losses, test._values = values, values
     assert np.isfinite(test.result()["divergence"])
+
+
+def test_where_the_first_of_a_noisy_curve_is_its_least_the_guess_is_where_it_rises():
+    test = LRRangeTest(1e-3, 1.0, 12, smoothing=0.0, skip_begin=0, skip_end=0)
+    test._losses = test._values = [1.0, 1.2, 1.1, 1.3, 1.05, 1.25, 1.08, 1.04, 3.0, 6.0, 9.0, 12.0]
+    result = test.result()
+    assert not result["clear"]
+    assert result["divergence"] == test.schedule[7]
 
 
 def test_a_loss_that_never_changes_is_not_clear():
@@ -555,3 +564,25 @@ def test_plot_is_a_png(tmp_path):
         assert image.format == "PNG"
         assert len(image.convert("RGB").getcolors(maxcolors=image.width * image.height)) > 3
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.png"]
+
+
+class SetsTheRate(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model.optimizer.learning_rate = 0.5
+
+
+def test_another_callback_that_sets_the_rate_of_a_step_is_refused_and_the_model_restored():
+    model = regression()
+    before = model.get_weights()[0]
+    with pytest.raises(ValueError, match=r"set the rate of a step to 0.5, where the range test has 1e-05: leave that"):
+        model.fit(sums(), epochs=100, shuffle=False, verbose=0, callbacks=[LRRangeTest(), SetsTheRate()])
+    np.testing.assert_array_equal(model.get_weights()[0], before)
+    # Listed before, it has no effect.
+    test = LRRangeTest()
+    model.fit(sums(), epochs=100, shuffle=False, verbose=0, callbacks=[SetsTheRate(), test])
+    assert test.result()["clear"]
+
+
+def test_a_sweep_that_has_not_run_says_so():
+    with pytest.raises(ValueError, match="0 points, as it has not run"):
+        LRRangeTest().result()

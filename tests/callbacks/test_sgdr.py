@@ -406,3 +406,31 @@ def test_one_schedule_serves_several_models_and_a_model_compiled_again():
         before = moved(fitted)
         fitted.fit(np.eye(6), np.zeros((6, 1)), batch_size=1, shuffle=False, verbose=0, callbacks=[schedule])
         assert moved(fitted) - before == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize(("steps_per_execution", "reads"), [(1, 2), (2, 12)])
+def test_the_optimizers_count_is_read_once_an_epoch_where_every_batch_updates_once(
+    steps_per_execution, reads, monkeypatch
+):
+    schedule, counted = SGDR(peak=0.01, cycle_steps=12, cycles=1), []
+    count = schedule._count
+    monkeypatch.setattr(schedule, "_count", lambda: counted.append(1) or count())
+    model = weight_a_step(6, steps_per_execution=steps_per_execution)
+    data = np.eye(6, dtype="float32"), np.zeros((6, 1))
+    model.fit(*data, batch_size=1, epochs=2, shuffle=False, verbose=0, callbacks=[schedule])
+    wanted = [schedule.learning_rate(step) + schedule.learning_rate(step + 6) for step in range(6)]
+    assert moved(model) == pytest.approx(wanted, rel=1e-6)
+    assert len(counted) == reads + 1  # one before the first epoch
+
+
+def test_an_optimizer_that_leaves_updates_out_of_its_own_accord_is_counted():
+    class EverySecond(keras.optimizers.SGD):
+        def apply(self, gradients, variables=None):
+            self.calls = getattr(self, "calls", 0) + 1
+            if self.calls % 2:
+                super().apply(gradients, variables)
+
+    model = weight_a_step(6, EverySecond(1.0), run_eagerly=True)
+    schedule = SGDR(peak=0.01, cycle_steps=6, cycles=1)
+    model.fit(np.eye(6), np.zeros((6, 1)), batch_size=1, shuffle=False, verbose=0, callbacks=[schedule])
+    assert moved(model)[::2] == pytest.approx([schedule.learning_rate(step) for step in range(3)], rel=1e-6)

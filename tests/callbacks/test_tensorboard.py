@@ -79,6 +79,13 @@ def test_the_rate_is_the_optimizers_where_no_schedule_logs_it(tmp_path):
     assert written(tmp_path / "train")["learning_rate"] == [(1, pytest.approx(0.01))]
 
 
+def test_the_rate_may_be_a_function(tmp_path):
+    model = mean_model()
+    model.compile(keras.optimizers.SGD(lambda: 0.25), "mse")
+    model.fit(np.zeros((4, 8, 8, 3)), np.zeros((4, 1)), verbose=0, callbacks=[TensorBoard(tmp_path)])
+    assert written(tmp_path / "train")["learning_rate"] == [(1, 0.25)]
+
+
 def test_images_are_shown_with_the_models_answers(tmp_path, monkeypatch):
     captions = []
     monkeypatch.setattr(
@@ -206,6 +213,9 @@ def test_a_range_test_is_a_curve_and_a_picture(tmp_path):
         ({"images": np.zeros((1, 4, 4, 3), np.uint8), "class_names": "ab", "labels": [0, 1]}, "one for each image"),
         ({"labels": [0]}, "one for each image"),
         ({"image_epochs": 0}, "image_epochs is 0"),
+        ({"image_epochs": 2.5}, "image_epochs is 2.5: it must be a whole number"),
+        ({"image_epochs": "5"}, "image_epochs is '5'"),
+        ({"images": np.zeros((1, 4, 4, 3), np.uint8), "class_names": ["cat"], "labels": [1]}, "'cat' alone"),
     ],
 )
 def test_bad_values_are_refused(settings, message, tmp_path):

@@ -93,11 +93,19 @@ def normalised(place: str, value: float, norm=keras.layers.BatchNormalization) -
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("moving_mean", np.nan, r"statistics are no numbers \(\S*norm/moving_mean\) after step 4 of 4 of epoch 3"),
-        ("moving_mean", -np.inf, "statistics are no numbers"),
-        ("moving_variance", np.nan, r"statistics are no numbers \(\S*norm/moving_variance\)"),
-        ("moving_variance", np.inf, "statistics are no numbers"),
-        ("moving_variance", -1e-3, r"variances of batch norm are negative \(\S*norm/moving_variance\) after step 4"),
+        (
+            "moving_mean",
+            np.nan,
+            r"statistics of batch norm contain NaN or infinity \(\S*moving_mean\) after step 4 of 4 of epoch 3",
+        ),
+        ("moving_mean", -np.inf, "the statistics of batch norm contain NaN or infinity"),
+        (
+            "moving_variance",
+            np.nan,
+            r"statistics of batch norm contain NaN or infinity \(\S*norm/moving_variance\)",
+        ),
+        ("moving_variance", np.inf, "the statistics of batch norm contain NaN or infinity"),
+        ("moving_variance", -1e-3, r"variances of batch norm are below 0 \(\S*norm/moving_variance\) after step 4"),
         ("gamma", np.nan, "weights are no numbers after step 4 of 4 of epoch 3"),
     ],
 )
@@ -107,6 +115,23 @@ def test_batch_norm_that_is_spoilt_stops_a_training_before_it_is_kept(place, val
     stop.on_epoch_begin(2)
     with pytest.raises(TrainingError, match=message):
         stop.on_epoch_end(2)
+
+
+def test_a_divergence_on_several_devices_is_one_sentence_too(tmp_path, monkeypatch):
+    class OnSeveral:
+        """A rate as MirroredStrategy holds it, of which Python makes no float."""
+
+        def numpy(self):
+            return np.float32(0.5)
+
+    model = normalised("gamma", np.nan)
+    monkeypatch.setattr(type(model.optimizer), "learning_rate", OnSeveral())
+    stop = StopAtDivergence(tmp_path, 4)
+    stop.set_model(model)
+    with pytest.raises(TrainingError, match=r"loss is nan at step 2 of 4 of epoch 1, at a rate of 0.5; no epoch"):
+        stop.on_train_batch_end(1, {"loss": np.nan})
+    with pytest.raises(TrainingError, match=r"at a rate of 0.5"):
+        stop.on_epoch_end(0)
 
 
 def test_good_statistics_do_not_stop_a_training(tmp_path):
