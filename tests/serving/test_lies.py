@@ -274,6 +274,14 @@ def test_a_card_that_is_none_says_nothing(liar, image, card):
     assert result.exit_code == 0
 
 
+def test_predict_warns_once_of_a_served_export_that_is_older(liar, image):
+    liar.script.append(sent({"outputs": GOOD}))
+    result = CliRunner().invoke(cli, ["predict", "--server", liar.url, "--format", "json", str(image)])
+    assert result.exit_code == 0
+    assert result.stderr.count("WARNING: this export decodes JPEG") == 1
+    assert json.loads(result.stdout)["label"] == "normal"
+
+
 @pytest.mark.parametrize("card", [[], [3], [None], [["x"]], [[[1], 2]], {}, "text", None, 3])
 def test_a_card_of_another_type_is_no_card_or_no_answer(liar, image, card):
     liar.script[:] = [sent({"outputs": card}), sent({"outputs": GOOD})]
