@@ -26,6 +26,7 @@ from bach_keras.serving.agreement import TOLERANCES, Agreement, allowed, compare
 from bach_keras.serving.card import CARD, model_card
 from bach_keras.serving.int8 import PROCESSORS, quantised
 from bach_keras.serving.tflite_graph import Graph
+from bach_keras.wording import counted
 from datasets.bach_bisque import prepare
 from datasets.images.admission import NotTakenError, check_size
 from datasets.images.folder import find_images
@@ -200,9 +201,9 @@ def check_count(count: int) -> None:
         ValueError: there are fewer than LEAST_IMAGES.
     """
     if count < LEAST_IMAGES:
+        found = f"{counted(count, 'image')} {'is' if count == 1 else 'are'}"
         raise ValueError(
-            f"{count} images are too few to make and check a TFLite file: give at least {LEAST_IMAGES} with "
-            "--calibration DIR."
+            f"{found} too few to make and check a TFLite file: give at least {LEAST_IMAGES} with --calibration DIR."
         )
 
 
