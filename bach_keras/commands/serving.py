@@ -37,6 +37,8 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
         raise ValueError("--quantize and --calibration are about a TFLite file: name it with --tflite FILE.")
     if out:
         check_destination(out, overwrite)
+    if out and lite and lite.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ValueError(f"--tflite {lite} is where --out {out} needs a folder: give the file another place.")
     # The networks take their time, so what can be said before they are built is.
     refused = _too_few_images(lite, calibration, carci_runs) if lite else []
     if refused and not out:
@@ -48,13 +50,14 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     if not out:
         tflite.check_members(members)
     # Each on its own: what can be written is.
-    failures = list(refused)
+    failures = []
     if out:
         failures += _unless_it_fails(out, _write_saved_model, members, out, overwrite)
     if lite and not refused:
         failures += _unless_it_fails(lite, _write_tflite, members, lite, quantize, calibration, overwrite)
     if failures:
         raise click.ClickException(" ".join(failures))
+    sys.exit(1 if refused else 0)
 
 
 def _too_few_images(file, calibration, carci_runs) -> list[str]:

@@ -57,8 +57,11 @@ def _nothing() -> dict:
 def _fault(answer, routing) -> str:
     """Say why an answer cannot be; "" where it can."""
     names = set(WIDTHS)
-    if routing == "routed":  # the specialist that was not chosen has no numbers
-        names -= {SPECIALISTS[1 - int(np.argmax(answer[ROOT.name]))].name}
+    if routing == "routed":
+        left_out = SPECIALISTS[1 - int(np.argmax(answer[ROOT.name]))].name
+        if any(answer[left_out]):
+            return f"{left_out} that are not 0, though it was not chosen"
+        names.remove(left_out)
     for name in sorted(names):
         values = answer[name]
         # Written so that NaN does not pass.

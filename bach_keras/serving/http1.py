@@ -141,7 +141,7 @@ class _Connection(threading.Thread):
         super().__init__(name="http", daemon=True)
         self.idle_since = time.monotonic()  # None while there is a request
         self._sock, self._listener = sock, listener
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._await_request(b"")
         self._held = 0  # bytes of the body under way
         self._until = 0.0  # when the client must have sent what is waited for
 
@@ -150,7 +150,8 @@ class _Connection(threading.Thread):
             # Without it the end of an answer waits for the client's delayed acknowledgement of its beginning, 40 ms.
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while self._exchange():
-                self._http.start_next_cycle()
+                received, _ = self._http.trailing_data
+                self._await_request(received)
             self._linger()
         except OSError:  # the client is gone, or too slow
             pass
@@ -173,14 +174,20 @@ class _Connection(threading.Thread):
         with contextlib.suppress(OSError):  # it has ended
             self._sock.shutdown(socket.SHUT_RDWR)
 
+    def _await_request(self, received: bytes):
+        """Be ready for a request of which the first bytes may have come; empty lines before it are passed over."""
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._is_head = False
+        if received := received.lstrip(b"\r\n"):
+            self._http.receive_data(received)
+
     def _exchange(self) -> bool:
         """Answer one request; return whether another may follow."""
-        method, is_last = b"", True
+        is_last = True
         try:
             request = self._request()
             if request is None:
                 return False
-            method = request.method
             body = self._body()
             status, value = self._answer(request, body)
             del body
@@ -192,7 +199,7 @@ class _Connection(threading.Thread):
         finally:
             self._listener.bodies.give_back(self._held)
             self._held = 0
-        self._send(status, value, is_last, method == b"HEAD")
+        self._send(status, value, is_last)
         return self._http.our_state is self._http.their_state is h11.DONE
 
     def _request(self):
@@ -204,6 +211,7 @@ class _Connection(threading.Thread):
         event = self._event()
         if isinstance(event, h11.ConnectionClosed):
             return None
+        self._is_head = event.method == b"HEAD"
         _check_head(event, self._listener.max_body)
         return event
 
@@ -225,6 +233,8 @@ class _Connection(threading.Thread):
                 self._sock.sendall(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
             data = self._receive()
             if self.idle_since is not None:
+                if data and not (data := data.lstrip(b"\r\n")):
+                    continue
                 self._begin()
             self._http.receive_data(data)
         if self.idle_since is not None:  # it came together with the last one
@@ -253,7 +263,7 @@ class _Connection(threading.Thread):
             traceback.print_exc()
             return HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "The server failed; its own output says why."}
 
-    def _send(self, status, value, is_last, is_head=False):
+    def _send(self, status, value, is_last):
         data = json.dumps(value).encode()
         headers = [
             ("Content-Type", "application/json"),
@@ -266,7 +276,7 @@ class _Connection(threading.Thread):
             headers.append(("Connection", "close"))
         response = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase)
         whole = self._http.send(response)
-        if not is_head:
+        if not self._is_head:
             whole += self._http.send(h11.Data(data))
         whole += self._http.send(h11.EndOfMessage())
         if self._sock.gettimeout() != 0:

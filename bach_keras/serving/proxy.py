@@ -7,6 +7,9 @@ from urllib.parse import urlsplit
 
 from requests.utils import get_environ_proxies, select_proxy, should_bypass_proxies
 
+# What hosts files call the loopback interface, beside localhost and what ends in it.
+_NAMES = ("localhost.localdomain", "localhost6", "localhost6.localdomain6", "ip6-localhost", "ip6-loopback")
+
 
 def for_http(url: str, host: str) -> str | None:
     """Return the proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, as requests reads them, give a server."""
@@ -30,7 +33,7 @@ def _first(*names) -> str | None:
 def is_this_machine(host: str) -> bool:
     """Say whether a host is this machine by its loopback interface; a proxy would take it for itself."""
     host = host.lower().rstrip(".")
-    if host.split(".")[-1] in ("localhost", "localdomain") or host in ("ip6-localhost", "ip6-loopback", "localhost6"):
+    if host.split(".")[-1] == "localhost" or host in _NAMES:
         return True
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

@@ -48,7 +48,7 @@ def answer(servable: Servable, slots: threading.Semaphore, method: str, target: 
     Returns:
         The status, and what is sent as JSON.
     """
-    place = target.partition("?")[0] if target.startswith("/") else urlsplit(target).path
+    place = _path(target)
     verb = re.search(":predict$" if method == "POST" else "(/metadata)?$", place)
     address = verb and Address.parse(place[: verb.start()])
     if not address:
@@ -64,6 +64,14 @@ def answer(servable: Servable, slots: threading.Semaphore, method: str, target: 
         return _STATUS[refusal.code], {"error": str(refusal)}
     except MemoryError:
         return _STATUS[grpc.StatusCode.RESOURCE_EXHAUSTED], {"error": "There is no memory for this request."}
+
+
+def _path(target: str) -> str:
+    """Return the path of a target; "" where it is a URL that cannot be read."""
+    try:
+        return target.partition("?")[0] if target.startswith("/") else urlsplit(target).path
+    except ValueError:
+        return ""
 
 
 def status(servable: Servable) -> dict:

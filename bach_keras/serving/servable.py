@@ -1,5 +1,7 @@
 """An export as the development server answers with it, whatever the transport."""
 
+import re
+
 import grpc
 import numpy as np
 import tensorflow as tf
@@ -17,6 +19,10 @@ MAX_MESSAGE = 500
 
 # The label that the one version has here; deploy/models.config gives it too.
 LABEL = "stable"
+
+
+# What TensorFlow says, behind the reason, of where in the graph it failed.
+_PLACES = re.compile(r"\[\[\{\{node .*?\}\}\]\]|\[Op:[^\]]*\]")
 
 
 class RefusedError(Exception):
@@ -112,7 +118,8 @@ class Servable:
 
 def _reason(error) -> str:
     """Say what failed in the graph, without the places where."""
-    return " ".join(error.message.rpartition("<stack traces unavailable>")[2].split())
+    reason = error.message.rpartition("<stack traces unavailable>")[2]
+    return " ".join(_PLACES.sub("", reason).split())
 
 
 def check_count(name: str, count: int) -> None:

@@ -26,7 +26,9 @@ from bach_keras.serving.agreement import TOLERANCES, Agreement, allowed, compare
 from bach_keras.serving.card import CARD, model_card
 from bach_keras.serving.int8 import PROCESSORS, quantised
 from bach_keras.serving.tflite_graph import Graph
+from bach_keras.wording import counted
 from datasets.bach_bisque import prepare
+from datasets.images.admission import NotTakenError, check_size
 from datasets.images.folder import find_images
 from datasets.images.read import read_rgb
 from datasets.labels import CLASSES
@@ -77,7 +79,7 @@ class TFLite:
             images: uint8 [N, H, W, 3], N not 0.
 
         Raises:
-            ValueError: they are anything else.
+            ValueError: they are anything else, or larger or longer than an export takes.
         """
         images = _as_batch(images)
         squares = preprocess.square(images, self._size).numpy()
@@ -100,6 +102,11 @@ def _as_batch(images) -> np.ndarray:
             f"Images are taken as uint8 [N, H, W, 3], all of one size, and not as {images.dtype} {list(images.shape)}: "
             "one image is images[None]."
         )
+    height, width = images.shape[1:3]
+    try:
+        check_size(width, height)
+    except NotTakenError as error:
+        raise ValueError(f"The image {error}.") from error
     return images
 
 
@@ -194,9 +201,9 @@ def check_count(count: int) -> None:
         ValueError: there are fewer than LEAST_IMAGES.
     """
     if count < LEAST_IMAGES:
+        found = f"{counted(count, 'image')} {'is' if count == 1 else 'are'}"
         raise ValueError(
-            f"{count} images are too few to make and check a TFLite file: give at least {LEAST_IMAGES} with "
-            "--calibration DIR."
+            f"{found} too few to make and check a TFLite file: give at least {LEAST_IMAGES} with --calibration DIR."
         )
 
 

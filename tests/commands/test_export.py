@@ -82,9 +82,23 @@ def test_the_saved_model_is_written_where_the_tflite_form_is_refused(runs, calib
     result = run("export", *runs, "--out", out, "--tflite", file, "--calibration", calibration)
     assert result.exit_code == 1
     assert f"wrote {out}" in result.stdout
-    assert f"{file} was not written:" in result.stderr
+    assert result.stderr.count(f"{file} was not written:") == 1
     assert Export(out).card["classes"]
     assert not file.exists()
+
+
+@pytest.mark.parametrize("file", ["tree", "tree/1", "tree/../tree"])
+def test_a_file_where_the_saved_model_needs_a_folder_is_refused_before_anything(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("export", "--out", "tree/1", "--tflite", file)
+    assert result.exit_code == 2
+    assert "give the file another place" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_image_is_too_few():
+    with pytest.raises(ValueError, match=r"^1 image is too few"):
+        tflite.check_count(1)
 
 
 def test_the_tflite_file_is_written_where_the_saved_model_fails(runs, calibration, tmp_path, monkeypatch):

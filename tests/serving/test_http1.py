@@ -171,6 +171,34 @@ def test_head_has_the_length_and_no_body(listener):
     assert body == b""
 
 
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (b"HEAD /%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"s" * 9000), 414),
+        (b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1), 413),
+        (b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Encoding: gzip\r\n\r\n", 415),
+        (b"HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+    ],
+)
+def test_head_that_is_refused_is_answered_without_a_body(listener, head, code):
+    with connect(listener) as connection:
+        connection.sendall(head)
+        status, _, body = received(connection).partition(b"\r\n\r\n")
+    assert status.startswith(b"HTTP/1.1 %d " % code)
+    assert body == b""
+
+
+def test_empty_lines_before_a_request_are_passed_over(listener):
+    posted = POST + b"Content-Length: 2\r\n\r\nab\r\n"  # a line end behind the body, as old clients send it
+    assert [code for code, _ in exchange(listener, b"\r\n" + posted + b"\r\n" + GET + b"\r\n")] == [200, 200]
+    with connect(listener) as connection:
+        for part in (b"\r\n", posted, GET + b"\r\n"):
+            connection.sendall(part)
+            time.sleep(0.05)
+        connection.shutdown(socket.SHUT_WR)
+        assert [code for code, _ in parsed(received(connection))] == [200, 200]
+
+
 def test_version_1_0_is_answered_once(listener):
     head = GET.replace(b"1.1", b"1.0") + b"Connection: keep-alive\r\n\r\n"
     with connect(listener) as connection:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
-from bach_keras.serving import client, transports
+from bach_keras.serving import answers, client, transports
 from bach_keras.serving.client import Remote
 from bach_keras.serving.images import as_png
 from bach_keras.serving.predict import predict
@@ -156,6 +156,14 @@ def test_an_answer_that_no_export_gives_is_an_error(liar, image, changed, words)
     assert liar.url in row["error"]
 
 
+@pytest.mark.parametrize("value", [0.5, float("nan"), float("inf"), 1e300, 10**400, -1])
+def test_a_specialist_that_was_not_chosen_has_no_numbers(value):
+    routed = GOOD | {"probabilities": [[0.75, 0.25, 0, 0]], "invis": [[0, value]]}
+    found = answers.as_arrays(routed, 1, "routed")
+    assert found["fault"].tolist() == ["invis that are not 0, though it was not chosen"]
+    assert found["invis"].tolist() == [[0, 0]]
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_an_answer_that_lacks_an_output_is_an_error(liar, image, name):
     liar.script.append(sent({"outputs": {key: value for key, value in GOOD.items() if key != name}}))
@@ -266,6 +274,14 @@ def test_a_card_that_is_none_says_nothing(liar, image, card):
     assert result.exit_code == 0
 
 
+def test_predict_warns_once_of_a_served_export_that_is_older(liar, image):
+    liar.script.append(sent({"outputs": GOOD}))
+    result = CliRunner().invoke(cli, ["predict", "--server", liar.url, "--format", "json", str(image)])
+    assert result.exit_code == 0
+    assert result.stderr.count("WARNING: this export decodes JPEG") == 1
+    assert json.loads(result.stdout)["label"] == "normal"
+
+
 @pytest.mark.parametrize("card", [[], [3], [None], [["x"]], [[[1], 2]], {}, "text", None, 3])
 def test_a_card_of_another_type_is_no_card_or_no_answer(liar, image, card):
     liar.script[:] = [sent({"outputs": card}), sent({"outputs": GOOD})]
@@ -288,10 +304,10 @@ def grpc_liar(response):
     """Serve the card, and the same response to all other requests."""
     card = PredictResponse()
     card.outputs["card"].CopyFrom(tf.make_tensor_proto([b'{"configs": ["bach"]}']))
-    answers = [card.SerializeToString(), response]
+    replies = [card.SerializeToString(), response]
 
     def handle(message, context):
-        return answers.pop(0)
+        return replies.pop(0)
 
     methods = {"Predict": grpc.unary_unary_rpc_method_handler(handle)}
     handler = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", methods)

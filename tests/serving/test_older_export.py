@@ -39,3 +39,24 @@ def test_predict_warns_of_an_older_export_on_stderr(exported, older, tmp_path):
         assert ("decodes JPEG with libjpeg's fast transform" in result.stderr) == warns
         assert ("export it again" in result.stderr) == warns
         assert list(json.loads(result.stdout)) == ["path", "label", "probabilities", "nodes"]
+
+
+def test_serve_warns_of_an_older_export_once(older, monkeypatch):
+    def serve(server, say):
+        with server:
+            pass
+
+    monkeypatch.setattr("bach_keras.serving.server.serve", serve)
+    result = CliRunner().invoke(cli, ["serve", "--model", str(older), "--port", "0", "--grpc-port", "0"])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("WARNING: this export decodes JPEG") == 1
+    assert result.stdout == ""
+
+
+def test_parity_warns_of_an_older_export_once(older, tree_of_runs, tmp_path):
+    Image.new("RGB", (40, 40), "white").save(tmp_path / "a.png")
+    options = [word for node, run in tree_of_runs.items() for word in (f"--{node}", str(run))]
+    result = CliRunner().invoke(cli, ["parity", "--model", str(older), *options, str(tmp_path / "a.png")])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("WARNING: this export decodes JPEG") == 1
+    assert "WARNING" not in result.stdout

@@ -94,7 +94,7 @@ def test_the_command_prints_the_table_and_counts_broken_files(tree_of_runs, expo
     assert "broken.png is damaged" in result.stderr
     result = run(*words, tmp_path)
     assert result.exit_code == 2
-    assert "None of these 1 files" in result.output
+    assert "This file is not an image that can be read" in result.output
 
 
 def test_another_image_size_is_refused(members, exported):

@@ -42,7 +42,9 @@ def test_this_machine(host):
     assert proxy.is_this_machine(host)
 
 
-@pytest.mark.parametrize("host", ["192.168.0.1", "example.org", "localhost.example.org", "fe80::1", "126.0.0.1", "12"])
+@pytest.mark.parametrize(
+    "host", ["192.168.0.1", "example.org", "localhost.example.org", "fe80::1", "126.0.0.1", "12", "slides.localdomain"]
+)
 def test_another_machine(host):
     assert not proxy.is_this_machine(host)
 

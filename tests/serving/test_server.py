@@ -220,6 +220,17 @@ def test_a_target_is_read_as_the_standard_says(server):
     connection.close()
 
 
+def test_a_target_that_is_half_an_address_is_refused():
+    code, answer = rest.answer(None, None, "GET", "http://[::1/v1/models/bach", b"")
+    assert (code, answer) == (404, {"error": "Malformed request: GET http://[::1/v1/models/bach"})
+
+
+def test_what_the_graph_refuses_is_told_without_names_of_its_nodes(server):
+    code, answer = post(server, {"signature_name": "images", "instances": [[[[0, 0, 0]] * 51]]})
+    assert code == 400
+    assert answer["error"].endswith("50 times as long as wide, and not:] [1 51]")
+
+
 def test_chunked_and_empty_signature_names_are_taken(server):
     parts = iter([b'{"signature_name": "", "inst', b'ances": [""]}'])
     response = requests.post(server.rest_url + PREDICT, data=parts, timeout=30)

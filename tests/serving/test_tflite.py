@@ -86,6 +86,13 @@ def test_what_is_no_batch_of_pictures_is_refused_in_one_sentence(files, images):
         tflite.TFLite(files["none"]).images(images)
 
 
+@pytest.mark.parametrize("images", [np.zeros((1, 1, 51, 3), np.uint8), np.zeros((1, 0, 4, 3), np.uint8)])
+def test_images_that_the_saved_model_refuses_are_refused(images):
+    with pytest.raises(ValueError, match=r"long as wide|uint8"):
+        tflite._as_batch(images)
+    assert tflite._as_batch(np.zeros((1, 1, 50, 3), np.uint8)).shape == (1, 1, 50, 3)
+
+
 @pytest.mark.parametrize("name", ["a[1].tflite", "a\\b", "a*?{}", "größe 組", "dot.", os.fsdecode(b"\xff")])
 def test_a_file_may_have_any_name(files, tmp_path, name):
     shutil.copyfile(files["int8"], tmp_path / name)
