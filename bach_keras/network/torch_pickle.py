@@ -26,11 +26,15 @@ STORAGES = {
     "ByteStorage": "U8", "BoolStorage": "BOOL",
 }  # fmt: skip
 
+_PLAIN_TYPES = {
+    "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "range", "set", "slice",
+    "str", "tuple",
+}  # fmt: skip
 # What training scripts keep beside a state dict: settings and states, of which nothing is needed. None is built.
 UNNEEDED = {
     "argparse": {"Namespace"},
-    "builtins": {"bytearray", "bytes", "complex", "dict", "frozenset", "list", "set", "slice"},
-    "__builtin__": {"bytearray", "bytes", "complex", "dict", "frozenset", "list", "set", "slice"},
+    "builtins": _PLAIN_TYPES,
+    "__builtin__": _PLAIN_TYPES | {"long", "unicode", "xrange"},
     "collections": {"Counter", "defaultdict", "deque"},
     "_codecs": {"encode"},
     "numpy": {"dtype", "ndarray"},

@@ -174,12 +174,10 @@ def test_numbers_that_float32_cannot_hold_are_refused(tmp_path, tensors):
 def test_nothing_becomes_infinite_after_it_was_checked(tmp_path, tensors, way):
     wide = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
     wide["bn1.running_mean"][0] = 1e39
+    write_h5(tmp_path / "w.h5", wide)
+    fill, source = {"arrays": (port_torch, wide), "file": (load_weights, tmp_path / "w.h5")}[way]
     with pytest.raises(ValueError, match=r"not finite: 1 \(bn1.running_mean\)"):
-        if way == "arrays":
-            port_torch(network(), wide)
-        else:
-            write_h5(tmp_path / "w.h5", wide)
-            load_weights(network(), tmp_path / "w.h5")
+        fill(network(), source)
 
 
 def test_weights_of_whole_numbers_are_refused(tensors):
