@@ -106,7 +106,7 @@ class Recipe:
         if self.epochs == 0:
             raise ValueError("There is nothing to train: --head-epochs and --cycles are both 0.")
         if self.epochs > self.max_epochs:
-            last = self.epochs if self.epochs < 10**9 else "1000000000"
+            last = self.epochs if self.epochs < 10**9 else "1000000000 or later"
             raise ValueError(
                 f"The last cycle ends after epoch {last}, beyond the budget of {self.max_epochs}: "
                 "choose fewer or shorter cycles, or a larger --max-epochs."
