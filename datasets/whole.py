@@ -1,9 +1,12 @@
 """Writing a file whole or not at all."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+_COUNT = itertools.count()
 
 
 @contextlib.contextmanager
@@ -16,7 +19,8 @@ def whole(path: Path) -> Iterator[Path]:
         OSError: it cannot be written, with its path: a full disk says only that it is full.
     """
     path = Path(path)
-    partial = path.with_name(f".{os.getpid()}.part")  # short, as the file's own name may be as long as any can be
+    # Short, as the file's own name may be as long as any can be; and its own, as threads may write at once.
+    partial = path.with_name(f".{os.getpid()}-{next(_COUNT)}.part")
     try:
         yield partial
         partial.replace(path)

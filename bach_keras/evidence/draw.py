@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from bach_keras.tree import ROOT, SPECIALISTS
+from datasets.whole import whole
 
 _NODE = {"boxstyle": "round,pad=0.45", "facecolor": "#e9dff2", "edgecolor": "#6b4a8f"}
 _PLAIN = {"boxstyle": "round,pad=0.45", "facecolor": "#ffffff", "edgecolor": "#888888"}
@@ -85,10 +86,9 @@ def _save(path, size, limits, draw) -> None:
         axes = figure.add_subplot(**limits)
         axes.set_axis_off()
         draw(axes)
-        unfinished = path.with_name(f".part.{path.name}")
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(unfinished, format=path.suffix[1:], metadata=metadata)
-    unfinished.replace(path)
+        with whole(path) as unfinished:
+            figure.savefig(unfinished, format=path.suffix[1:], metadata=metadata)
 
 
 def _layers_of(model, prefix) -> dict[str, tuple[str, int, list[str]]]:

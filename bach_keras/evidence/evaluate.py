@@ -10,6 +10,7 @@ from bach_keras.preprocess import untuned
 from bach_keras.tree import NODES
 from datasets.escape import csv_line
 from datasets.labels import CLASSES, LABELS
+from datasets.whole import whole
 
 BATCH = 16
 
@@ -73,7 +74,7 @@ def evaluate(system, records, filenames, trained_on, chosen_on, say=print) -> tu
         What ``metrics.json`` holds, and one row an image.
 
     Raises:
-        ValueError: an image trained a member, or there is none of the four classes.
+        ValueError: an image trained a member, there is none of the four classes, or an answer is NaN or infinity.
     """
     check_leaks(trained_on, filenames)
     rows, normalised = [], []
@@ -83,6 +84,12 @@ def evaluate(system, records, filenames, trained_on, chosen_on, say=print) -> tu
             squares = preprocess.square(images, system.image_size)
             normalised += preprocess.normalise_stain_each(squares, system.image_size, method)[1].numpy().tolist()
         answers = {name: np.asarray(value) for name, value in system.images(images).items()}
+        # The likeliest of NaN would be the first class.
+        if not all(np.isfinite(answers[name]).all() for name in ("probabilities", *NODES)):
+            raise ValueError(
+                f"The system answers NaN or infinity for {names[0]} or one of the next {len(names) - 1} images, so it "
+                "cannot be scored: train its members again."
+            )
         for index, (label, name) in enumerate(zip(labels, names, strict=True)):
             rows.append({
                 "filename": name,
@@ -123,10 +130,9 @@ def score(rows: list[dict]) -> dict:
 def write_predictions(path: Path, rows: list[dict]) -> None:
     """Write one line an image as CSV, whole or not at all."""
     names = ["filename", "truth", "label", *CLASSES]
-    partial = path.with_name(f".{path.name}.part")
     lines = [csv_line(names), *(csv_line(row[name] for name in names) for row in rows)]
-    partial.write_bytes("".join(f"{line}\r\n" for line in lines).encode(errors="surrogateescape"))
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_bytes("".join(f"{line}\r\n" for line in lines).encode(errors="surrogateescape"))
 
 
 def _batches(records):

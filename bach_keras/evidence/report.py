@@ -10,6 +10,7 @@ from bach_keras.training.runs import Run, open_run, read_history, read_metrics
 from bach_keras.tree import NODES
 from datasets.escape import for_html
 from datasets.labels import CLASSES
+from datasets.whole import whole
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -62,9 +63,8 @@ def write_report(path: Path, result: dict, runs: list) -> None:
 def write_page(path: Path, title: str, body: list[str]) -> None:
     """Write parts of HTML as one page, whole or not at all."""
     page = f'<!doctype html><html lang=en><meta charset="utf-8"><title>{for_html(title)}</title><style>{_STYLE}</style>'
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(page + "\n".join(body) + "</html>\n", encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_text(page + "\n".join(body) + "</html>\n", encoding="utf-8")
 
 
 def synthetic(config: str, learned_from) -> str:

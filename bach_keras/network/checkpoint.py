@@ -3,7 +3,6 @@
 Each format says first what is in a file, by name, type and shape; the numbers that are wanted are read after that.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,14 +14,16 @@ from bach_keras.network.h5 import plain_dataset, text_attribute
 from bach_keras.network.safetensors_file import open_safetensors
 from bach_keras.network.tensors import RefusedError, Tensors, TensorSpec
 from bach_keras.network.torch_file import LEGACY_MAGIC, open_legacy, open_zip
+from datasets.whole import whole
 
 __all__ = ["LEGACY_MAGIC", "Checkpoint", "read_tensors", "write_h5"]
 
 H5_FORMAT = "torchvision tensors"
 H5_VERSION = 1
 
-# Fifty times as many as ResNeXt-50 has.
+# Fifty times as many as ResNeXt-50 has, and ten times as long.
 MAX_TENSORS = 20_000
+MAX_NAME = 500
 
 # What PyTorch's wrappers put before every name of the network inside: DataParallel, a training module, compile.
 PREFIXES = ("module.", "model.", "_orig_mod.")
@@ -77,6 +78,9 @@ class Checkpoint:
         tensors = self._opener()(self.path)
         if len(tensors.specs) > MAX_TENSORS:
             raise RefusedError(f"holds {len(tensors.specs):,} tensors, more than any network that is read here")
+        longest = max(map(len, tensors.specs), default=0)
+        if longest > MAX_NAME:
+            raise RefusedError(f"holds a tensor with a name of {longest:,} characters, more than {MAX_NAME}")
         return tensors
 
     def _opener(self):
@@ -122,16 +126,10 @@ def write_h5(path, tensors, **attributes):
         tensors: name -> array.
         attributes: text to keep with them, such as where they came from.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with h5py.File(temporary, "w") as file:
-            file.attrs.update(attributes, format=H5_FORMAT, format_version=H5_VERSION)
-            for name, tensor in tensors.items():
-                file[name] = tensor
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as unfinished, h5py.File(unfinished, "w") as file:
+        file.attrs.update(attributes, format=H5_FORMAT, format_version=H5_VERSION)
+        for name, tensor in tensors.items():
+            file[name] = tensor
 
 
 def _open_h5(path) -> Tensors:

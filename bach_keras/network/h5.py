@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from bach_keras.fields import shown
-from bach_keras.network.tensors import DTYPES, MAX_RANK, RefusedError, TensorSpec
+from bach_keras.network.tensors import DTYPES, MAX_RANK, RefusedError, TensorSpec, decode
 
 _LINKS = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link to another file"}
 _NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16"}
@@ -30,7 +30,7 @@ class PlainDataset:
     dataset: h5py.Dataset
 
     def read(self) -> np.ndarray:
-        return self.dataset[()]
+        return decode(self.dataset[()], self.spec.dtype)
 
 
 def plain_dataset(group: h5py.Group, path: str) -> PlainDataset:

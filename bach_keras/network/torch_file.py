@@ -112,6 +112,9 @@ def _state_dict(root) -> dict[str, TensorView]:
     for name, entry in root.items():
         if type(name) is not str or type(entry) is not TensorView:
             raise RefusedError(f"holds no state dict: {shown(name)} is not a tensor")
+        # Beside the state dict there may be such tensors: an empty buffer, one number repeated for each weight.
+        if not entry.is_inside:
+            raise ValueError(f"{shown(name)} reaches outside its storage, or repeats what is there")
     return root
 
 

@@ -26,11 +26,15 @@ STORAGES = {
     "ByteStorage": "U8", "BoolStorage": "BOOL",
 }  # fmt: skip
 
+_PLAIN_TYPES = {
+    "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "range", "set", "slice",
+    "str", "tuple",
+}  # fmt: skip
 # What training scripts keep beside a state dict: settings and states, of which nothing is needed. None is built.
 UNNEEDED = {
     "argparse": {"Namespace"},
-    "builtins": {"bytearray", "bytes", "complex", "dict", "frozenset", "list", "set", "slice"},
-    "__builtin__": {"bytearray", "bytes", "complex", "dict", "frozenset", "list", "set", "slice"},
+    "builtins": _PLAIN_TYPES,
+    "__builtin__": _PLAIN_TYPES | {"long", "unicode", "xrange"},
     "collections": {"Counter", "defaultdict", "deque"},
     "_codecs": {"encode"},
     "numpy": {"dtype", "ndarray"},
@@ -63,6 +67,12 @@ class TensorView:
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the storage holds every element, and as many as there are: none stands for two."""
+        last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
+        return max(last + 1, math.prod(self.shape), *self.shape, 0) <= self.storage.size
 
 
 @dataclass(frozen=True)
@@ -264,10 +274,13 @@ def _dict(items: list) -> dict:
 def _ordered_dict(arguments: tuple) -> dict:
     """Build ``OrderedDict()`` or, as Python 2 wrote it, ``OrderedDict([[key, value], ...])``."""
     pairs = arguments[0] if arguments else []
-    is_list = len(arguments) < 2 and type(pairs) in (list, tuple)
+    is_list = len(arguments) < 2 and type(pairs) is list
     if not is_list or any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs):
         raise _damaged("makes an OrderedDict of what is no list of pairs")
-    return _dict([part for pair in pairs for part in pair])
+    made = _dict([part for pair in pairs for part in pair])
+    # The pairs are used up: a pickle could name one list again and again, and each copy would cost as much.
+    pairs.clear()
+    return made
 
 
 def _rebuild_tensor(arguments: tuple) -> TensorView:
@@ -279,19 +292,13 @@ def _rebuild_tensor(arguments: tuple) -> TensorView:
     are_sides = type(shape) is type(strides) is tuple and len(shape) == len(strides) <= MAX_RANK
     if not are_sides or any(type(each) is not int for each in (offset, *shape, *strides)):
         raise _damaged("gives a tensor a shape that is none")
-    if not all(map(_is_count, (offset, *shape, *strides))) or not _is_inside(storage, offset, shape, strides):
+    if not all(map(_is_count, (offset, *shape, *strides))):
         raise _damaged("lets a tensor reach outside its storage")
     return TensorView(storage, offset, shape, strides)
 
 
 def _is_count(value) -> bool:
     return type(value) is int and 0 <= value < MOST
-
-
-def _is_inside(storage: Storage, offset: int, shape: tuple, strides: tuple) -> bool:
-    """Say whether a storage holds every element of a tensor, and as many as it has: none is told twice."""
-    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-    return max(last + 1, math.prod(shape), *shape, 0) <= storage.size
 
 
 def _rebuild_parameter(arguments: tuple) -> TensorView:

@@ -65,9 +65,19 @@ def port_torch(model, tensors, source="The state dict"):
     complaint = f"{source} does not fit {model.name}"
     given = {name: list(np.shape(tensor)) for name, tensor in tensors.items()}
     _check_shapes(given, {name: torch_shape(variable) for name, variable in variables.items()}, complaint)
-    check_numbers({name: np.asarray(tensors[name]) for name in variables}, source)
+    numbers = {name: _as_float32(tensors[name]) for name in variables}
+    check_numbers(numbers, source)
     for name, variable in variables.items():
-        variable.assign(np.transpose(tensors[name], TO_KERAS[len(variable.shape)]))
+        variable.assign(np.transpose(numbers[name], TO_KERAS[len(variable.shape)]))
+
+
+def _as_float32(tensor) -> np.ndarray:
+    """Return numbers as a network holds them, so that none becomes infinite after it was checked; integers stay."""
+    array = np.asarray(tensor)
+    # bfloat16, which NumPy lacks, has a kind of its own.
+    is_float = array.dtype.name.startswith(("float", "bfloat"))
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32) if is_float else array
 
 
 def check_numbers(tensors: dict[str, np.ndarray], source) -> None:
@@ -81,10 +91,9 @@ def check_numbers(tensors: dict[str, np.ndarray], source) -> None:
         ValueError: names the tensors that are no floating-point numbers, not finite, or variances below 0.
     """
     faults = {
-        # bfloat16, which NumPy lacks, is V.
-        "of another type than floating point": [n for n, tensor in tensors.items() if tensor.dtype.kind not in "fV"],
+        "of another type than floating point": [n for n, tensor in tensors.items() if tensor.dtype.kind != "f"],
         "with numbers that are not finite": [
-            n for n, tensor in tensors.items() if tensor.dtype.kind in "fV" and not np.isfinite(tensor).all()
+            n for n, tensor in tensors.items() if tensor.dtype.kind == "f" and not np.isfinite(tensor).all()
         ],
         "with variances below 0": [
             n for n, tensor in tensors.items() if n.endswith(("running_var", "moving_variance")) and (tensor < 0).any()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bach_keras.evidence.stains import in_words
-from bach_keras.fields import NAME, OBJECT, TEXT, TEXTS, check, list_of, number, one_of, whole
+from bach_keras.fields import NAME, OBJECT, TEXT, TEXTS, Kind, check, list_of, number, one_of, whole
 from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS
 from datasets.escape import for_markdown
 from datasets.labels import CLASSES
@@ -70,14 +70,18 @@ def decodes_otherwise(card: dict) -> bool:
     return not isinstance(number, int) or number < DECODING
 
 
+_SOME_TEXTS = Kind("a list of text, and not empty", lambda value: TEXTS.fits(value) and len(value) > 0)
+
 # What is read of a card. Cards of older exports say less, and none of what is optional is relied on.
 _FIELDS = {
     "configs": list_of(NAME, 1, 100), "image_size": whole(32, 4096), "members": list_of(OBJECT, 3, 1000),
-    "trained_on": TEXTS, "chosen_on": TEXTS,
+    # No member trains on nothing: an empty list would blind the leak guard.
+    "trained_on": _SOME_TEXTS, "chosen_on": TEXTS,
 }  # fmt: skip
 _MORE = {
     "name": TEXT, "classes": list_of(one_of(*CLASSES), len(CLASSES), len(CLASSES)), "nodes": OBJECT, "data": OBJECT,
-    "stain_normalisation": NAME, "decoding": whole(1), "licence": TEXT, "limits": TEXTS,
+    "stain_normalisation": one_of("none", "macenko", "reinhard"), "decoding": whole(1), "licence": TEXT,
+    "limits": TEXTS,
 }  # fmt: skip
 _MEMBER = {"node": one_of(*NODES)}
 _MEMBER_MORE = {

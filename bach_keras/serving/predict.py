@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from bach_keras.fields import FieldError, read_object
 from bach_keras.serving.address import is_plain, is_version
+from bach_keras.serving.answers import as_arrays
 from bach_keras.serving.card import CARD, check_card, decodes_otherwise
 from bach_keras.serving.images import as_png
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
@@ -104,6 +105,8 @@ def _answered(export, encoded, routing):
         return
     try:
         answers = {name: np.asarray(value) for name, value in export.encoded(encoded, routing).items()}
+        if "fault" not in answers:  # a server's answers were checked as they came
+            answers = _checked(answers, len(encoded), routing)
     except OSError as error:
         yield from [{"error": str(error)}] * len(encoded)
         return
@@ -111,11 +114,23 @@ def _answered(export, encoded, routing):
         yield _row(answers, index, routing)
 
 
+def _checked(answers, count: int, routing: str) -> dict[str, np.ndarray]:
+    """Return an export's answers, and why any is not one: what a tampered network gives may be NaN."""
+    lists = {name: value.tolist() for name, value in answers.items()}
+    lists["label"] = [label.decode(errors="backslashreplace") for label in lists["label"]]
+    impossible = "The model answers what no export of this project can: {}."
+    try:
+        checked = as_arrays(lists, count, routing)
+    except ValueError as error:
+        raise OSError(impossible.format(error)) from error
+    return checked | {"fault": [fault and impossible.format(fault) for fault in checked["fault"]]}
+
+
 def _row(answers, index: int, routing: str) -> dict:
     def named(name, names):
         return dict(zip(names, map(float, answers[name][index]), strict=True))
 
-    if "fault" in answers and answers["fault"][index]:  # of a server
+    if answers["fault"][index]:
         return {"error": answers["fault"][index]}
     if not answers["ok"][index]:
         return {"error": "The model could not decode this image."}

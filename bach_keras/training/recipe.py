@@ -95,11 +95,20 @@ class Recipe:
                 f"--batch-size {self.batch_size} cannot be computed in --accumulate {self.accumulate} equal parts "
                 "of at least 2 images, which batch norm needs."
             )
+        self._check_epochs()
+
+    def _check_epochs(self):
+        if self.cycles > self.max_epochs:  # or their lengths could not even be counted
+            raise ValueError(
+                f"--cycles {self.cycles} are beyond the budget of {self.max_epochs} epochs: choose fewer cycles, or a "
+                "larger --max-epochs."
+            )
         if self.epochs == 0:
             raise ValueError("There is nothing to train: --head-epochs and --cycles are both 0.")
         if self.epochs > self.max_epochs:
+            last = self.epochs if self.epochs < 10**9 else "1000000000 or later"
             raise ValueError(
-                f"The last cycle ends after epoch {self.epochs}, beyond the budget of {self.max_epochs}: "
+                f"The last cycle ends after epoch {last}, beyond the budget of {self.max_epochs}: "
                 "choose fewer or shorter cycles, or a larger --max-epochs."
             )
 

@@ -29,6 +29,7 @@ from bach_keras.tree import NODES, TEMPERATURES
 
 # Far beyond what trains: a recipe that asks for more would not end, or fill the memory.
 MAX_WEIGHTS = 300_000_000
+MAX_BLOCKS = 100  # ResNet-152 has 50
 MAX_EPOCHS = 100_000
 MAX_HISTORY = 2**24  # bytes
 
@@ -134,6 +135,8 @@ def read_recipe(values: dict) -> Recipe:
 def _check_cost(backbone) -> None:
     from bach_keras.network.head import weight_count
 
+    if sum(backbone.get("blocks", ())) > MAX_BLOCKS:
+        raise FieldError(f"recipe.backbone.blocks must be at most {MAX_BLOCKS} together")
     count = weight_count(**backbone)
     if count > MAX_WEIGHTS:
         raise FieldError(f"recipe.backbone asks for {count:,} weights, and at most {MAX_WEIGHTS:,} are taken")

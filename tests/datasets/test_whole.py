@@ -21,6 +21,13 @@ def test_what_is_written_gets_its_name_at_the_end(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_files_of_one_folder_may_be_written_at_once(tmp_path):
+    with whole(tmp_path / "a") as first, whole(tmp_path / "b") as second:
+        first.write_text("a")
+        second.write_text("b")
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["a", "b"]
+
+
 @pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt])
 def test_what_fails_half_way_leaves_what_was_there(tmp_path, fault):
     path = tmp_path / "a.csv"

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from bach_keras.evidence import evaluate as evidence
@@ -33,6 +34,18 @@ def test_a_system_is_scored_and_reported(few_phantoms, members, tree_of_runs, tm
     assert "3 of these images also chose" in page
     assert "<p class=note>It &lt;flatters&gt;.</p>" in page
     json.dumps(result)
+
+
+def test_an_answer_of_nan_is_not_scored_as_the_first_class(few_phantoms):
+    class Spoiled:
+        def images(self, images):
+            pair = np.full((len(images), 2), 0.5)
+            answers = {"probabilities": np.full((len(images), 4), np.nan), "label": [b"normal"] * len(images)}
+            return answers | dict.fromkeys(("carci", "norbe", "invis"), pair)
+
+    names = few_phantoms.files["test"]
+    with pytest.raises(ValueError, match=r"answers NaN or infinity for .*train its members again"):
+        evidence.evaluate(Spoiled(), few_phantoms.images(names), names, frozenset(), frozenset())
 
 
 def test_members_of_another_split_are_told_by_name_or_by_content():

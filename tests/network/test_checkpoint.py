@@ -191,6 +191,17 @@ def test_a_tensor_never_reaches_outside_its_storage(tmp_path, write, offset, sha
         read_tensors(tmp_path / "w.pth")
 
 
+def test_a_tensor_beside_the_state_dict_may_be_empty_or_repeat_one_number(tmp_path, write):
+    beside = {
+        "empty": tensor("b", "FloatStorage", 0, shape=(0, 4), strides=(4, 1)),
+        "repeated": tensor("c", "FloatStorage", 1, shape=(4,), strides=(0,)),
+    }
+    model = mapping(fc=tensor("a", "FloatStorage", 6, shape=(2, 3), strides=(3, 1)))
+    numbers = {"a": MATRIX, "b": np.zeros(0, np.float32), "c": np.ones(1, np.float32)}
+    write(tmp_path / "w.pth", mapping(model=model, optimizer=mapping(**beside)), **numbers)
+    assert_same(read_tensors(tmp_path / "w.pth"), fc=MATRIX)
+
+
 def test_a_huge_memo_number_takes_no_memory(tmp_path, write):
     write(tmp_path / "w.pth", number(3) + b"r" + struct.pack("<I", 1 << 22))
     tracemalloc.start()

@@ -96,6 +96,14 @@ def huge(value):
     return b"\x8a" + bytes([len(digits := value.to_bytes(9, "little", signed=True))]) + digits
 
 
+def ordered_dicts(times):
+    """One list of pairs, made an OrderedDict again and again."""
+    pair = text("a") + number(1) + b"\x86" + put(0) + b"0"
+    pairs = b"](" + get(0) * times + b"e\x85" + put(1) + b"0"
+    function = name("collections", "OrderedDict") + put(2) + b"0"
+    return pair + pairs + function + (get(2) + get(1) + b"R0") * times + EMPTY_DICT
+
+
 FLAT = (sides(6), sides(1))
 PICKLES = {
     "key deep": EMPTY_DICT + deep(300_000) + number(1) + b"s",
@@ -150,6 +158,8 @@ PICKLES = {
     "name with escapes": name("os\x1b[2J\x07", "system" * 10_000),
     "text in the message": EMPTY_DICT + text("\x1b[2J" * 10_000) + number(1) + b"s",
     "ordered dict of text": name("collections", "OrderedDict") + sequence(text("abc")) + b"R",
+    "ordered dicts of one list": ordered_dicts(100_000),
+    "a name of wrappers alone": mapping(**{"model." * 1_000_000: rebuilt(*FLAT)}),
     "whole network": name("torchvision.models.resnet", "ResNet") + b")\x81",
 }  # fmt: skip
 

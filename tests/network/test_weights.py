@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from bach_keras.network.checkpoint import write_h5
 from bach_keras.network.resnext import ResNeXt, resnext50
 from bach_keras.network.weights import default_path, load_weights, port, port_torch
 
@@ -167,6 +168,16 @@ def test_numbers_that_float32_cannot_hold_are_refused(tmp_path, tensors):
     save_file(wide, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"not finite: 1 \(conv1.weight\)"):
         load_weights(network(), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("way", ["file", "arrays"])
+def test_nothing_becomes_infinite_after_it_was_checked(tmp_path, tensors, way):
+    wide = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+    wide["bn1.running_mean"][0] = 1e39
+    write_h5(tmp_path / "w.h5", wide)
+    fill, source = {"arrays": (port_torch, wide), "file": (load_weights, tmp_path / "w.h5")}[way]
+    with pytest.raises(ValueError, match=r"not finite: 1 \(bn1.running_mean\)"):
+        fill(network(), source)
 
 
 def test_weights_of_whole_numbers_are_refused(tensors):

@@ -79,13 +79,45 @@ def test_a_name_that_is_no_text_does_not_end_the_command(exported, tmp_path, for
 class Ready:
     """What answers every image alike, in place of an export."""
 
+    def __init__(self, **spoiled):
+        self.spoiled = spoiled
+
     def encoded(self, data, routing):
         answers = {node: np.full((len(data), 2), 0.5) for node in NODES}
-        return answers | {
-            "probabilities": np.full((len(data), 4), 0.25),
-            "label": [b"normal"] * len(data),
-            "ok": [True] * len(data),
-        }
+        return (
+            answers
+            | {
+                "probabilities": np.full((len(data), 4), 0.25),
+                "label": [b"normal"] * len(data),
+                "ok": [True] * len(data),
+            }
+            | self.spoiled
+        )
+
+
+SPOILED = {
+    "NaN": ({"probabilities": np.array([[np.nan] * 4, [0.25] * 4])}, "probabilities that are no probabilities"),
+    "NaN of a node": ({"invis": np.array([[np.nan, 0.5], [0.5, 0.5]])}, "invis that are no probabilities"),
+    "infinity": ({"carci": np.array([[np.inf, 0.5], [0.5, 0.5]])}, "carci that are no probabilities"),
+    "another label": ({"label": [b"\xff", b"normal"]}, "a label that is none of this project's"),
+}
+
+
+@pytest.mark.parametrize("spoiled", SPOILED)
+def test_an_answer_that_is_none_is_an_error_row_beside_the_others(tmp_path, spoiled):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+    outputs, reason = SPOILED[spoiled]
+    bad, good = predict(Ready(**outputs), [tmp_path])
+    assert bad["error"] == f"The model answers what no export of this project can: {reason}."
+    assert good["label"] == "normal"
+
+
+def test_an_export_that_answers_for_fewer_images_gives_error_rows(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+    rows = list(predict(Ready(ok=[True]), [tmp_path]))
+    assert ["ok that is not 2 values" in row["error"] for row in rows] == [True, True]
 
 
 @pytest.mark.parametrize("begin", [b"II*\0", b"II+\0\x08\0\0\0", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"BM", b""])

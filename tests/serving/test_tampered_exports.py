@@ -23,12 +23,13 @@ FIELDS = [
     ("configs", "phantom"), ("configs", {"phantom": 1}), ("configs", []), ("configs", [1]), ("configs", [["phantom"]]),
     ("configs", None), ("configs", ...),
     ("trained_on", "n001.tif"), ("trained_on", {"n001.tif": 1}), ("trained_on", [1]), ("trained_on", [["a"]]),
-    ("trained_on", None), ("trained_on", ...),
+    ("trained_on", None), ("trained_on", []), ("trained_on", ...),
     ("chosen_on", "n001.tif"), ("chosen_on", 3), ("chosen_on", [None]), ("chosen_on", ...),
     ("image_size", "32"), ("image_size", 0), ("image_size", -1), ("image_size", 10**9), ("image_size", 32.5),
     ("image_size", float("nan")), ("image_size", True), ("image_size", ...),
     ("members", {}), ("members", []), ("members", "abc"), ("members", [1, 2, 3]), ("members", ...),
     ("classes", ["a", "b"]), ("limits", 3), ("licence", []), ("stain_normalisation", 1), ("data", []),
+    ("stain_normalisation", "vahadane"),
 ]  # fmt: skip
 OF_A_MEMBER = [
     ("node", "nobody"), ("node", []), ("node", ...), ("protocol", 3), ("protocol", []), ("source", {}),

@@ -43,6 +43,13 @@ def test_bad_values_are_refused_by_the_option_users_type(name, value, option):
         Recipe(**{name: value})
 
 
+@pytest.mark.parametrize("many", [{"cycles": 10**12}, {"cycles": 60, "cycle_mult": 10**9}])
+def test_cycles_that_no_budget_holds_are_refused_before_they_are_counted(many):
+    with pytest.raises(ValueError, match="beyond the budget of 60") as refused:
+        Recipe(**many)
+    assert len(str(refused.value)) < 200
+
+
 def test_the_least_values_are_taken():
     least = Recipe(image_size=32, batch_size=2, head_epochs=0, cycles=1, cycle_epochs=1, cycle_mult=1, lr_steps=20)
     assert least.epochs == 1

@@ -69,7 +69,8 @@ CONFIG = [
     ("recipe.unheard_of", 1), ("recipe.backbone", []), ("recipe.backbone", {"classes": 9}),
     ("recipe.backbone", {"blocks": "1111"}), ("recipe.backbone", {"blocks": [1]}),
     ("recipe.backbone", {"blocks": [1, 1, 1, "1"]}), ("recipe.backbone", {"stem": "8"}), ("recipe.backbone", HUGE),
-    ("recipe.backbone", {**TINY, "cardinality": 0}),
+    ("recipe.backbone", {**TINY, "cardinality": 0}), ("recipe.backbone", {**TINY, "blocks": [200] * 4}),
+    ("recipe.cycles", 1000),
 ]  # fmt: skip
 
 
