@@ -24,7 +24,7 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --out saved_models/tree/1
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --tflite tree.tflite --quantize int8
     """
-    from bach_keras.hierarchy import check_members
+    from bach_keras.hierarchy import check_members, check_nodes
     from bach_keras.serving.export import check_destination
 
     if not (out or lite):
@@ -40,6 +40,8 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     if out and lite and lite.resolve() in (out.resolve(), *out.resolve().parents):
         raise ValueError(f"--tflite {lite} is where --out {out} needs a folder: give the file another place.")
     # The networks take their time, so what can be said before they are built is.
+    given = {"carci": carci_runs, "norbe": norbe_runs, "invis": invis_runs}
+    check_nodes({node for node, runs in given.items() if runs})
     refused = _too_few_images(lite, calibration, carci_runs) if lite else []
     if refused and not out:
         raise ValueError(refused[0])
@@ -70,8 +72,6 @@ def _too_few_images(file, calibration, carci_runs) -> list[str]:
         if not calibration.is_dir():
             raise ValueError(f"--calibration {calibration} is not a folder: name one with images.")
         return _unless_it_fails(file, tflite.check_count, len(find_images([calibration])))
-    if not carci_runs:
-        return []
     run = open_run(run_folder(carci_runs[0])).config
     return _unless_it_fails(
         file, lambda: tflite.check_count(len(tflite.training_names(run["config"], run["trained_on"])))

@@ -139,7 +139,7 @@ def test_what_does_not_fill_a_batch_waits():
 
 
 def test_too_few_images_for_a_batch():
-    with pytest.raises(ValueError, match=r"1 training images.*batch of 2.*--batch-size"):
+    with pytest.raises(ValueError, match=r"There is 1 training image.*batch of 2.*--batch-size"):
         training_batches(cached(1), RECIPE, 0, 1)
 
 

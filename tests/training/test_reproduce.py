@@ -88,7 +88,7 @@ def test_everything_is_trained_scored_and_shown_and_no_second_time(reproduced):
         assert tree["score"]["n"] == 8
     assert len(result["runs"]) == 8
     page = (place / "results.html").read_text()
-    for said in ("init, ours", "init, paper", "0.99", "95 % interval", "Synthetic images", "minutes of training"):
+    for said in ("init, ours", "init, paper", "0.99", "95 % interval", "SYNTHETIC", "minutes of training"):
         assert said in page
     assert json.loads((place / "results.json").read_text())["trees"] == json.loads(json.dumps(result["trees"]))
 
