@@ -369,7 +369,7 @@ STATES = {
 @pytest.mark.parametrize("change", STATES.values(), ids=STATES)
 def test_a_state_that_cannot_be_gone_on_from_says_so(run, change):
     change(run)
-    with pytest.raises(ValueError, match=r"state\.npz cannot be gone on from \(.*\): begin anew with --overwrite"):
+    with pytest.raises(ValueError, match=r"state\.npz cannot be resumed from \(.*\): start again with --overwrite"):
         kept.load(runs.open_run(run))
 
 
