@@ -50,7 +50,7 @@ recipe_options = several(
     click.option("--cycle-mult", type=int, help="Growth of the cycles. [default: 2]"),
     click.option("--warm-start/--no-warm-start", default=None, help="Begin each cycle at a hundredth of the rate."),
     click.option("--max-epochs", type=int, help="Budget of all phases together. [default: 60]"),
-    click.option("--lr", type=Rate(), help="Peak rate; auto takes the range test's. [default: auto]"),
+    click.option("--lr", type=Rate(), help="Peak rate; auto takes the range test's. [default: auto; 0.01 on phantom]"),
     click.option(
         "--range-test/--no-range-test",
         default=None,
