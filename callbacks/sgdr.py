@@ -190,7 +190,7 @@ class SGDR(keras.callbacks.Callback):
             raise ValueError(
                 f"The optimizer has done {done} updates, and the cycles of SGDR end after "
                 f"{self.start_step + self.total_steps}, so it would train at a rate of 0: for new cycles set "
-                f"start_step to {done}, or compile the model anew."
+                f"start_step to {done}, or compile the model again."
             )
 
     def _warn(self):

@@ -165,7 +165,7 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
         protocols = {member.get("protocol", "") for member in system.card["members"]}
         configs = system.card["configs"]
     if not trained_on:
-        raise ValueError("This system does not say which images trained it, so a leak could not be seen: export anew.")
+        raise ValueError("This system does not say which images trained it, so no leak could be seen: export it again.")
     folders = dict.fromkeys(runs.run_folder(spec) for spec in run_folders)
     for folder in folders:
         runs.best_epoch(runs.open_run(folder))  # what the report will show

@@ -45,7 +45,7 @@ class Progress:
         """Put the weights back into a new model; nothing is done before the first epoch."""
         there = [array.shape for array in self.arrays[: len(model.weights)]]
         if there and there != [tuple(weight.shape) for weight in model.weights]:
-            raise ValueError("The state of this run, state.npz, is of another network: begin anew with --overwrite.")
+            raise ValueError("The state of this run, state.npz, is of another network: start again with --overwrite.")
         for variable, value in zip(model.weights, self.arrays, strict=False):
             variable.assign(value)
 
@@ -250,7 +250,7 @@ def _range_tests(path) -> list[dict]:
     except (ValueError, RecursionError):
         entries = None
     if not isinstance(entries, list):
-        raise ValueError(f"{path} is not what a run writes: begin anew with --overwrite.")
+        raise ValueError(f"{path} is not what a run writes: start again with --overwrite.")
     return entries
 
 

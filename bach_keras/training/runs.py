@@ -106,7 +106,7 @@ def read_system(path: Path) -> dict:
     try:
         return run_fields.check_system(read_object(path))
     except ValueError as error:
-        raise ValueError(f"{path} is not what an evaluation writes ({error}): delete it, to score anew.") from error
+        raise ValueError(f"{path} is not what an evaluation writes ({error}): delete it to score again.") from error
 
 
 def best_epoch(run: Run) -> dict[str, str]:
@@ -173,7 +173,7 @@ def check_destination(folder: str | os.PathLike, overwrite: bool = False) -> boo
     if not overwrite:
         raise ValueError(
             f"{folder} holds a run already: choose another --run-dir, go on with --resume, "
-            "or begin anew with --overwrite."
+            "or start again with --overwrite."
         )
     return True
 
