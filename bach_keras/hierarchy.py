@@ -203,20 +203,11 @@ def check_members(members) -> None:
     Raises:
         ValueError: a node has no member, or image sizes or stain normalisations differ.
     """
-    check_nodes({member.node for member in members})
-    for name in ("image_size", "stain_normalisation"):
-        _check_shared(members, name)
-
-
-def check_nodes(names) -> None:
-    """Refuse a tree that lacks a node.
-
-    Raises:
-        ValueError: which nodes are missing.
-    """
-    missing = [name for name in NODES if name not in names]
+    missing = [name for name in NODES if not any(member.node == name for member in members)]
     if missing:
         raise ValueError(f"The tree needs a run for each node: none was given for {', '.join(missing)}.")
+    for name in ("image_size", "stain_normalisation"):
+        _check_shared(members, name)
 
 
 def _check_shared(members, name: str) -> None:

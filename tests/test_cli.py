@@ -54,7 +54,7 @@ def test_help_imports_nothing_heavy():
         (["train", "--node", "carci", "--config", "phantom", "--lr", "0", "--run-dir", "x"], "--lr must be a positive"),
         (["train", "--node", "carci", "--config", "phantom", "--init", "nowhere", "--run-dir", "x"], "nowhere"),
         (["lr-find", "--node", "carci", "--config", "phantom", "--steps", "3"], "'--steps': 3"),
-        ([*PHANTOM, "--node", "carci", "--no-range-test"], "give it with --lr"),
+        ([*PHANTOM, "--node", "carci", "--no-range-test", "--lr", "auto"], "give it with --lr"),
         ([*PHANTOM, "--node", "carci", "--lr-steps", "19"], "'--lr-steps': 19"),
         (["lr-find", "--node", "carci", "--config", "phantom", "--probe", "-1"], "'--probe': -1"),
         (["lr-find", "--node", "carci", "--config", "phantom", "--phase", "head"], "choose --phase all"),

@@ -24,8 +24,9 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --out saved_models/tree/1
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --tflite tree.tflite --quantize int8
     """
-    from bach_keras.hierarchy import check_members, check_nodes
+    from bach_keras.hierarchy import check_members
     from bach_keras.serving.export import check_destination
+    from bach_keras.training.runs import open_run, run_folder
 
     if not (out or lite):
         raise ValueError("Say where to: --out saved_models/NAME/1, or --tflite FILE, or both.")
@@ -40,9 +41,12 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     if out and lite and lite.resolve() in (out.resolve(), *out.resolve().parents):
         raise ValueError(f"--tflite {lite} is where --out {out} needs a folder: give the file another place.")
     # The networks take their time, so what can be said before they are built is.
-    given = {"carci": carci_runs, "norbe": norbe_runs, "invis": invis_runs}
-    check_nodes({node for node, runs in given.items() if runs})
-    refused = _too_few_images(lite, calibration, carci_runs) if lite else []
+    if calibration and not calibration.is_dir():
+        raise ValueError(f"--calibration {calibration} is not a folder: name one with images.")
+    for spec in (*carci_runs, *norbe_runs, *invis_runs):
+        open_run(run_folder(spec))
+    is_tree = carci_runs and norbe_runs and invis_runs
+    refused = _too_few_images(lite, calibration, carci_runs) if lite and is_tree else []
     if refused and not out:
         raise ValueError(refused[0])
     for sentence in refused:
@@ -69,8 +73,6 @@ def _too_few_images(file, calibration, carci_runs) -> list[str]:
     from datasets.images.folder import find_images
 
     if calibration:
-        if not calibration.is_dir():
-            raise ValueError(f"--calibration {calibration} is not a folder: name one with images.")
         return _unless_it_fails(file, tflite.check_count, len(find_images([calibration])))
     run = open_run(run_folder(carci_runs[0])).config
     return _unless_it_fails(

@@ -27,9 +27,10 @@ Min Minimum Mul Neg NoOp NotEqual OnesLike Pack Pad PadV2 Placeholder Pow Prod R
 ResizeBilinear Round Rsqrt ScaleAndTranslate ScatterNd Select SelectV2 Shape Size Slice Softmax Split Sqrt Square
 Squeeze StridedSlice Sub Sum Tile Transpose Unpack Where ZerosLike
 
-Assert All Any BitwiseAnd BitwiseXor Cumprod DecodeAndCropJpeg DecodeJpeg DecodePng DecodeRaw EnsureShape LeftShift
-LowerBound RaggedGather ReverseV2 RightShift SerializeTensor StaticRegexFullMatch StringJoin StringLength Substr
-TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack TopKV2 Unique UpperBound
+Assert All Any BitwiseAnd BitwiseXor Cumprod DecodeAndCropJpeg DecodeBmp DecodeJpeg DecodePng DecodeRaw EnsureShape
+LeftShift LowerBound RaggedGather ReverseV2 RightShift SerializeTensor StaticRegexFullMatch StringJoin StringLength
+Substr TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack TopKV2
+Unique UpperBound
 
 BatchDatasetV2 ConcatenateDataset DatasetToSingleElement If IgnoreErrorsDataset OptionsDataset ParallelMapDatasetV2
 PartitionedCall StatefulPartitionedCall StatelessIf StatelessWhile TensorDataset TensorSliceDataset
