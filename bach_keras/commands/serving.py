@@ -25,21 +25,10 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --tflite tree.tflite --quantize int8
     """
     from bach_keras.hierarchy import check_members
-    from bach_keras.serving.export import check_destination
+    from bach_keras.serving import tflite
     from bach_keras.training.runs import open_run, run_folder
 
-    if not (out or lite):
-        raise ValueError("Say where to: --out saved_models/NAME/1, or --tflite FILE, or both.")
-    if lite:
-        from bach_keras.serving import tflite
-
-        tflite.check_destination(lite, overwrite)
-    elif quantize != "none" or calibration:
-        raise ValueError("--quantize and --calibration are about a TFLite file: name it with --tflite FILE.")
-    if out:
-        check_destination(out, overwrite)
-    if out and lite and lite.resolve() in (out.resolve(), *out.resolve().parents):
-        raise ValueError(f"--tflite {lite} is where --out {out} needs a folder: give the file another place.")
+    _check_places(out, lite, overwrite, is_lite_asked=quantize != "none" or bool(calibration))
     # The networks take their time, so what can be said before they are built is.
     if calibration and not calibration.is_dir():
         raise ValueError(f"--calibration {calibration} is not a folder: name one with images.")
@@ -64,6 +53,23 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     if failures:
         raise click.ClickException(" ".join(failures))
     sys.exit(1 if refused else 0)
+
+
+def _check_places(out, lite, overwrite, is_lite_asked):
+    """Refuse places where nothing can be written, before anything is read."""
+    from bach_keras.serving import tflite
+    from bach_keras.serving.export import check_destination
+
+    if not (out or lite):
+        raise ValueError("Say where to: --out saved_models/NAME/1, or --tflite FILE, or both.")
+    if lite:
+        tflite.check_destination(lite, overwrite)
+    elif is_lite_asked:
+        raise ValueError("--quantize and --calibration are about a TFLite file: name it with --tflite FILE.")
+    if out:
+        check_destination(out, overwrite)
+    if out and lite and lite.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ValueError(f"--tflite {lite} is where --out {out} needs a folder: give the file another place.")
 
 
 def _too_few_images(file, calibration, carci_runs) -> list[str]:
