@@ -191,9 +191,9 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
     from datasets.images.folder import find_images
 
     found = find_images(paths)
-    export = Export(model)
+    members, export = load_members(carci_runs, norbe_runs, invis_runs), Export(model)
     _warn(export)
-    forms = open_forms(load_members(carci_runs, norbe_runs, invis_runs), export, files)
+    forms = open_forms(members, export, files)
     rows, errors = measure(forms, found)
     for line in as_lines(rows):
         say(line)
