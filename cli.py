@@ -10,6 +10,7 @@ from bach_keras.commands.options import Failure, Stopped
 from bach_keras.commands.serving import export, parity, predict, serve
 from bach_keras.commands.training import evaluate, lr_find, reproduce, train
 from bach_keras.commands.weights import weights
+from datasets.errors import UserError, WorkError
 from datasets.escape import for_terminal
 
 
@@ -26,8 +27,10 @@ class Commands(click.Group):
         except click.ClickException as error:
             error.message = for_terminal(error.message)
             raise
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:  # work that has begun turns an OSError into a WorkError
             raise Failure(for_terminal(" ".join(str(error).split()))) from error
+        except WorkError as error:
+            raise click.ClickException(for_terminal(" ".join(str(error).split()))) from error
         except Exception as error:
             if not _is_damaged_record(error):
                 raise

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.errors import UserError
+
 # Of one file; a run on a hundred thousand images stays below.
 MAX_BYTES = 2**25
 
@@ -14,7 +16,7 @@ MAX_BYTES = 2**25
 MAX_SHOWN = 60
 
 
-class FieldError(ValueError):
+class FieldError(UserError):
     """A field is missing or is not what it must be; the message says which, and callers name the file."""
 
 

@@ -11,6 +11,7 @@ from bach_keras import preprocess
 from bach_keras.network.fold import fold
 from bach_keras.network.head import Classifier
 from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, WEIGHTS
+from datasets.errors import UserError
 from datasets.labels import CLASSES
 
 
@@ -51,7 +52,7 @@ class Member:
         for name, least, most in (("weight", *WEIGHTS), ("temperature", *TEMPERATURES)):
             value = getattr(self, name)
             if not least <= value <= most:
-                raise ValueError(
+                raise UserError(
                     f"The {name} of {self.source or self.node} must be from {least} to {most}, not {value}."
                 )
 
@@ -85,7 +86,7 @@ class Hierarchy(tf.Module):
         members: at least one for each node, all of one image size and one stain normalisation.
 
     Raises:
-        ValueError: a node has no member, or image sizes or stain normalisations differ.
+        UserError: a node has no member, or image sizes or stain normalisations differ.
     """
 
     def __init__(self, members: list[Member]):
@@ -201,11 +202,11 @@ def check_members(members) -> None:
     """Refuse members that make no tree.
 
     Raises:
-        ValueError: a node has no member, or image sizes or stain normalisations differ.
+        UserError: a node has no member, or image sizes or stain normalisations differ.
     """
     missing = [name for name in NODES if not any(member.node == name for member in members)]
     if missing:
-        raise ValueError(f"The tree needs a run for each node: none was given for {', '.join(missing)}.")
+        raise UserError(f"The tree needs a run for each node: none was given for {', '.join(missing)}.")
     for name in ("image_size", "stain_normalisation"):
         _check_shared(members, name)
 
@@ -214,7 +215,7 @@ def _check_shared(members, name: str) -> None:
     values = [getattr(member, name) for member in members]
     if len(set(values)) > 1:
         listed = ", ".join(f"{member.source or member.node} {v}" for member, v in zip(members, values, strict=True))
-        raise ValueError(f"All runs of a tree must share one {name.replace('_', ' ')}, but these differ: {listed}.")
+        raise UserError(f"All runs of a tree must share one {name.replace('_', ' ')}, but these differ: {listed}.")
 
 
 def _cut(members) -> _Networks:

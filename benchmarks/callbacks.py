@@ -31,9 +31,9 @@ class Training:
         import numpy as np
         import tensorflow as tf
 
+        from bach_keras.recipe import Recipe
         from bach_keras.training import plan, train
-        from bach_keras.training.phase import compiled
-        from bach_keras.training.recipe import Recipe
+        from bach_keras.training.fit import compiled
 
         recipe = Recipe(**NETWORKS[network])
         start = plan.Start("imagenet", weights=Path("any"))

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from bach_keras.training import progress, runs
+from bach_keras import run_folder as runs
+from bach_keras.training import checkpoint as progress
 from bach_keras.training import train as training
 from tests import few_phantoms as few
 

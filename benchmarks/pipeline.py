@@ -39,7 +39,7 @@ def record_stages(config, data_dir, decoded, recipe):
     import tensorflow_datasets as tfds
 
     from bach_keras import preprocess
-    from bach_keras.training.pipeline import cache_images
+    from bach_keras.training.batches import cache_images
     from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
 
     raw = Builder(config=config, data_dir=data_dir).as_dataset(
@@ -88,7 +88,7 @@ def ours(cache, recipe):
     """Return stage -> a callable that makes some batches, as training does."""
     from dataclasses import replace
 
-    from bach_keras.training.pipeline import evaluation_batches, training_batches
+    from bach_keras.training.batches import evaluation_batches, training_batches
 
     epochs = 10**6
     return {
@@ -201,7 +201,7 @@ def cache_memory(count, shape, recipe):
     """Return the MB that a cache of images of one shape adds to a process, once filled and while it is trained on."""
     import tensorflow as tf
 
-    from bach_keras.training.pipeline import cache_images, training_batches
+    from bach_keras.training.batches import cache_images, training_batches
 
     def record(index):
         image = tf.random.stateless_uniform(shape, (0, index), 0, 256, tf.int32)
@@ -251,8 +251,8 @@ def main():
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     tf.config.threading.set_inter_op_parallelism_threads(THREADS)
     tf.config.set_visible_devices([], "GPU")
-    from bach_keras.training.pipeline import cache_images
-    from bach_keras.training.recipe import PAPER
+    from bach_keras.recipe import PAPER
+    from bach_keras.training.batches import cache_images
     from datasets.bach_bisque import prepare
 
     if given.config == "phantom":

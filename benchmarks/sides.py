@@ -43,7 +43,7 @@ def ours(job):
     from bach_keras.network.convolution import Convolution
     from bach_keras.network.fold import fold
     from bach_keras.network.resnext import resnext50
-    from bach_keras.training.sgd import FusedSGD
+    from callbacks.fused_sgd import FusedSGD
     from callbacks.layer_groups import freeze
 
     if job == GROUPED:

@@ -6,6 +6,7 @@ The names are public knowledge, so splits can be made and a user's copy can be c
 from dataclasses import dataclass
 
 from datasets import phantom
+from datasets.errors import UserError
 from datasets.labels import CLASSES, MALIGNANT
 
 # What a hidden test image has for a label. It is not in LABELS: nothing trains on it or is scored on it.
@@ -120,8 +121,8 @@ def get_collections(config: str) -> tuple[Collection, ...]:
     """Return the collections that a config of the data set joins.
 
     Raises:
-        ValueError: no config has that name.
+        UserError: no config has that name.
     """
     if config not in CONFIGS:
-        raise ValueError(f"There is no config {config!r}: choose one of {', '.join(CONFIGS)}.")
+        raise UserError(f"There is no config {config!r}: choose one of {', '.join(CONFIGS)}.")
     return CONFIGS[config]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from datasets.catalogue import BACH
+from datasets.errors import MissingError, UserError
 from datasets.patient_names import is_unknown, patient_key
 
 _FILENAME = ("filename", "file", "image", "imagename", "imageid", "name")
@@ -45,16 +46,16 @@ def read_patients(path: Path, say: Callable[[str], None] = _say) -> dict[str, st
         BACH's file name -> patient, for the images whose patient the sheet names.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no CSV text, a column or a patient is missing, it names an image that BACH does not
+        UserError: there is no such file.
+        UserError: it is no CSV text, a column or a patient is missing, it names an image that BACH does not
             have, or one image with two patients.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no sheet of patients {path}.")
+        raise MissingError(f"There is no sheet of patients {path}.")
     numbered = _rows(path)
     if not numbered:
-        raise ValueError(f"{path} is empty: a sheet of patients has lines such as b001.tif,12.")
+        raise UserError(f"{path} is empty: a sheet of patients has lines such as b001.tif,12.")
     image_column, patient_column = 0, 1
     if not any(_stem(cell) in _BY_STEM for cell in numbered[0][1]):
         image_column, patient_column = _columns(path, numbered.pop(0)[1])
@@ -63,19 +64,19 @@ def read_patients(path: Path, say: Callable[[str], None] = _say) -> dict[str, st
     for number, row in numbered:
         place = f"{path}, line {number}"
         if len(row) <= max(image_column, patient_column):
-            raise ValueError(f"{place}: {','.join(row)!r} is not an image and its patient.")
+            raise UserError(f"{place}: {','.join(row)!r} is not an image and its patient.")
         filename, patient = _BY_STEM.get(_stem(row[image_column])), row[patient_column]
         if filename is None:
-            raise ValueError(f"{place}: BACH has no image {row[image_column]!r}; its names are like b001.tif.")
+            raise UserError(f"{place}: BACH has no image {row[image_column]!r}; its names are like b001.tif.")
         if is_unknown(patient):
             unknown.add(filename)
             continue
         above = written.setdefault(filename, patient)
         if patient_key(above) != patient_key(patient):
-            raise ValueError(f"{place}: {filename} is of patient {patient} here, and of {above} above.")
+            raise UserError(f"{place}: {filename} is of patient {patient} here, and of {above} above.")
         spellings[patient_key(patient)].add(patient)
     if not written:
-        raise ValueError(f"{path} names no patient: a sheet of patients has lines such as b001.tif,12.")
+        raise UserError(f"{path} names no patient: a sheet of patients has lines such as b001.tif,12.")
     _report(path, len(unknown - set(written)), spellings, say)
     # Whichever line comes first, the patient bears one name, as the draw of a split goes by it.
     return {filename: min(spellings[patient_key(patient)]) for filename, patient in written.items()}
@@ -93,7 +94,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """Return the lines that hold anything, with their numbers.
 
     Raises:
-        ValueError: it is no CSV text.
+        UserError: it is no CSV text.
     """
     try:
         text = _text(path.read_bytes())
@@ -102,7 +103,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV text: save the sheet of patients as CSV (UTF-8).") from error
+        raise UserError(f"{path} is no CSV text: save the sheet of patients as CSV (UTF-8).") from error
     if rows and rows[0][1] == ["sep=", ""]:  # tells Excel what parts the cells
         rows.pop(0)
     return [(number, row) for number, row in rows if any(row)]
@@ -131,7 +132,7 @@ def _columns(path: Path, header: list[str]) -> tuple[int, int]:
     found = [[names.index(name) for name in wanted if name in names] for wanted in (_FILENAME, _PATIENT)]
     for columns, wanted in zip(found, ("filename", "patient"), strict=True):
         if not columns:
-            raise ValueError(f"{path} has no column {wanted!r}: its first line is {','.join(header)!r}.")
+            raise UserError(f"{path} has no column {wanted!r}: its first line is {','.join(header)!r}.")
     return found[0][0], found[1][0]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.canvas import HEIGHT, WIDTH, Canvas, Shape
+from datasets.errors import UserError
 from datasets.labels import CLASSES
 
 # Patient n has the class n modulo four, and every image of a patient has the patient's class.
@@ -45,11 +46,11 @@ def draw_named(name: str) -> np.ndarray:
     """Draw the phantom that ``filename`` gave this name.
 
     Raises:
-        ValueError: the name is not a phantom's.
+        UserError: the name is not a phantom's.
     """
     found = re.fullmatch(r"phantom-([a-z]+)-p(\d{3})-(\d+)\.png", name)
     if not found:
-        raise ValueError(f"{name!r} is not the name of a phantom, such as {filename('normal', 4, 2)}.")
+        raise UserError(f"{name!r} is not the name of a phantom, such as {filename('normal', 4, 2)}.")
     return draw(found[1], int(found[2]), int(found[3]))
 
 
@@ -66,10 +67,10 @@ def draw(label: str, patient: int, index: int, seed: int = 0) -> np.ndarray:
         uint8 RGB [288, 384, 3].
 
     Raises:
-        ValueError: the label is not one of the four classes.
+        UserError: the label is not one of the four classes.
     """
     if label not in _PAINTERS:
-        raise ValueError(f"There is no phantom of {label!r}: choose one of {', '.join(CLASSES)}.")
+        raise UserError(f"There is no phantom of {label!r}: choose one of {', '.join(CLASSES)}.")
     slide = np.random.default_rng([seed, patient])
     rng = np.random.default_rng([seed, patient, index])
     # The scale and the stains are the patient's; a smaller jitter is the image's.

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from datasets.catalogue import BACH, BISQUE, Collection, Record, get_collections
+from datasets.errors import MissingError, UserError
 from datasets.whole import whole
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
@@ -33,7 +34,7 @@ def parse_protocol(protocol: str) -> tuple[str, int, int]:
         ``paper``, ``patient``, ``kfold`` or ``all``; of how many parts one validates; and which, from 1.
 
     Raises:
-        ValueError: there is no such protocol or fold.
+        UserError: there is no such protocol or fold.
     """
     if protocol in {"paper", "patient"}:
         return protocol, 4, 1
@@ -41,13 +42,13 @@ def parse_protocol(protocol: str) -> tuple[str, int, int]:
         return protocol, 0, 0
     found = re.fullmatch(r"kfold:(0|[1-9][0-9]{0,3})/(0|[1-9][0-9]{0,3})", protocol)
     if not found:
-        raise ValueError(
+        raise UserError(
             f"There is no protocol {protocol!r}: choose paper, patient, all or kfold:K/i, which is fold i of K "
             "(kfold:5/1)."
         )
     folds, fold = map(int, found.groups())
     if folds < 2 or not 1 <= fold <= folds:
-        raise ValueError(f"There is no fold {protocol!r}: in kfold:K/i K is at least 2, and i goes from 1 to K.")
+        raise UserError(f"There is no fold {protocol!r}: in kfold:K/i K is at least 2, and i goes from 1 to K.")
     return "kfold", folds, fold
 
 
@@ -69,20 +70,20 @@ def make_split(
         patients for every protocol and seed.
 
     Raises:
-        ValueError: unknown config or protocol, a record that is not of this config, patients that nothing
+        UserError: unknown config or protocol, a record that is not of this config, patients that nothing
             asks for, or more folds than the groups allow.
     """
     name, _, _ = parse_protocol(protocol)
     collections = {collection.name: collection for collection in get_collections(config)}
     if patients is not None and (BACH.name not in collections or name not in {"patient", "kfold"}):
-        raise ValueError(
+        raise UserError(
             f"A sheet of BACH's patients changes nothing for protocol {protocol} on {config}: leave it out, or "
             "choose patient or kfold:K/i on bach or bach_bisque."
         )
     by_source = defaultdict(list)
     for record in records:
         if record.source not in collections:
-            raise ValueError(f"{record.filename} is of {record.source!r}, which config {config!r} does not hold.")
+            raise UserError(f"{record.filename} is of {record.source!r}, which config {config!r} does not hold.")
         by_source[record.source].append(record)
     split = {}
     for source, members in by_source.items():
@@ -109,7 +110,7 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
         if group is not None:
             groups[group].append(record)
     if name == "kfold" and count > len(groups):
-        raise ValueError(
+        raise UserError(
             f"Protocol {protocol} cannot part {collection.name} into {count}: it has {len(groups)} patients, "
             "microarrays or images of unknown origin. Choose a smaller K."
         )
@@ -118,7 +119,7 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
     for fold in folds if name == "kfold" else folds[:1]:
         missing = {record.label for record in records} - {record.label for record in fold}
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"Protocol {protocol} on {collection.name} leaves a validation part without "
                 f"{', '.join(sorted(missing))} images: too few patients or microarrays are known for it."
             )
@@ -220,7 +221,7 @@ def get_split(
     Needs no data on the disk. Seed 0 is read from the published file, if there is one.
 
     Raises:
-        ValueError: what ``make_split`` refuses.
+        UserError: what ``make_split`` refuses.
     """
     records = [record for collection in get_collections(config) for record in collection.records]
     if seed == 0 and patients is None and protocol in PUBLISHED_PROTOCOLS:
@@ -240,7 +241,7 @@ def write_split(path: Path, split: dict[str, str]) -> None:
     """
     path = Path(path)
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name a CSV file.")
+        raise UserError(f"{path} is a folder: name a CSV file.")
     rows = sorted(split.items())
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
@@ -253,22 +254,22 @@ def read_split(path: Path) -> dict[str, str]:
     """Read a split file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a row is not ``filename,split`` with a known split and a new name.
+        UserError: there is no such file.
+        UserError: a row is not ``filename,split`` with a known split and a new name.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no split file {path}.")
+        raise MissingError(f"There is no split file {path}.")
     split = {}
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.reader(file)
         if next(rows, None) != ["filename", "split"]:
-            raise ValueError(f"{path} does not begin with the line 'filename,split'.")
+            raise UserError(f"{path} does not begin with the line 'filename,split'.")
         for row in rows:
             if len(row) != 2 or not row[0] or row[1] not in SPLITS:
                 expected = f"a file name and one of {', '.join(SPLITS)}"
-                raise ValueError(f"{path}, line {rows.line_num}: {','.join(row)!r} is not {expected}.")
+                raise UserError(f"{path}, line {rows.line_num}: {','.join(row)!r} is not {expected}.")
             if row[0] in split:
-                raise ValueError(f"{path}, line {rows.line_num}: {row[0]} is there twice.")
+                raise UserError(f"{path}, line {rows.line_num}: {row[0]} is there twice.")
             split[row[0]] = row[1]
     return split

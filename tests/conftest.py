@@ -7,6 +7,7 @@ HOME = sandbox.enter()  # before TensorFlow, Keras and TFDS look for theirs
 import keras  # noqa: E402
 import pytest  # noqa: E402
 
+from bach_keras import run_folder as runs  # noqa: E402
 from bach_keras.training import train as training  # noqa: E402
 from tests import few_phantoms as few  # noqa: E402
 
@@ -33,7 +34,7 @@ def tree_of_runs(few_phantoms, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     folders = {}
     for node in ("carci", "norbe", "invis"):
-        parent = training.runs.open_run(folders["carci"]) if folders else None
+        parent = runs.open_run(folders["carci"]) if folders else None
         start = training.Start(str(root / "carci"), parent=parent) if parent else training.Start("none")
         folders[node] = root / node
         training.train(few_phantoms, node, start, few.RECIPE, folders[node], say=lambda line: None)
@@ -42,7 +43,7 @@ def tree_of_runs(few_phantoms, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def members(tree_of_runs):
-    return [training.runs.load_member(node, str(folder)) for node, folder in tree_of_runs.items()]
+    return [runs.load_member(node, str(folder)) for node, folder in tree_of_runs.items()]
 
 
 @pytest.fixture(scope="session")

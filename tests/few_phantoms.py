@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from bach_keras.training.recipe import Recipe
+from bach_keras.recipe import Recipe
 from datasets import phantom
 from datasets.labels import CLASSES, LABELS
 

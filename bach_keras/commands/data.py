@@ -45,7 +45,7 @@ def prepare(config, source, download, overwrite, data_dir):
     _print_summary(summary)
     if summary.built and config != "phantom":
         from bach_keras.evidence.stains import in_words, survey
-        from bach_keras.training.recipe import Recipe
+        from bach_keras.recipe import Recipe
         from datasets.bach_bisque.prepare import load
 
         for counted in survey(load(config, data_dir), Recipe.image_size):
@@ -93,8 +93,8 @@ def verify(config, data_dir):
     Example:
       python cli.py data verify --config bisque
     """
-    from bach_keras.training.data import default_config
     from datasets.bach_bisque.prepare import describe, find_differences
+    from datasets.split_data import default_config
 
     config = config or default_config(data_dir)
     differences = find_differences(config, data_dir)
@@ -156,7 +156,7 @@ def show(config, out, images, image_size, seed, stain_jitter, brightness, data_d
       python cli.py data show --config bisque --out bisque.png
     """
     from bach_keras.evidence.contact_sheet import write_contact_sheet
-    from bach_keras.training.data import default_config
+    from datasets.split_data import default_config
 
     config = config or default_config(data_dir)
     names = write_contact_sheet(out, config, data_dir, images, image_size, seed, stain_jitter, brightness)
@@ -176,7 +176,7 @@ def audit(config, protocol, split_seed, patients, out, data_dir):
       python cli.py data audit --config bach --protocol paper --out runs/audit
     """
     from bach_keras.evidence.pairs import audit as run_audit
-    from bach_keras.training.data import default_config, open_data
+    from datasets.split_data import default_config, open_data
 
     config = config or default_config(data_dir)
     pairs = run_audit(open_data(config, protocol, split_seed, data_dir, patients), out, say)

@@ -91,6 +91,6 @@ member_options = several(
 
 
 def load_members(carci_runs, norbe_runs, invis_runs):
-    from bach_keras.training.runs import load_members as load
+    from bach_keras.run_folder import load_members as load
 
     return load({"carci": carci_runs, "norbe": norbe_runs, "invis": invis_runs})

@@ -5,6 +5,7 @@ import sys
 import click
 
 from bach_keras.commands.options import FOLDER, load_members, member_options, say
+from datasets.errors import UserError, WorkError
 
 
 @click.command()
@@ -25,19 +26,19 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --tflite tree.tflite --quantize int8
     """
     from bach_keras.hierarchy import check_members
-    from bach_keras.serving import tflite
-    from bach_keras.training.runs import open_run, run_folder
+    from bach_keras.run_folder import open_run, run_folder
+    from bach_keras.serving.tflite import convert as tflite
 
     _check_places(out, lite, overwrite, is_lite_asked=quantize != "none" or bool(calibration))
     # The networks take their time, so what can be said before they are built is.
     if calibration and not calibration.is_dir():
-        raise ValueError(f"--calibration {calibration} is not a folder: name one with images.")
+        raise UserError(f"--calibration {calibration} is not a folder: name one with images.")
     for spec in (*carci_runs, *norbe_runs, *invis_runs):
         open_run(run_folder(spec))
     is_tree = carci_runs and norbe_runs and invis_runs
     refused = _too_few_images(lite, calibration, carci_runs) if lite and is_tree else []
     if refused and not out:
-        raise ValueError(refused[0])
+        raise UserError(refused[0])
     for sentence in refused:
         say(sentence, err=True)
     members = load_members(carci_runs, norbe_runs, invis_runs)
@@ -57,25 +58,25 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
 
 def _check_places(out, lite, overwrite, is_lite_asked):
     """Refuse places where nothing can be written, before anything is read."""
-    from bach_keras.serving import tflite
     from bach_keras.serving.export import check_destination
+    from bach_keras.serving.tflite import convert as tflite
 
     if not (out or lite):
-        raise ValueError("Say where to: --out saved_models/NAME/1, or --tflite FILE, or both.")
+        raise UserError("Say where to: --out saved_models/NAME/1, or --tflite FILE, or both.")
     if lite:
         tflite.check_destination(lite, overwrite)
     elif is_lite_asked:
-        raise ValueError("--quantize and --calibration are about a TFLite file: name it with --tflite FILE.")
+        raise UserError("--quantize and --calibration are about a TFLite file: name it with --tflite FILE.")
     if out:
         check_destination(out, overwrite)
     if out and lite and lite.resolve() in (out.resolve(), *out.resolve().parents):
-        raise ValueError(f"--tflite {lite} is where --out {out} needs a folder: give the file another place.")
+        raise UserError(f"--tflite {lite} is where --out {out} needs a folder: give the file another place.")
 
 
 def _too_few_images(file, calibration, carci_runs) -> list[str]:
     """Return why there are not the images to make a TFLite file with, as a list of at most one sentence."""
-    from bach_keras.serving import tflite
-    from bach_keras.training.runs import open_run, run_folder
+    from bach_keras.run_folder import open_run, run_folder
+    from bach_keras.serving.tflite import convert as tflite
     from datasets.images.folder import find_images
 
     if calibration:
@@ -90,7 +91,7 @@ def _unless_it_fails(place, write, *given) -> list[str]:
     """Write one form; return why it could not be, as a list of at most one sentence."""
     try:
         write(*given)
-    except (ValueError, OSError) as error:
+    except (UserError, WorkError, OSError) as error:
         sentence = " ".join(str(error).split())
         return [sentence if str(place) in sentence else f"{place} was not written: {sentence}"]
     return []
@@ -105,7 +106,7 @@ def _write_saved_model(members, out, overwrite):
 
 
 def _write_tflite(members, file, quantize, calibration, overwrite):
-    from bach_keras.serving import tflite
+    from bach_keras.serving.tflite import convert as tflite
 
     images = tflite.folder_images(calibration) if calibration else tflite.training_images(members)
     agreement = tflite.convert(members, file, quantize, images, overwrite)
@@ -135,13 +136,13 @@ def predict(model, server, timeout, form, routing, paths):
     from bach_keras.serving.predict import predict as answer
 
     if (model is None) == (server is None):
-        raise ValueError("Name one of --model EXPORT and --server URL.")
+        raise UserError("Name one of --model EXPORT and --server URL.")
     if server is None:
         from bach_keras.serving.predict import Export
 
         export = Export(model)
     else:
-        from bach_keras.serving.client import Remote
+        from bach_keras.serving.remote.client import Remote
 
         export = Remote(server, timeout)
     _warn(export)
@@ -166,8 +167,8 @@ def serve(model, name, host, port, grpc_port):
       python cli.py serve --model saved_models/demo/1
     """
     from bach_keras.serving.predict import Export
-    from bach_keras.serving.server import Server
-    from bach_keras.serving.server import serve as answer
+    from bach_keras.serving.remote.server import Server
+    from bach_keras.serving.remote.server import serve as answer
 
     export = Export(model)
     _warn(export)

@@ -78,14 +78,12 @@ recipe_options = several(
 
 @contextlib.contextmanager
 def _stopped_in_one_sentence():
-    """Turn a training that began and cannot go on into exit code 1, and one that is interrupted into its signal's."""
-    from bach_keras.training.stops import Interrupted, TrainingError, exit_code, terminable
+    """Turn an interrupted training into one sentence and its signal's exit code."""
+    from bach_keras.training.stops import Interrupted, exit_code, terminable
 
     try:
         with terminable():
             yield
-    except TrainingError as error:
-        raise click.ClickException(str(error)) from error
     except KeyboardInterrupt as error:
         words = "Interrupted while nothing was being trained: what is finished is kept. Give the same command again."
         raise Stopped(str(error) if isinstance(error, Interrupted) else words, exit_code(error)) from error
@@ -237,7 +235,7 @@ def reproduce(config, protocols, seeds, init, out, only_plan, data_dir, **given)
     Example:
       python cli.py reproduce --config phantom --image-size 96 --cycle-epochs 2
     """
-    from bach_keras.training.reproduce import reproduce as run
+    from bach_keras.training.table1 import reproduce as run
 
     with _stopped_in_one_sentence():
         run(config, protocols, seeds, out, given, init, data_dir, only_plan, say)

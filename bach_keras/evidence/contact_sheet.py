@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from bach_keras import preprocess
 from datasets.augment import DRAW_COUNT, DRAWS, Brightness, RandomView, StainJitter, uniform_draws
 from datasets.bach_bisque import prepare
+from datasets.errors import MissingError, UserError
 from datasets.stain import NORMALISATIONS
 from datasets.whole import whole
 
@@ -35,14 +36,14 @@ def write_contact_sheet(path, config, data_dir, count, size, seed, stain_jitter,
         The names of the images, from left to right.
 
     Raises:
-        FileNotFoundError: the config is not prepared, or the folder of ``path`` is not there.
+        UserError: the config is not prepared, or the folder of ``path`` is not there.
         IsADirectoryError: ``path`` is a folder.
     """
     path = Path(path)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder {path.parent} is not there: make it first, or choose another --out.")
+        raise MissingError(f"The folder {path.parent} is not there: make it first, or choose another --out.")
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name a PNG file with --out.")
+        raise UserError(f"{path} is a folder: name a PNG file with --out.")
     names = _pick(prepare.records(config, data_dir), count, seed)
     # They are read in the order of the records, not in that of the names.
     resized = {

@@ -8,6 +8,7 @@ from bach_keras import preprocess
 from bach_keras.evidence import metrics, stains
 from bach_keras.preprocess import untuned
 from bach_keras.tree import NODES
+from datasets.errors import UserError
 from datasets.escape import csv_line
 from datasets.labels import CLASSES, LABELS
 from datasets.whole import whole
@@ -19,12 +20,12 @@ def check_leaks(trained_on: frozenset[str], filenames) -> None:
     """Refuse images that trained the system.
 
     Raises:
-        ValueError: names a few of the images, and how many there are.
+        UserError: names a few of the images, and how many there are.
     """
     seen = sorted(trained_on & set(filenames))
     if seen:
         named = ", ".join(seen[:5]) + (", ..." if len(seen) > 5 else "")
-        raise ValueError(
+        raise UserError(
             f"{len(seen)} of these {len(filenames)} images trained a member of this system ({named}), so a score on "
             "them would mean nothing: evaluate on a protocol that kept them apart."
         )
@@ -74,7 +75,7 @@ def evaluate(system, records, filenames, trained_on, chosen_on, say=print) -> tu
         What ``metrics.json`` holds, and one row an image.
 
     Raises:
-        ValueError: an image trained a member, there is none of the four classes, or an answer is NaN or infinity.
+        UserError: an image trained a member, there is none of the four classes, or an answer is NaN or infinity.
     """
     check_leaks(trained_on, filenames)
     rows, normalised = [], []
@@ -86,7 +87,7 @@ def evaluate(system, records, filenames, trained_on, chosen_on, say=print) -> tu
         answers = {name: np.asarray(value) for name, value in system.images(images).items()}
         # The likeliest of NaN would be the first class.
         if not all(np.isfinite(answers[name]).all() for name in ("probabilities", *NODES)):
-            raise ValueError(
+            raise UserError(
                 f"The system answers NaN or infinity for {names[0]} or one of the next {len(names) - 1} images, so it "
                 "cannot be scored: train its members again."
             )
@@ -110,7 +111,7 @@ def score(rows: list[dict]) -> dict:
     """Return the system's and the nodes' accuracies; ``malignant`` images count for carci alone."""
     four = [row for row in rows if row["truth"] in CLASSES]
     if not four:
-        raise ValueError("None of these images has one of the four labels, so there is no tree to score.")
+        raise UserError("None of these images has one of the four labels, so there is no tree to score.")
     matrix = metrics.confusion(
         [CLASSES.index(row["truth"]) for row in four], [CLASSES.index(row["label"]) for row in four], 4
     )

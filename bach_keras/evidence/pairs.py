@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bach_keras.preprocess import untuned
 from datasets.audit import Pair, find_pairs, orient, write_pairs
+from datasets.errors import UserError
 from datasets.whole import whole
 
 # In pixels: the shorter side of a drawn image, a line of text, its letters, and the gap around an image.
@@ -18,7 +19,7 @@ def audit(data, out: Path, say=print) -> list[Pair]:
     """Compare the images across a split; write ``pairs.csv`` and ``pair-001.png`` and so on.
 
     Args:
-        data: a ``bach_keras.training.data.SplitData``.
+        data: a ``datasets.split_data.SplitData``.
         out: the folder to write into. An earlier audit's files there are replaced.
         say: prints a line of progress.
 
@@ -26,12 +27,12 @@ def audit(data, out: Path, say=print) -> list[Pair]:
         The pairs, the most alike first.
 
     Raises:
-        ValueError: the split has one part only.
+        UserError: the split has one part only.
         OSError: the folder cannot be made.
     """
     split = {name: part for part, names in data.files.items() for name in names}
     if len(set(split.values())) < 2:
-        raise ValueError(f"Protocol {data.protocol} parts nothing on {data.config}: audit another protocol.")
+        raise UserError(f"Protocol {data.protocol} parts nothing on {data.config}: audit another protocol.")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     pairs = find_pairs(_read(data, split), split, say)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bach_keras.evidence import stains
 from bach_keras.evidence.metrics import in_words
-from bach_keras.training.runs import Run, open_run, read_history, read_metrics
+from bach_keras.run_folder import Run, open_run, read_history, read_metrics
 from bach_keras.tree import NODES
 from datasets.escape import for_html
 from datasets.labels import CLASSES

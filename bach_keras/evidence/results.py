@@ -21,7 +21,7 @@ def write_results(path: Path, results: dict) -> None:
 
     Args:
         path: the file.
-        results: what ``bach_keras.training.reproduce.reproduce`` returns.
+        results: what ``bach_keras.training.table1.reproduce`` returns.
     """
     config = results["config"]
     title = f"Table 1 of Koné & Boulmane (2018), trained again on {config}"

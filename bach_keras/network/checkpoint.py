@@ -14,6 +14,7 @@ from bach_keras.network.h5 import plain_dataset, text_attribute
 from bach_keras.network.safetensors_file import open_safetensors
 from bach_keras.network.tensors import RefusedError, Tensors, TensorSpec
 from bach_keras.network.torch_file import LEGACY_MAGIC, open_legacy, open_zip
+from datasets.errors import MissingError, UserError
 from datasets.whole import whole
 
 __all__ = ["LEGACY_MAGIC", "Checkpoint", "read_tensors", "write_h5"]
@@ -45,8 +46,8 @@ class Checkpoint:
         specs: name -> type and shape.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is cut short, is no checkpoint, asks for code to be run, or costs more than its size.
+        UserError: there is no such file.
+        UserError: the file is cut short, is no checkpoint, asks for code to be run, or costs more than its size.
     """
 
     def __init__(self, path):
@@ -61,7 +62,7 @@ class Checkpoint:
         Floating-point types of any width become float32; integers and booleans stay.
 
         Raises:
-            ValueError: the numbers are damaged.
+            UserError: the numbers are damaged.
         """
         names = list(self.specs if names is None else names)
 
@@ -85,7 +86,7 @@ class Checkpoint:
 
     def _opener(self):
         if not self.path.is_file():
-            raise FileNotFoundError(f"There is no file of weights at {self.path}.")
+            raise MissingError(f"There is no file of weights at {self.path}.")
         with self.path.open("rb") as file:
             head = file.read(9)
         if head.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -105,12 +106,12 @@ class Checkpoint:
         except FileNotFoundError:
             raise
         except RefusedError as error:
-            raise ValueError(f"{self.path} {error}.") from error
+            raise UserError(f"{self.path} {error}.") from error
         except MemoryError:
-            raise ValueError(f"{self.path} needs more memory than there is.") from None
+            raise UserError(f"{self.path} needs more memory than there is.") from None
         except Exception as error:  # a damaged file can raise nearly anything
             reason = plain(str(error), 200)
-            raise ValueError(f"{self.path} is cut short or damaged ({reason}): get it again.") from error
+            raise UserError(f"{self.path} is cut short or damaged ({reason}): get it again.") from error
 
 
 def read_tensors(path) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
 from bach_keras.network.weights import check_destination, default_path, port
 from datasets.download import download
+from datasets.errors import UserError
 
 # The hexadecimal digits in a file's name begin its SHA-256. The semi-supervised
 # and semi-weakly supervised weights are Facebook's, CC BY-NC 4.0.
@@ -57,7 +58,7 @@ def fetch(to=None, source="torchvision", *, revision=None, overwrite=False, prog
     Raises:
         ConnectionError: the source cannot be reached, has no such file, or broke off.
         FileExistsError: there is a file already.
-        ValueError: an unknown source, a file that is not what its digits say, or
+        UserError: an unknown source, a file that is not what its digits say, or
             whatever ``port`` finds wrong with it.
     """
     to = Path(to) if to else default_path()
@@ -69,7 +70,7 @@ def fetch(to=None, source="torchvision", *, revision=None, overwrite=False, prog
     name = PurePosixPath(url).name
     digits = re.search(r"-([0-9a-f]{8,64})\.pth$", name)
     if not digits:
-        raise ValueError(f"{url} cannot be verified: its name does not end in -<digits of its SHA-256>.pth.")
+        raise UserError(f"{url} cannot be verified: its name does not end in -<digits of its SHA-256>.pth.")
     to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(f"{name}.part")
     download(url, part, progress, otherwise=ELSEWHERE)
@@ -86,11 +87,11 @@ def fetch(to=None, source="torchvision", *, revision=None, overwrite=False, prog
 def _fetch_from_hub(repository, revision, to, overwrite):
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         known = ", ".join([*URLS, *HUB])
-        raise ValueError(f"There is no source {repository!r}: name one of {known}, a URL, or owner/name.")
+        raise UserError(f"There is no source {repository!r}: name one of {known}, a URL, or owner/name.")
     pinned, sha256 = HUB.get(repository, (None, ""))
     commit = revision or pinned
     if not re.fullmatch("[0-9a-f]{40}", commit or ""):
-        raise ValueError(
+        raise UserError(
             f"{repository} needs a revision of 40 hexadecimal digits, the commit to take (not {commit}): "
             "a branch may change."
         )
@@ -108,7 +109,7 @@ def _verify(path, digits, origin):
     with Path(path).open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if not sha256.startswith(digits):
-        raise ValueError(
+        raise UserError(
             f"What came from {origin} is not the published file: its SHA-256 begins "
             f"{sha256[: len(digits)]}, not {digits}."
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from bach_keras.fields import check, list_of, one_of, parse_object, shown, whole
 from bach_keras.network.tensors import DTYPES, MAX_RANK, Tensors, TensorSpec, decode
+from datasets.errors import UserError
 
 # ResNeXt-50's takes 35 kB.
 MAX_HEADER = 2**23
@@ -18,7 +19,7 @@ def open_safetensors(path: Path) -> Tensors:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > min(MAX_HEADER, file_size - 8):
-            raise ValueError(f"it claims a header of {length:,} bytes")
+            raise UserError(f"it claims a header of {length:,} bytes")
         header = parse_object(file.read(length).rstrip(b" "))
     header.pop("__metadata__", None)
     start = 8 + length
@@ -33,15 +34,15 @@ def open_safetensors(path: Path) -> Tensors:
         specs[name] = TensorSpec(entry["dtype"], tuple(entry["shape"]))
         places[name] = entry["data_offsets"]
         if places[name][1] - places[name][0] != specs[name].bytes:
-            raise ValueError(f"{shown(name)} has another size than its shape and type say")
+            raise UserError(f"{shown(name)} has another size than its shape and type say")
     # Each byte belongs to one tensor.
     end = 0
     for begin, until in sorted(places.values()):
         if begin != end:
-            raise ValueError("its tensors overlap, or leave bytes to none")
+            raise UserError("its tensors overlap, or leave bytes to none")
         end = until
     if end != most:
-        raise ValueError(f"its tensors take {end:,} of {most:,} bytes")
+        raise UserError(f"its tensors take {end:,} of {most:,} bytes")
 
     def read(names):
         with path.open("rb") as file:

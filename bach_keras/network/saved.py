@@ -17,6 +17,7 @@ from bach_keras.network.archive import members, open_archive, read_member
 from bach_keras.network.h5 import plain_dataset
 from bach_keras.network.tensors import RefusedError
 from bach_keras.network.weights import check_numbers
+from datasets.errors import UserError
 
 # What HDF5 and Keras's words take beside the numbers.
 _SPARE = 2**24
@@ -27,7 +28,7 @@ def read_keras(model, path: Path) -> None:
     """Fill a network from a ``model.keras`` of one like it.
 
     Raises:
-        ValueError: the file is damaged, is of another network, or holds what no trained network does.
+        UserError: the file is damaged, is of another network, or holds what no trained network does.
     """
 
     def read():
@@ -55,7 +56,7 @@ def read_weights(model, path: Path) -> None:
     """Fill a network from a ``.weights.h5`` of one like it.
 
     Raises:
-        ValueError: the file is damaged, is of another network, or holds what no trained network does.
+        UserError: the file is damaged, is of another network, or holds what no trained network does.
     """
     _fill(model, _told(path, lambda: _numbers(model, path)), path)
 
@@ -65,9 +66,9 @@ def _told(path, read):
     try:
         return read()
     except RefusedError as error:
-        raise ValueError(f"{path} {error}") from error
+        raise UserError(f"{path} {error}") from error
     except Exception as error:  # a damaged file can raise nearly anything
-        raise ValueError(f"{path} is cut short or damaged ({plain(str(error), 200)})") from error
+        raise UserError(f"{path} is cut short or damaged ({plain(str(error), 200)})") from error
 
 
 def _most(model) -> int:

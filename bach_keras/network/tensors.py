@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datasets.errors import UserError
+
 # Element types by their names in safetensors. NumPy has no bfloat16: its bits are read as integers.
 DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
@@ -15,7 +17,7 @@ DTYPES = {
 MAX_RANK = 8
 
 
-class RefusedError(ValueError):
+class RefusedError(UserError):
     """The file can be read, but must not be or holds something else; the message says which."""
 
 

@@ -9,6 +9,7 @@ from bach_keras.fields import shown
 from bach_keras.network.archive import members, open_archive, read_member
 from bach_keras.network.tensors import DTYPES, RefusedError, Tensors, TensorSpec, decode
 from bach_keras.network.torch_pickle import MAX_PICKLE, Storage, TensorView, read_pickle
+from datasets.errors import UserError
 
 # The first object of a PyTorch checkpoint in the format from before the zip archives (PyTorch < 1.6).
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -29,7 +30,7 @@ def open_zip(path: Path) -> Tensors:
     for key, storage in _storages(views).items():
         member = there.get(f"data/{key}")
         if member is None or member.file_size != _bytes(storage):
-            raise ValueError(f"the numbers of storage {shown(key)} are not all there")
+            raise UserError(f"the numbers of storage {shown(key)} are not all there")
 
     def read(names):
         with path.open("rb") as file, open_archive(file) as archive:
@@ -70,19 +71,19 @@ def open_legacy(path: Path) -> Tensors:
 def _places(file, file_size: int, keys, storages: dict[str, Storage]) -> dict[str, int]:
     """Return storage key -> where its numbers begin; each storage says once more how long it is."""
     if type(keys.root) is not list or any(type(key) is not str for key in keys.root):
-        raise ValueError("it has no list of storages")
+        raise UserError("it has no list of storages")
     places, place = {}, keys.end
     for key in keys.root:
         file.seek(place)
         (size,) = struct.unpack("<q", file.read(8))
         if key not in storages or key in places or size != storages[key].size:
-            raise ValueError(f"the numbers of storage {shown(key)} are not all there")
+            raise UserError(f"the numbers of storage {shown(key)} are not all there")
         places[key] = place + 8
         place += 8 + _bytes(storages[key])
         if place > file_size:
-            raise ValueError(f"the numbers of storage {shown(key)} are not all there")
+            raise UserError(f"the numbers of storage {shown(key)} are not all there")
     if len(places) < len(storages):
-        raise ValueError("the numbers of some storages are not there")
+        raise UserError("the numbers of some storages are not there")
     return places
 
 
@@ -114,7 +115,7 @@ def _state_dict(root) -> dict[str, TensorView]:
             raise RefusedError(f"holds no state dict: {shown(name)} is not a tensor")
         # Beside the state dict there may be such tensors: an empty buffer, one number repeated for each weight.
         if not entry.is_inside:
-            raise ValueError(f"{shown(name)} reaches outside its storage, or repeats what is there")
+            raise UserError(f"{shown(name)} reaches outside its storage, or repeats what is there")
     return root
 
 
@@ -141,7 +142,7 @@ def _read(views, names, numbers):
             raise RefusedError(f"keeps {_bytes(storage):,} bytes of numbers for {needed:,} that its tensors show")
         elements = np.frombuffer(numbers(storage), DTYPES[storage.dtype])
         if len(elements) != storage.size:
-            raise ValueError(f"the numbers of storage {shown(storage.key)} are not all there")
+            raise UserError(f"the numbers of storage {shown(storage.key)} are not all there")
         for name in held:
             yield name, decode(_viewed(elements, views[name]), storage.dtype)
 

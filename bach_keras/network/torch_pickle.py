@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from bach_keras.fields import plain, shown
 from bach_keras.network.tensors import MAX_RANK, RefusedError
+from datasets.errors import UserError
 
 # ResNeXt-50 with its optimizer and averaged weights takes 60,000 instructions in 600 kB.
 MAX_PICKLE = 2**24
@@ -111,7 +112,7 @@ def read_pickle(content: bytes, start: int = 0) -> Pickle:
 
     Raises:
         RefusedError: it asks for code to be run, costs too much, or holds what no checkpoint does.
-        ValueError: it is cut short or damaged.
+        UserError: it is cut short or damaged.
     """
     file = io.BytesIO(content)
     file.seek(start)
@@ -128,7 +129,7 @@ def read_pickle(content: bytes, start: int = 0) -> Pickle:
 
 
 def _damaged(reason):
-    return ValueError(f"its pickle {reason}")
+    return UserError(f"its pickle {reason}")
 
 
 @dataclass

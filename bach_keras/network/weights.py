@@ -9,6 +9,7 @@ import numpy as np
 from bach_keras.fields import plain
 from bach_keras.network.checkpoint import Checkpoint, write_h5
 from bach_keras.network.resnext import resnext50
+from datasets.errors import UserError
 
 # A Keras variable's name -> the name of the same values in a PyTorch module.
 TORCH_NAMES = {
@@ -59,7 +60,7 @@ def port_torch(model, tensors, source="The state dict"):
         source: how an error calls the tensors.
 
     Raises:
-        ValueError: a tensor is missing, left over or of a wrong shape, or they are a ResNet-50's.
+        UserError: a tensor is missing, left over or of a wrong shape, or they are a ResNet-50's.
     """
     variables = torch_variables(model)
     complaint = f"{source} does not fit {model.name}"
@@ -88,7 +89,7 @@ def check_numbers(tensors: dict[str, np.ndarray], source) -> None:
         source: how an error calls the tensors.
 
     Raises:
-        ValueError: names the tensors that are no floating-point numbers, not finite, or variances below 0.
+        UserError: names the tensors that are no floating-point numbers, not finite, or variances below 0.
     """
     faults = {
         "of another type than floating point": [n for n, tensor in tensors.items() if tensor.dtype.kind != "f"],
@@ -101,15 +102,15 @@ def check_numbers(tensors: dict[str, np.ndarray], source) -> None:
     }
     listed = [f"{fault}: {len(names)} ({_shorten(names)})" for fault, names in faults.items() if names]
     if listed:
-        raise ValueError(f"{source} holds no trained network, tensors {'; '.join(listed)}.")
+        raise UserError(f"{source} holds no trained network, tensors {'; '.join(listed)}.")
 
 
 def load_weights(model, path):
     """Fill a network from a file: a ``.h5`` that ``port`` wrote, ``.safetensors`` or ``.pth``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read, or does not fit the network.
+        UserError: there is no such file.
+        UserError: the file cannot be read, or does not fit the network.
     """
     checkpoint = Checkpoint(path)
     variables = torch_variables(model)
@@ -132,9 +133,9 @@ def port(source, dest, *, overwrite=False, origin=None, model=None):
         model: the network to check against; ResNeXt-50 32x4d if not given, with a top as wide as SOURCE's.
 
     Raises:
-        FileNotFoundError: there is no SOURCE.
+        UserError: there is no SOURCE.
         FileExistsError: DEST is there already.
-        ValueError: DEST does not end in ``.h5``, or SOURCE is not what it should be.
+        UserError: DEST does not end in ``.h5``, or SOURCE is not what it should be.
     """
     source, dest = Path(source), Path(dest)
     check_destination(dest, overwrite)
@@ -161,16 +162,16 @@ def _top_shapes(given, model, source) -> dict[str, list[int]]:
     """Return the shapes of a top on a network without one, as wide as a file's."""
     classes = given[0] if given else 0
     if not 0 < classes <= MAX_CLASSES:
-        raise ValueError(f"{source} tells {classes:,} classes apart, not 1 to {MAX_CLASSES:,}, so it is not taken.")
+        raise UserError(f"{source} tells {classes:,} classes apart, not 1 to {MAX_CLASSES:,}, so it is not taken.")
     return {"fc.weight": [classes, model.output.shape[-1]], "fc.bias": [classes]}
 
 
 def check_destination(dest, overwrite):
     """Raise unless DEST may be written: a name that ends in ``.h5``, and free or to be overwritten."""
     if dest.suffix != ".h5":
-        raise ValueError(f"Weights are kept as HDF5: {dest} must end in .h5.")
+        raise UserError(f"Weights are kept as HDF5: {dest} must end in .h5.")
     if dest.exists() and not overwrite:
-        raise FileExistsError(f"{dest} is there already: remove it or ask to overwrite it.")
+        raise UserError(f"{dest} is there already: remove it or ask to overwrite it.")
 
 
 def _check_shapes(given, wanted, complaint):
@@ -183,7 +184,7 @@ def _check_shapes(given, wanted, complaint):
     """
     grouped = "layer1.0.conv2.weight"
     if grouped in wanted and grouped in given and given[grouped][1:2] == given[grouped][:1]:
-        raise ValueError(
+        raise UserError(
             f"{complaint}: it is an ungrouped network such as ResNet-50 ({grouped} is {given[grouped]}, "
             f"not {wanted[grouped]}), so take the weights of resnext50_32x4d."
         )
@@ -200,7 +201,7 @@ def _check_shapes(given, wanted, complaint):
     }
     listed = [f"{fault}: {len(names)} ({_shorten(names)})" for fault, names in faults.items() if names]
     if listed:
-        raise ValueError(f"{complaint}, tensors {'; '.join(listed)}.")
+        raise UserError(f"{complaint}, tensors {'; '.join(listed)}.")
 
 
 def _is_spare(name, shape, wanted):

@@ -94,7 +94,7 @@ def check_card(card: dict) -> dict:
     """Check what a card says before any of it is relied on, and return it.
 
     Raises:
-        ValueError: a field is missing or is not what it must be.
+        UserError: a field is missing or is not what it must be.
     """
     check(card, _FIELDS, _MORE)
     for number_of, member in enumerate(card["members"]):

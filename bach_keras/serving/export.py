@@ -13,6 +13,7 @@ from bach_keras.serving import warmup
 from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.card import CARD, as_markdown, model_card
 from bach_keras.tree import NODES
+from datasets.errors import UserError
 from datasets.labels import CLASSES
 
 SIGNATURES = ("serving_default", "images", "routed", "features", "card")
@@ -106,23 +107,23 @@ def check_destination(out, overwrite: bool = False) -> None:
     """Refuse a place where the export cannot go.
 
     Raises:
-        ValueError: the folder is taken, by something else than an export if ``overwrite`` is set, its
+        UserError: the folder is taken, by something else than an export if ``overwrite`` is set, its
             name is no number, or TensorFlow could not load what it writes there.
     """
     out = Path(out)
     if not is_plain(out):
-        raise ValueError(
+        raise UserError(
             f"{out} cannot hold an export: TensorFlow takes [ and \\ in a path for a pattern, and no path that is not "
             "text, so it could not load what it writes there. Choose another --out."
         )
     if not is_version(out.name):
-        raise ValueError(
+        raise UserError(
             f"{out} cannot be served: TF Serving wants a version number as the last part, such as {out / '1'}."
         )
     if out.exists() and not overwrite:
-        raise ValueError(f"{out} is there already: choose a higher version, or replace it with --overwrite.")
+        raise UserError(f"{out} is there already: choose a higher version, or replace it with --overwrite.")
     if out.exists() and not (out / "saved_model.pb").is_file():
-        raise ValueError(f"{out} is no export, so it is not replaced: choose another place.")
+        raise UserError(f"{out} is no export, so it is not replaced: choose another place.")
 
 
 def export(members, out, overwrite: bool = False) -> Path:
@@ -134,7 +135,7 @@ def export(members, out, overwrite: bool = False) -> Path:
         overwrite: replace a version that is there.
 
     Raises:
-        ValueError: the folder is taken or its name is no number, or members that do not fit together.
+        UserError: the folder is taken or its name is no number, or members that do not fit together.
         OSError: it could not be written, for want of room or of rights; what was there stays as it was.
     """
     out = Path(out)

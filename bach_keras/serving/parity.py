@@ -12,8 +12,9 @@ from bach_keras.hierarchy import check_members
 from bach_keras.serving.agreement import Agreement, compare
 from bach_keras.serving.images import as_png
 from bach_keras.serving.predict import ROUTINGS, Export
-from bach_keras.serving.tflite import TFLite
+from bach_keras.serving.tflite.convert import TFLite
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from datasets.errors import UserError
 from datasets.images.read import read_rgb
 
 
@@ -95,13 +96,13 @@ def open_forms(members, export: Export, files) -> list[Form]:
     """List the forms of a tree, the runs first.
 
     Raises:
-        ValueError: the runs make no tree, or a form takes images of another size than they.
+        UserError: the runs make no tree, or a form takes images of another size than they.
     """
     check_members(members)
     runs, lites = KerasRuns(members), [TFLite(file) for file in files]
     for card, name in ((export.card, export.folder), *((lite.card, lite.file) for lite in lites)):
         if card["image_size"] != members[0].image_size:
-            raise ValueError(
+            raise UserError(
                 f"{name} takes images of {card['image_size']} pixels and the runs of {members[0].image_size}: "
                 "it was not made of these runs."
             )
@@ -144,7 +145,7 @@ def measure(forms: list[Form], paths) -> tuple[list[Row], list[str]]:
         A row for each form, and what is wrong with each file that could not be read.
 
     Raises:
-        ValueError: none could.
+        UserError: none could.
     """
     answers, seconds, errors = [[] for _ in forms], [[] for _ in forms], []
     for path in paths:
@@ -163,7 +164,7 @@ def measure(forms: list[Form], paths) -> tuple[list[Row], list[str]]:
             seconds[index].append(time.perf_counter() - start)
     if not answers[0]:
         none = f"None of these {len(errors)} files is" if len(errors) > 1 else "This file is not"
-        raise ValueError(f"{none} an image that can be read: {errors[0]}")
+        raise UserError(f"{none} an image that can be read: {errors[0]}")
     expected = {routing: np.concatenate([answer[routing] for answer in answers[0]]) for routing in ROUTINGS}
     found = [expected["soft"], *(np.concatenate(of_form) for of_form in answers[1:])]
     rows = [

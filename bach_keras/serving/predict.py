@@ -14,6 +14,7 @@ from bach_keras.serving.answers import as_arrays
 from bach_keras.serving.card import CARD, check_card, decodes_otherwise
 from bach_keras.serving.images import as_png
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from datasets.errors import UserError
 from datasets.images.folder import find_images
 from datasets.images.read import read_rgb
 from datasets.labels import CLASSES
@@ -39,7 +40,7 @@ class Export:
         signatures: name -> function, as ``tf.saved_model.load`` gives them.
 
     Raises:
-        ValueError: the folder holds no export of this project.
+        UserError: the folder holds no export of this project.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -56,7 +57,7 @@ class Export:
             _check_signatures(self.signatures)
         except Exception as error:  # a damaged file can raise nearly anything
             reason = f" ({str(error).rstrip('.')})" if isinstance(error, FieldError) else ""
-            raise ValueError(
+            raise UserError(
                 f"{place} is no export of this project that can be read{reason}: export it again."
             ) from error
 
@@ -73,7 +74,7 @@ def predict(export, paths, routing: str = "soft") -> Iterator[dict]:
     """Answer for files and folders, one row an image, in their order.
 
     Args:
-        export: an ``Export``, or a ``bach_keras.serving.client.Remote``.
+        export: an ``Export``, or a ``bach_keras.serving.remote.client.Remote``.
         paths: files and folders.
         routing: a key of ``ROUTINGS``.
 
@@ -82,7 +83,7 @@ def predict(export, paths, routing: str = "soft") -> Iterator[dict]:
         or ``path`` and ``error``.
 
     Raises:
-        FileNotFoundError: a folder holds no image.
+        UserError: a folder holds no image.
     """
     found = find_images(paths)
     for start in range(0, len(found), BATCH):
@@ -197,5 +198,5 @@ def _version_folder(folder: Path) -> Path:
     inside = folder.iterdir() if folder.is_dir() else ()
     versions = [p for p in inside if is_version(p.name) and (p / "saved_model.pb").is_file()]
     if not versions:
-        raise ValueError(f"{folder} is no export: it holds no saved_model.pb. Make one with 'export --out'.")
+        raise UserError(f"{folder} is no export: it holds no saved_model.pb. Make one with 'export --out'.")
     return max(versions, key=lambda path: int(path.name))

@@ -3,21 +3,23 @@
 from dataclasses import replace
 from pathlib import Path
 
+from bach_keras import run_folder as runs
 from bach_keras.evidence import evaluate as evidence
 from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.report import write_report
 from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.weights import default_path
-from bach_keras.training import runs, strategy
-from bach_keras.training.best import train_best
-from bach_keras.training.data import data_of_run, default_config, open_data, split_data
-from bach_keras.training.find import choose_phase, find_rate
-from bach_keras.training.recipe import default_recipe, with_options
+from bach_keras.recipe import default_recipe, with_options
+from bach_keras.training import devices as strategy
+from bach_keras.training.best_start import train_best
+from bach_keras.training.lr_find import choose_phase, find_rate
 from bach_keras.training.train import Start, node_files, resume, train
 from bach_keras.tree import ROOT, get_node
 from bach_keras.wording import counted
 from datasets.bach_bisque import prepare
+from datasets.errors import UserError
+from datasets.split_data import data_of_run, default_config, open_data, split_data
 
 
 def run_training(
@@ -26,7 +28,7 @@ def run_training(
     """Train a node from what the user gave; the rest takes its defaults.
 
     Raises:
-        ValueError, FileNotFoundError: bad input, in one sentence, before anything is written.
+        UserError: bad input, in one sentence, before anything is written.
     """
     strategy.choose()  # before anything uses a device
     config = config or default_config(data_dir)
@@ -34,7 +36,7 @@ def run_training(
     recipe = with_options(default_recipe(config), **given)
     starts = _starts(init, config, node, run_dir)
     if until and protocol != "all":
-        raise ValueError(f"--until is for --protocol all, which keeps no validation images; {protocol} keeps some.")
+        raise UserError(f"--until is for --protocol all, which keeps no validation images; {protocol} keeps some.")
     until = runs.open_run(until) if until else None
     say(
         f"train {node}: config {config}, protocol {_split_in_words(protocol, split_seed, patients)}, "
@@ -46,7 +48,7 @@ def run_training(
         f"{strategy.in_words()}"
     )
     if len(starts) > 1 and strategy.across_hosts():
-        raise ValueError("--init best is for one host: on several train from one start, then from the other.")
+        raise UserError("--init best is for one host: on several train from one start, then from the other.")
     runs.check_destination(run_dir, overwrite)
     data = ready(split_data(config, protocol, split_seed, data_dir, patients), say)
     if data.origin["note"]:
@@ -71,14 +73,14 @@ def resume_training(node, asked, given, run_dir, allow_changes, data_dir, say) -
         say: prints a line.
 
     Raises:
-        ValueError, FileNotFoundError: bad input, in one sentence, before anything is written.
+        UserError: bad input, in one sentence, before anything is written.
     """
     strategy.choose()  # before anything uses a device
     run_dir = run_dir or Path("runs") / f"{asked.get('config') or default_config(data_dir)}-{node}"
     run = runs.open_run(run_dir)
     differs = runs.differences(run, {"node": node, **_as_in_config(asked, run.config)})
     if differs:
-        raise ValueError(
+        raise UserError(
             f"{run_dir} was begun otherwise: {'; '.join(differs)}. A run that is resumed keeps its data and its start: "
             "leave these options out, or train anew in another --run-dir."
         )
@@ -105,7 +107,7 @@ def run_lr_find(node, config, protocol, split_seed, patients, init, phase, metri
     """Run the range test on a node from what the user gave; the rest takes its defaults.
 
     Raises:
-        ValueError, FileNotFoundError: bad input, in one sentence, or a curve that cannot be read.
+        UserError: bad input, in one sentence, or a curve that cannot be read.
     """
     config = config or default_config(data_dir)
     out = out or Path("runs") / f"{config}-{node}-lr-find"
@@ -144,16 +146,14 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
         say: prints a line.
 
     Raises:
-        ValueError: a leak, or members that do not fit together.
+        UserError: a leak, or members that do not fit together.
     """
     config = config or default_config(data_dir)
     data = open_data(config, protocol, split_seed, data_dir, patients)
     split = split or data.held_out
     files = data.files.get(split)
     if not files:
-        raise ValueError(
-            f"Protocol {protocol} on {config} has no {split} images: choose another --split or --protocol."
-        )
+        raise UserError(f"Protocol {protocol} on {config} has no {split} images: choose another --split or --protocol.")
     if isinstance(system, list):
         members, system = system, Hierarchy(system)
         trained_on = frozenset().union(*(member.trained_on for member in members))
@@ -165,7 +165,7 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
         protocols = {member.get("protocol", "") for member in system.card["members"]}
         configs = system.card["configs"]
     if not trained_on:
-        raise ValueError("This system does not say which images trained it, so no leak could be seen: export it again.")
+        raise UserError("This system does not say which images trained it, so no leak could be seen: export it again.")
     folders = dict.fromkeys(runs.run_folder(spec) for spec in run_folders)
     for folder in folders:
         runs.best_epoch(runs.open_run(folder))  # what the report will show
@@ -220,10 +220,10 @@ def _starts(init, config, node, run_dir) -> dict[str, Start]:
     if word != "best":
         return {"start": start_from(init, config)}
     if node == ROOT.name:
-        raise ValueError(f"--init best starts a specialist from {ROOT.name} or from elsewhere; {node} cannot.")
+        raise UserError(f"--init best starts a specialist from {ROOT.name} or from elsewhere; {node} cannot.")
     carci = Path(named) if named else run_dir.with_name(f"{config}-{ROOT.name}")
     if not (carci / "config.json").is_file():
-        raise ValueError(
+        raise UserError(
             f"--init best needs a finished run of {ROOT.name}, and there is none at {carci}: train it, "
             "or name it with --init best:RUN."
         )
@@ -235,7 +235,7 @@ def start_from(init: str | None, config: str) -> Start:
     """Return the start that ``--init`` names; by default ImageNet's weights, and random ones on phantom.
 
     Raises:
-        ValueError: there is no such start.
+        UserError: there is no such start.
     """
     init = init or ("none" if config == "phantom" else "imagenet")
     if init == "none":
@@ -243,7 +243,7 @@ def start_from(init: str | None, config: str) -> Start:
     if init == "imagenet":
         path = default_path()
         if not path.is_file():
-            raise ValueError(
+            raise UserError(
                 f"There are no ImageNet weights at {path}: get them with 'weights fetch', name a file with "
                 "--init FILE.h5, or begin from random weights with --init none."
             )
@@ -252,8 +252,8 @@ def start_from(init: str | None, config: str) -> Start:
     if path.is_dir():
         parent = runs.open_run(path)
         if not parent.is_finished:
-            raise ValueError(f"{path} has not finished training, so nothing can start from it: --resume it first.")
+            raise UserError(f"{path} has not finished training, so nothing can start from it: --resume it first.")
         return Start(init, parent=parent)
     if not path.is_file():
-        raise ValueError(f"--init {init} is neither imagenet, none, a weights file nor a run folder.")
+        raise UserError(f"--init {init} is neither imagenet, none, a weights file nor a run folder.")
     return Start(init, weights=path)

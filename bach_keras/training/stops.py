@@ -7,9 +7,11 @@ import signal
 import keras
 import tensorflow as tf
 
+from datasets.errors import WorkError
 
-class TrainingError(RuntimeError):
-    """A training that began and cannot go on; its message is one sentence for the user."""
+
+class TrainingError(WorkError):
+    """A training that began and cannot continue."""
 
 
 class Terminated(KeyboardInterrupt):

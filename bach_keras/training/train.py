@@ -7,18 +7,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bach_keras import run_folder as runs
 from bach_keras.evidence import metrics
 from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.fields import shown
 from bach_keras.network.head import Classifier
-from bach_keras.training import pipeline, runs, strategy
-from bach_keras.training import progress as kept
-from bach_keras.training.phase import fit_phase
-from bach_keras.training.plan import Start, phases, snapshot_epochs
-from bach_keras.training.recipe import Recipe
+from bach_keras.recipe import Recipe
+from bach_keras.training import batches as pipeline
+from bach_keras.training import checkpoint as kept
+from bach_keras.training import devices as strategy
+from bach_keras.training.fit import fit_phase
+from bach_keras.training.phases import Start, phases, snapshot_epochs
 from bach_keras.training.stops import writing
 from bach_keras.tree import Node, get_node
 from bach_keras.wording import counted
+from datasets.errors import UserError
 from datasets.labels import LABELS
 
 
@@ -42,7 +45,7 @@ def train(
     """Train one node and write its run folder.
 
     Args:
-        data: a ``bach_keras.training.data.SplitData``: the configuration under a protocol.
+        data: a ``datasets.split_data.SplitData``: the configuration under a protocol.
         node_name: ``carci``, ``norbe`` or ``invis``.
         start: where the weights come from.
         recipe: the numbers.
@@ -57,7 +60,7 @@ def train(
         What ``metrics.json`` holds; nothing on a host that is not the chief.
 
     Raises:
-        ValueError: the data cannot train this node, the run folder is taken, ``until`` does not fit, or
+        UserError: the data cannot train this node, the run folder is taken, ``until`` does not fit, or
             the recipe is not for as many devices.
         TrainingError: the loss diverged, the disk is full, or another host was lost.
     """
@@ -79,7 +82,7 @@ def _check(start, until, used, recipe, run_dir) -> None:
     pipeline.steps_per_epoch(len(used["train"]), recipe)
     for other in filter(None, (start.parent, until)):
         if Path(run_dir).resolve() == other.folder.resolve():
-            raise ValueError(f"{run_dir} is the run that this one comes from: choose another --run-dir.")
+            raise UserError(f"{run_dir} is the run that this one comes from: choose another --run-dir.")
     if not start.is_random:
         load_start(network(recipe), start)
 
@@ -92,13 +95,13 @@ def check_start(start: Start, used: dict[str, list[str]]) -> None:
         used: split name -> the node's file names.
 
     Raises:
-        ValueError: names a few of the images.
+        UserError: names a few of the images.
     """
     before = start.parent.names("trained_on") if start.parent else ()
     seen = sorted(set(before) & set(used.get("validation", ())))
     if seen:
         count = len(used["validation"])
-        raise ValueError(
+        raise UserError(
             f"{start.parent.folder} trained on {len(seen)} of the {counted(count, 'image')} that "
             f"{'is' if count == 1 else 'are'} to validate here "
             f"({', '.join(seen[:3])}{', ...' if len(seen) > 3 else ''}), so the accuracy would mean "
@@ -135,11 +138,11 @@ def resume(data, start: Start, run: runs.Run, say=print, recipe: Recipe | None =
         allow_changes: go on though the recipe or the versions of packages differ, and note it in config.json.
 
     Raises:
-        ValueError: the run is finished, or what is asked for differs from it.
+        UserError: the run is finished, or what is asked for differs from it.
         TrainingError: the loss diverged, or the disk is full.
     """
     if run.is_finished:
-        raise ValueError(f"{run.folder} is finished: there is nothing to resume.")
+        raise UserError(f"{run.folder} is finished: there is nothing to resume.")
     recipe = recipe or run.recipe
     strategy.check(recipe)
     node = get_node(run.config["node"])
@@ -151,7 +154,7 @@ def resume(data, start: Start, run: runs.Run, say=print, recipe: Recipe | None =
     }
     changed = runs.differences(run, now)
     if changed and not allow_changes:
-        raise ValueError(
+        raise UserError(
             f"{run.folder} cannot go on as it began: {'; '.join(changed)}. Give it what it had, train anew in another "
             "--run-dir, or go on regardless with --allow-changes."
         )
@@ -174,7 +177,7 @@ _FIXED = ("precision", "batch_size", "accumulate", "head_epochs")
 def _check_changes(run, recipe) -> None:
     fixed = [name for name in _FIXED if getattr(run.recipe, name) != getattr(recipe, name)]
     if fixed:
-        raise ValueError(
+        raise UserError(
             f"{run.folder} cannot go on with another {', '.join(fixed)}, with --allow-changes either: its state would "
             "not fit. Train anew in another --run-dir."
         )
@@ -188,7 +191,7 @@ def train_or_go_on(
     Takes, returns and raises what ``train`` does.
 
     Raises:
-        ValueError: a run is there that was trained otherwise.
+        UserError: a run is there that was trained otherwise.
     """
     if not runs.check_destination(run_dir, overwrite=True):
         return train(data, node_name, start, recipe, run_dir, say=say, until=until, tensorboard=tensorboard)
@@ -199,7 +202,7 @@ def train_or_go_on(
         del wanted["versions"]  # what is done is done, and config.json says with which
     changed = runs.differences(run, wanted)
     if changed:
-        raise ValueError(
+        raise UserError(
             f"{run_dir} holds another run than the one wanted here: {'; '.join(changed)}. Move it away, or choose "
             "another place."
         )
@@ -215,12 +218,12 @@ def node_files(data, node: Node) -> dict[str, list[str]]:
     """Return split name -> the file names whose label trains this node.
 
     Raises:
-        ValueError: one of the node's two classes has no training image, or an image is not there.
+        UserError: one of the node's two classes has no training image, or an image is not there.
     """
     labels = data.labels
     unknown = sorted({file for files in data.files.values() for file in files} - set(labels))
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"The split names {len(unknown)} images that config {data.config} does not hold, such as "
             f"{shown(unknown[0])}: it is another config's, or was changed."
         )
@@ -229,7 +232,7 @@ def node_files(data, node: Node) -> dict[str, list[str]]:
     for index, answer in enumerate(node.classes):
         if index not in there:
             wanted = " or ".join(node.labels[index])
-            raise ValueError(
+            raise UserError(
                 f"{node.title} tells {node.classes[0]} from {node.classes[1]}, but no training image of "
                 f"config {data.config} is labelled {wanted}, so it cannot learn {answer}: "
                 "train carci on it, or choose --config bach or bach_bisque."

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from datasets.download import CHUNK, download
+from datasets.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def fetch(archive: Archive, folder: Path, say: Callable[[str], None]) -> Path:
 
     Raises:
         ConnectionError: the server cannot be reached, or broke off.
-        ValueError: what came is not the published file; it is removed, so the next call begins anew.
+        UserError: what came is not the published file; it is removed, so the next call begins anew.
     """
     folder.mkdir(parents=True, exist_ok=True)
     part, path = _part(archive, folder), folder / archive.name
@@ -84,7 +85,7 @@ def fetch(archive: Archive, folder: Path, say: Callable[[str], None]) -> Path:
     md5 = _md5(part)
     if md5 != archive.md5:
         part.unlink()
-        raise ValueError(
+        raise UserError(
             f"What came from {archive.url} is not the published file: its MD5 is {md5}, not {archive.md5}. "
             "It was removed: fetch it again."
         )
@@ -105,7 +106,7 @@ def check_digest(archive: Archive, path: Path, say: Callable[[str], None]) -> No
         say: prints a line for the user, where a file of the archive's name has another size.
 
     Raises:
-        ValueError: the digest is wrong.
+        UserError: the digest is wrong.
     """
     if path.name != archive.name:
         return
@@ -116,7 +117,7 @@ def check_digest(archive: Archive, path: Path, say: Callable[[str], None]) -> No
         return
     md5 = _md5(path)
     if md5 != archive.md5:
-        raise ValueError(
+        raise UserError(
             f"{path} is damaged: its MD5 is {md5}, not the published {archive.md5}. Remove it and fetch it again; "
             "if it is a zip that you made yourself, give it another name."
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from datasets.errors import UserError
 from datasets.images.folder import is_clutter, walk
 
 # No file that is read is larger: BACH's are of 9.4 MB, a scanner's colour profile is of 13. What claims to be, or
@@ -43,7 +44,7 @@ class Entry:
         """
         size = self.get_size()
         if size > MAX_BYTES:
-            raise ValueError(f"{self.name} has {size:,} bytes; no image of this data set has more than {MAX_BYTES:,}.")
+            raise UserError(f"{self.name} has {size:,} bytes; no image of this data set has more than {MAX_BYTES:,}.")
 
     def __call__(self) -> bytes:
         """Read it, never more than ``MAX_BYTES``.
@@ -59,9 +60,9 @@ class Entry:
                 while len(content) <= MAX_BYTES and (piece := file.read(_PIECE)):
                     content += piece
         except Exception as error:  # zipfile and its decoders raise a dozen kinds for a damaged entry
-            raise ValueError(f"{self.name} cannot be read ({error}): fetch it again.") from error
+            raise UserError(f"{self.name} cannot be read ({error}): fetch it again.") from error
         if len(content) > MAX_BYTES:
-            raise ValueError(f"{self.name} has more than {MAX_BYTES:,} bytes, so it is no image of this data set.")
+            raise UserError(f"{self.name} has more than {MAX_BYTES:,} bytes, so it is no image of this data set.")
         return bytes(content)
 
 
@@ -94,22 +95,22 @@ def open_zip(path: Path, stack: contextlib.ExitStack) -> Place:
         stack: keeps it open.
 
     Raises:
-        ValueError: it is damaged, holds a name twice, or has a name that climbs out of it.
+        UserError: it is damaged, holds a name twice, or has a name that climbs out of it.
     """
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
     except (zipfile.BadZipFile, NotImplementedError, LookupError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole zip file ({error}): remove it and fetch it again.") from error
+        raise UserError(f"{path} is not a whole zip file ({error}): remove it and fetch it again.") from error
     # Some programs of Windows part folders by backslashes, against the format.
     named = [(entry.filename.replace("\\", "/"), entry) for entry in archive.infolist()]
     held = [(name, entry) for name, entry in named if not name.endswith("/")]
     for name, entry in held:
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts:
-            raise ValueError(f"{path} has an entry that climbs out of it, {entry.filename!r}: do not trust this zip.")
+            raise UserError(f"{path} has an entry that climbs out of it, {entry.filename!r}: do not trust this zip.")
     twice = [name for name, count in Counter(name for name, _ in held).items() if count > 1]
     if twice:
-        raise ValueError(f"{path} holds {twice[0]} twice under one name: make the zip anew, with one of the two.")
+        raise UserError(f"{path} holds {twice[0]} twice under one name: make the zip anew, with one of the two.")
     return Place(path, {name: _zip_entry(archive, entry, path) for name, entry in held if not _is_clutter(name)})
 
 
@@ -141,7 +142,7 @@ def _file_entry(path: Path) -> Entry:
 def _regular(path: Path, found: os.stat_result) -> int:
     """Return a file's size; refuse what is none."""
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError(f"{path} is a pipe, a device or a socket under the name of an image: take it away.")
+        raise UserError(f"{path} is a pipe, a device or a socket under the name of an image: take it away.")
     return found.st_size
 
 
@@ -150,9 +151,9 @@ def _zip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> 
 
     def get_size() -> int:
         if entry.flag_bits & 1:
-            raise ValueError(f"{name} is encrypted: unpack the zip and name the folder.")
+            raise UserError(f"{name} is encrypted: unpack the zip and name the folder.")
         if not _can_inflate(entry):
-            raise ValueError(f"{name} is compressed in a way that Python cannot undo: unpack it and name the folder.")
+            raise UserError(f"{name} is compressed in a way that Python cannot undo: unpack it and name the folder.")
         return entry.file_size
 
     return Entry(name, get_size, lambda: archive.open(entry))

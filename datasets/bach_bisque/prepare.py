@@ -20,6 +20,7 @@ from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
 from datasets.bach_bisque.sources import find_images, find_test_images, is_there, missing
 from datasets.catalogue import BACH, PHANTOM, Record, get_collections
 from datasets.download import DISK_FAULTS, check_free
+from datasets.errors import MissingError, UserError
 from datasets.escape import for_terminal
 
 
@@ -80,19 +81,19 @@ def prepare(
 
     Raises:
         ConnectionError: the download broke off; the next call goes on from there.
-        FileNotFoundError: no source, or images are missing from it.
+        UserError: no source, or images are missing from it.
         OSError: the disk is too full.
-        ValueError: unknown config, a source or download that does not fit it, or wrong or damaged images.
+        UserError: unknown config, a source or download that does not fit it, or wrong or damaged images.
     """
     builder = _builder(config, data_dir)
     if config == PHANTOM.name and source is not None:
-        raise ValueError("phantom is drawn, not read: leave the source out.")
+        raise UserError("phantom is drawn, not read: leave the source out.")
     if download and (source or BACH.name not in _names(builder)):
-        raise ValueError("--download fetches BACH: give it without --source, for bach or bach_bisque.")
+        raise UserError("--download fetches BACH: give it without --source, for bach or bach_bisque.")
     if config != PHANTOM.name:
         builder.source = Path(source or builder.data_dir_root / "downloads" / "manual").expanduser()
     if source is not None and not builder.source.exists():  # a mistake, whether it would be read or not
-        raise FileNotFoundError(missing(builder.builder_config.collections[0], builder.source))
+        raise MissingError(missing(builder.builder_config.collections[0], builder.source))
     target = Path(builder.data_path)
     replacing.clear(target)  # before anything is counted as free
     if _is_built(builder) and not overwrite:
@@ -117,8 +118,8 @@ def find_differences(config: str, data_dir: Path | None = None) -> list[str]:
         A sentence for each difference; empty if there is none.
 
     Raises:
-        FileNotFoundError: it is not prepared.
-        ValueError: unknown config, or its description is damaged.
+        UserError: it is not prepared.
+        UserError: unknown config, or its description is damaged.
     """
     return verify.differences(_prepared(config, data_dir).info)
 
@@ -127,7 +128,7 @@ def is_prepared(config: str, data_dir: Path | None = None) -> bool:
     """Say whether a config is built.
 
     Raises:
-        ValueError: unknown config, or its description is damaged.
+        UserError: unknown config, or its description is damaged.
     """
     builder = _builder(config, data_dir)
     return _is_built(builder) and bool(_records(builder))
@@ -142,8 +143,8 @@ def describe(config: str, data_dir: Path | None = None) -> Summary:
     """Count what a prepared config holds, without reading its pixels.
 
     Raises:
-        FileNotFoundError: it is not prepared.
-        ValueError: unknown config, or its description is damaged.
+        UserError: it is not prepared.
+        UserError: unknown config, or its description is damaged.
     """
     return _summary(_prepared(config, data_dir))
 
@@ -152,8 +153,8 @@ def records(config: str, data_dir: Path | None = None) -> list[Record]:
     """List a prepared config's images, without reading their pixels.
 
     Raises:
-        FileNotFoundError: it is not prepared.
-        ValueError: unknown config, or its description is damaged.
+        UserError: it is not prepared.
+        UserError: unknown config, or its description is damaged.
     """
     return _records(_prepared(config, data_dir))
 
@@ -162,8 +163,8 @@ def pixel_digests(config: str, data_dir: Path | None = None) -> dict[str, str]:
     """Return file name -> the SHA-256 of each image's pixels when it was prepared, without reading them.
 
     Raises:
-        FileNotFoundError: it is not prepared.
-        ValueError: unknown config.
+        UserError: it is not prepared.
+        UserError: unknown config.
     """
     return {row["filename"]: row["sha256"] for row in _prepared(config, data_dir).info.metadata["train"]}
 
@@ -176,8 +177,8 @@ def load(config: str, data_dir: Path | None = None, filenames: Iterable[str] | N
         group and source (string []). The cardinality is known.
 
     Raises:
-        FileNotFoundError: it is not prepared.
-        ValueError: unknown config, a name that it does not hold, or its description is damaged.
+        UserError: it is not prepared.
+        UserError: unknown config, a name that it does not hold, or its description is damaged.
     """
     builder = _prepared(config, data_dir)
     # One shard after the other: the order then depends on the keys alone. Undecoded, for the filter's sake.
@@ -190,7 +191,7 @@ def load(config: str, data_dir: Path | None = None, filenames: Iterable[str] | N
         wanted = set(filenames)
         unknown = sorted(wanted - {record.filename for record in _records(builder)})
         if unknown:
-            raise ValueError(f"{config} holds no image {', '.join(unknown[:3])} ({len(unknown)} unknown names).")
+            raise UserError(f"{config} holds no image {', '.join(unknown[:3])} ({len(unknown)} unknown names).")
         names = tf.constant(sorted(wanted), tf.string)
         dataset = dataset.filter(lambda example: tf.reduce_any(example["filename"] == names))
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(wanted)))
@@ -210,7 +211,7 @@ def _builder(config: str, data_dir: Path | None) -> Builder:
             builder = Builder(config=config, data_dir=data_dir)
         builder.info.metadata.keys()  # TFDS reads its files when they are first asked for
     except (json_format.ParseError, json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             f"What is prepared as {config} in {data_dir or 'the default folder'} is damaged ({error}): remove "
             f"the folder bach_bisque/{config} there and prepare it again."
         ) from error
@@ -227,7 +228,7 @@ def _prepared(config: str, data_dir: Path | None) -> Builder:
     if not _is_built(builder):
         source = "" if config == PHANTOM.name else " --source DIR_OR_ZIP"
         older = _older_versions(builder)
-        raise FileNotFoundError(
+        raise MissingError(
             f"{config} is not prepared in {builder.data_dir_root}"
             f"{f' in version {builder.version}, only in {older[-1].name}' if older else ''}: run "
             f"`python cli.py data prepare --config {config}{source}` first."
@@ -246,14 +247,14 @@ def _records(builder: Builder) -> list[Record]:
     """Return the table of labelled images.
 
     Raises:
-        ValueError: it is missing, or is none.
+        UserError: it is missing, or is none.
     """
     fields = [field.name for field in dataclasses.fields(Record)]
     try:
         return [Record(**{name: row[name] for name in fields}) for row in builder.info.metadata["train"]]
     except (LookupError, TypeError) as error:
         config = builder.builder_config.name
-        raise ValueError(
+        raise UserError(
             f"The table of images in {Path(builder.data_dir, 'metadata.json')} is damaged: prepare it again with "
             f"`data prepare --config {config} --overwrite`."
         ) from error

@@ -14,6 +14,7 @@ from PIL import Image
 from datasets.bach_bisque.archive import BACH_ARCHIVE, check_digest
 from datasets.bach_bisque.places import Entry, Place, open_folder, open_zip
 from datasets.catalogue import BACH, BACH_FOLDERS, UNLABELLED, Collection, Record
+from datasets.errors import MissingError, UserError
 from datasets.images.admission import NotTakenError
 from datasets.images.folder import is_clutter
 from datasets.images.read import decode_rgb
@@ -63,15 +64,15 @@ def find_images(collection: Collection, source: Path, say: Say = _quietly) -> It
         For each record, in the collection's order, a function that reads its file.
 
     Raises:
-        FileNotFoundError: nothing is there, or some images are missing.
-        ValueError: images are there twice or are not of the collection, BACH's table of labels
+        UserError: nothing is there, or some images are missing.
+        UserError: images are there twice or are not of the collection, BACH's table of labels
             contradicts itself or its folders, or the zip is damaged, holds a name twice or has names that
             climb out of it.
     """
     with contextlib.ExitStack() as stack:
         place = _open(collection, source, _key, stack, say)
         if place is None:
-            raise FileNotFoundError(missing(collection, source))
+            raise MissingError(missing(collection, source))
         found = _match(collection, collection.records, place, _key)
         if collection.name == BACH.name:
             _check_ground_truth(collection, place)
@@ -95,7 +96,7 @@ def is_there(collection: Collection, source: Path) -> bool:
     """Say whether a place holds any labelled image of a collection, whole or not.
 
     Raises:
-        ValueError: a zip is damaged or has names that climb out of it.
+        UserError: a zip is damaged or has names that climb out of it.
     """
     with contextlib.ExitStack() as stack:
         return source.exists() and _open(collection, source, _key, stack) is not None
@@ -105,25 +106,25 @@ def read_image(collection: Collection, record: Record, read: Callable[[], bytes]
     """Decode one file that ``find_images`` found: its pixels alone, without what else the file carries.
 
     Raises:
-        ValueError: the file is damaged, or is not a TIFF of 8-bit RGB and of the collection's size.
+        UserError: the file is damaged, or is not a TIFF of 8-bit RGB and of the collection's size.
     """
     name, data = getattr(read, "name", record.filename), read()
     width, height = collection.size
     original = f"give the original files, {width}x{height} RGB of 8 bits, as TIFF"
     if not data:
-        raise ValueError(f"{name} cannot be read: it is empty; {original}.")
+        raise UserError(f"{name} cannot be read: it is empty; {original}.")
     if not data.startswith(_TIFF):
-        raise ValueError(f"{name} cannot be read: it is not a TIFF, whatever its name says; {original}.")
+        raise UserError(f"{name} cannot be read: it is not a TIFF, whatever its name says; {original}.")
     try:
         pixels = decode_rgb(data)
     except NotTakenError as error:
         # How to save or convert it is advice for other images than these.
         reason, _, advice = str(error).rpartition(": ")
         reason = reason if reason and ")" not in advice else str(error)
-        raise ValueError(f"{name} cannot be read: it {reason}; {original}.") from error
+        raise UserError(f"{name} cannot be read: it {reason}; {original}.") from error
     mode = _stored_mode(data)
     if pixels.shape[1::-1] != collection.size or mode != "RGB":
-        raise ValueError(
+        raise UserError(
             f"{name} is {pixels.shape[1]}x{pixels.shape[0]} {mode}, but every image of {collection.name} is "
             f"{width}x{height} RGB: give the original files."
         )
@@ -164,11 +165,11 @@ def _open(
 ) -> Place | None:
     """Return the place that holds the collection: the folder itself before a zip in it."""
     if not source.exists():
-        raise FileNotFoundError(missing(collection, source))
+        raise MissingError(missing(collection, source))
     is_file = source.is_file()
     if not is_file:
         if not source.is_dir():
-            raise ValueError(f"{source} is neither a folder nor a zip: give --source DIR_OR_ZIP.")
+            raise UserError(f"{source} is neither a folder nor a zip: give --source DIR_OR_ZIP.")
         place = open_folder(source)
         if _holds(collection, place, key):
             return place
@@ -210,14 +211,14 @@ def _match(collection: Collection, records: tuple[Record, ...], place: Place, ke
     """Give each record its file.
 
     Raises:
-        FileNotFoundError: some are missing.
+        UserError: some are missing.
         OSError, ValueError: some are there twice, are not of the collection, or are no files that can be read.
     """
     found: dict[str, str] = {}
     for name in place.files:
         claimed = key(collection, PurePosixPath(name))
         if claimed in found:
-            raise ValueError(f"{place.path} holds {claimed} twice, as {found[claimed]} and {name}: name one folder.")
+            raise UserError(f"{place.path} holds {claimed} twice, as {found[claimed]} and {name}: name one folder.")
         if claimed:
             found[claimed] = name
     _check_complete(collection, records, place, set(found))
@@ -264,23 +265,23 @@ def _check_ground_truth(collection: Collection, place: Place) -> None:
     """Compare BACH's own table of labels with the folders that the images lie in."""
     tables = [name for name in place.files if PurePosixPath(name).name == GROUND_TRUTH]
     if not tables:
-        raise FileNotFoundError(f"{place.path} has no {GROUND_TRUTH} to check the folders against.")
+        raise MissingError(f"{place.path} has no {GROUND_TRUTH} to check the folders against.")
     table = f"{tables[0]} in {place.path}"
     content = place.files[tables[0]]()
     try:
         rows = list(csv.reader(content.decode("utf-8-sig").splitlines()))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table} cannot be read ({error}): fetch it again.") from error
+        raise UserError(f"{table} cannot be read ({error}): fetch it again.") from error
     told = {}
     for name, folder in (map(str.strip, row) for row in rows if len(row) == 2):
         if told.setdefault(name, folder) != folder:
-            raise ValueError(f"{table} says both {told[name]} and {folder} of {name}: one of the two is wrong.")
+            raise UserError(f"{table} says both {told[name]} and {folder} of {name}: one of the two is wrong.")
     for record in collection.records:
         folder = BACH_FOLDERS[record.label][0]
         if told.get(record.filename) != folder:
             says = told.get(record.filename, "nothing")
-            raise ValueError(
+            raise UserError(
                 f"{table} says {says} of {record.filename}, which lies in {folder}: one of the two is wrong."
             )
     if len(told) != len(collection.records):
-        raise ValueError(f"{table} labels {len(told)} images where {len(collection.records)} belong.")
+        raise UserError(f"{table} labels {len(told)} images where {len(collection.records)} belong.")

@@ -1,5 +1,7 @@
 """Which images are let in, whatever kind of file they come in: by `predict`, by `data prepare`, by an export."""
 
+from datasets.errors import UserError
+
 # Sixteen BACH images; a microscope field is never larger, and a bomb must not be unpacked.
 MAX_PIXELS = 50_331_648
 
@@ -12,7 +14,7 @@ MAX_BYTES = 4 * MAX_PIXELS + 64 * 2**20
 MAX_RATIO = 50
 
 
-class NotTakenError(ValueError):
+class NotTakenError(UserError):
     """An image that is refused.
 
     The message is what follows the file's name in a sentence, without a full stop: "has 3 pages: save ...".

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from datasets.errors import MissingError
+
 # Suffixes of the formats that are read. `.jfif` and so on are what some programs call a JPEG, `.mpo` is a camera's,
 # `.btf` a large TIFF.
 SUFFIXES = (
@@ -46,7 +48,7 @@ def find_images(paths: Iterable) -> list[Path]:
     the list too: ``read_rgb`` tells what is wrong with each.
 
     Raises:
-        FileNotFoundError: a folder holds no image.
+        UserError: a folder holds no image.
     """
     found = []
     for path in map(Path, paths):
@@ -56,7 +58,7 @@ def find_images(paths: Iterable) -> list[Path]:
         files, closed = walk(path)
         inside = sorted([*filter(_is_image, files), *closed])
         if not inside:
-            raise FileNotFoundError(f"The folder {path} holds no image (PNG, JPEG, BMP or TIFF).")
+            raise MissingError(f"The folder {path} holds no image (PNG, JPEG, BMP or TIFF).")
         found += inside
     return found
 

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from datasets.errors import UserError
 from datasets.images import bmp, formats, jpeg, png, tiff
 from datasets.images.admission import MAX_BYTES, NotTakenError
 
@@ -19,12 +20,12 @@ def read_rgb(path: Path) -> np.ndarray:
     """Read one image as uint8 RGB [H, W, 3]; grey and palette images are converted, transparent ones laid on white.
 
     Raises:
-        ValueError: what is wrong with the file, in one sentence.
+        UserError: what is wrong with the file, in one sentence.
     """
     try:
         return _read(Path(path))
     except NotTakenError as error:
-        raise ValueError(f"{path} {error}.") from None
+        raise UserError(f"{path} {error}.") from None
 
 
 def decode_rgb(data: bytes) -> np.ndarray:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from bach_keras.commands import serving
 from bach_keras.serving import export as exporting
-from bach_keras.serving import tflite
 from bach_keras.serving.predict import Export
+from bach_keras.serving.tflite import convert as tflite
 from cli import cli
 
 

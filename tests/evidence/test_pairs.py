@@ -6,7 +6,7 @@ import tensorflow as tf
 from click.testing import CliRunner
 from PIL import Image
 
-import bach_keras.training.data
+import datasets.split_data
 from bach_keras.evidence import pairs
 from cli import cli
 from datasets import phantom
@@ -43,7 +43,7 @@ def leaking():
 
 
 def audited(monkeypatch, data, out):
-    monkeypatch.setattr(bach_keras.training.data, "open_data", lambda *given: data)
+    monkeypatch.setattr(datasets.split_data, "open_data", lambda *given: data)
     return CliRunner().invoke(cli, ["data", "audit", "--config", "phantom", "--out", str(out)])
 
 

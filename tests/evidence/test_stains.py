@@ -6,7 +6,7 @@ import tensorflow as tf
 from bach_keras.evidence import evaluate as evidence
 from bach_keras.evidence.stains import in_words, survey, tally
 from bach_keras.serving.card import as_markdown
-from bach_keras.training.pipeline import cache_images
+from bach_keras.training.batches import cache_images
 from datasets.labels import CLASSES, LABELS
 from tests.datasets.test_stain import stained
 from tests.few_phantoms import RECIPE

@@ -10,10 +10,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from bach_keras.serving import servable
 from bach_keras.serving.address import NAME
 from bach_keras.serving.predict import BATCH
-from bach_keras.serving.rest import MAX_BODY
+from bach_keras.serving.remote import servable
+from bach_keras.serving.remote.rest import MAX_BODY
 from datasets.labels import CLASSES
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -46,7 +46,7 @@ def test_serve_warns_of_an_older_export_once(older, monkeypatch):
         with server:
             pass
 
-    monkeypatch.setattr("bach_keras.serving.server.serve", serve)
+    monkeypatch.setattr("bach_keras.serving.remote.server.serve", serve)
     result = CliRunner().invoke(cli, ["serve", "--model", str(older), "--port", "0", "--grpc-port", "0"])
     assert result.exit_code == 0, result.output
     assert result.stderr.count("WARNING: this export decodes JPEG") == 1

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bach_keras.serving.predict import Export, predict
-from bach_keras.serving.servable import Servable
+from bach_keras.serving.remote.servable import Servable
 from bach_keras.tree import NODES
 from cli import cli
 

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from bach_keras import run_folder as runs
 from bach_keras.network.resnext import BatchNorm
-from bach_keras.training import best, command, runs
-from bach_keras.training import progress as kept
+from bach_keras.training import best_start as best
+from bach_keras.training import checkpoint as kept
+from bach_keras.training import command
 from bach_keras.training import train as training
 from bach_keras.training.stops import Interrupted, StopAtDivergence, TrainingError
 from cli import cli

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from bach_keras import run_folder as runs
 from bach_keras.hierarchy import Member
 from bach_keras.network.head import Classifier, weight_count
-from bach_keras.training import progress as kept
-from bach_keras.training import runs
+from bach_keras.training import checkpoint as kept
 from bach_keras.training import train as training
 from bach_keras.tree import get_node
 from cli import cli

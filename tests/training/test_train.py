@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bach_keras import run_folder as runs
 from bach_keras.network.checkpoint import write_h5
 from bach_keras.network.head import Classifier
 from bach_keras.network.weights import TO_TORCH, TORCH_NAMES
-from bach_keras.training import progress as kept
-from bach_keras.training import runs
+from bach_keras.training import checkpoint as kept
 from bach_keras.training import train as training
 from tests.few_phantoms import TINY
 
@@ -177,7 +177,7 @@ def test_the_rate_that_is_not_given_is_the_range_tests(few_phantoms, tree_of_run
 
 
 def test_without_a_range_test_nothing_is_swept(few_phantoms, recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr("bach_keras.training.phase.lr_range_test", None)
+    monkeypatch.setattr("bach_keras.training.fit.lr_range_test", None)
     quick = replace(recipe, range_test=False, head_epochs=1, cycles=0)
     training.train(few_phantoms, "carci", training.Start("none"), quick, tmp_path / "run", say=quiet)
     assert not list((tmp_path / "run").glob("lr_range_test*"))

@@ -1,0 +1,165 @@
+"""Every number of the training recipe, in one frozen place.
+
+Koné & Boulmane (2018), section 3; where the text is silent docs/recipe.md says
+what was decided and why.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+
+from datasets.errors import UserError
+
+# Of a range test whose length follows the phase.
+FEWEST_STEPS, MOST_STEPS = 20, 100
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one node is trained.
+
+    Attributes:
+        image_size: side of the square images, in pixels.
+        batch_size: images a step.
+        head_epochs: epochs of the first phase, one cosine cycle on the head alone.
+        cycles: warm restarts of the second phase, which trains the middle layers too.
+        cycle_epochs: epochs of its first cycle.
+        cycle_mult: each cycle is this many times as long as the one before.
+        lr: peak learning rate; None takes the range test's suggestion in each phase.
+        middle_multiplier: rate of the middle layers, as a share of the head's.
+        momentum: of SGD.
+        warm_start: begin each cycle with a twentieth of its steps at a hundredth of the rate.
+        max_epochs: the budget of all phases together; the paper stayed below 60.
+        accumulate: parts that a batch is computed in, one after the other, where memory is short. Batch norm
+            then sees one part at a time.
+        precision: Keras's policy: ``float32``, or on a GPU ``mixed_float16`` or ``mixed_bfloat16``.
+        range_test: sweep the rate before each phase, and keep the curve; needed where ``lr`` is None.
+        lr_steps: steps of the range test; None for as many as fit the phase, see ``sweep_steps``.
+        lr_bounds: its first and last rate.
+        lr_probe: training images whose loss it measures between steps; 0 for none.
+        smallest_view: smallest window that augmentation cuts, as a share of image_size.
+        crops: where along the longer side it cuts: ``any`` place or one of ``three``.
+        stain_jitter: how far each stain's concentration is scaled and shifted, see ``StainJitter``; 0 for not at all.
+        brightness: how far the brightness is scaled; 0 for not at all.
+        stain_normalisation: what images are normalised by before all else: ``none``, ``macenko`` or ``reinhard``.
+        seed: of weights, order, augmentation and dropout.
+        backbone: arguments of ``ResNeXt``; empty for ResNeXt-50 (32x4d).
+    """
+
+    image_size: int = 288
+    batch_size: int = 10
+    head_epochs: int = 3
+    cycles: int = 4
+    cycle_epochs: int = 3
+    cycle_mult: int = 2
+    lr: float | None = None
+    middle_multiplier: float = 1 / 3
+    momentum: float = 0.9
+    warm_start: bool = False
+    max_epochs: int = 60
+    accumulate: int = 1
+    precision: str = "float32"
+    range_test: bool = True
+    lr_steps: int | None = None
+    lr_bounds: tuple[float, float] = (1e-5, 10.0)
+    lr_probe: int = 30
+    smallest_view: float = 0.8
+    crops: str = "any"
+    stain_jitter: float = 0.0
+    brightness: float = 0.0
+    stain_normalisation: str = "none"
+    seed: int = 0
+    backbone: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        least = {
+            "image_size": 32, "batch_size": 2, "head_epochs": 0, "cycles": 0, "cycle_epochs": 1,
+            "cycle_mult": 1, "lr_steps": FEWEST_STEPS, "accumulate": 1, "max_epochs": 1, "lr_probe": 0,
+        }  # fmt: skip
+        for name, bound in least.items():
+            if getattr(self, name) is not None and getattr(self, name) < bound:
+                raise UserError(f"{_option(name)} must be at least {bound}, not {getattr(self, name)}.")
+        for name in ("stain_jitter", "brightness"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{_option(name)} must be at least 0 and less than 1, not {getattr(self, name)}.")
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"--seed must be from 0 to {2**31 - 1}, not {self.seed}.")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise UserError(f"--lr must be a positive rate or 'auto', not {self.lr}.")
+        if self.lr is None and not self.range_test:
+            raise UserError("--no-range-test leaves nothing to choose the rate by: give it with --lr.")
+        if not 0 < self.lr_bounds[0] < self.lr_bounds[1] < math.inf:
+            raise UserError(f"The range test's rates, {self.lr_bounds}, must be positive and rise.")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"--precision must be one of {', '.join(PRECISIONS)}, not {self.precision}.")
+        if self.batch_size % self.accumulate or self.batch_size // self.accumulate < 2:
+            raise UserError(
+                f"--batch-size {self.batch_size} cannot be computed in --accumulate {self.accumulate} equal parts "
+                "of at least 2 images, which batch norm needs."
+            )
+        self._check_epochs()
+
+    def _check_epochs(self):
+        if self.cycles > self.max_epochs:  # or their lengths could not even be counted
+            raise UserError(
+                f"--cycles {self.cycles} are beyond the budget of {self.max_epochs} epochs: choose fewer cycles, or a "
+                "larger --max-epochs."
+            )
+        if self.epochs == 0:
+            raise UserError("There is nothing to train: --head-epochs and --cycles are both 0.")
+        if self.epochs > self.max_epochs:
+            last = self.epochs if self.epochs < 10**9 else "1000000000 or later"
+            raise UserError(
+                f"The last cycle ends after epoch {last}, beyond the budget of {self.max_epochs}: "
+                "choose fewer or shorter cycles, or a larger --max-epochs."
+            )
+
+    @property
+    def part_size(self) -> int:
+        """Images computed at once: a batch, or a part of it."""
+        return self.batch_size // self.accumulate
+
+    def sweep_steps(self, phase_steps: int) -> int:
+        """Return the steps of a range test before a phase of so many; 0 for none.
+
+        A sweep that chooses the rate has as many as its phase, one that is only drawn a quarter; both have 20 to 100.
+        """
+        if not self.range_test:
+            return 0
+        share = phase_steps if self.lr is None else phase_steps // 4
+        return self.lr_steps or max(FEWEST_STEPS, min(MOST_STEPS, share))
+
+    @property
+    def cycle_lengths(self) -> tuple[int, ...]:
+        """Epochs of each cycle of the second phase."""
+        return tuple(self.cycle_epochs * self.cycle_mult**cycle for cycle in range(self.cycles))
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of both phases."""
+        return self.head_epochs + sum(self.cycle_lengths)
+
+
+PAPER = Recipe()
+
+# Phantoms are drawn coarse, so that a network with random weights learns them on two processors
+# in minutes: this is for trying the path out, not for science. The range test's rate, .0026 to .0035, is too careful
+# for so few epochs, so a rate is given; the test is still run and drawn.
+PHANTOM = replace(PAPER, image_size=96, head_epochs=0, cycles=1, cycle_epochs=5, lr=0.01)
+
+
+def default_recipe(config: str) -> Recipe:
+    """Return the paper's recipe, or the short one for the phantom configuration."""
+    return PHANTOM if config == "phantom" else PAPER
+
+
+def with_options(recipe: Recipe, **given) -> Recipe:
+    """Return the recipe with the options that were given (not None) in place of its own; lr may be ``auto``."""
+    changed = {name: value for name, value in given.items() if value is not None}
+    if changed.get("lr") == "auto":
+        changed["lr"] = None
+    return replace(recipe, **changed)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

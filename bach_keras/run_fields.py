@@ -1,0 +1,246 @@
+"""What the text files of a run must say, checked before any of it is used: others may have changed them."""
+
+import csv
+import dataclasses
+import types
+import typing
+from pathlib import Path
+
+from bach_keras.fields import (
+    FLAG,
+    LINE,
+    NAME,
+    NOTHING,
+    OBJECT,
+    TEXT,
+    TEXTS,
+    FieldError,
+    Kind,
+    check,
+    list_of,
+    number,
+    object_of,
+    one_of,
+    plain,
+    whole,
+)
+from bach_keras.recipe import PRECISIONS, Recipe
+from bach_keras.tree import NODES, TEMPERATURES
+
+# Far beyond what trains: a recipe that asks for more would not end, or fill the memory.
+MAX_WEIGHTS = 300_000_000
+MAX_BLOCKS = 100  # ResNet-152 has 50
+MAX_EPOCHS = 100_000
+MAX_HISTORY = 2**24  # bytes
+
+CONFIG = {
+    "node": one_of(*NODES), "config": NAME, "protocol": NAME, "init": LINE, "recipe": OBJECT, "split": object_of(TEXTS),
+}  # fmt: skip
+CONFIG_MORE = {
+    "versions": object_of(TEXT), "split_origin": OBJECT, "images_sha256": TEXT, "until": OBJECT,
+    "trained_on": TEXTS, "chosen_on": TEXTS, "ancestors": TEXTS, "tensorboard": FLAG,
+    "temperature": number(*TEMPERATURES), "started_from": LINE, "candidates": object_of(OBJECT),
+    "changes": list_of(OBJECT),
+}  # fmt: skip
+WITHIN_CONFIG = {
+    "split_origin": {"seed": whole(), "patients_sha256": TEXT | NOTHING, "note": LINE},
+    "until": {"run": LINE, "epoch": whole(1), "loss": number()},
+}
+BACKBONE = {"cardinality": whole(1, 4096), "base_width": whole(1, 4096), "stem": whole(1, 4096)}
+BLOCKS = list_of(whole(1, 200), 4, 4)
+
+# Beside their types, which Recipe says itself, and the least that it takes.
+RECIPE_MOST = {
+    "image_size": 4096, "batch_size": 65_536, "head_epochs": MAX_EPOCHS, "cycles": 1000, "cycle_epochs": MAX_EPOCHS,
+    "cycle_mult": 1000, "max_epochs": MAX_EPOCHS, "accumulate": 65_536, "lr_steps": 10**6,
+}  # fmt: skip
+RECIPE_KINDS = {
+    "lr": number(0) | NOTHING,
+    "lr_bounds": list_of(number(0), 2, 2),
+    "middle_multiplier": number(0, 1000),
+    "momentum": number(0, 0.9999),
+    "smallest_view": number(0.01, 1),
+    "crops": one_of("any", "three"),
+    "stain_normalisation": one_of("none", "macenko", "reinhard"),
+    "precision": one_of(*PRECISIONS),
+}
+
+# What state.npz says beside its arrays.
+STATE = {
+    "epoch": whole(), "peak": number(0), "phase": TEXT, "history": list_of(OBJECT), "best": OBJECT,
+    "seconds": number(0), "reached": FLAG,
+}  # fmt: skip
+
+SHARE = number(0, 1)
+METRICS = {"best_epoch": whole(1), "epochs": whole(1)}
+METRICS_MORE = {
+    "kind": one_of("node"), "node": one_of(*NODES), "seconds": number(0), "split": NAME, "chosen_on": NAME,
+    "confusion_matrix": list_of(list_of(whole(), 2, 2), 2, 2), "until": OBJECT, "reached": FLAG,
+    "stains": object_of(OBJECT),
+}  # fmt: skip
+TALLY = {"method": NAME, "left": object_of(whole()), "of": object_of(whole())}
+SCORES = {
+    "n": whole(1), "accuracy": SHARE, "accuracy_ci95": list_of(SHARE, 2, 2), "balanced_accuracy": SHARE,
+    "balanced_accuracy_ci95": list_of(SHARE, 2, 2),
+}  # fmt: skip
+SYSTEM = {
+    "kind": one_of("system"), "config": NAME, "protocol": TEXT, "split": NAME, "split_notes": TEXTS, "members": TEXTS,
+    "chosen_on": whole(), "confusion_matrix": list_of(list_of(whole(), 4, 4), 4, 4), "nodes": object_of(OBJECT),
+    **SCORES,
+}  # fmt: skip
+SYSTEM_MORE = {"member_configs": list_of(NAME), "stains": OBJECT}
+
+
+def check_config(config: dict) -> Recipe:
+    """Check what config.json says, and return its recipe.
+
+    Raises:
+        UserError: a field is missing or is not what it must be.
+    """
+    check(config, CONFIG, CONFIG_MORE)
+    check(config["split"], {"train": TEXTS}, within="split")
+    for name, fields in WITHIN_CONFIG.items():
+        if name in config:
+            check(config[name], {}, fields, within=name)
+    if "until" in config:
+        check(config["until"], WITHIN_CONFIG["until"], within="until")
+    return read_recipe(config["recipe"])
+
+
+def read_recipe(values: dict) -> Recipe:
+    """Return the recipe that config.json holds.
+
+    Raises:
+        UserError: a field is unknown or wrong, or asks for more than can be trained.
+    """
+    fields = {field.name: _kind(field) for field in dataclasses.fields(Recipe)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise FieldError(f"recipe.{plain(unknown[0], 60)} is no field of a recipe")
+    check(values, {}, fields, within="recipe")
+    backbone = values.get("backbone", {})
+    check(backbone, {}, {**BACKBONE, "blocks": BLOCKS}, within="recipe.backbone")
+    unknown = sorted(set(backbone) - {*BACKBONE, "blocks"})
+    if unknown:
+        raise FieldError(f"recipe.backbone.{plain(unknown[0], 60)} is no field of a backbone")
+    _check_cost(backbone)
+    # A run from before there was a probe resumes without one.
+    values = {"lr_probe": 0, **values}
+    try:
+        return Recipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    except ValueError as error:
+        raise FieldError(f"recipe: {error}") from error
+
+
+def _check_cost(backbone) -> None:
+    from bach_keras.network.head import weight_count
+
+    if sum(backbone.get("blocks", ())) > MAX_BLOCKS:
+        raise FieldError(f"recipe.backbone.blocks must be at most {MAX_BLOCKS} together")
+    count = weight_count(**backbone)
+    if count > MAX_WEIGHTS:
+        raise FieldError(f"recipe.backbone asks for {count:,} weights, and at most {MAX_WEIGHTS:,} are taken")
+
+
+def _kind(field) -> Kind:
+    """Return what a field of a recipe may hold, by its type where nothing more is known of it."""
+    if field.name in RECIPE_KINDS:
+        return RECIPE_KINDS[field.name]
+    kinds = {int: whole(0, RECIPE_MOST.get(field.name, 2**31)), float: number(), bool: FLAG, str: TEXT, dict: OBJECT}
+    if isinstance(field.type, types.UnionType):
+        inner = [kinds.get(kind, NOTHING) for kind in typing.get_args(field.type)]
+        return inner[0] | inner[1]
+    return kinds.get(field.type, Kind("a list of numbers", list_of(number()).fits))
+
+
+def check_metrics(metrics: dict, node: str) -> dict:
+    """Check what a finished run's metrics.json says, and return it.
+
+    Raises:
+        UserError: a field is missing or is not what it must be, or is another node's.
+    """
+    check(metrics, METRICS, METRICS_MORE)
+    if "accuracy" in metrics:
+        check(metrics, {**SCORES, "split": NAME})
+    if metrics.get("node", node) != node:
+        raise FieldError(f"node must be {node}, not {metrics['node']}")
+    if metrics["best_epoch"] > metrics["epochs"]:
+        raise FieldError(f"best_epoch must be at most epochs, {metrics['epochs']}, not {metrics['best_epoch']}")
+    for name, tally in metrics.get("stains", {}).items():
+        _check_tally(tally, f"stains.{plain(name, 60)}")
+    if "until" in metrics:
+        check(metrics, {"reached": FLAG})
+        check(metrics["until"], WITHIN_CONFIG["until"], within="until")
+    return metrics
+
+
+def _check_tally(tally: dict, within: str) -> None:
+    """Check what is said of the images that a stain normalisation left as they are."""
+    check(tally, TALLY, within=within)
+    if set(tally["left"]) != set(tally["of"]):
+        raise FieldError(f"{within}.left counts other labels than {within}.of")
+
+
+def check_system(metrics: dict) -> dict:
+    """Check what an evaluation's metrics.json says, and return it.
+
+    Raises:
+        UserError: a field is missing or is not what it must be.
+    """
+    check(metrics, SYSTEM, SYSTEM_MORE)
+    if "stains" in metrics:
+        _check_tally(metrics["stains"], "stains")
+    for name, score in metrics["nodes"].items():
+        check(
+            score, {key: SCORES[key] for key in ("n", "accuracy", "accuracy_ci95")}, within=f"nodes.{plain(name, 60)}"
+        )
+    return metrics
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a history.csv, one an epoch.
+
+    Raises:
+        UserError: it is missing, or an epoch is, or a value that should be a number is none.
+    """
+    if not path.is_file():
+        raise FieldError("there is no such file")
+    if path.stat().st_size > MAX_HISTORY:
+        raise FieldError(f"it is larger than {MAX_HISTORY} bytes")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise FieldError(f"it is no table ({plain(str(error), 100)})") from error
+    if not rows:
+        raise FieldError("it has no epoch")
+    for count, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise FieldError(f"line {count + 1} has more or fewer values than there are columns")
+        if row.get("epoch") != str(count):
+            raise FieldError(f"line {count + 1} is not of epoch {count}")
+        for name, value in row.items():
+            if name in ("loss", "accuracy", "learning_rate") or name.startswith("val_"):
+                _as_number(value, f"{plain(name, 60)} of epoch {count}")
+    missing = sorted({"loss", "accuracy"} - set(rows[0]))
+    if missing:
+        raise FieldError(f"it has no column {missing[0]}")
+    return rows
+
+
+def _as_number(text: str, what: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise FieldError(f"{what} must be a number") from None
+
+
+def best_row(rows: list[dict[str, str]], metrics: dict) -> dict[str, str]:
+    """Return the row of a run's best epoch.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if not len(rows) >= metrics["best_epoch"]:
+        raise FieldError(f"it has no row of epoch {metrics['best_epoch']}, the best by metrics.json")
+    return rows[metrics["best_epoch"] - 1]

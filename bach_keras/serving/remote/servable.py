@@ -1,0 +1,129 @@
+"""An export as the development server answers with it, whatever the transport."""
+
+import re
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+
+from bach_keras.serving.address import Address, is_version
+from bach_keras.serving.predict import Export
+from datasets.errors import UserError
+
+# In one request. A server that many people use must not be filled by one of them.
+MAX_IMAGES = 32
+
+# Characters of a refusal, as it may repeat what the request says, and gRPC puts it where 8 KB are the limit.
+MAX_MESSAGE = 500
+
+# The label that the one version has here; deploy/models.config gives it too.
+LABEL = "stable"
+
+
+# What TensorFlow says, behind the reason, of where in the graph it failed.
+_PLACES = re.compile(r"\[\[\{\{node .*?\}\}\]\]|\[Op:[^\]]*\]")
+
+
+class RefusedError(Exception):
+    """A request that is not answered.
+
+    Args:
+        code: one of gRPC's status codes; REST has a number for each.
+        message: why, in TF Serving's words where it has some.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str):
+        super().__init__(message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} ...")
+        self.code = code
+
+
+def bad_request(message: str) -> RefusedError:
+    """Return the refusal of a request that is wrong in itself."""
+    return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+class Servable:
+    """One version of a model, by name.
+
+    Args:
+        export: the model.
+        name: what requests must call it.
+
+    Attributes:
+        version: the number of its folder, 1 where the folder is called something else.
+        signature_defs: what each signature takes and gives.
+
+    Raises:
+        UserError: the name is none that a request can say.
+    """
+
+    def __init__(self, export: Export, name: str):
+        if not name or not name.isprintable():
+            raise UserError(f"A model cannot be called {name!r}: give --name characters that can be read.")
+        self.name = name
+        self.version = int(export.folder.name) if is_version(export.folder.name) else 1
+        self._signatures = export.signatures
+        saved = SavedModel.FromString((export.folder / "saved_model.pb").read_bytes())
+        self.signature_defs = SignatureDefMap(signature_def=saved.meta_graphs[0].signature_def)
+
+    def check(self, address: Address) -> None:
+        """Refuse a request for another model or version."""
+        if not address.name:
+            raise bad_request("ModelSpec has no name specified.")
+        if address.name != self.name:
+            raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({address.name})")
+        if address.version not in (None, self.version):
+            place = f"Specific({address.name}, {address.version})"
+            raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {place}")
+        if address.label not in ("", LABEL):
+            raise bad_request(f"Unrecognized servable version label: {address.label}")
+
+    def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
+        """Return what a signature takes, by name."""
+        if signature not in self._signatures:
+            raise bad_request(f'Serving signature name: "{signature}" not found in signature def')
+        return self._signatures[signature].structured_input_signature[1]
+
+    def check_inputs(self, signature: str, given: dict[str, tuple[tf.DType, tuple[int, ...]]]) -> None:
+        """Refuse inputs of other names, types or shapes than the signature has, and no images or too many."""
+        wanted = self.inputs(signature)
+        if set(given) != set(wanted):
+            raise bad_request(f"The inputs of {signature} are {sorted(wanted)}, but the request has {sorted(given)}.")
+        for name, (dtype, shape) in given.items():
+            spec = wanted[name]
+            if dtype != spec.dtype:
+                raise bad_request(f"{name} has the type {dtype.name}; {spec.dtype.name} is expected.")
+            if not spec.shape.is_compatible_with(shape):
+                raise bad_request(f"{name} has the shape {shape}; {spec.shape} is expected.")
+            check_count(name, shape[0])
+
+    def predict(self, signature: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Answer one request.
+
+        Raises:
+            RefusedError: the signature, the names, types or shapes are wrong, or there are no images or too many.
+        """
+        self.check_inputs(signature, {name: (tf.as_dtype(value.dtype), value.shape) for name, value in given.items()})
+        try:
+            answer = self._signatures[signature](**{name: tf.constant(value) for name, value in given.items()})
+        except tf.errors.InvalidArgumentError as error:
+            raise bad_request(_reason(error)) from error
+        except tf.errors.ResourceExhaustedError as error:
+            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, _reason(error)) from error
+        except tf.errors.OpError as error:
+            raise RefusedError(grpc.StatusCode.INTERNAL, _reason(error)) from error
+        return {name: value.numpy() for name, value in answer.items()}
+
+
+def _reason(error) -> str:
+    """Say what failed in the graph, without the places where."""
+    reason = error.message.rpartition("<stack traces unavailable>")[2]
+    return " ".join(_PLACES.sub("", reason).split())
+
+
+def check_count(name: str, count: int) -> None:
+    """Refuse an input of no images, or of too many."""
+    if not 1 <= count <= MAX_IMAGES:
+        raise bad_request(f"{name} holds {count} images; a request may hold 1 to {MAX_IMAGES}.")

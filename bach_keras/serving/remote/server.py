@@ -1,0 +1,92 @@
+"""A small server for development: TF Serving's REST paths and its PredictionService, over one export."""
+
+import errno
+import signal
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import grpc
+
+from bach_keras.serving.address import NAME, Address
+from bach_keras.serving.predict import Export
+from bach_keras.serving.remote import rest, rpc
+from bach_keras.serving.remote.http1 import Listener
+from bach_keras.serving.remote.servable import Servable
+
+# Requests that the two listeners, together, answer at once.
+AT_ONCE = 4
+
+# Seconds that a request under way may take to end when the server stops.
+GRACE = 5
+
+
+class Server:
+    """The two listeners; a context manager that starts and stops them.
+
+    Args:
+        export: the model.
+        name: what requests must call it.
+        host: the address to listen on.
+        port: for REST; 0 takes a free one.
+        grpc_port: for gRPC; 0 takes a free one.
+
+    Attributes:
+        rest_url: where REST answers.
+        grpc_url: where gRPC answers.
+
+    Raises:
+        OSError: an address cannot be listened on.
+        UserError: the name is none that a request can say.
+    """
+
+    def __init__(self, export: Export, name: str = NAME, host: str = "127.0.0.1", port: int = 0, grpc_port: int = 0):
+        servable, slots = Servable(export, name), threading.Semaphore(AT_ONCE)
+        place = f"[{host}]" if ":" in host else host
+        try:
+            self._http = Listener(host, port, partial(rest.answer, servable, slots), rest.MAX_BODY)
+        except OSError as error:
+            raise _taken(host, port, "--port", error) from error
+        self._grpc = grpc.server(
+            ThreadPoolExecutor(rpc.CALLS, "grpc"),
+            [rpc.handlers(servable, slots)],
+            options=rpc.limits(rest.MAX_BODY),
+            maximum_concurrent_rpcs=rpc.WAITING,
+        )
+        try:
+            grpc_port = self._grpc.add_insecure_port(f"{place}:{grpc_port}")
+        except RuntimeError as error:
+            self._http.server_close()
+            raise _taken(host, grpc_port, "--grpc-port") from error
+        self.rest_url = f"http://{place}:{self._http.server_address[1]}"
+        self.grpc_url = f"grpc://{place}:{grpc_port}"
+        self.place = f"{Address(name).path}/versions/{servable.version}"
+
+    def __enter__(self):
+        self._grpc.start()
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.1,), name="rest")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        ended = self._grpc.stop(GRACE)
+        self._http.stop(GRACE)
+        self._thread.join()
+        ended.wait()
+
+
+def _taken(host, port, option, error=None) -> OSError:
+    if isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+        return OSError(f"{host} is no address of this machine: choose another --host.")
+    return OSError(f"Port {port} of {host} cannot be listened on: it is taken, or not ours; choose another {option}.")
+
+
+def serve(server: Server, say=print) -> None:
+    """Answer until SIGINT or SIGTERM, then let requests under way end."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with server:
+        say(f"serving {server.place} at {server.rest_url} and {server.grpc_url}, for development; Ctrl-C ends it")
+        stopped.wait()

@@ -1,0 +1,249 @@
+"""How requests reach a server and answers come back: over REST or gRPC, in bounded time and bytes."""
+
+import base64
+import math
+import queue
+import threading
+import time
+
+import grpc
+import requests
+import tensorflow as tf
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+
+from bach_keras.serving.remote import proxy, strict_json, tensors
+from datasets.errors import UserError
+
+# Of one answer; eight images take a few kilobytes, and a card that names thousands of images some hundred.
+MAX_ANSWER = 16 * 2**20
+
+# Characters of what a server says of itself in one sentence of ours.
+MAX_SAID = 300
+
+
+class ServerError(OSError):
+    """A server that gave no answer."""
+
+
+class UnavailableError(ServerError):
+    """Nobody listens, or the server is not ready: another try may help."""
+
+
+class NotTakenError(ServerError):
+    """The server did not take the request as it is: no other try will help."""
+
+
+class Rest:
+    """TF Serving's REST interface, in its columnar form.
+
+    Attributes:
+        url: the server, and the proxy before it, as sentences name them.
+    """
+
+    def __init__(self, parts, address, timeout):
+        server = f"{parts.scheme}://{parts.netloc}"
+        self._place = f"{server}{address.path}:predict"
+        self._proxy = proxy.for_http(self._place, parts.hostname)
+        self.url = _named(server, self._proxy)
+        self._timeout = timeout
+        self._session = requests.Session()
+
+    def call(self, signature, name, values) -> dict[str, list]:
+        encoded = [{"b64": base64.b64encode(value).decode()} for value in values]
+        body = {"signature_name": signature, "inputs": {name: encoded}}
+        try:
+            code, phrase, data = _within(self._timeout, lambda end: self._ask(body, end))
+        except (TimeoutError, requests.Timeout):
+            self._session = requests.Session()  # the other may still be in use
+            raise _too_slow(self.url, self._timeout) from None
+        except requests.exceptions.SSLError as error:
+            raise ServerError(
+                f"{self.url} speaks no TLS that is trusted here: is it https, and who signed its certificate? "
+                f"({_innermost(error)})"
+            ) from None
+        except requests.ConnectionError as error:
+            raise _no_answer(self.url, _innermost(error)) from None
+        except requests.RequestException as error:
+            raise ServerError(f"{self.url} cannot be asked, or breaks off its answer: {_innermost(error)}") from None
+        _check(self.url, code, _reason(data) or phrase)
+        try:
+            outputs = strict_json.loads(data)["outputs"]
+            # A signature with one output answers with the bare list.
+            outputs = outputs if isinstance(outputs, dict) else {signature: outputs}
+            for value in outputs.values():
+                _shape(value)
+            return outputs
+        except (ValueError, KeyError, TypeError, RecursionError):
+            words = f" ({reason})" if (reason := _reason(data)) else ""
+            raise ServerError(f"{self.url} does not answer as TF Serving does: is the address right?{words}") from None
+
+    def _ask(self, body, end):
+        """Return the status, its phrase and the body of the answer, as it was sent."""
+        asked = self._session.post(
+            self._place,
+            json=body,
+            headers={"Accept-Encoding": "identity"},
+            proxies=dict.fromkeys(("http", "https", "all"), self._proxy),
+            timeout=self._timeout,
+            stream=True,
+            allow_redirects=False,
+        )
+        with asked as response:
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise ServerError(f"{self.url} answers compressed, which was not asked for.")
+            data = bytearray()
+            for chunk in response.iter_content(2**16):
+                data += chunk
+                if len(data) > MAX_ANSWER:
+                    raise ServerError(f"{self.url} answers with more than {MAX_ANSWER} bytes, which is no answer.")
+                if time.monotonic() > end:
+                    raise TimeoutError
+            return response.status_code, response.reason, data
+
+
+def _check(url, code, reason):
+    """Raise what a status other than 200 means."""
+    reason = said(reason)
+    if code == requests.codes.ok:
+        return
+    if code == requests.codes.service_unavailable:
+        raise UnavailableError(f"{url} is not ready: {reason}")
+    if code == requests.codes.bad_request:
+        raise NotTakenError(f"{url} refused the request: {reason}")
+    if 300 <= code < 400:
+        raise ServerError(f"{url} sends elsewhere ({code}: {reason}), where nobody follows: give the right address.")
+    raise ServerError(f"{url} failed with {code}: {reason}")
+
+
+def _shape(value) -> tuple:
+    """Return the shape of nested lists.
+
+    Raises:
+        UserError: they are of different lengths.
+    """
+    if not isinstance(value, list):
+        return ()
+    shapes = {_shape(each) for each in value}
+    if len(shapes) > 1:
+        raise UserError("no tensor")
+    return (len(value), *(shapes.pop() if shapes else ()))
+
+
+def _within(seconds, work):
+    """Return what ``work`` does, called with the time when it must have ended; a thread that is late is left behind.
+
+    Raises:
+        TimeoutError: it took longer. A time-out of requests itself is of each read, and a name's look-up has none.
+    """
+    done = queue.SimpleQueue()
+    end = time.monotonic() + seconds
+
+    def run():
+        try:
+            done.put((work(end), None))
+        except BaseException as error:  # whatever it is, it is raised where it was waited for
+            done.put((None, error))
+
+    threading.Thread(target=run, name="request", daemon=True).start()
+    try:
+        value, error = done.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return value
+
+
+class Grpc:
+    """TF Serving's PredictionService.
+
+    Attributes:
+        url: the server, and the proxy before it, as sentences name them.
+    """
+
+    def __init__(self, parts, address, timeout):
+        server = f"{parts.scheme}://{parts.netloc}"
+        proxy_ = proxy.for_grpc(f"http://{parts.netloc}", parts.hostname)
+        self.url = _named(server, proxy_)
+        self._address, self._timeout = address, timeout
+        options = [
+            ("grpc.max_send_message_length", -1),  # images are larger than gRPC's usual limit of 4 MB
+            ("grpc.max_receive_message_length", MAX_ANSWER),
+            ("grpc.compression_enabled_algorithms_bitset", 1),  # none: the limit is of compressed bytes
+            ("grpc.http_proxy", proxy_) if proxy_ else ("grpc.enable_http_proxy", 0),
+        ]
+        self._service = PredictionServiceStub(grpc.insecure_channel(parts.netloc, options=options))
+
+    def call(self, signature, name, values) -> dict[str, list | None]:
+        request = PredictRequest()
+        request.model_spec.name = self._address.name
+        request.model_spec.signature_name = signature
+        if self._address.version is not None:
+            request.model_spec.version.value = self._address.version
+        elif self._address.label:
+            request.model_spec.version_label = self._address.label
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(values, tf.string))
+        try:
+            response = self._service.Predict(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise self._fault(error) from None
+        return {name: _listed(value) for name, value in response.outputs.items()}
+
+    def _fault(self, error) -> ServerError:
+        code, details = error.code(), said(error.details())
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return _too_slow(self.url, self._timeout)
+        if code == grpc.StatusCode.UNAVAILABLE:
+            return _no_answer(self.url, details)
+        if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
+            return NotTakenError(f"{self.url} refused the request: {details}")
+        return ServerError(f"{self.url} failed with {code.name}: {details}")
+
+
+def _listed(tensor) -> list | None:
+    """Return the values of a tensor as nested lists, texts as str; None where it holds no such thing."""
+    try:
+        _, shape = tensors.claim(tensor)
+        if min(shape, default=1) < 0 or math.prod(shape) > MAX_ANSWER:
+            return None
+        array = tensors.as_array(tensor)
+        return [value.decode() for value in array] if array.dtype == object else array.tolist()
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def said(text) -> str:
+    """Return a server's words on one line of bounded length, whatever they are made of."""
+    shown = "".join(c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(text)[:10_000])
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= MAX_SAID else f"{shown[:MAX_SAID]} ..."
+
+
+def _named(server, proxy_) -> str:
+    shown = proxy.without_password(server)
+    return f"{shown} (through the environment's proxy {proxy.without_password(proxy_)})" if proxy_ else shown
+
+
+def _too_slow(url, timeout) -> ServerError:
+    return ServerError(f"{url} took longer than {timeout:g} s: give it more with --timeout.")
+
+
+def _no_answer(url, reason) -> UnavailableError:
+    return UnavailableError(f"{url} does not answer: is the server running, and is this its address? ({reason})")
+
+
+def _innermost(error) -> str:
+    """Say what began a chain of errors, as requests wraps them several times."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return said(getattr(error, "strerror", None) or error)
+
+
+def _reason(data) -> str:
+    """Return the words of a JSON error; "" where the body is none."""
+    try:
+        reason = strict_json.loads(data)["error"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return said(reason) if isinstance(reason, str) else ""

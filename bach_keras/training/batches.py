@@ -1,0 +1,159 @@
+"""From records to batches: resized once and kept in memory, then augmented each epoch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from bach_keras import preprocess
+from bach_keras.evidence.stains import tally
+from bach_keras.wording import counted
+from datasets.augment import DRAWS, Brightness, RandomView, StainJitter, uniform_draws
+from datasets.errors import UserError
+from datasets.labels import LABELS
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """Images whose shorter side is the training size, those of one shape in one tensor.
+
+    Any image is found at once, so an epoch's order is a plain permutation and
+    needs no shuffle buffer.
+
+    Attributes:
+        stacks: uint8 [n, H, W, 3], one for each shape there is.
+        places: int32 [images, 2], each image's stack and its row there.
+        targets: int32 [images], each image's answer.
+        filenames: their names.
+        stains: which of them the stain normalisation left as they are, see ``bach_keras.evidence.stains``; None
+            without one.
+    """
+
+    stacks: tuple[tf.Tensor, ...]
+    places: np.ndarray
+    targets: np.ndarray
+    filenames: tuple[str, ...]
+    stains: dict | None = None
+
+    def __len__(self):
+        return len(self.filenames)
+
+    def squares(self, indices, cut):
+        """Return squares of some images in the order of their indices, for use inside tf.data.
+
+        Only images of one shape make a batch, so they are cut a shape at a time.
+
+        Args:
+            indices: int [n].
+            cut: takes uint8 [m, H, W, 3] and int32 [m], which of the n these are; returns [m, size, size, 3].
+        """
+        places = tf.gather(self.places, indices)
+        rows = [tf.cast(tf.where(places[:, 0] == number)[:, 0], tf.int32) for number in range(len(self.stacks))]
+        parts = [
+            cut(tf.gather(stack, tf.gather(places[:, 1], those)), those)
+            for stack, those in zip(self.stacks, rows, strict=True)
+        ]
+        return tf.dynamic_stitch(rows, parts)
+
+
+def cache_images(records: tf.data.Dataset, targets: dict[int, int], recipe) -> ImageCache:
+    """Resize every record and normalise its stain, once.
+
+    Args:
+        records: dicts with ``image`` uint8 [H, W, 3], ``label`` and ``filename``.
+        targets: label index -> the node's answer; every record's label must be in it.
+        recipe: its ``image_size`` is what the shorter side becomes, and its ``stain_normalisation`` is applied.
+    """
+
+    def resized(record):
+        image = preprocess.resize_shorter(record["image"], recipe.image_size)
+        image, known = preprocess.normalise_stain_each(image, recipe.image_size, recipe.stain_normalisation)
+        return image, known, record["label"], record["filename"]
+
+    # Grown in place: hundreds of images of their own would leave the heap in pieces, twice the cache's size.
+    stacks, places, answers, names, labels, normalised = {}, [], [], [], [], []
+    for image, known, label, name in preprocess.untuned(records.map(resized, num_parallel_calls=tf.data.AUTOTUNE)):
+        pixels = image.numpy()
+        stack = stacks.setdefault(pixels.shape, bytearray())
+        places.append((list(stacks).index(pixels.shape), len(stack) // pixels.size))
+        stack += pixels.data
+        answers.append(targets[int(label)])
+        names.append(name.numpy().decode())
+        labels.append(LABELS[int(label)])
+        normalised.append(bool(known))
+    method = recipe.stain_normalisation
+    shapes = list(stacks)
+    return ImageCache(
+        stacks=tuple(tf.constant(np.frombuffer(stacks.pop(shape), np.uint8).reshape(-1, *shape)) for shape in shapes),
+        places=np.array(places, np.int32).reshape(-1, 2),
+        targets=np.array(answers, np.int32),
+        filenames=tuple(names),
+        stains=None if method == "none" else tally(method, labels, normalised),
+    )
+
+
+def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -> tf.data.Dataset:
+    """Return augmented batches of some epochs, end to end.
+
+    Order and augmentation follow from (seed, epoch, index) alone, so epoch k is
+    the same whether the run began at 0 or was resumed at k. The images that do
+    not fill a batch wait for another epoch's order.
+
+    Returns:
+        (images float32 [part, size, size, 3], targets int32 [part]), of known cardinality.
+    """
+    count = len(cache)
+    steps = steps_per_epoch(count, recipe)
+    view = RandomView(recipe.image_size, recipe.smallest_view, recipe.crops)
+    amounts = {StainJitter: recipe.stain_jitter, Brightness: recipe.brightness}
+    colours = [layer(amount) for layer, amount in amounts.items() if amount]
+
+    def one_epoch(epoch):
+        seed = tf.stack([tf.constant(recipe.seed, tf.int64), epoch])
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=seed)
+        order = tf.reshape(order[: steps * recipe.part_size], (steps, recipe.part_size))
+        return tf.data.Dataset.from_tensor_slices((order, tf.gather(uniform_draws(count, seed), order)))
+
+    def batch(indices, draws):
+        def cut(images, rows):
+            return view({"images": images, DRAWS: tf.gather(draws, rows)})["images"]
+
+        images = cache.squares(indices, cut)
+        for layer in colours:
+            images = layer({"images": images, DRAWS: draws})["images"]
+        return preprocess.normalise(images), tf.gather(cache.targets, indices)
+
+    batches = (
+        tf.data.Dataset.range(first_epoch, first_epoch + epochs)
+        .flat_map(one_epoch)
+        .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    )
+    # Keras runs an extra step an epoch on a data set whose length it does not know.
+    return preprocess.untuned(batches.apply(tf.data.experimental.assert_cardinality(steps * epochs)).prefetch(2))
+
+
+def steps_per_epoch(count: int, recipe) -> int:
+    """Return the steps of an epoch of so many images: its full batches, each in as many parts as the recipe says.
+
+    Raises:
+        UserError: the images do not fill one batch.
+    """
+    batches = count // recipe.batch_size
+    if not batches:
+        raise UserError(
+            f"There {'is' if count == 1 else 'are'} {counted(count, 'training image')}, fewer than one batch of "
+            f"{recipe.batch_size}: choose a smaller --batch-size."
+        )
+    return batches * recipe.accumulate
+
+
+def evaluation_batches(cache: ImageCache, recipe) -> tf.data.Dataset:
+    """Return centre crops in order: (images float32 [<= batch, size, size, 3], targets int32)."""
+
+    def batch(indices):
+        squares = cache.squares(indices, lambda images, _: preprocess.centre_crop(images, recipe.image_size))
+        return preprocess.normalise(squares), tf.gather(cache.targets, indices)
+
+    batches = tf.data.Dataset.range(len(cache)).batch(recipe.batch_size)
+    batches = batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return preprocess.untuned(batches.prefetch(2))

@@ -1,0 +1,31 @@
+"""What ends a command in one sentence; every other error is a bug and shows its traceback."""
+
+import contextlib
+from collections.abc import Iterator
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend: says what is wrong, where, and what to do. Nothing was started."""
+
+
+class MissingError(UserError, FileNotFoundError):
+    """Something that the user named, or has to make first, is not there."""
+
+
+class WorkError(RuntimeError):
+    """Work that had begun cannot be finished, and it is no bug: the disk is full, a server is gone."""
+
+
+@contextlib.contextmanager
+def working() -> Iterator[None]:
+    """Mark work that has begun: an ``OSError`` in this context becomes a ``WorkError``.
+
+    Before it, the same error means that nothing was started.
+    """
+    try:
+        yield
+    except UserError:  # MissingError is an OSError too
+        raise
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename and error.strerror else ""
+        raise WorkError(f"{place}{error.strerror or error}".rstrip(".") + ".") from error

@@ -1,0 +1,61 @@
+import dataclasses
+import hashlib
+import json
+
+import pytest
+
+from bach_keras import run_folder as runs
+from datasets.catalogue import BACH
+from datasets.split_data import SplitData, data_of_run, open_data, split_data
+from datasets.splits import get_split
+
+
+@pytest.fixture
+def sheet(tmp_path):
+    """A sheet of patients that leaves out a fifth of BACH."""
+    path = tmp_path / "sheet.csv"
+    named = [(record.filename, number // 4) for number, record in enumerate(BACH.records) if number % 100 < 80]
+    path.write_text("".join(f"{filename},{patient}\n" for filename, patient in named))
+    return path
+
+
+def test_a_split_needs_no_images(tmp_path):
+    data = split_data("bach", "patient", data_dir=tmp_path)
+    assert {name: len(files) for name, files in data.files.items()} == {"train": 268, "validation": 132, "test": 0}
+    assert data.origin == {"seed": 0, "patients_sha256": None, "note": ""}
+    assert data.held_out == "validation"
+    with pytest.raises(FileNotFoundError, match="bach is not prepared"):
+        open_data("bach", "patient", data_dir=tmp_path)
+
+
+def test_a_sheet_of_patients_is_known_by_its_content(sheet):
+    data = split_data("bach", "kfold:4/2", seed=3, patients=sheet)
+    assert data.origin["seed"] == 3
+    assert data.origin["patients_sha256"] == hashlib.sha256(sheet.read_bytes()).hexdigest()
+    assert "leaves out 80 of BACH's 400" in data.origin["note"]
+    assert len(data.files["validation"]) == 80
+    without = split_data("bach", "kfold:4/2", seed=3)
+    assert "cannot exclude leaks" in without.origin["note"]
+    assert without.files != data.files
+
+
+def test_phantoms_are_judged_on_their_own_test_images_under_every_protocol():
+    for protocol in ("paper", "patient", "kfold:3/1", "all"):
+        assert split_data("phantom", protocol).held_out == "test"
+
+
+def test_a_run_holds_its_split_and_where_it_came_from(tree_of_runs, few_phantoms):
+    config = runs.open_run(tree_of_runs["norbe"]).config
+    assert config["split_origin"] == few_phantoms.origin
+    data = data_of_run(json.loads(json.dumps(config)))
+    assert isinstance(data, SplitData)
+    assert (data.config, data.protocol, data.files) == ("phantom", "patient", few_phantoms.files)
+
+
+def test_a_resumed_run_keeps_its_own_split_whatever_is_published_now():
+    split = get_split("bisque", "patient", seed=9)
+    files = {"train": sorted(n for n, p in split.items() if p == "train"), "validation": ["x.tif"], "test": []}
+    config = {"config": "bisque", "protocol": "patient", "split": files}
+    assert dataclasses.asdict(data_of_run(config)) == {
+        "config": "bisque", "protocol": "patient", "data_dir": None, "files": files, "origin": {},
+    }  # fmt: skip

@@ -1,0 +1,273 @@
+import json
+import os
+import shutil
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from PIL import Image
+
+from bach_keras.hierarchy import Hierarchy
+from bach_keras.network.convolution import has_native_grouped_convolution
+from bach_keras.serving.agreement import Agreement, compare
+from bach_keras.serving.tflite import convert as tflite
+from datasets import phantom
+from datasets.labels import CLASSES
+from tests.serving.conftest import IMAGES
+
+pytestmark = pytest.mark.skipif(
+    not has_native_grouped_convolution(), reason="nothing is converted where TensorFlow has no oneDNN"
+)
+
+
+@pytest.fixture(scope="module")
+def files(sure_members, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tflite")
+    made = {}
+    for quantize in tflite.QUANTIZATIONS:
+        made[quantize] = folder / "new" / f"{quantize}.tflite"
+        tflite.convert(sure_members, made[quantize], quantize, IMAGES)
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(sure_members):
+    return {name: value.numpy() for name, value in Hierarchy(sure_members).images(np.stack(IMAGES)).items()}
+
+
+@pytest.mark.parametrize(("quantize", "most"), [("none", 1e-5), ("float16", 1e-2)])
+def test_float_forms_answer_as_the_tree_does(files, expected, quantize, most):
+    answers = tflite.TFLite(files[quantize]).images(np.stack(IMAGES))
+    assert set(answers) == {"probabilities", "carci", "norbe", "invis"}
+    for name, found in answers.items():
+        np.testing.assert_allclose(found, expected[name], atol=most)
+
+
+@pytest.mark.parametrize("quantize", ["dynamic", "int8"])
+def test_eight_bit_forms_give_the_trees_labels(files, expected, quantize):
+    answers = tflite.TFLite(files[quantize]).images(np.stack(IMAGES))
+    for name, found in answers.items():
+        assert np.median(np.abs(found - expected[name])) < 0.03
+        assert np.sum(found.argmax(axis=1) == expected[name].argmax(axis=1)) >= len(IMAGES) - 2
+
+
+def test_one_object_answers_threads_as_it_answers_one(files):
+    lite = tflite.TFLite(files["none"])
+    alone = [lite.images(image[None])["probabilities"] for image in IMAGES]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda image: lite.images(image[None])["probabilities"], IMAGES))
+    np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("quantize", tflite.QUANTIZATIONS)
+@pytest.mark.parametrize("shape", [(1, 64, 64, 3), (1, 16, 64, 3), (1, 32, 64, 3), (2, 32, 32, 3), (1, 31, 32, 3)])
+def test_the_file_alone_refuses_a_picture_of_another_shape(files, quantize, shape):
+    """An interpreter resizes its input to what it is given, and convolutions answer for any size."""
+    runner = Interpreter(str(files[quantize])).get_signature_runner()
+    with pytest.raises(RuntimeError, match="SPLIT_V"):
+        runner(images=np.zeros(shape, np.uint8))
+    assert np.isfinite(runner(images=np.zeros((1, 32, 32, 3), np.uint8))["probabilities"]).all()
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((48, 64, 3), np.uint8), np.zeros((0, 48, 64, 3), np.uint8), np.zeros((1, 48, 64), np.uint8),
+        np.zeros((1, 48, 64, 4), np.uint8), np.zeros((1, 48, 64, 3), np.float32), np.zeros((1, 48, 64, 3), int),
+        [np.zeros((48, 64, 3), np.uint8), np.zeros((64, 48, 3), np.uint8)],
+    ],
+    ids=["one image", "none", "grey", "alpha", "float", "int64", "two sizes"],
+)  # fmt: skip
+def test_what_is_no_batch_of_pictures_is_refused_in_one_sentence(files, images):
+    with pytest.raises(ValueError, match=r"taken as uint8 \[N, H, W, 3\]"):
+        tflite.TFLite(files["none"]).images(images)
+
+
+@pytest.mark.parametrize("images", [np.zeros((1, 1, 51, 3), np.uint8), np.zeros((1, 0, 4, 3), np.uint8)])
+def test_images_that_the_saved_model_refuses_are_refused(images):
+    with pytest.raises(ValueError, match=r"long as wide|uint8"):
+        tflite._as_batch(images)
+    assert tflite._as_batch(np.zeros((1, 1, 50, 3), np.uint8)).shape == (1, 1, 50, 3)
+
+
+@pytest.mark.parametrize("name", ["a[1].tflite", "a\\b", "a*?{}", "größe 組", "dot.", os.fsdecode(b"\xff")])
+def test_a_file_may_have_any_name(files, tmp_path, name):
+    shutil.copyfile(files["int8"], tmp_path / name)
+    assert tflite.TFLite(tmp_path / name).card["quantize"] == "int8"
+
+
+@pytest.mark.parametrize("changes", [{"image_size": 64}, {"quantize": "int4"}, {"image_size": "32"}])
+def test_a_file_that_is_not_what_its_card_says_is_refused(files, tmp_path, changes):
+    card = json.loads(zipfile.ZipFile(files["none"]).read("model_card.json")) | changes
+    (tmp_path / "t.tflite").write_bytes(files["none"].read_bytes())
+    with zipfile.ZipFile(tmp_path / "t.tflite", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("model_card.json", json.dumps(card))
+    with pytest.raises(ValueError, match="is not what its own card says"):
+        tflite.TFLite(tmp_path / "t.tflite")
+
+
+def test_the_file_alone_says_what_goes_in_and_what_comes_out(files, sure_members):
+    size = sure_members[0].image_size
+    for file in files.values():
+        interpreter = Interpreter(str(file))
+        assert interpreter.get_signature_list() == {
+            "serving_default": {"inputs": ["images"], "outputs": ["carci", "invis", "norbe", "probabilities"]}
+        }
+        (taken,) = interpreter.get_input_details()
+        assert (taken["dtype"], taken["shape"].tolist()) == (np.uint8, [1, size, size, 3])
+
+
+def test_the_file_carries_the_class_names_and_the_card(files):
+    with zipfile.ZipFile(files["int8"]) as archive:
+        assert archive.read("class_names.txt").decode().split() == list(CLASSES)
+        card = json.loads(archive.read("model_card.json"))
+    assert card == tflite.TFLite(files["int8"]).card
+    assert card["classes"] == list(CLASSES)
+    assert card["quantize"] == "int8"
+    assert "SYNTHETIC" in card["data"]["phantom"]
+    assert "not a medical device" in card["limits"][0]
+    assert card["licence"]
+
+
+def test_int8_convolutions_are_whole_numbers_and_the_answers_float(files):
+    interpreter = Interpreter(
+        str(files["int8"]), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    details = interpreter.get_tensor_details()
+    types = {tensor["index"]: tensor["dtype"] for tensor in details}
+    maps = {tensor["index"] for tensor in details if len(tensor["shape"]) == 4}
+    by_op, ops = {}, interpreter._get_ops_details()
+    for op in ops:
+        by_op.setdefault(op["op_name"], set()).update(types[index] for index in op["outputs"])
+    assert "ADD_N" not in by_op
+    assert {types[op["outputs"][0]] for op in ops if op["op_name"] == "ADD" and op["outputs"][0] in maps} == {np.int8}
+    assert by_op["CONV_2D"] == {np.int8, np.float32}
+    assert by_op["MAX_POOL_2D"] == {np.float32}
+    in_float = [op for op in ops if op["op_name"] == "CONV_2D" and types[op["outputs"][0]] is np.float32]
+    stems = [op for op in ops if op["op_name"] == "MAX_POOL_2D"]
+    assert len(in_float) == len(stems) == 3  # these networks share no trunk
+    for name in ("MEAN", "REDUCE_MAX", "CONCATENATION", "FULLY_CONNECTED", "SOFTMAX"):
+        assert by_op[name] == {np.float32}
+
+
+def test_the_forms_get_smaller(files):
+    sizes = [files[quantize].stat().st_size for quantize in ("none", "float16", "dynamic")]
+    assert sizes[0] > 1.7 * sizes[1] > 1.7 * 1.5 * sizes[2]
+
+
+def test_plain_kernels_give_what_the_fast_ones_give(files):
+    """Grouped convolutions of whole numbers, where XNNPACK is not at hand."""
+    plain = Interpreter(
+        str(files["int8"]), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    ).get_signature_runner()
+    fast = Interpreter(str(files["int8"])).get_signature_runner()
+    picture = np.ascontiguousarray(IMAGES[0][None, ::9, ::9][:, :32, :32])
+    np.testing.assert_allclose(plain(images=picture)["probabilities"], fast(images=picture)["probabilities"], atol=0.05)
+
+
+def test_a_file_that_disagrees_is_not_written(sure_members, tmp_path, monkeypatch):
+    turned = tflite._frozen(Turned(sure_members)).convert()
+    monkeypatch.setattr(tflite, "_convert", lambda converter, quantize, images: turned)
+    file = tmp_path / "tree.tflite"
+    file.write_bytes(b"the one before")
+    with pytest.raises(ValueError, match=r"was not written.*a difference of 1e-04 is asked for"):
+        tflite.convert(sure_members, file, "none", IMAGES, overwrite=True)
+    assert file.read_bytes() == b"the one before"
+    assert [path.name for path in tmp_path.iterdir()] == ["tree.tflite"]
+
+
+class Turned(Hierarchy):
+    """A tree that names the classes from the end."""
+
+    def squares(self, images):
+        answers = super().squares(images)
+        return {**answers, "probabilities": answers["probabilities"][:, ::-1]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "quantize", "holds"),
+    [
+        ([[0.4, 0.6]], "none", True),
+        ([[0.4002, 0.5998]], "none", False),
+        ([[0.4002, 0.5998]], "float16", True),
+        ([[0.6, 0.4], [0.4, 0.6], [0.44, 0.56]], "int8", True),
+        ([[0.1, 0.9], [0.4, 0.6], [0.44, 0.56]], "int8", True),
+        ([[0.6, 0.4], [0.6, 0.4], [0.4, 0.6], [0.4, 0.6], [0.4, 0.6]], "int8", False),
+        ([[0.34, 0.66]] * 3, "int8", False),
+        ([[0.34, 0.66]] * 3, "dynamic", False),
+        ([[np.nan, 0.6]], "int8", False),
+        ([[np.nan, 0.6]], "none", False),
+    ],
+)
+def test_what_each_form_may_differ_by(answers, quantize, holds):
+    assert compare(answers, [[0.4, 0.6]] * len(answers)).holds(quantize) == holds
+
+
+def test_two_in_a_hundred_labels_may_differ():
+    assert Agreement(0.5, 98, 100, 0.01).holds("int8")
+    assert not Agreement(0.5, 97, 100, 0.01).holds("int8")
+
+
+@pytest.mark.parametrize("quantize", ["dynamic", "int8"])
+def test_a_file_that_is_right_but_unsure_is_not_written(sure_members, tmp_path, monkeypatch, quantize):
+    unsure = tflite._frozen(Unsure(sure_members)).convert()
+    monkeypatch.setattr(tflite, "_convert", lambda converter, quantize, images: unsure)
+    file = tmp_path / "tree.tflite"
+    with pytest.raises(ValueError, match=r"was not written.*the same label on (\d+) of \1 images.*a median of 0\.05"):
+        tflite.convert(sure_members, file, quantize, IMAGES)
+    assert not file.exists()
+
+
+class Unsure(Hierarchy):
+    """A tree that names the right classes with hardly more than a quarter each."""
+
+    def squares(self, images):
+        answers = super().squares(images)
+        return {**answers, "probabilities": 0.25 + 0.01 * answers["probabilities"]}
+
+
+def test_int8_is_not_checked_on_images_of_one_label(sure_members, tmp_path):
+    alike = [phantom.draw("benign", 910, 0)] * 9
+    with pytest.raises(ValueError, match=r"calls all 3 images to check on benign.*of several classes"):
+        tflite.convert(sure_members, tmp_path / "tree.tflite", "int8", alike)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_input_gets_one_sentence(sure_members, tmp_path, files, monkeypatch):
+    with pytest.raises(ValueError, match="is there already"):
+        tflite.convert(sure_members, files["none"], "none", IMAGES)
+    with pytest.raises(ValueError, match="is a folder"):
+        tflite.convert(sure_members, tmp_path, "none", IMAGES)
+    with pytest.raises(ValueError, match="3 images are too few"):
+        tflite.convert(sure_members, tmp_path / "tree.tflite", "int8", IMAGES[:3])
+    stained = [replace(member, stain_normalisation="reinhard") for member in sure_members]
+    with pytest.raises(ValueError, match="cannot normalise stains"):
+        tflite.convert(stained, tmp_path / "tree.tflite", "none", IMAGES)
+    monkeypatch.setattr(tflite, "has_native_grouped_convolution", lambda: False)
+    with pytest.raises(ValueError, match="Without oneDNN"):
+        tflite.convert(sure_members, tmp_path / "tree.tflite", "none", IMAGES)
+    (tmp_path / "text.tflite").write_text("text")
+    with pytest.raises(ValueError, match="is no TFLite file of this project"):
+        tflite.TFLite(tmp_path / "text.tflite")
+    with pytest.raises(ValueError, match="is no TFLite file of this project"):
+        tflite.TFLite(tmp_path / "nowhere.tflite")
+
+
+def test_calibration_images_are_some_of_a_folder_and_always_the_same(tmp_path, monkeypatch):
+    for number in range(6):
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(tflite, "IMAGES", 4)
+    first, again = ([int(image[0, 0, 0]) for image in tflite.folder_images(tmp_path)] for _ in range(2))
+    assert first == again
+    assert len(set(first)) == 4
+
+
+def test_training_images_that_are_not_here_are_asked_for(sure_members, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        tflite.prepare, "records", lambda config: (_ for _ in ()).throw(FileNotFoundError("phantom is not prepared."))
+    )
+    with pytest.raises(ValueError, match=r"phantom is not prepared.*--calibration DIR"):
+        tflite.training_images(sure_members)

@@ -1,0 +1,117 @@
+"""Table 1 again: what is planned, that nothing is trained twice, and what the page says."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bach_keras import run_folder as runs
+from bach_keras.training import command
+from bach_keras.training import table1 as reproduce
+from bach_keras.training.table1 import plan
+
+
+def names(jobs):
+    return [job.folder.name for job in jobs]
+
+
+def test_the_competitions_ten_members_are_planned():
+    jobs, trees = plan("bach_bisque", ["paper"], [0], Path("out"), "imagenet")
+    assert [tree.row for tree in trees] == ["init", "init+ext", "ensemble", "full ensemble"]
+    full = {node: len(members) for node, members in trees[-1].members.items()}
+    assert full == {"carci": 4, "norbe": 3, "invis": 3}
+    assert names(jobs)[-3:] == ["bach_bisque-carci-whole", "bach_bisque-norbe-whole", "bach-invis-whole"]
+    whole = {job.node: job for job in jobs if job.until}
+    assert all(job.protocol == "all" for job in whole.values())
+    assert whole["carci"].until.name == "bach_bisque-carci"
+    assert whole["invis"].until.name == "bach-invis-from-carci"
+    # A run comes after those that it needs.
+    for index, job in enumerate(jobs):
+        assert {job.parent, job.until} - {None} <= {earlier.folder for earlier in jobs[:index]}
+
+
+def test_protocols_and_seeds_are_planned_side_by_side():
+    jobs, trees = plan("phantom", ["paper", "kfold:5/1"], [0, 1], Path("out"), "none")
+    assert len({job.folder for job in jobs}) == len(jobs) == 4 * 8
+    assert {job.folder.parent.name for job in jobs} == {
+        "paper-seed0", "paper-seed1", "kfold-5-1-seed0", "kfold-5-1-seed1"
+    }  # fmt: skip
+    assert len(trees) == 4 * 3
+
+
+def test_bisque_trains_carci_alone():
+    jobs, trees = plan("bisque", ["patient"], [0], Path("out"), "imagenet")
+    assert names(jobs) == ["bisque-carci"]
+    assert trees == []
+
+
+@pytest.fixture
+def reproduced(few_phantoms, recipe, tmp_path, monkeypatch):
+    """Return a function that reproduces on a few phantoms, and the folder."""
+
+    def split(config, protocol, data_dir=None):
+        everything = {"train": sorted(few_phantoms.files["train"] + few_phantoms.files["validation"])}
+        files = {**few_phantoms.files, **everything, "validation": []} if protocol == "all" else few_phantoms.files
+        return replace(few_phantoms, protocol=protocol, files=files)
+
+    monkeypatch.setattr(reproduce, "split_data", split)
+    monkeypatch.setattr(reproduce, "ready", lambda data, say: data)
+    monkeypatch.setattr(reproduce, "default_recipe", lambda config: replace(recipe, head_epochs=0, lr_steps=20))
+    monkeypatch.setattr(command, "open_data", lambda config, protocol, *rest: split(config, protocol))
+
+    def run(**options):
+        lines = []
+        result = reproduce.reproduce("phantom", ["patient"], [0], tmp_path, {}, "none", say=lines.append, **options)
+        return result, lines
+
+    return run, tmp_path
+
+
+def test_a_plan_trains_nothing(reproduced):
+    run, place = reproduced
+    result, lines = run(only_plan=True)
+    assert result == {}
+    assert not any(place.iterdir())
+    assert sum(" on " in line and "epochs" in line for line in lines) == 8
+    assert lines[-1].startswith("about ")
+
+
+def test_everything_is_trained_scored_and_shown_and_no_second_time(reproduced):
+    run, place = reproduced
+    result, _ = run()
+    assert [tree["row"] for tree in result["trees"]] == ["init", "ensemble", "full ensemble"]
+    init, joint, full = result["trees"]
+    assert {node: len(members) for node, members in init["members"].items()} == {"carci": 1, "norbe": 1, "invis": 1}
+    assert {node: len(members) for node, members in full["members"].items()} == {"carci": 3, "norbe": 2, "invis": 3}
+    assert "snapshots" in joint["members"]["carci"][1]
+    for tree in result["trees"]:
+        assert tree["score"]["split"] == "test"
+        assert tree["score"]["n"] == 8
+    assert len(result["runs"]) == 8
+    page = (place / "results.html").read_text()
+    for said in ("init, ours", "init, paper", "0.99", "95 % interval", "SYNTHETIC", "minutes of training"):
+        assert said in page
+    assert json.loads((place / "results.json").read_text())["trees"] == json.loads(json.dumps(result["trees"]))
+
+    trained = (place / "patient-seed0/phantom-carci/model.keras").stat().st_mtime_ns
+    # One run cut, one evaluation lost: only these are done again, and what the run is a member of.
+    (place / "patient-seed0/phantom-invis-whole/metrics.json").unlink()
+    (place / "patient-seed0/tree-init/metrics.json").unlink()
+    again, lines = run()
+    assert (place / "patient-seed0/phantom-carci/model.keras").stat().st_mtime_ns == trained
+    assert sum("is finished already" in line for line in lines) == 7
+    scored = [f"scoring {place}/patient-seed0/tree-{name}" for name in ("init", "ensemble-full")]
+    assert [line for line in lines if line.startswith("scoring")] == scored
+    assert again["trees"] == result["trees"]
+
+
+def test_a_run_of_another_recipe_is_not_taken(reproduced, recipe, few_phantoms):
+    run, place = reproduced
+    folder = place / "patient-seed0" / "phantom-carci"
+    runs.create_run(folder, {
+        "node": "carci", "config": "phantom", "protocol": "patient", "init": "none", "split": few_phantoms.files,
+        "recipe": runs.recipe_as_json(replace(recipe, batch_size=2)), "versions": runs.versions(),
+    })  # fmt: skip
+    with pytest.raises(ValueError, match=r"phantom-carci holds another run .* batch_size was 2, is 4"):
+        run()
