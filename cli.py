@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from bach_keras.commands.console import show_log
 from bach_keras.commands.data import data
 from bach_keras.commands.options import Failure, Stopped
 from bach_keras.commands.serving import export, parity, predict, serve
@@ -58,6 +59,7 @@ def cli():
       python cli.py train --node norbe
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    show_log()
 
 
 for command in (data, weights, lr_find, train, reproduce, evaluate, export, predict, serve, parity):

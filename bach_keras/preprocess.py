@@ -4,6 +4,8 @@ Training and the exported model run these same functions, so they cannot drift
 apart. All of it is TensorFlow ops, so all of it can be exported.
 """
 
+from dataclasses import dataclass
+
 import tensorflow as tf
 
 from bach_keras.decoding import bmp, jpeg, png
@@ -98,6 +100,35 @@ def normalise_stain_each(images, size: int, method: str):
 def square(images, size: int, stain_normalisation: str = "none"):
     """Resize, crop and normalise the stain: uint8 [..., H, W, 3] -> uint8 [..., size, size, 3]."""
     return stain.normalise(centre_crop(resize_shorter(images, size), size), stain_normalisation)
+
+
+@dataclass(frozen=True)
+class View:
+    """How a network sees an image; members with equal views can share a tree.
+
+    Attributes:
+        image_size: side of the square that it sees, in pixels.
+        stain_normalisation: one of ``datasets.stain.NORMALISATIONS``.
+    """
+
+    image_size: int
+    stain_normalisation: str = "none"
+
+    def resized(self, images):
+        """Scale the shorter side and normalise the stain; return the images, and for each whether it could be.
+
+        uint8 [..., H, W, 3] -> uint8 [..., h, w, 3] with the shorter of h and w ``image_size``, and bool [...].
+        """
+        resized = resize_shorter(images, self.image_size)
+        return normalise_stain_each(resized, self.image_size, self.stain_normalisation)
+
+    def square(self, images):
+        """uint8 [..., H, W, 3] -> uint8 [..., image_size, image_size, 3]: resized, cropped, its stain normalised."""
+        return square(images, self.image_size, self.stain_normalisation)
+
+    def inputs(self, images):
+        """uint8 [..., H, W, 3] -> float32 [..., image_size, image_size, 3], what the network takes."""
+        return normalise(self.square(images))
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from bach_keras.commands.console import say
 from bach_keras.commands.options import (
     CONFIGS,
     FOLDER,
@@ -12,7 +13,6 @@ from bach_keras.commands.options import (
     new_data_dir_option,
     patients_option,
     protocol_option,
-    say,
     split_options,
 )
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import click
 
-from datasets.escape import for_terminal
-
 CONFIGS = ("bach", "bisque", "bach_bisque", "phantom")
 NODE_NAMES = ("carci", "norbe", "invis")
 
@@ -29,12 +27,6 @@ class Stopped(click.ClickException):
     def show(self, file=None):
         # On a line of its own: the cursor stands in a bar of progress, or behind ^C.
         click.echo(f"\n{self.message}", err=True)
-
-
-def say(line, err: bool = False) -> None:
-    """Print one line; what it names from outside cannot move the cursor or forge another line."""
-    # A file's name may hold bytes that are no text.
-    click.echo(for_terminal(line).encode(errors="surrogateescape"), err=err)
 
 
 def several(*options):

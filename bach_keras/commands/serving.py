@@ -4,7 +4,8 @@ import sys
 
 import click
 
-from bach_keras.commands.options import FOLDER, load_members, member_options, say
+from bach_keras.commands.console import say
+from bach_keras.commands.options import FOLDER, load_members, member_options
 from datasets.errors import UserError, WorkError
 
 

@@ -1,11 +1,11 @@
 """The commands that train a node and score a tree."""
 
 import contextlib
-import logging
 
 import click
 from click.core import ParameterSource
 
+from bach_keras.commands.console import say
 from bach_keras.commands.options import (
     FOLDER,
     NODE_NAMES,
@@ -15,7 +15,6 @@ from bach_keras.commands.options import (
     data_dir_option,
     load_members,
     member_options,
-    say,
     several,
     split_options,
 )
@@ -119,7 +118,6 @@ def train(
     """
     from bach_keras.training.command import resume_training, run_training
 
-    _log_layer_groups()
     with _stopped_in_one_sentence():
         # Of two starts each run goes on by itself.
         if resumed and not (init or "").startswith("best"):
@@ -136,15 +134,6 @@ def train(
             node, config, protocol, split_seed, patients, init, until, given, run_dir, overwrite, tensorboard, data_dir,
             say,
         )  # fmt: skip
-
-
-def _log_layer_groups():
-    """Print which weights train at which share of the rate."""
-    logger = logging.getLogger("callbacks.layer_groups")
-    if not logger.handlers:
-        logger.addHandler(logging.StreamHandler())
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
 
 
 @click.command()

@@ -2,7 +2,8 @@
 
 import click
 
-from bach_keras.commands.options import FOLDER, say
+from bach_keras.commands.console import say
+from bach_keras.commands.options import FOLDER
 
 
 @click.group()

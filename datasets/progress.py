@@ -1,0 +1,14 @@
+"""One bar of progress, with the time left, for work of many steps."""
+
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+
+def bar(items: Iterable | None = None, *, what: str, total: int | None = None, unit: str = "image") -> tqdm:
+    """Return the items behind a bar on stderr, or without items a bar to ``update``.
+
+    Nothing is drawn where stderr is not a terminal, and nothing is left of it at the end. There is one at a time: close
+    it, or use it up, before the next begins.
+    """
+    return tqdm(items, desc=what, total=total, unit=f" {unit}s", disable=None, leave=False, dynamic_ncols=True)
