@@ -1,6 +1,8 @@
 """The tree as one system: members for each node, joined into the four-class answer."""
 
+import functools
 import hashlib
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,6 +12,8 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.network.fold import fold
 from bach_keras.network.head import Classifier
+from bach_keras.preprocess import View
+from bach_keras.provenance import Provenance
 from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, WEIGHTS
 from datasets.errors import UserError
 from datasets.labels import CLASSES
@@ -20,35 +24,27 @@ class Member:
     """One trained network of a node, as an ensemble takes it.
 
     Attributes:
-        node: the name of its node.
-        model: its network.
-        image_size: side of its images, in pixels.
-        stain_normalisation: what its images are normalised by, see ``datasets.stain``.
-        weight: its say in the node's average.
+        weight: its share in the node's average, before the shares are made to sum to 1.
         temperature: its logits are divided by this (Guo et al. 2017).
-        source: what to call it in a message or a model card.
+        source: what a message or a model card calls it.
         config: the data set configuration it was trained on.
-        protocol: by which protocol that was split.
-        trained_on: file names of the images that it, or a run it started from, trained on.
-        chosen_on: file names of the images that chose its epoch or its init.
+        provenance: its own, so it has one protocol.
         metrics: what its run measured, empty where nothing was.
     """
 
     node: str
     model: Classifier
-    image_size: int
-    stain_normalisation: str = "none"
+    view: View
     weight: float = 1.0
+    # No run writes a temperature yet: calibration will. A config.json that names one is obeyed already.
     temperature: float = 1.0
     source: str = ""
     config: str = ""
-    protocol: str = ""
-    trained_on: frozenset[str] = frozenset()
-    chosen_on: frozenset[str] = frozenset()
+    provenance: Provenance = field(default_factory=Provenance)
     metrics: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        # What lies outside makes every answer alike, or none a number.
+        # A value outside these bounds makes all answers alike, or NaN.
         for name, least, most in (("weight", *WEIGHTS), ("temperature", *TEMPERATURES)):
             value = getattr(self, name)
             if not least <= value <= most:
@@ -59,7 +55,7 @@ class Member:
 
 @dataclass(frozen=True)
 class _Part:
-    """A member cut behind the trunk, its batch norms folded; the rest gives its logits and its pooled features."""
+    """A member without its trunk, its batch norms folded; ``rest`` returns its logits and its pooled features."""
 
     trunk: str
     rest: Callable
@@ -80,34 +76,45 @@ class Hierarchy(tf.Module):
     """The four-class system of Koné & Boulmane (2018), Figure 1.
 
     Members whose trunks hold the same weights share one, found by content: the
-    recipe never changes stem, layer1 and layer2, so it is computed once an image.
+    recipe never changes stem, layer1 and layer2, so they are computed once for each image.
 
-    Args:
-        members: at least one for each node, all of one image size and one stain normalisation.
+    Attributes:
+        view: how all its members see an image.
+        provenance: the union of its members'.
 
     Raises:
-        UserError: a node has no member, or image sizes or stain normalisations differ.
+        UserError: a node has no member, or the members' views differ.
     """
 
     def __init__(self, members: list[Member]):
         super().__init__(name="hierarchy")
         check_members(members)
-        self.image_size = members[0].image_size
-        self.stain_normalisation = members[0].stain_normalisation
-        self._networks = _cut(members)
-        # TensorFlow's own variables, by which the export is loaded without Keras.
+        self.view = members[0].view
+        self.provenance = functools.reduce(operator.or_, [member.provenance for member in members])
+        # A set, as tf.Module would take a tuple for a part of the model and save it.
+        self._configs = frozenset(member.config for member in members)
+        self._networks = _split(members)
+        # An export is loaded without Keras, so tf.Module must find TensorFlow's own variables here.
         self._weights = self._networks.weights
 
     @property
-    def trunk_count(self) -> int:
-        """How many different trunks the members have."""
-        return len(self._networks.trunks)
+    def configs(self) -> tuple[str, ...]:
+        """The data set configurations its members were trained on, sorted."""
+        return tuple(sorted(self._configs))
+
+    @property
+    def image_size(self) -> int:
+        return self.view.image_size
+
+    @property
+    def stain_normalisation(self) -> str:
+        return self.view.stain_normalisation
 
     def images(self, images) -> dict[str, tf.Tensor]:
         """Classify images softly: a class's probability is its group's times its own within the group.
 
         Args:
-            images: uint8 [N, H, W, 3], H and W any.
+            images: uint8 [N, H, W, 3] of any height and width.
 
         Returns:
             ``probabilities`` float32 [N, 4] in the order of ``CLASSES``, ``label`` string [N],
@@ -117,22 +124,18 @@ class Hierarchy(tf.Module):
         return _answer(*self._soft(self._normalised(images)), count)
 
     def squares(self, images) -> dict[str, tf.Tensor]:
-        """Classify softly what ``bach_keras.preprocess.square`` gives: the tree alone, for small devices.
+        """Classify squares that ``View.square`` made: the tree alone, for small devices.
 
-        Args:
-            images: uint8 [N, image_size, image_size, 3], N not 0.
-
-        Returns:
-            What ``images`` returns, without ``label``.
+        Takes uint8 [N, image_size, image_size, 3] with N > 0, and returns what ``images`` does without ``label``.
         """
         probabilities, nodes = self._soft(preprocess.normalise(images))
         return {"probabilities": probabilities, **nodes}
 
     def features(self, images) -> tf.Tensor:
-        """Return what carci sees, for search and for monitoring: uint8 [N, H, W, 3] -> float32 [N, 2048].
+        """Return carci's pooled features, for search and for monitoring: uint8 [N, H, W, 3] -> float32 [N, 2048].
 
-        It is the mean over places of the last feature map, of carci's first member: each
-        member has a space of its own, so a mean over members would lie in none.
+        They are the spatial mean of the last feature map of carci's first member: each member has
+        a feature space of its own, so a mean over members would lie in none of them.
         """
         part = self._networks.parts[ROOT.name][0]
         _, features = part.rest(self._networks.trunks[part.trunk](self._normalised(images)))
@@ -147,9 +150,11 @@ class Hierarchy(tf.Module):
         count = tf.shape(images)[0]
         inputs = self._normalised(images)
         rows_in_all = tf.shape(inputs)[0]
+        # Carci answers for every image.
         features = self._trunk_features(inputs, [ROOT.name])
         nodes = {ROOT.name: self._node(ROOT.name, features)}
         chosen = tf.argmax(nodes[ROOT.name], axis=1)
+        # Each specialist answers for its own rows, and its answers are put back in their places.
         for index, node in enumerate(SPECIALISTS):
             rows = tf.where(chosen == index)[:, 0]
             pair = tf.cond(
@@ -161,13 +166,14 @@ class Hierarchy(tf.Module):
         return _answer(tf.concat([nodes[node.name] for node in SPECIALISTS], axis=1), nodes, count)
 
     def _normalised(self, images):
-        size = self.image_size
+        size = self.view.image_size
         is_square = tuple(images.shape[1:3]) == (size, size)
-        # Some convolutions refuse a batch of none, so one black image stands in and is cut off at the end.
+        # Some convolutions refuse an empty batch, so one black image stands in and is dropped at the end.
         images = tf.pad(images, [[0, tf.maximum(0, 1 - tf.shape(images)[0])], [0, 0], [0, 0], [0, 0]])
-        # What was cut when it was decoded is not scaled again: that changes nothing and takes milliseconds an image.
+        # Squares that were cropped when they were decoded are not scaled again: that would change nothing and cost
+        # milliseconds an image.
         squares = tf.ensure_shape(images, (None, size, size, 3)) if is_square else preprocess.square(images, size)
-        return preprocess.normalise(preprocess.normalise_stain(squares, size, self.stain_normalisation))
+        return preprocess.normalise(preprocess.normalise_stain(squares, size, self.view.stain_normalisation))
 
     def _soft(self, inputs):
         features = self._trunk_features(inputs, NODES)
@@ -199,26 +205,20 @@ class Hierarchy(tf.Module):
 
 
 def check_members(members) -> None:
-    """Refuse members that make no tree.
-
-    Raises:
-        UserError: a node has no member, or image sizes or stain normalisations differ.
-    """
+    """Refuse members that do not make a tree: a node has none, or their views differ."""
     missing = [name for name in NODES if not any(member.node == name for member in members)]
     if missing:
         raise UserError(f"The tree needs a run for each node: none was given for {', '.join(missing)}.")
-    for name in ("image_size", "stain_normalisation"):
-        _check_shared(members, name)
+    if all(member.view == members[0].view for member in members):
+        return
+    of_size = {member.view.image_size for member in members}
+    name = "image_size" if len(of_size) > 1 else "stain_normalisation"
+    listed = ", ".join(f"{member.source or member.node} {getattr(member.view, name)}" for member in members)
+    raise UserError(f"All runs of a tree must share one {name.replace('_', ' ')}, but these differ: {listed}.")
 
 
-def _check_shared(members, name: str) -> None:
-    values = [getattr(member, name) for member in members]
-    if len(set(values)) > 1:
-        listed = ", ".join(f"{member.source or member.node} {v}" for member, v in zip(members, values, strict=True))
-        raise UserError(f"All runs of a tree must share one {name.replace('_', ' ')}, but these differ: {listed}.")
-
-
-def _cut(members) -> _Networks:
+def _split(members) -> _Networks:
+    """Split each member behind its trunk, and keep one of the trunks that are equal."""
     trunks, parts, weights = {}, {name: [] for name in NODES}, []
     for member in members:
         model = member.model
@@ -228,13 +228,14 @@ def _cut(members) -> _Networks:
         if key not in trunks:
             trunks[key] = _function(fold(trunk))
         rest = fold(keras.Model(seam, [model.output, model.get_layer("head.mean").output]))
+        # Folded convolutions are constants, while the head keeps variables, which the export must track.
         weights += [weight.value for weight in rest.weights]
         parts[member.node].append(_Part(key, _function(rest), member.weight, member.temperature))
     return _Networks(trunks, parts, weights)
 
 
 def _function(network) -> Callable:
-    """Return the network as one function, so that an export's signatures share its constants."""
+    """Return the network as one traced function, so that all signatures of an export share its constants."""
 
     @tf.function(input_signature=[tf.TensorSpec(network.input.shape, network.input.dtype)])
     def run(inputs):
@@ -253,5 +254,6 @@ def _digest(network) -> str:
 
 def _answer(probabilities, nodes, count):
     label = tf.gather(tf.constant(CLASSES), tf.argmax(probabilities, axis=1))
-    whole = {"probabilities": probabilities, "label": label, **nodes}
-    return {name: value[:count] for name, value in whole.items()}
+    # The black image that stands in for an empty batch is dropped here.
+    answers = {"probabilities": probabilities, "label": label, **nodes}
+    return {name: value[:count] for name, value in answers.items()}

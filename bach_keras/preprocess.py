@@ -1,7 +1,7 @@
 """The one preprocessing: from encoded bytes to what the networks take.
 
-Training and the exported model run these same functions, so they cannot drift
-apart. All of it is TensorFlow ops, so all of it can be exported.
+Training and the exported model run these same functions, so they cannot drift apart. All of it is TensorFlow ops, so
+all of it can be exported. Python and graphs accept the same images, by the limits in ``datasets.images.admission``.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,7 @@ DEVIATION = (0.229, 0.224, 0.225)
 
 
 def decode(data):
-    """Decode one PNG, JPEG or BMP to the pixels that ``datasets.images`` reads from such a file.
-
-    Args:
-        data: string scalar, the file's bytes.
+    """Decode one PNG, JPEG or BMP, a string scalar, to the pixels that ``datasets.images`` reads from such a file.
 
     Returns:
         uint8 [H, W, 3]; grey images and palettes become RGB, transparency becomes white.
@@ -30,12 +27,12 @@ def decode(data):
     Raises:
         tf.errors.InvalidArgumentError: when run, on anything else, and on what ``datasets.images`` refuses.
     """
-    # Shorter than any header: substr would fail in words of its own.
-    data = required(data, (tf.strings.length(data) >= 30, "This is no whole image."))
+    # Every header is longer than this; on shorter data substr would fail with a message of its own.
+    data = required(data, (tf.strings.length(data) >= 30, "This is not a complete image."))
     is_png = tf.strings.substr(data, 0, 8) == png_format.SIGNATURE
     is_jpeg = tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
     is_bmp = tf.strings.substr(data, 0, 2) == b"BM"
-    data = required(data, (is_png | is_jpeg | is_bmp, "This is no PNG, JPEG or BMP image."))
+    data = required(data, (is_png | is_jpeg | is_bmp, "This is not a PNG, JPEG or BMP image."))
     image = tf.cond(
         is_png,
         lambda: png.decode(data),
@@ -45,25 +42,20 @@ def decode(data):
 
 
 def resize_shorter(images, size: int):
-    """Scale so that the shorter side becomes ``size``, keeping the ratio, with antialiasing.
+    """Scale uint8 [..., H, W, 3] so that the shorter side has ``size`` pixels, keeping the ratio, with antialiasing.
 
-    Args:
-        images: uint8 [H, W, 3] or [N, H, W, 3].
-        size: pixels.
-
-    Returns:
-        uint8, rounded, so that a cached training image and a served one hold the same values.
+    The result is rounded to uint8, so that a cached training image and a served one hold the same values.
     """
     sides = tf.shape(images)[-3:-1]
     shorter = tf.reduce_min(sides)
-    # In whole numbers, rounded half up: float division could lose a pixel of the shorter side.
+    # Integer division, rounding half up: float division could lose a pixel of the shorter side.
     target = (2 * sides * size + shorter) // (2 * shorter)
     resized = tf.image.resize(images, target, method="bilinear", antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
 
 
 def centre_crop(images, size: int):
-    """Cut the central square of ``size`` pixels: [..., H, W, 3] -> [..., size, size, 3]."""
+    """Crop the central square: [..., H, W, 3] -> [..., size, size, 3]."""
     sides = tf.shape(images)[-3:-1]
     top, left = tf.unstack((sides - size) // 2)
     cropped = images[..., top : top + size, left : left + size, :]
@@ -76,24 +68,14 @@ def normalise(images):
 
 
 def normalise_stain(images, size: int, method: str):
-    """Give resized images a reference's colours.
-
-    They are measured on the central square, all that a served image keeps, so
-    that it does not matter whether the image is cut before or after.
-
-    Args:
-        images: uint8 [H, W, 3] or [N, H, W, 3], the shorter side ``size``.
-        size: pixels.
-        method: one of ``datasets.stain.NORMALISATIONS``.
-
-    Returns:
-        uint8, rounded, in the shape of ``images``.
-    """
+    """Give resized images [..., H, W, 3], the shorter side ``size``, a reference's colours; return rounded uint8."""
     return normalise_stain_each(images, size, method)[0]
 
 
 def normalise_stain_each(images, size: int, method: str):
     """Return what ``normalise_stain`` does, and whether each image could be normalised: bool [N] or []."""
+    # Colours are measured on the central square, which is all that a served image keeps, so that it does not matter
+    # whether the image is cropped before or after.
     return stain.normalise_each(images, method, sample=centre_crop(images, size))
 
 
@@ -114,6 +96,10 @@ class View:
     image_size: int
     stain_normalisation: str = "none"
 
+    def __str__(self):
+        stains = "" if self.stain_normalisation == "none" else f" and {self.stain_normalisation} stain normalisation"
+        return f"{self.image_size} pixels{stains}"
+
     def resized(self, images):
         """Scale the shorter side and normalise the stain; return the images, and for each whether it could be.
 
@@ -132,11 +118,9 @@ class View:
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Return the data set without TensorFlow's tuning of it; parallel maps then take a thread a processor.
-
-    The tuner's thread sleeps for up to a minute between its rounds, and an
-    iterator that is dropped half-way waits for it to wake.
-    """
+    """Return the data set without TensorFlow's autotuning; parallel maps then take one thread a processor."""
+    # The tuner's thread sleeps for up to a minute between its rounds, and an iterator that is dropped half-way waits
+    # for it to wake.
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)

@@ -317,6 +317,8 @@ def load_member(node: str, spec: str):
         UserError: no such run, another node's run, an unfinished one, or a bad weight.
     """
     from bach_keras.hierarchy import Member
+    from bach_keras.preprocess import View
+    from bach_keras.provenance import Provenance
 
     place, weight = place_and_weight(spec)
     snapshot = place.parent.name == "snapshots"
@@ -333,15 +335,12 @@ def load_member(node: str, spec: str):
     return Member(
         node=node,
         model=model,
-        image_size=run.recipe.image_size,
-        stain_normalisation=run.recipe.stain_normalisation,
+        view=View(run.recipe.image_size, run.recipe.stain_normalisation),
         weight=weight,
         temperature=run.config.get("temperature", 1.0),
         source=str(place),
         config=run.config["config"],
-        protocol=run.config["protocol"],
-        trained_on=trained_on,
-        chosen_on=chosen_on,
+        provenance=Provenance(trained_on, chosen_on, frozenset([run.config["protocol"]])),
         # What was measured is the finished run's, and says nothing of a snapshot.
         metrics={} if snapshot else metrics,
     )

@@ -47,7 +47,7 @@ def members(counts, size, images):
                 logits = np.asarray(model(preprocess.normalise(images), training=False))
                 bias = model.layers[-1].bias
                 bias.assign(bias + np.array([0, np.median(logits[:, 0] - logits[:, 1])], np.float32))
-            made.append(Member(node=node, model=model, image_size=size, source=f"{node} {number}"))
+            made.append(Member(node=node, model=model, view=preprocess.View(size), source=f"{node} {number}"))
     return made
 
 

@@ -48,6 +48,6 @@ def members(tree_of_runs):
 
 @pytest.fixture(scope="session")
 def exported(members, tmp_path_factory):
-    from bach_keras.serving.export import export
+    from bach_keras.serving.export import export_tree
 
-    return export(members, tmp_path_factory.mktemp("models") / "tree" / "1")
+    return export_tree(members, tmp_path_factory.mktemp("models") / "tree" / "1")

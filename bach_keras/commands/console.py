@@ -13,8 +13,13 @@ PACKAGES = ("bach_keras", "callbacks", "datasets")
 
 def say(line, err: bool = False) -> None:
     """Print one line; what it names from outside cannot move the cursor or forge another line."""
+    echo(for_terminal(line), err)
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print text as it is, above a bar that is drawn."""
     # A file's name may hold bytes that are not text.
-    encoded = for_terminal(line).encode(errors="surrogateescape")
+    encoded = text.encode(errors="surrogateescape")
     bars = sys.modules.get("tqdm")
     if bars is None:
         click.echo(encoded, err=err)

@@ -4,18 +4,20 @@ import sys
 
 import click
 
-from bach_keras.commands.console import say
+from bach_keras.commands.console import echo, say
 from bach_keras.commands.options import FOLDER, load_members, member_options
-from datasets.errors import UserError, WorkError
+from datasets.errors import UserError, WorkError, working
 
 
 @click.command()
 @member_options
-@click.option("--out", type=FOLDER, help="Version folder, e.g. saved_models/NAME/1; or write a TFLite file only.")
-@click.option("--overwrite", is_flag=True, help="Replace the version, and the TFLite file, that is there.")
-@click.option("--tflite", "lite", type=FOLDER, metavar="FILE", help="Write the tree as a TFLite file too.")
+@click.option("--out", type=FOLDER, help="Version folder, e.g. saved_models/NAME/1. [default: none, with --tflite]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing version and an existing TFLite file.")
+@click.option(
+    "--tflite", "lite", type=FOLDER, metavar="FILE", help="Write the tree as a TFLite file, with or without --out."
+)
 @click.option("--quantize", type=click.Choice(("none", "float16", "dynamic", "int8")), default="none",
-              show_default=True, help="How that file keeps its weights; int8 its activations too.")  # fmt: skip
+              show_default=True, help="How that file keeps its weights, and with int8 its activations.")  # fmt: skip
 @click.option("--calibration", type=FOLDER, metavar="DIR",
               help="At least 9 images to calibrate and check that file on. [default: training images]")  # fmt: skip
 def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, calibration):
@@ -30,14 +32,13 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     from bach_keras.run_folder import open_run, run_folder
     from bach_keras.serving.tflite import convert as tflite
 
+    # Building the networks takes time, so every check that needs none comes first.
     _check_places(out, lite, overwrite, is_lite_asked=quantize != "none" or bool(calibration))
-    # The networks take their time, so what can be said before they are built is.
     if calibration and not calibration.is_dir():
         raise UserError(f"--calibration {calibration} is not a folder: name one with images.")
-    for spec in (*carci_runs, *norbe_runs, *invis_runs):
-        open_run(run_folder(spec))
+    runs = [open_run(run_folder(spec)) for spec in (*carci_runs, *norbe_runs, *invis_runs)]
     is_tree = carci_runs and norbe_runs and invis_runs
-    refused = _too_few_images(lite, calibration, carci_runs) if lite and is_tree else []
+    refused = _unless_it_fails(lite, _check_images, calibration, runs[0]) if lite and is_tree else []
     if refused and not out:
         raise UserError(refused[0])
     for sentence in refused:
@@ -46,7 +47,7 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     check_members(members)
     if not out:
         tflite.check_members(members)
-    # Each on its own: what can be written is.
+    # One form is written even where the other fails.
     failures = []
     if out:
         failures += _unless_it_fails(out, _write_saved_model, members, out, overwrite)
@@ -63,7 +64,7 @@ def _check_places(out, lite, overwrite, is_lite_asked):
     from bach_keras.serving.tflite import convert as tflite
 
     if not (out or lite):
-        raise UserError("Say where to: --out saved_models/NAME/1, or --tflite FILE, or both.")
+        raise UserError("Name a place to write to: --out saved_models/NAME/1, or --tflite FILE, or both.")
     if lite:
         tflite.check_destination(lite, overwrite)
     elif is_lite_asked:
@@ -74,34 +75,32 @@ def _check_places(out, lite, overwrite, is_lite_asked):
         raise UserError(f"--tflite {lite} is where --out {out} needs a folder: give the file another place.")
 
 
-def _too_few_images(file, calibration, carci_runs) -> list[str]:
-    """Return why there are not the images to make a TFLite file with, as a list of at most one sentence."""
-    from bach_keras.run_folder import open_run, run_folder
+def _check_images(calibration, carci_run):
+    """Refuse too few images to make a TFLite file with."""
     from bach_keras.serving.tflite import convert as tflite
     from datasets.images.folder import find_images
 
     if calibration:
-        return _unless_it_fails(file, tflite.check_count, len(find_images([calibration])))
-    run = open_run(run_folder(carci_runs[0])).config
-    return _unless_it_fails(
-        file, lambda: tflite.check_count(len(tflite.training_names(run["config"], run["trained_on"])))
-    )
+        tflite.check_count(len(find_images([calibration])))
+    else:
+        tflite.check_count(len(tflite.training_names(carci_run.config["config"], carci_run.config["trained_on"])))
 
 
 def _unless_it_fails(place, write, *given) -> list[str]:
-    """Write one form; return why it could not be, as a list of at most one sentence."""
+    """Write one form, or check that it can be written; return why not, as a list of at most one sentence."""
     try:
-        write(*given)
-    except (UserError, WorkError, OSError) as error:
+        with working():
+            write(*given)
+    except (UserError, WorkError) as error:
         sentence = " ".join(str(error).split())
         return [sentence if str(place) in sentence else f"{place} was not written: {sentence}"]
     return []
 
 
 def _write_saved_model(members, out, overwrite):
-    from bach_keras.serving.export import export as write
+    from bach_keras.serving.export import export_tree
 
-    path = write(members, out, overwrite)
+    path = export_tree(members, out, overwrite)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     say(f"wrote {path} ({size / 1e6:.0f} MB): serve it with TF Serving, or try 'predict --model {path}'")
 
@@ -111,15 +110,15 @@ def _write_tflite(members, file, quantize, calibration, overwrite):
 
     images = tflite.folder_images(calibration) if calibration else tflite.training_images(members)
     agreement = tflite.convert(members, file, quantize, images, overwrite)
-    say(f"wrote {file} ({file.stat().st_size / 1e6:.0f} MB, {quantize}); beside the tree: {agreement}")
+    say(f"wrote {file} ({file.stat().st_size / 1e6:.0f} MB, {quantize}); compared with the tree: {agreement}")
 
 
 @click.command()
-@click.option("--model", type=FOLDER, help="An export; or name a --server.")
+@click.option("--model", type=FOLDER, help="An export. Give this or --server.")
 @click.option(
     "--server", metavar="URL",
-    help="http://HOST:8501 or grpc://HOST:8500 of TF Serving or of 'serve', /v1/models/NAME behind it if the model "
-    "is not called bach.",
+    help="http://HOST:8501 or grpc://HOST:8500 of TF Serving or of 'serve'. Add /v1/models/NAME if the model is not "
+    "called bach.",
 )  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(0, 86_400, min_open=True), default=60.0, show_default=True,
               help="Seconds that a server may take for one request.")  # fmt: skip
@@ -134,12 +133,12 @@ def predict(model, server, timeout, form, routing, paths):
       python cli.py predict --model saved_models/demo/1 --format json slides/
     """
     from bach_keras.serving.formats import LINES
-    from bach_keras.serving.predict import predict as answer
+    from bach_keras.serving.predict import predict_files
 
     if (model is None) == (server is None):
         raise UserError("Name one of --model EXPORT and --server URL.")
     if server is None:
-        from bach_keras.serving.predict import Export
+        from bach_keras.serving.exported import Export
 
         export = Export(model)
     else:
@@ -148,48 +147,56 @@ def predict(model, server, timeout, form, routing, paths):
         export = Remote(server, timeout)
     _warn(export)
     failed = False
-    for row, line in LINES[form](answer(export, paths, routing)):
+    for row, line in LINES[form](predict_files(export, paths, routing)):
         failed = failed or "error" in row
-        click.echo(line.encode(errors="surrogateescape"))
+        echo(line)
     sys.exit(1 if failed else 0)
 
 
 @click.command()
 @click.option("--model", type=FOLDER, required=True, help="An export.")
-@click.option("--name", default="bach", show_default=True, help="What requests must call it.")
+@click.option("--name", default="bach", show_default=True, help="The model's name in requests.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no password.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8501, show_default=True, help="For REST; 0: a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8501, show_default=True, help="For REST; 0 takes a free port."
+)
 @click.option("--grpc-port", type=click.IntRange(0, 65535), default=8500, show_default=True, help="For gRPC.")
 def serve(model, name, host, port, grpc_port):
-    """Answer as TF Serving does, over REST and gRPC: a small server for development.
+    """Answer requests as TF Serving does, over REST and gRPC: a small server for development.
 
     \b
     Example:
       python cli.py serve --model saved_models/demo/1
     """
-    from bach_keras.serving.predict import Export
+    from bach_keras.serving.exported import Export
     from bach_keras.serving.remote.server import Server
-    from bach_keras.serving.remote.server import serve as answer
 
     export = Export(model)
     _warn(export)
-    answer(Server(export, name, host, port, grpc_port), say=say)
+    Server(export, name, host, port, grpc_port).serve()
 
 
 @click.command()
 @member_options
 @click.option("--model", type=FOLDER, required=True, help="The export of these runs.")
-@click.option("--tflite", "files", type=FOLDER, metavar="FILE", multiple=True, help="A TFLite file of them.")
+@click.option(
+    "--tflite",
+    "files",
+    type=FOLDER,
+    metavar="FILE",
+    multiple=True,
+    help="A TFLite file of these runs; repeat it for several.",
+)
 @click.argument("paths", nargs=-1, required=True, type=FOLDER)
 def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
-    """Hold every form of one tree against its runs on images: answers, size, time of an image.
+    """Compare every exported form of a tree with the runs it came from: agreement, size, speed.
 
     \b
     Example:
       python cli.py parity --carci runs/c --norbe runs/n --invis runs/i --model saved_models/tree/1 slides/
     """
+    from bach_keras.serving.exported import Export
     from bach_keras.serving.parity import as_lines, measure, open_forms
-    from bach_keras.serving.predict import Export
     from datasets.images.folder import find_images
 
     found = find_images(paths)
@@ -205,17 +212,6 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
 
 
 def _warn(export):
-    """Say loudly, on stderr, what must be known before any answer of this model is read."""
-    if export.card is None:
-        say("WARNING: the server does not say what its model learned from.", err=True)
-    elif export.is_phantom:
-        say(
-            "WARNING: this model learned from synthetic phantom images. Its answers about tissue mean NOTHING.",
-            err=True,
-        )
-    if export.decodes_otherwise:
-        say(
-            "WARNING: this export decodes JPEG with libjpeg's fast transform, up to 20 levels from other programs and "
-            "from this version, and a label may differ: export it again.",
-            err=True,
-        )
+    """Show on stderr what must be read before any answer of this model."""
+    for sentence in export.warnings:
+        say(sentence, err=True)

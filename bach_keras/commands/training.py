@@ -191,7 +191,7 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, config, protocol, split_
     if model and (carci_runs or norbe_runs or invis_runs):
         raise Failure("Give either --model or runs, not both.")
     if model:
-        from bach_keras.serving.predict import Export
+        from bach_keras.serving.exported import Export
 
         system, runs = Export(model), []
     else:

@@ -1,10 +1,10 @@
-"""How TF Serving names a model, as the client writes it and the development server reads it."""
+"""How TF Serving names a model: the client writes such names and the development server reads them."""
 
 import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-# What a model is called where nobody names it; deploy/models.config says the same.
+# The default name of a model; deploy/models.config has the same.
 NAME = "bach"
 
 _WORD = "(?:[^/:%]|%[0-9A-Fa-f]{2})+"
@@ -12,12 +12,12 @@ PATH = rf"/v1/models/(?P<name>{_WORD})(?:/versions/(?P<version>[0-9]{{1,18}})|/l
 
 
 def is_version(name: str) -> bool:
-    """Say whether a folder's name is a version number: ASCII digits that fit TF Serving's 64 bits."""
+    """Return whether a folder's name is a version number: ASCII digits that fit TF Serving's 64 bits."""
     return name.isascii() and name.isdigit() and len(name) <= 18
 
 
 def is_plain(path) -> bool:
-    """Say whether TensorFlow takes a path as it stands: it looks a model's variables up by a pattern, of UTF-8."""
+    """Return whether TensorFlow can load from a path: it looks up a model's variables by a pattern in UTF-8."""
     try:
         return not set("[\\") & set(str(path).encode().decode())
     except UnicodeEncodeError:
@@ -26,13 +26,7 @@ def is_plain(path) -> bool:
 
 @dataclass(frozen=True)
 class Address:
-    """A model, and which version of it: by number, by label, or the newest.
-
-    Attributes:
-        name: the model.
-        version: its number, or None.
-        label: its label, or "".
-    """
+    """A model, and which version of it: by number, by label, or the newest where neither is given."""
 
     name: str = NAME
     version: int | None = None
@@ -40,7 +34,7 @@ class Address:
 
     @classmethod
     def parse(cls, path: str):
-        """Read ``/v1/models/NAME``, with ``/versions/N`` or ``/labels/LABEL`` or neither; None if it is not that."""
+        """Read ``/v1/models/NAME``, with ``/versions/N`` or ``/labels/LABEL`` or neither; None for any other path."""
         found = re.fullmatch(PATH, path)
         if not found:
             return None

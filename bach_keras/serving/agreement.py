@@ -1,4 +1,4 @@
-"""How far two forms of one tree may differ, and how far they do."""
+"""How much two forms of one tree may differ, and how much they do."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from bach_keras.wording import counted
 
-# The largest difference of a probability that each form may show, by how its weights are kept. Float32 rounds
-# in another order. Float16 rounds each weight to 11 bits. The 8-bit forms are judged by their labels instead.
+# The largest difference of a probability that each form may show, by how its weights are kept. Float32 differs by
+# rounding in another order. Float16 rounds each weight to 11 bits. The 8-bit forms are judged by their labels instead.
 TOLERANCES = {"none": 1e-4, "float16": 1e-2, "dynamic": None, "int8": None}
 LEAST_AGREEMENT = 0.98
 
-# And by the median over images, as labels alone would let a file pass whose probabilities are worth nothing. The tests'
-# small networks, harder to round than large ones, show 0.01 (dynamic) and 0.02 (int8); a twentieth leaves room for them
-# and is still a change of confidence that a reader of it may live with.
+# The 8-bit forms are also judged by their median difference, as labels alone would accept a file whose probabilities
+# mean nothing. The tests' small networks, which are harder to round than large ones, show 0.01 (dynamic) and 0.02
+# (int8); this limit leaves room for them, and is still a small change of confidence.
 MOST_MEDIAN = 0.05
 
 
@@ -22,10 +22,10 @@ class Agreement:
     """What comparing two forms found.
 
     Attributes:
-        difference: the largest of any probability; NaN if either answered with one.
-        same: on how many images the likeliest class is the same.
-        count: how many images.
-        median: over the images, of the largest difference of a probability of each.
+        difference: the largest of any probability; NaN if a form answered NaN.
+        same: the number of images with the same likeliest class.
+        count: the number of images.
+        median: over the images, of each one's largest difference of a probability.
     """
 
     difference: float
@@ -34,7 +34,7 @@ class Agreement:
     median: float
 
     def holds(self, quantize: str) -> bool:
-        """Say whether a form whose weights are kept so agrees well enough; one other label is always let pass."""
+        """Return whether a form with weights kept in this way agrees well enough; one other label is always allowed."""
         tolerance = TOLERANCES[quantize]
         if tolerance is not None:
             return self.difference <= tolerance
@@ -49,7 +49,7 @@ class Agreement:
 
 
 def compare(found, expected) -> Agreement:
-    """Compare two forms' probabilities, [N, 4] each, N not 0."""
+    """Compare two forms' probabilities, [N, 4] each, N > 0."""
     found, expected = np.asarray(found), np.asarray(expected)
     same = found.argmax(axis=1) == expected.argmax(axis=1)
     largest = np.abs(found - expected).max(axis=1)
@@ -57,7 +57,7 @@ def compare(found, expected) -> Agreement:
 
 
 def allowed(quantize: str) -> str:
-    """Say in words what ``Agreement.holds`` asks of a form."""
+    """Return in words what ``Agreement.holds`` requires of a form."""
     tolerance = TOLERANCES[quantize]
     if tolerance is not None:
         return f"a difference of {tolerance:.0e}"

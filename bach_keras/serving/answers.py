@@ -1,35 +1,40 @@
-"""What a served tree must answer: a server is believed as far as this holds, and no further."""
+"""What a tree must answer: a server, or an export that was tampered with, is trusted only as far as this holds."""
 
 import numpy as np
 
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.labels import CLASSES
 
-# Numbers of each image, by output.
+# Output -> how many numbers it has for each image.
 WIDTHS = {"probabilities": len(CLASSES), **{node.name: len(node.classes) for node in NODES.values()}}
 NAMES = {*WIDTHS, "label", "ok"}
 
-# Of a sum of probabilities from 1, and of a probability from 0 and 1, by rounding.
+# By rounding, a sum of probabilities may differ so much from 1, and a probability lie so far outside 0 to 1.
 SUM_TOLERANCE = 1e-3
 TOLERANCE = 1e-6
 
 
-def as_arrays(outputs: dict[str, list], count: int, routing: str) -> dict[str, np.ndarray]:
-    """Return outputs, by name, as the arrays that an export gives, and beside them ``fault``.
+class ImpossibleError(Exception):
+    """Outputs that an export of this project cannot give; the message ends a sentence that says so."""
 
-    An image whose answer cannot be has a fault, in words, and is as one that was not decoded; of others it is "".
+
+def as_arrays(outputs: dict[str, list], count: int, routing: str) -> dict[str, np.ndarray]:
+    """Return outputs, by name, as the arrays that an export gives, and next to them ``fault``.
+
+    The fault of an image is in words if its answer is impossible, and the image is then as one that was not decoded;
+    otherwise it is "".
 
     Raises:
-        ValueError: an output is missing, or not of the type and shape that so many images have.
+        ImpossibleError: an output is missing, or does not have the type and shape for ``count`` images.
     """
     if missing := NAMES - set(outputs):
-        raise ValueError(f"no {', '.join(sorted(missing))}")
+        raise ImpossibleError(f"no {', '.join(sorted(missing))}")
     for name, width in WIDTHS.items():
         if not _is_list(outputs[name], count, lambda row, width=width: _is_list(row, width, _is_number)):
-            raise ValueError(f"{name} that are not {count} x {width} numbers")
+            raise ImpossibleError(f"{name} that are not {count} x {width} numbers")
     for name, kind in (("label", str), ("ok", bool)):
         if not _is_list(outputs[name], count, lambda value, kind=kind: type(value) is kind):
-            raise ValueError(f"{name} that is not {count} values of the type {kind.__name__}")
+            raise ImpossibleError(f"{name} that is not {count} values of the type {kind.__name__}")
     answers = [{name: outputs[name][index] for name in NAMES} for index in range(count)]
     faults = [_fault(answer, routing) if answer["ok"] else "" for answer in answers]
     pairs = zip(answers, faults, strict=True)
@@ -55,7 +60,7 @@ def _nothing() -> dict:
 
 
 def _fault(answer, routing) -> str:
-    """Say why an answer cannot be; "" where it can."""
+    """Return why an answer is impossible, or ""."""
     names = set(WIDTHS)
     if routing == "routed":
         left_out = SPECIALISTS[1 - int(np.argmax(answer[ROOT.name]))].name
@@ -64,13 +69,13 @@ def _fault(answer, routing) -> str:
         names.remove(left_out)
     for name in sorted(names):
         values = answer[name]
-        # Written so that NaN does not pass.
+        # The condition is written so that NaN does not pass.
         if not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in values):
-            return f"{name} that are no probabilities"
+            return f"{name} that are not probabilities"
         if abs(sum(values) - 1) > SUM_TOLERANCE:
             return f"{name} that sum to {sum(values):.3g}"
     if answer["label"] not in CLASSES:
-        return "a label that is none of this project's"
+        return "a label that is not one of this project's"
     if answer["probabilities"][CLASSES.index(answer["label"])] < max(answer["probabilities"]) - TOLERANCE:
         return "a label that is not the likeliest class"
     return ""

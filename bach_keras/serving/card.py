@@ -1,4 +1,4 @@
-"""The model card: what an export says of itself."""
+"""The model card: what an export says about itself."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from datasets.labels import CLASSES
 # The file's name: in an export's assets/ and in a TFLite file.
 CARD = "model_card.json"
 
-# How an export decodes. Those without a number take TensorFlow's defaults; 2 gives Pillow's pixels, to the bit.
+# The version of an export's decoder. Cards without it mean TensorFlow's defaults; 2 gives exactly Pillow's pixels.
 DECODING = 2
 
-# What each data set configuration is, and on what terms.
+# What each data set configuration is, and its terms of use.
 DATA = {
     "bach": "BACH, ICIAR 2018 challenge, Zenodo 3632035: 400 images, CC BY-NC-ND 4.0.",
     "bisque": "BISQUE breast cancer cells, 58 images.",
@@ -24,25 +24,23 @@ DATA = {
 
 LIMITS = [
     "Research software, not a medical device. Not for diagnosis.",
-    "It answers for H&E breast tissue at about 0.42 micrometres a pixel, seen whole in the image's central square; "
+    "It answers for H&E breast tissue at about 0.42 micrometres a pixel, of which it sees the image's central square; "
     "it has no answer for anything else, and does not notice.",
     "A member's accuracy is on few images; where its split says validation, those images also chose its epoch.",
 ]
 
 
 def model_card(members) -> dict:
-    """Return what ``assets/model_card.json`` holds: the members, what they saw, and what the model is not.
-
-    Args:
-        members: ``bach_keras.hierarchy.Member`` objects.
-    """
+    """Return what ``assets/model_card.json`` holds: the members, what they saw, and what the model is not."""
+    view = members[0].view
+    provenances = [member.provenance for member in members]
     configs = sorted({member.config for member in members})
     return {
         "name": "BACH hierarchy",
         "classes": list(CLASSES),
         "nodes": {node.name: list(node.classes) for node in NODES.values()},
-        "image_size": members[0].image_size,
-        "stain_normalisation": members[0].stain_normalisation,
+        "image_size": view.image_size,
+        "stain_normalisation": view.stain_normalisation,
         "decoding": DECODING,
         "configs": configs,
         "data": {config: DATA[config] for config in configs if config in DATA},
@@ -52,30 +50,41 @@ def model_card(members) -> dict:
                 "source": Path(member.source).name,
                 "weight": member.weight,
                 "temperature": member.temperature,
-                "protocol": member.protocol,
+                "protocol": "".join(member.provenance.protocols),  # a member has one at most
                 "metrics": member.metrics,
             }
             for member in members
         ],
-        "trained_on": sorted(frozenset().union(*(member.trained_on for member in members))),
-        "chosen_on": sorted(frozenset().union(*(member.chosen_on for member in members))),
+        "trained_on": sorted(frozenset().union(*(each.trained_on for each in provenances))),
+        "chosen_on": sorted(frozenset().union(*(each.chosen_on for each in provenances))),
         "licence": "Code: Apache-2.0. BACH is CC BY-NC-ND 4.0; weights trained on it inherit its terms of use.",
         "limits": LIMITS,
     }
 
 
-def decodes_otherwise(card: dict) -> bool:
-    """Say whether an export with this card gives other pixels than this version for one and the same JPEG."""
-    number = card.get("decoding")
-    return not isinstance(number, int) or number < DECODING
+def warnings_of(card: dict | None) -> tuple[str, ...]:
+    """Return what must be known before any answer of a model is read; a card of None is not known."""
+    if card is None:
+        return ("WARNING: the server does not say what its model was trained on.",)
+    found = []
+    if "phantom" in card["configs"]:
+        found.append(
+            "WARNING: this model learned from synthetic phantom images. Its answers about tissue mean NOTHING."
+        )
+    if not isinstance(number := card.get("decoding"), int) or number < DECODING:
+        found.append(
+            "WARNING: this export decodes JPEG with libjpeg's fast transform, whose pixels differ by up to 20 levels "
+            "from other programs and from this version, so a label may differ: export it again."
+        )
+    return tuple(found)
 
 
-_SOME_TEXTS = Kind("a list of text, and not empty", lambda value: TEXTS.fits(value) and len(value) > 0)
+_SOME_TEXTS = Kind("a list of text that is not empty", lambda value: TEXTS.fits(value) and len(value) > 0)
 
-# What is read of a card. Cards of older exports say less, and none of what is optional is relied on.
+# What is read from a card. Cards of older exports say less, and nothing relies on what is optional.
 _FIELDS = {
     "configs": list_of(NAME, 1, 100), "image_size": whole(32, 4096), "members": list_of(OBJECT, 3, 1000),
-    # No member trains on nothing: an empty list would blind the leak guard.
+    # Every member was trained on something: an empty list would blind the guard against leaks.
     "trained_on": _SOME_TEXTS, "chosen_on": TEXTS,
 }  # fmt: skip
 _MORE = {
@@ -94,7 +103,7 @@ def check_card(card: dict) -> dict:
     """Check what a card says before any of it is relied on, and return it.
 
     Raises:
-        UserError: a field is missing or is not what it must be.
+        FieldError: a field is missing or is not what it must be.
     """
     check(card, _FIELDS, _MORE)
     for number_of, member in enumerate(card["members"]):
@@ -103,7 +112,7 @@ def check_card(card: dict) -> dict:
 
 
 def as_markdown(card: dict) -> str:
-    """Return a model card as a page to read; what it holds is text, and makes no markup of its own."""
+    """Return a model card as a page to read; text from the card is escaped, so that it adds no markup."""
     members = [
         _row(m["node"], m["source"], f"{m['weight']:g}", f"{m['temperature']:g}", m["protocol"], _score(m))
         for m in card["members"]
@@ -146,7 +155,7 @@ def _row(*cells) -> str:
 
 
 def _stains(card) -> list[str]:
-    """Say of each member which of its images the stain normalisation left as they are."""
+    """Return a line for each member's images on which of them the stain normalisation left as they are."""
     method = card.get("stain_normalisation", "none")
     if method == "none":
         return []

@@ -1,6 +1,7 @@
 """The whole tree as one SavedModel, a version folder that TF Serving loads as it is."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -13,19 +14,16 @@ from bach_keras.serving import warmup
 from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.card import CARD, as_markdown, model_card
 from bach_keras.tree import NODES
-from datasets.errors import UserError
+from datasets.errors import UserError, WorkError
 from datasets.labels import CLASSES
+
+LOG = logging.getLogger(__name__)
 
 SIGNATURES = ("serving_default", "images", "routed", "features", "card")
 
 
 class Served(tf.Module):
-    """A hierarchy with the signatures of the export.
-
-    Args:
-        hierarchy: the joined members.
-        assets: folder with the text files that go into ``assets/``.
-    """
+    """A hierarchy with the signatures of the export; ``assets`` is a folder of the text files that go into it."""
 
     def __init__(self, hierarchy: Hierarchy, assets: Path):
         super().__init__(name="served")
@@ -33,7 +31,7 @@ class Served(tf.Module):
         self.card_text = (assets / CARD).read_text()
         self.assets = [tf.saved_model.Asset(str(path)) for path in sorted(assets.iterdir())]
 
-    # tf.function wants the first argument of a method with a signature to be called self.
+    # tf.function requires that the first argument of a method with a signature is called self.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def serving_default(self, image_bytes):
         """Classify encoded images softly; see ``decode_each`` for broken ones."""
@@ -58,7 +56,8 @@ class Served(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "query")])
     def card(self, query):
-        """Return the model card as JSON, once for each string given: no server shows what is in ``assets/``."""
+        """Return the model card as JSON, once for each string given."""
+        # No server shows the files in assets/, so a signature does.
         return {"card": tf.fill(tf.shape(query), self.card_text)}
 
     def _checked(self, image_bytes, classify):
@@ -69,11 +68,7 @@ class Served(tf.Module):
 
 
 def decode_each(image_bytes, size: int):
-    """Decode images of any sizes, so that a broken one does not fail its neighbours.
-
-    Args:
-        image_bytes: string [N].
-        size: side of the squares, in pixels.
+    """Decode string [N] to squares, so that a broken image does not fail its neighbours.
 
     Returns:
         (uint8 [N, size, size, 3], bool [N]); an image that cannot be decoded is black and False.
@@ -88,84 +83,81 @@ def decode_each(image_bytes, size: int):
         .map(squared, num_parallel_calls=tf.data.AUTOTUNE)
         .ignore_errors()
     )
-    # One row more, so that there is a batch to take even when no image was good.
+    # One more row makes sure that there is a batch to take even when no image was good.
     spare = tf.data.Dataset.from_tensors((count, tf.zeros((size, size, 3), tf.uint8)))
-    whole = preprocess.untuned(decoded.concatenate(spare).batch(tf.cast(count, tf.int64) + 1))
-    rows, squares = whole.get_single_element()
+    batch = preprocess.untuned(decoded.concatenate(spare).batch(tf.cast(count, tf.int64) + 1))
+    rows, squares = batch.get_single_element()
+    # The images that were good are put back in their places; the spare row is dropped.
     images = tf.scatter_nd(rows[:, None], squares, tf.stack([count + 1, size, size, 3]))
     ok = tf.scatter_nd(rows[:, None], tf.ones_like(rows), [count + 1]) > 0
     return tf.ensure_shape(images[:count], (None, size, size, 3)), ok[:count]
 
 
 def _in_proportion(images):
-    """Return images [..., H, W, 3], unless they have no pixels, too many, or a shape that cannot be scaled."""
+    """Return images [..., H, W, 3]; those with no pixels, too many, or too long a shape fail when run."""
     with tf.control_dependencies([sized(tf.shape(images)[-3:-1])]):
         return tf.identity(images)
 
 
 def check_destination(out, overwrite: bool = False) -> None:
-    """Refuse a place where the export cannot go.
-
-    Raises:
-        UserError: the folder is taken, by something else than an export if ``overwrite`` is set, its
-            name is no number, or TensorFlow could not load what it writes there.
-    """
+    """Refuse a place where the export cannot go, or from which TensorFlow or TF Serving could not load it."""
     out = Path(out)
     if not is_plain(out):
         raise UserError(
-            f"{out} cannot hold an export: TensorFlow takes [ and \\ in a path for a pattern, and no path that is not "
-            "text, so it could not load what it writes there. Choose another --out."
+            f"{out} cannot hold an export: TensorFlow takes [ and \\ in a path for a pattern, and a path must be text "
+            "in UTF-8, so it could not load what it writes there. Choose another --out."
         )
     if not is_version(out.name):
         raise UserError(
-            f"{out} cannot be served: TF Serving wants a version number as the last part, such as {out / '1'}."
+            f"{out} cannot be served: TF Serving needs a version number as the last part, such as {out / '1'}."
         )
     if out.exists() and not overwrite:
-        raise UserError(f"{out} is there already: choose a higher version, or replace it with --overwrite.")
+        raise UserError(f"{out} exists already: choose a higher version, or replace it with --overwrite.")
     if out.exists() and not (out / "saved_model.pb").is_file():
-        raise UserError(f"{out} is no export, so it is not replaced: choose another place.")
+        raise UserError(f"{out} is not an export, so it is not replaced: choose another place.")
 
 
-def export(members, out, overwrite: bool = False) -> Path:
+def export_tree(members, out, overwrite: bool = False) -> Path:
     """Write the SavedModel of a tree, whole or not at all.
 
     Args:
         members: ``bach_keras.hierarchy.Member`` objects, at least one for each node.
-        out: the version folder, e.g. ``saved_models/NAME/1``: its name is a number, as TF Serving wants.
+        out: the version folder, e.g. ``saved_models/NAME/1``: its name is a number, as TF Serving requires.
         overwrite: replace a version that is there.
 
     Raises:
-        UserError: the folder is taken or its name is no number, or members that do not fit together.
-        OSError: it could not be written, for want of room or of rights; what was there stays as it was.
+        UserError: the folder is taken or its name is not a number, or the members do not fit together.
+        WorkError: it could not be written; what was there stays as it was.
     """
     out = Path(out)
     check_destination(out, overwrite)
-    hierarchy = Hierarchy(members)
-    partial, assets = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.assets")
-    for folder in (partial, assets):
-        shutil.rmtree(folder, ignore_errors=True)
+    LOG.info(f"joining {len(members)} networks into one tree")
+    hierarchy, card = Hierarchy(members), model_card(members)
+    # A fixed name, so that what a killed export left behind goes with the next one.
+    place = out.with_name(f".{out.name}.part")
+    assets, version = place / "assets", place / "version"
+    shutil.rmtree(place, ignore_errors=True)
     try:
         assets.mkdir(parents=True)
         (assets / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
-        card = model_card(members)
         (assets / CARD).write_text(json.dumps(card, indent=1) + "\n")
         served = Served(hierarchy, assets)
-        signatures = {name: getattr(served, name) for name in SIGNATURES}
-        tf.saved_model.save(served, str(partial), signatures=signatures)
-        extra = partial / "assets.extra"
+        LOG.info("writing the SavedModel")
+        tf.saved_model.save(served, str(version), signatures={name: getattr(served, name) for name in SIGNATURES})
+        extra = version / "assets.extra"
         extra.mkdir()
         (extra / "model_card.md").write_text(as_markdown(card), encoding="utf-8")
         warmup.write(extra / warmup.NAME)
-        _replace(partial, out)
+        _replace(version, out)
     except (OSError, tf.errors.OpError) as error:
-        raise OSError(f"{out} could not be written, and what was there stays as it was: {error}") from error
+        raise WorkError(f"{out} could not be written, and what was there stays as it was: {error}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(assets, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
     return out
 
 
 def _replace(new: Path, place: Path):
+    """Put a folder in another one's place, which comes back if that fails."""
     old = place.with_name(f".{place.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():

@@ -1,4 +1,4 @@
-"""Pixels as an encoded image, which is what the export's signatures take."""
+"""Pixels as an encoded image, which the export's signatures take."""
 
 import io
 
@@ -7,7 +7,8 @@ from PIL import Image
 
 
 def as_png(pixels: np.ndarray) -> bytes:
-    """Encode uint8 RGB [H, W, 3] as PNG, without loss and without much effort."""
+    """Encode uint8 RGB [H, W, 3] as PNG."""
     buffer = io.BytesIO()
+    # A fast compression: the file travels once and is thrown away.
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -1,5 +1,6 @@
-"""All forms of one tree on the same images: how far they agree, how large and how fast they are."""
+"""All forms of one tree on the same images: how closely they agree, how large and how fast they are."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,20 +11,17 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.hierarchy import check_members
 from bach_keras.serving.agreement import Agreement, compare
+from bach_keras.serving.exported import ROUTINGS, Export
 from bach_keras.serving.images import as_png
-from bach_keras.serving.predict import ROUTINGS, Export
-from bach_keras.serving.tflite.convert import TFLite
+from bach_keras.serving.tflite.file import TFLite
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.errors import UserError
 from datasets.images.read import read_rgb
+from datasets.progress import bar
 
 
 class KerasRuns:
-    """The runs as Keras holds them: no trunk shared, no batch norm folded. The other forms are held against it.
-
-    Args:
-        members: ``bach_keras.hierarchy.Member`` objects of one image size, at least one for each node.
-    """
+    """The runs as Keras holds them, with no trunk shared and no batch norm folded: the reference of the other forms."""
 
     def __init__(self, members):
         self._members = members
@@ -35,9 +33,8 @@ class KerasRuns:
         return sum(4 * member.model.count_params() for member in self._members) / 1e6
 
     def images(self, images) -> dict[str, np.ndarray]:
-        """Classify uint8 [N, H, W, 3]: the probabilities [N, 4] under each routing, ``soft`` and ``routed``."""
-        first = self._members[0]
-        squares = preprocess.square(images, first.image_size, first.stain_normalisation)
+        """Return the probabilities [N, 4] of uint8 [N, H, W, 3] under each routing, ``soft`` and ``routed``."""
+        squares = self._members[0].view.square(images)
         nodes = {name: answer.numpy() for name, answer in self._nodes(squares).items()}
         group = nodes[ROOT.name]
         chosen = np.eye(2)[group.argmax(axis=1)]
@@ -62,14 +59,15 @@ class KerasRuns:
 
 @dataclass(frozen=True)
 class Form:
-    """One form of the tree.
+    """One form of a tree.
 
     Attributes:
-        name: what to call it.
-        answer: takes uint8 [1, H, W, 3] and the same as PNG, gives probabilities [1, 4], the runs of each routing.
-        routing: which of the runs' answers it is held against.
-        quantize: how its weights are kept, which says what it may differ by; None for the runs themselves.
-        megabytes: its size on the disk.
+        name: as the table prints it.
+        answer: called with an image, uint8 [1, H, W, 3], and its PNG; returns the probabilities [1, 4], of the runs
+            those under each routing.
+        routing: the runs' routing that it is compared with.
+        quantize: how its weights are kept, which sets what it may differ by; None for the runs themselves.
+        megabytes: its size on disk.
     """
 
     name: str
@@ -93,49 +91,41 @@ class Row:
 
 
 def open_forms(members, export: Export, files) -> list[Form]:
-    """List the forms of a tree, the runs first.
+    """Return the forms of a tree, the runs first.
 
     Raises:
-        UserError: the runs make no tree, or a form takes images of another size than they.
+        UserError: the runs do not make a tree, or a form sees images otherwise than they do.
     """
     check_members(members)
-    runs, lites = KerasRuns(members), [TFLite(file) for file in files]
-    for card, name in ((export.card, export.folder), *((lite.card, lite.file) for lite in lites)):
-        if card["image_size"] != members[0].image_size:
+    view, lites = members[0].view, [TFLite(file) for file in files]
+    for form, name in ((export, export.folder), *((lite, lite.file) for lite in lites)):
+        if form.view != view:
             raise UserError(
-                f"{name} takes images of {card['image_size']} pixels and the runs of {members[0].image_size}: "
-                "it was not made of these runs."
+                f"{name} takes images of {form.view} and the runs of {view}: it was not made from these runs."
             )
+    runs = KerasRuns(members)
     size = sum(file.stat().st_size for file in export.folder.rglob("*") if file.is_file()) / 1e6
+    forms = [Form("Keras runs", lambda image, png: runs.images(image), "soft", None, runs.megabytes)]
+    for routing in ROUTINGS:
+        answer = functools.partial(_of_file, export, routing)
+        forms.append(Form(f"SavedModel {routing}", answer, routing, "none", size))
+    forms.append(Form("SavedModel images", functools.partial(_of_pixels, export), "soft", "none", size))
+    for lite in lites:
+        quantize, answer = lite.card["quantize"], functools.partial(_of_pixels, lite)
+        forms.append(Form(f"TFLite {quantize}", answer, "soft", quantize, lite.file.stat().st_size / 1e6))
+    return forms
 
-    return [
-        Form("Keras runs", lambda image, png: runs.images(image), "soft", None, runs.megabytes),
-        *(
-            Form(
-                f"SavedModel {routing}",
-                lambda image, png, routing=routing: export.encoded([png], routing)["probabilities"],
-                routing,
-                "none",
-                size,
-            )
-            for routing in ROUTINGS
-        ),
-        Form("SavedModel images", lambda image, png: export.images(image)["probabilities"], "soft", "none", size),
-        *(
-            Form(
-                f"TFLite {lite.card['quantize']}",
-                lambda image, png, lite=lite: lite.images(image)["probabilities"],
-                "soft",
-                lite.card["quantize"],
-                lite.file.stat().st_size / 1e6,
-            )
-            for lite in lites
-        ),
-    ]
+
+def _of_file(export, routing, image, png):
+    return export.encoded([png], routing)["probabilities"]
+
+
+def _of_pixels(form, image, png):
+    return form.images(image)["probabilities"]
 
 
 def measure(forms: list[Form], paths) -> tuple[list[Row], list[str]]:
-    """Let every form answer for every image, one image and one form at a time, so that all see the same machine.
+    """Let every form answer for every image.
 
     Args:
         forms: the runs first.
@@ -145,19 +135,20 @@ def measure(forms: list[Form], paths) -> tuple[list[Row], list[str]]:
         A row for each form, and what is wrong with each file that could not be read.
 
     Raises:
-        UserError: none could.
+        UserError: no file could be read.
     """
     answers, seconds, errors = [[] for _ in forms], [[] for _ in forms], []
-    for path in paths:
+    for path in bar(paths, what="parity"):
         try:
             image = read_rgb(path)
-        except ValueError as error:
+        except UserError as error:
             errors.append(str(error))
             continue
         request = image[None], as_png(image)
-        if not answers[0]:  # tracing and first touches are not timed
+        if not answers[0]:  # tracing and the first use of memory are not timed
             for form in forms:
                 form.answer(*request)
+        # The forms alternate on each image, so that all of them see the same state of the machine.
         for index, form in enumerate(forms):
             start = time.perf_counter()
             answers[index].append(form.answer(*request))

@@ -18,12 +18,17 @@ from datasets.labels import CLASSES
 NAME = "tf_serving_warmup_requests"
 
 
-def requests() -> Iterator[predict_pb2.PredictRequest]:
-    """Yield a request of one image and one of four for each signature that takes files, and one of pixels.
+def write(path: Path) -> None:
+    """Write the warm-up file."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for request in _requests():
+            log = prediction_log_pb2.PredictLog(request=request)
+            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 
-    The images are phantoms of a patient beyond the data set, one of each class. The model's
-    name is left out: the server knows which one it loads.
-    """
+
+def _requests() -> Iterator[predict_pb2.PredictRequest]:
+    """Yield requests of one image and of four for each signature that takes files, and one of pixels."""
+    # The images are phantoms of a patient whom the data set does not have, one of each class.
     tissue = np.stack([phantom.draw(label, phantom.PATIENTS, 0) for label in CLASSES])
     files = [as_png(image) for image in tissue]
     for signature in ("serving_default", "routed", "features"):
@@ -32,15 +37,8 @@ def requests() -> Iterator[predict_pb2.PredictRequest]:
     yield _request("images", "images", tf.make_tensor_proto(tissue[:1, ::2, ::2]))
 
 
-def write(path: Path) -> None:
-    """Write the warm-up file."""
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for request in requests():
-            log = prediction_log_pb2.PredictLog(request=request)
-            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
-
-
 def _request(signature, name, tensor):
+    # The model's name is left out, as the server knows which model it loads.
     request = predict_pb2.PredictRequest()
     request.model_spec.signature_name = signature
     request.inputs[name].CopyFrom(tensor)

@@ -154,16 +154,9 @@ def run_evaluation(system, run_folders, config, protocol, split_seed, patients, 
     files = data.files.get(split)
     if not files:
         raise UserError(f"Protocol {protocol} on {config} has no {split} images: choose another --split or --protocol.")
-    if isinstance(system, list):
-        members, system = system, Hierarchy(system)
-        trained_on = frozenset().union(*(member.trained_on for member in members))
-        chosen_on = frozenset().union(*(member.chosen_on for member in members))
-        protocols = {member.protocol for member in members}
-        configs = sorted({member.config for member in members})
-    else:
-        trained_on, chosen_on = system.trained_on, system.chosen_on
-        protocols = {member.get("protocol", "") for member in system.card["members"]}
-        configs = system.card["configs"]
+    system = Hierarchy(system) if isinstance(system, list) else system
+    trained_on, chosen_on = system.provenance.trained_on, system.provenance.chosen_on
+    protocols, configs = system.provenance.protocols, list(system.configs)
     if not trained_on:
         raise UserError("This system does not say which images trained it, so no leak could be seen: export it again.")
     folders = dict.fromkeys(runs.run_folder(spec) for spec in run_folders)

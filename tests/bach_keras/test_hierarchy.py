@@ -7,11 +7,14 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy, Member, check_members
 from bach_keras.network.head import Classifier
+from bach_keras.preprocess import View
+from bach_keras.provenance import Provenance
 from bach_keras.tree import NODES
 from datasets import phantom
 from datasets.labels import CLASSES
 
 SIZE = 32
+VIEW = View(SIZE)
 TINY = {"blocks": (1, 1, 1, 1), "cardinality": 2, "base_width": 4, "stem": 8}
 
 
@@ -53,7 +56,7 @@ def probabilities(model, pictures, temperature=1.0):
 
 
 def members(models):
-    return [Member(name, model, SIZE, source=f"runs/{name}") for name, model in models.items()]
+    return [Member(name, model, VIEW, source=f"runs/{name}") for name, model in models.items()]
 
 
 def test_soft_answer_is_the_product_by_hand(models):
@@ -114,19 +117,41 @@ def test_traced_equals_eager_for_any_number_of_images(models, method):
         np.testing.assert_allclose(graph["probabilities"], eager["probabilities"], atol=1e-5)
 
 
+def stems(tree):
+    """How often a tree's graph computes a stem, and so a trunk: each has one pooling."""
+    traced = tf.function(tree.images).get_concrete_function(tf.TensorSpec((1, SIZE, SIZE, 3), tf.uint8))
+    library = traced.graph.as_graph_def().library.function
+    poolings = {body.signature.name for body in library if any(node.op == "MaxPool" for node in body.node_def)}
+    calls = [operation.get_attr("f").name for operation in traced.graph.get_operations() if "Call" in operation.type]
+    return sum(name in poolings for name in calls)
+
+
 def test_trunks_are_shared_by_content(models):
     carci = models["carci"]
     same = {"carci": carci, "norbe": models["norbe"], "invis": with_the_same_trunk(carci)}
-    assert Hierarchy(members(same)).trunk_count == 1
-    assert Hierarchy(members(models)).trunk_count == 2
+    assert stems(Hierarchy(members(same))) == 1
+    assert stems(Hierarchy(members(models))) == 2
+
+
+def test_a_tree_knows_what_its_members_saw(models):
+    carci, *others = members(models)
+    carci = replace(carci, config="bach", provenance=Provenance(frozenset("a"), frozenset("b"), frozenset(["paper"])))
+    others = [
+        replace(member, config="bisque", provenance=Provenance(frozenset("c"), protocols=frozenset(["patient"])))
+        for member in others
+    ]
+    tree = Hierarchy([carci, *others])
+    assert tree.provenance == Provenance(frozenset("ac"), frozenset("b"), frozenset(["paper", "patient"]))
+    assert tree.configs == ("bach", "bisque")
+    assert tree.view == VIEW
 
 
 def test_average_by_weight_and_temperature(models):
     second = network()
     ensemble = [
         *(member for member in members(models) if member.node != "carci"),
-        Member("carci", models["carci"], SIZE, weight=1.0, temperature=2.0),
-        Member("carci", second, SIZE, weight=3.0, temperature=0.5),
+        Member("carci", models["carci"], VIEW, weight=1.0, temperature=2.0),
+        Member("carci", second, VIEW, weight=3.0, temperature=0.5),
     ]
     first = probabilities(models["carci"], images(), 2.0)
     expected = 0.25 * first + 0.75 * probabilities(second, images(), 0.5)
@@ -135,24 +160,24 @@ def test_average_by_weight_and_temperature(models):
 
 def test_each_node_needs_a_member(models):
     with pytest.raises(ValueError, match="none was given for norbe, invis"):
-        Hierarchy([Member("carci", models["carci"], SIZE)])
+        Hierarchy([Member("carci", models["carci"], VIEW)])
 
 
-def test_no_member_at_all_is_told_too(models):
+def test_no_member_at_all_is_refused(models):
     check_members(members(models))
     with pytest.raises(ValueError, match="none was given for carci, norbe, invis"):
         check_members([])
 
 
 def test_image_sizes_must_agree(models):
-    odd = [*members(models), Member("invis", network(64), 64, source="runs/larger")]
+    odd = [*members(models), Member("invis", network(64), View(64), source="runs/larger")]
     with pytest.raises(ValueError, match=r"one image size.*runs/invis 32, runs/larger 64"):
         Hierarchy(odd)
 
 
 def test_stains_are_normalised_as_the_members_images_were(models):
     pictures = np.stack([phantom.draw("benign", patient, 0)[::6, ::6] for patient in (1, 5)])
-    normalised = [replace(member, stain_normalisation="macenko") for member in members(models)]
+    normalised = [replace(member, view=View(SIZE, "macenko")) for member in members(models)]
     answer = Hierarchy(normalised).images(pictures)
     expected = Hierarchy(members(models)).images(preprocess.square(pictures, SIZE, "macenko"))
     np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-6)
@@ -163,10 +188,10 @@ def test_stains_are_normalised_as_the_members_images_were(models):
 def test_stain_normalisations_must_agree(models):
     first, *others = members(models)
     with pytest.raises(ValueError, match=r"one stain normalisation.*runs/carci macenko, runs/norbe none"):
-        Hierarchy([replace(first, stain_normalisation="macenko"), *others])
+        Hierarchy([replace(first, view=View(SIZE, "macenko")), *others])
 
 
 def test_image_sizes_must_agree_without_sources_too(models):
-    odd = [Member("carci", network(64), 64), *(Member(name, models[name], SIZE) for name in ("norbe", "invis"))]
+    odd = [Member("carci", network(64), View(64)), *(Member(name, models[name], VIEW) for name in ("norbe", "invis"))]
     with pytest.raises(ValueError, match="one image size"):
         Hierarchy(odd)

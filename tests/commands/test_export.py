@@ -11,7 +11,7 @@ from PIL import Image
 
 from bach_keras.commands import serving
 from bach_keras.serving import export as exporting
-from bach_keras.serving.predict import Export
+from bach_keras.serving.exported import Export
 from bach_keras.serving.tflite import convert as tflite
 from cli import cli
 
@@ -135,5 +135,5 @@ def test_an_export_is_read_from_wherever_it_was_moved_to(exported, tmp_path, nam
 
 @pytest.mark.parametrize("name", ["a*b?", "größe {組織}."])
 def test_what_is_written_anywhere_else_is_loaded_by_tensorflow_alone(members, tmp_path, name):
-    out = exporting.export(members, tmp_path / name / "1")
+    out = exporting.export_tree(members, tmp_path / name / "1")
     assert "serving_default" in tf.saved_model.load(str(out)).signatures

@@ -7,6 +7,7 @@ import pytest
 from bach_keras import preprocess
 from bach_keras.hierarchy import Member
 from bach_keras.network.head import Classifier
+from bach_keras.preprocess import View
 from bach_keras.tree import NODES
 from datasets import phantom
 from datasets.labels import CLASSES
@@ -34,5 +35,5 @@ def sure_members(recipe):
         answers = [node.targets.get(label, 0) for label in CLASSES] * PATIENTS
         kernel = np.linalg.pinv(hidden) @ (3 * np.eye(2)[answers])
         last.set_weights([kernel.astype(np.float32), np.zeros(2, np.float32)])
-        made.append(Member(node.name, model, size, source=f"runs/{node.name}", config="phantom"))
+        made.append(Member(node.name, model, View(size), source=f"runs/{node.name}", config="phantom"))
     return made

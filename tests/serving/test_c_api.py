@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bach_keras.serving.exported import Export
 from bach_keras.serving.images import as_png
-from bach_keras.serving.predict import Export
 from datasets import phantom
 from datasets.labels import CLASSES
 

@@ -22,10 +22,11 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import Convolution
-from bach_keras.serving.export import export
+from bach_keras.serving.export import export_tree
 from bach_keras.serving.images import as_png
 from cli import cli
 from datasets import phantom
+from datasets.errors import WorkError
 from datasets.labels import CLASSES
 
 TISSUE = np.stack([phantom.draw(label, 900, 0) for label in CLASSES])
@@ -154,20 +155,20 @@ def test_images_are_scaled_once(exported):
 
 
 def test_a_version_that_is_there_stays(exported, members, tmp_path):
-    with pytest.raises(ValueError, match="is there already"):
-        export(members, exported)
+    with pytest.raises(ValueError, match="exists already"):
+        export_tree(members, exported)
     for name in ("tree", "²", "٣", "1" * 19):
         with pytest.raises(ValueError, match="version number"):
-            export(members, tmp_path / name)
+            export_tree(members, tmp_path / name)
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="7 is no export"):
-        export(members, tmp_path / "7", overwrite=True)
+    with pytest.raises(ValueError, match="7 is not an export"):
+        export_tree(members, tmp_path / "7", overwrite=True)
     assert (tmp_path / "7" / "notes.txt").read_text() == "mine"
-    with pytest.raises(OSError, match="could not be written"):
-        export(members, tmp_path / "7" / "notes.txt" / "1")
+    with pytest.raises(WorkError, match="could not be written"):
+        export_tree(members, tmp_path / "7" / "notes.txt" / "1")
     before = (exported / "assets/model_card.json").read_text()
-    export(members, exported, overwrite=True)
+    export_tree(members, exported, overwrite=True)
     assert (exported / "assets/model_card.json").read_text() == before
     assert sorted(path.name for path in exported.parent.iterdir()) == ["1"]
 
@@ -218,16 +219,16 @@ def test_no_room_leaves_the_old_version_whole(exported, members, tmp_path, monke
         monkeypatch.setattr("bach_keras.serving.warmup.write", full)
     if stage == "rename":
         rename = Path.rename
-        monkeypatch.setattr(Path, "rename", lambda old, new: full() if ".part" in old.name else rename(old, new))
-    with little_room() if stage == "model" else nullcontext(), pytest.raises(OSError, match="stays as it was"):
-        export(members, place, overwrite=True)
+        monkeypatch.setattr(Path, "rename", lambda old, new: full() if ".part" in str(old) else rename(old, new))
+    with little_room() if stage == "model" else nullcontext(), pytest.raises(WorkError, match="stays as it was"):
+        export_tree(members, place, overwrite=True)
     assert [path.name for path in place.parent.iterdir()] == ["1"]
     for path in exported.rglob("*"):
         assert path.is_dir() or (place / path.relative_to(exported)).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("nodes", [(), ("carci", "invis")])
-def test_a_tree_without_a_node_is_told_in_one_sentence(tree_of_runs, tmp_path, nodes):
+def test_a_tree_without_a_node_is_refused_in_one_sentence(tree_of_runs, tmp_path, nodes):
     runs = [word for node in nodes for word in (f"--{node}", str(tree_of_runs[node]))]
     result = CliRunner().invoke(cli, ["export", "--tflite", str(tmp_path / "t.tflite"), *runs])
     assert result.exit_code == 2

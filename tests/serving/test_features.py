@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -5,8 +7,8 @@ import tensorflow as tf
 
 from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy
+from bach_keras.serving.exported import Export
 from bach_keras.serving.images import as_png
-from bach_keras.serving.predict import Export
 from datasets import phantom
 from datasets.labels import CLASSES
 
@@ -18,7 +20,7 @@ def pooled(members):
     """The mean over places of carci's last feature map, by Keras."""
     carci = members[0].model
     body = keras.Model(carci.input, carci.get_layer("head.mean").output)
-    return body(preprocess.normalise(preprocess.square(TISSUE, members[0].image_size)), training=False).numpy()
+    return body(preprocess.normalise(preprocess.square(TISSUE, members[0].view.image_size)), training=False).numpy()
 
 
 def assert_alike(found, pooled):
@@ -34,7 +36,7 @@ def test_features_are_carcis_pooled_ones(members, pooled):
 
 
 def test_of_several_carci_members_the_first_is_asked(members, pooled):
-    again = [*members, members[0].__class__("carci", members[1].model, members[0].image_size)]
+    again = [*members, replace(members[0], model=members[1].model)]
     assert_alike(Hierarchy(again).features(TISSUE), pooled)
 
 

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from bach_keras.serving.card import DECODING, decodes_otherwise
-from bach_keras.serving.predict import Export
+from bach_keras.serving.card import DECODING, warnings_of
+from bach_keras.serving.exported import Export
 from cli import cli
 
 
@@ -23,11 +23,11 @@ def older(exported, tmp_path):
 
 def test_a_card_without_this_decoding_is_of_an_earlier_version(exported, older):
     assert Export(exported).card["decoding"] == DECODING
-    assert not Export(exported).decodes_otherwise
-    assert Export(older).decodes_otherwise
+    assert "JPEG" not in " ".join(Export(exported).warnings)
+    assert "JPEG" in Export(older).warnings[-1]
     for number in (1, None, "2", True):
-        assert decodes_otherwise({"decoding": number})
-    assert not decodes_otherwise({"decoding": DECODING + 1})
+        assert "JPEG" in warnings_of({"configs": ["bach"], "decoding": number})[0]
+    assert warnings_of({"configs": ["bach"], "decoding": DECODING + 1}) == ()
 
 
 def test_predict_warns_of_an_older_export_on_stderr(exported, older, tmp_path):
@@ -42,11 +42,7 @@ def test_predict_warns_of_an_older_export_on_stderr(exported, older, tmp_path):
 
 
 def test_serve_warns_of_an_older_export_once(older, monkeypatch):
-    def serve(server, say):
-        with server:
-            pass
-
-    monkeypatch.setattr("bach_keras.serving.remote.server.serve", serve)
+    monkeypatch.setattr(Server, "serve", lambda server: server.__exit__())
     result = CliRunner().invoke(cli, ["serve", "--model", str(older), "--port", "0", "--grpc-port", "0"])
     assert result.exit_code == 0, result.output
     assert result.stderr.count("WARNING: this export decodes JPEG") == 1

@@ -7,11 +7,13 @@ from PIL import Image
 
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
+from bach_keras.preprocess import View
 from bach_keras.serving.agreement import Agreement
+from bach_keras.serving.exported import Export
 from bach_keras.serving.parity import Form, KerasRuns, Row, as_lines, measure, open_forms
-from bach_keras.serving.predict import Export
 from cli import cli
 from datasets import phantom
+from datasets.errors import UserError
 from datasets.labels import CLASSES
 
 TISSUE = [phantom.draw(label, 920, index) for index in range(3) for label in CLASSES]
@@ -46,7 +48,7 @@ def lite(tree_of_runs, folder, tmp_path_factory):
 
 def test_the_reference_is_the_tree(members):
     answers, tree = KerasRuns(members).images(np.stack(TISSUE)), Hierarchy(members)
-    # Folding rounds anew, and these networks' logits reach fifty: 2e-6 of that is 3e-5 in a probability.
+    # Folding rounds again, and these networks' logits reach fifty: 2e-6 of that is 3e-5 in a probability.
     np.testing.assert_allclose(answers["soft"], tree.images(np.stack(TISSUE))["probabilities"], atol=3e-5)
     np.testing.assert_allclose(answers["routed"], tree.routed(np.stack(TISSUE))["probabilities"], atol=3e-5)
 
@@ -62,7 +64,7 @@ def test_all_forms_agree_with_the_runs(members, exported, lite, folder):
     assert rows[4].form.megabytes == pytest.approx(lite.stat().st_size / 1e6)
 
 
-def test_a_form_that_answers_otherwise_is_told(members, folder):
+def test_a_form_that_answers_otherwise_disagrees(members, folder):
     runs = KerasRuns(members)
     forms = [
         Form("Keras runs", lambda image, png: runs.images(image), "soft", None, 1.0),
@@ -99,16 +101,23 @@ def test_the_command_prints_the_table_and_counts_broken_files(tree_of_runs, expo
 
 def test_another_image_size_is_refused(members, exported):
     export = Export(exported)
-    export.card["image_size"] = 64
-    with pytest.raises(ValueError, match="64 pixels and the runs of 32"):
+    export.view = View(64)
+    with pytest.raises(UserError, match="64 pixels and the runs of 32"):
         open_forms(members, export, [])
 
 
-def test_runs_that_make_no_tree_are_told_in_one_sentence(members, exported, folder):
+def test_another_stain_normalisation_is_refused(members, exported):
+    export = Export(exported)
+    export.view = View(32, "macenko")
+    with pytest.raises(UserError, match="32 pixels and macenko stain normalisation and the runs of 32 pixels"):
+        open_forms(members, export, [])
+
+
+def test_runs_that_do_not_make_a_tree_are_refused(members, exported, folder):
     result = run("parity", "--model", exported, folder)
     assert result.exit_code == 2
     assert "none was given for carci, norbe, invis" in result.output
     first, *others = members
-    for odd, name in (({"image_size": 64}, "image size"), ({"stain_normalisation": "macenko"}, "stain normalisation")):
-        with pytest.raises(ValueError, match=f"share one {name}"):
-            open_forms([first, replace(others[0], **odd), *others[1:]], Export(exported), [])
+    for view, name in ((View(64), "image size"), (View(32, "macenko"), "stain normalisation")):
+        with pytest.raises(UserError, match=f"share one {name}"):
+            open_forms([first, replace(others[0], view=view), *others[1:]], Export(exported), [])

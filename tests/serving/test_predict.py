@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from bach_keras.serving.predict import Export, predict
+from bach_keras.serving.exported import Export
+from bach_keras.serving.predict import predict_files
 from bach_keras.serving.remote.servable import Servable
 from bach_keras.tree import NODES
 from cli import cli
@@ -31,10 +32,10 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_export_is_told_in_one_sentence(exported, tmp_path, damage):
+def test_a_damaged_export_is_refused_in_one_sentence(exported, tmp_path, damage):
     place = shutil.copytree(exported, tmp_path / "1")
     damage(place)
-    with pytest.raises(ValueError, match="no export of this project that can be read"):
+    with pytest.raises(ValueError, match="not an export of this project that can be read"):
         Export(place)
 
 
@@ -67,7 +68,7 @@ def test_a_name_that_cannot_be_looked_up_is_an_error_row(exported, tmp_path, nam
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
-def test_a_name_that_is_no_text_does_not_end_the_command(exported, tmp_path, form):
+def test_a_name_that_is_not_text_does_not_end_the_command(exported, tmp_path, form):
     for name in (b"\xff.png", b"\xfe.png"):
         (tmp_path / os.fsdecode(name)).write_bytes(b"no image")
     result = CliRunner().invoke(cli, ["predict", "--model", str(exported), "--format", form, str(tmp_path)])
@@ -96,27 +97,27 @@ class Ready:
 
 
 SPOILED = {
-    "NaN": ({"probabilities": np.array([[np.nan] * 4, [0.25] * 4])}, "probabilities that are no probabilities"),
-    "NaN of a node": ({"invis": np.array([[np.nan, 0.5], [0.5, 0.5]])}, "invis that are no probabilities"),
-    "infinity": ({"carci": np.array([[np.inf, 0.5], [0.5, 0.5]])}, "carci that are no probabilities"),
-    "another label": ({"label": [b"\xff", b"normal"]}, "a label that is none of this project's"),
+    "NaN": ({"probabilities": np.array([[np.nan] * 4, [0.25] * 4])}, "probabilities that are not probabilities"),
+    "NaN of a node": ({"invis": np.array([[np.nan, 0.5], [0.5, 0.5]])}, "invis that are not probabilities"),
+    "infinity": ({"carci": np.array([[np.inf, 0.5], [0.5, 0.5]])}, "carci that are not probabilities"),
+    "another label": ({"label": [b"\xff", b"normal"]}, "a label that is not one of this project's"),
 }
 
 
 @pytest.mark.parametrize("spoiled", SPOILED)
-def test_an_answer_that_is_none_is_an_error_row_beside_the_others(tmp_path, spoiled):
+def test_an_impossible_answer_is_an_error_row_among_the_others(tmp_path, spoiled):
     for name in ("a.png", "b.png"):
         Image.new("RGB", (32, 32)).save(tmp_path / name)
     outputs, reason = SPOILED[spoiled]
-    bad, good = predict(Ready(**outputs), [tmp_path])
-    assert bad["error"] == f"The model answers what no export of this project can: {reason}."
+    bad, good = predict_files(Ready(**outputs), [tmp_path])
+    assert bad["error"] == f"The model gives answers that an export of this project cannot give: {reason}."
     assert good["label"] == "normal"
 
 
 def test_an_export_that_answers_for_fewer_images_gives_error_rows(tmp_path):
     for name in ("a.png", "b.png"):
         Image.new("RGB", (32, 32)).save(tmp_path / name)
-    rows = list(predict(Ready(ok=[True]), [tmp_path]))
+    rows = list(predict_files(Ready(ok=[True]), [tmp_path]))
     assert ["ok that is not 2 values" in row["error"] for row in rows] == [True, True]
 
 
@@ -127,7 +128,7 @@ def test_a_file_of_40_gb_among_tiles_is_one_error_row(tmp_path, begin):
     (tmp_path / "b.tif").write_bytes(begin)
     os.truncate(tmp_path / "b.tif", 40 * 10**9)
     tracemalloc.start()
-    rows = list(predict(Ready(), [tmp_path]))
+    rows = list(predict_files(Ready(), [tmp_path]))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert ["error" in row for row in rows] == [False, True, False]

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
-from bach_keras.serving.predict import Export
+from bach_keras.preprocess import View
+from bach_keras.serving.exported import Export
 from cli import cli
 
 CARD = "assets/model_card.json"
@@ -38,28 +39,28 @@ OF_A_MEMBER = [
 ]  # fmt: skip
 
 
-def tell(values, name, value):
+def put(values, name, value):
     if value is ...:
         del values[name]
     else:
         values[name] = value
 
 
-def assert_told(place, *words):
-    with pytest.raises(ValueError, match="is no export of this project that can be read") as told:
+def assert_refused(place, *words):
+    with pytest.raises(ValueError, match="is not an export of this project that can be read") as caught:
         Export(place)
     for word in words:
-        assert word in str(told.value)
-    assert len(str(told.value)) < 500 + 2 * len(str(place))
-    return str(told.value)
+        assert word in str(caught.value)
+    assert len(str(caught.value)) < 500 + 2 * len(str(place))
+
 
 
 @pytest.mark.parametrize(("field", "value"), FIELDS, ids=[f"{name}-{str(value)[:30]}" for name, value in FIELDS])
 def test_a_field_of_the_card_that_is_wrong_is_named(place, field, value):
     card = json.loads((place / CARD).read_text())
-    tell(card, field, value)
+    put(card, field, value)
     (place / CARD).write_text(json.dumps(card))
-    assert_told(place, str(place / CARD), field)
+    assert_refused(place, str(place / CARD), field)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,9 @@ def test_a_field_of_the_card_that_is_wrong_is_named(place, field, value):
 )
 def test_a_field_of_a_member_that_is_wrong_is_named(place, field, value):
     card = json.loads((place / CARD).read_text())
-    tell(card["members"][1], field, value)
+    put(card["members"][1], field, value)
     (place / CARD).write_text(json.dumps(card))
-    assert_told(place, str(place / CARD), f"members[1].{field}")
+    assert_refused(place, str(place / CARD), f"members[1].{field}")
 
 
 TEXTS = {
@@ -83,9 +84,9 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("content", TEXTS.values(), ids=TEXTS)
-def test_a_card_that_is_no_json_of_ours_gets_one_sentence(place, content):
+def test_a_card_that_is_not_our_json_gets_one_sentence(place, content):
     (place / CARD).write_bytes(content)
-    assert_told(place, str(place / CARD))
+    assert_refused(place, str(place / CARD))
 
 
 class Other(tf.Module):
@@ -113,12 +114,12 @@ class Other(tf.Module):
         (["classes"], "serving_default answers other things than carci, invis"),
     ],
 )
-def test_a_saved_model_of_something_else_is_told_before_it_answers(place, tmp_path, signatures, words):
+def test_a_saved_model_of_something_else_is_refused_before_it_answers(place, tmp_path, signatures, words):
     other = Other()
     named = dict(zip(["serving_default"], [getattr(other, name) for name in signatures], strict=False))
     tf.saved_model.save(other, str(tmp_path / "other"), signatures=named)
     shutil.copytree(tmp_path / "other", place, dirs_exist_ok=True)
-    assert_told(place, "saved_model.pb", words)
+    assert_refused(place, "saved_model.pb", words)
 
 
 def test_each_command_that_takes_an_export_says_which_field_is_wrong(place, tree_of_runs, tmp_path):
@@ -144,5 +145,6 @@ def test_a_card_of_an_older_export_is_read(place):
     for member in card["members"]:
         del member["protocol"], member["metrics"]
     (place / CARD).write_text(json.dumps(card))
-    assert Export(place).is_phantom
+    assert Export(place).configs == ("phantom",)
+    assert Export(place).view == View(32)
     np.testing.assert_allclose(np.sum(Export(place).images(np.zeros((1, 32, 32, 3), np.uint8))["carci"]), 1, rtol=1e-5)

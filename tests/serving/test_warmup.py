@@ -2,7 +2,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from bach_keras.serving.predict import Export
+from bach_keras.serving.exported import Export
 
 
 @pytest.fixture(scope="module")

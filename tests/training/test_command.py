@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from bach_keras.serving.predict import Export
+from bach_keras.serving.exported import Export
 from bach_keras.training import command
 
 

@@ -1,4 +1,4 @@
-"""Answers from a tree that TF Serving, or the command ``serve``, holds: over REST or gRPC."""
+"""Answers from a tree that TF Serving, or the command ``serve``, serves over REST or gRPC."""
 
 import re
 import time
@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from bach_keras.fields import FieldError, parse_object
 from bach_keras.serving import answers
 from bach_keras.serving.address import Address
-from bach_keras.serving.card import decodes_otherwise
-from bach_keras.serving.predict import ROUTINGS
-from bach_keras.serving.remote import strict_json
+from bach_keras.serving.card import check_card, warnings_of
+from bach_keras.serving.exported import ROUTINGS
 from bach_keras.serving.remote.transports import Grpc, NotTakenError, Rest, ServerError, UnavailableError, said
 from datasets.errors import UserError
 from datasets.labels import CLASSES
@@ -19,102 +19,98 @@ from datasets.labels import CLASSES
 # Seconds to wait before each further try.
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 
-# Of encoded images in one request; a larger image goes alone.
-REQUEST_BYTES = 32 * 2**20
-
-# How TF Serving, by either transport, and `serve` say that a model has no such signature, or one that takes something
-# else.
+# How TF Serving, over either transport, and `serve` say that a model has no such signature, or one with other inputs.
 _OF_ANOTHER_KIND = re.compile(
     r"Serving signature (name|key):? ?\"card\" not found|input tensor alias not found in signature"
     r"|input size does not match signature|does not have named input"
     r"|The keys of 'inputs' must be:|The inputs of card are"
 )
 
-# Seconds; more than a day overflows below.
+# Seconds. The time-outs of the transports overflow not far above a day.
 MAX_TIMEOUT = 86_400
 
 
 class Remote:
-    """A served tree; ``predict`` takes it in place of an ``Export``.
+    """A served tree; ``predict_files`` takes it in place of an ``Export``.
 
     Args:
-        url: ``http://HOST:PORT``, ``https://...`` or ``grpc://HOST:PORT``; behind it nothing,
-            or TF Serving's ``/v1/models/NAME``, with ``/versions/N`` or ``/labels/LABEL`` or neither.
+        url: ``http://HOST:PORT``, ``https://...`` or ``grpc://HOST:PORT``, then nothing, or
+            TF Serving's ``/v1/models/NAME``, with ``/versions/N`` or ``/labels/LABEL`` or neither.
         timeout: seconds that one request may take from its beginning to its end, at most MAX_TIMEOUT.
+        pauses: seconds to wait before each further try.
 
     Attributes:
         card: the model's card, or None where the server has none to give.
+        warnings: sentences that must be read before any of its answers.
+        request_bytes: the most bytes of encoded images in one request; a larger image goes alone.
 
     Raises:
-        UserError: the URL is no such address, or the timeout no such time.
+        UserError: the URL is not a server's address, or the timeout is out of range.
         OSError: no server answers there, or it has no such model, version or label.
     """
 
-    def __init__(self, url: str, timeout: float = 60.0):
+    def __init__(self, url: str, timeout: float = 60.0, pauses: tuple[float, ...] = PAUSES):
         if not 0 < timeout <= MAX_TIMEOUT:
-            raise UserError(f"A server cannot be given {timeout:g} s: --timeout is more than 0, at most {MAX_TIMEOUT}.")
+            raise UserError(f"--timeout must be more than 0 s and at most {MAX_TIMEOUT}, not {timeout:g}.")
+        self.request_bytes = 32 * 2**20
+        self._pauses = pauses
         self._server = _connect(url, timeout)
         self.card = self._card()
-
-    @property
-    def is_phantom(self) -> bool:
-        """Whether a member is known to have learned from synthetic images."""
-        return self.card is not None and "phantom" in self.card["configs"]
-
-    @property
-    def decodes_otherwise(self) -> bool:
-        """Whether it is known to be of an earlier version, which gives a JPEG other pixels."""
-        return self.card is not None and decodes_otherwise(self.card)
+        self.warnings = warnings_of(self.card)
 
     def encoded(self, data: list[bytes], routing: str = "soft") -> dict[str, np.ndarray]:
         """Classify PNG, JPEG or BMP files of any sizes.
 
         Returns:
-            What an ``Export`` does, and ``fault``: why an image's answer cannot be, or "".
+            What an ``Export`` does, and ``fault``: why an image's answer is impossible, or "".
 
         Raises:
-            OSError: the server did not answer, after all tries, or gave no answer that can be.
+            OSError: the server did not answer, after all tries, or all its answers are impossible.
         """
-        parts = [self._part(part, routing) for part in _parts(data)]
-        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        if data and all(whole["fault"]):
-            raise ServerError(whole["fault"][0])
-        return whole
+        parts = [self._part(part, routing) for part in _parts(data, self.request_bytes)]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if data and all(joined["fault"]):
+            raise ServerError(joined["fault"][0])
+        return joined
 
     def _part(self, data, routing):
         outputs = self._call(ROUTINGS[routing], "image_bytes", data)
         if answers.NAMES - set(outputs):
             raise NotTakenError(
-                f"{self._server.url} serves no export of this project: it does not answer {sorted(answers.NAMES)}."
+                f"{self._server.url} does not serve an export of this project, as it does not answer "
+                f"{sorted(answers.NAMES)}."
             )
         try:
             arrays = answers.as_arrays(outputs, len(data), routing)
-        except ValueError as error:
+        except answers.ImpossibleError as error:
             raise ServerError(self._impossible(error)) from None
         arrays["fault"] = np.array([fault and self._impossible(fault) for fault in arrays["fault"]], object)
         return arrays
 
     def _impossible(self, reason) -> str:
-        return f"{self._server.url} answers what no export of this project can: {reason}."
+        return f"{self._server.url} gives answers that an export of this project cannot give: {reason}."
 
     def _card(self):
+        """Return the model's card; None where the model has none, or not one of this project's."""
         try:
-            card = strict_json.loads(self._call("card", "query", [b""])["card"][0].encode())
-            configs = card["configs"]
+            outputs = self._call("card", "query", [b""])
         except NotTakenError as error:
             if not _OF_ANOTHER_KIND.search(str(error)):
                 raise
             return None
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):  # a model of another kind
+        texts = outputs.get("card")
+        if not (isinstance(texts, list) and texts and isinstance(texts[0], str)):
             return None
-        if not (isinstance(configs, list) and all(isinstance(config, str) for config in configs)):
+        try:
+            card = parse_object(texts[0])
+            if (classes := card.get("classes", list(CLASSES))) != list(CLASSES):
+                raise ServerError(self._impossible(f"a model card with the classes {said(classes)}"))
+            return check_card(card)
+        except FieldError:
             return None
-        if (classes := card.get("classes", list(CLASSES))) != list(CLASSES):
-            raise ServerError(self._impossible(f"a model card with the classes {said(classes)}"))
-        return card
 
     def _call(self, signature, name, values):
-        for pause in (*PAUSES, None):
+        for pause in (*self._pauses, None):
             try:
                 return self._server.call(signature, name, values)
             except UnavailableError:
@@ -129,20 +125,21 @@ def _connect(url, timeout):
         address = Address.parse(parts.path.rstrip("/")) if parts.path.strip("/") else Address()
         is_good = parts.scheme in _TRANSPORTS and parts.hostname and parts.port and address
         is_good = is_good and not (parts.query or parts.fragment or (parts.scheme == "grpc" and "@" in parts.netloc))
-    except ValueError:  # a port that is none
+    except ValueError:  # urlsplit, of a port or a host that is not one
         is_good = False
     if not is_good:
         raise UserError(
-            f"{url!r} is no server's address: give http://HOST:8501 or grpc://HOST:8500, "
-            "and behind it /v1/models/NAME if the model has another name."
+            f"{url!r} is not a server's address: give http://HOST:8501 or grpc://HOST:8500, "
+            "followed by /v1/models/NAME if the model has another name."
         )
     return _TRANSPORTS[parts.scheme](parts, address, timeout)
 
 
-def _parts(data: list[bytes]) -> Iterator[list[bytes]]:
+def _parts(data: list[bytes], most: int) -> Iterator[list[bytes]]:
+    """Split images into requests of at most so many bytes; without images, one empty request."""
     part, size = [], 0
     for image in data:
-        if part and size + len(image) > REQUEST_BYTES:
+        if part and size + len(image) > most:
             yield part
             part, size = [], 0
         part.append(image)

@@ -1,7 +1,7 @@
 """HTTP/1.1 for the development server: h11 keeps the protocol, and each connection has a thread of its own.
 
-Nothing that a client does or leaves undone holds more than its own connection: waiting, receiving and sending each
-have a time-out, and the bodies of all requests under way share one limit.
+Whatever a client does or fails to do holds up no connection but its own: waiting, receiving and sending each have a
+time-out, and the bodies of all requests under way share one limit.
 """
 
 import contextlib
@@ -12,37 +12,41 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from email.utils import formatdate
-from http import HTTPMethod, HTTPStatus
+from http import HTTPStatus
 
 import h11
 
-# At one time. Where one more comes, the connection that has been idle for longest is closed.
-CONNECTIONS = 64
-
-# Bytes of all bodies that were received and not yet answered.
-BODIES = 512 * 2**20
-
-# Bytes of a request's head, and of the target in it.
-MAX_HEAD = 16 * 2**10
-MAX_TARGET = 8 * 2**10
-
-# Seconds: until a request begins; then until all of it is here; until its answer is taken; until the client, told
-# that the connection ends, ends it too.
-IDLE = 60
-RECEIVE = 60
-SEND = 30
-LINGER = 2
-
-METHODS = ("GET", "HEAD", "POST")
+from bach_keras.serving.remote.request_head import (
+    MAX_HEAD,
+    METHODS,
+    BadRequestError,
+    check_head,
+    malformed,
+    too_large,
+)
 
 
-class _BadRequestError(Exception):
-    """A request that is not passed on; the connection ends after the answer, as what follows may not be one."""
+@dataclass(frozen=True)
+class Limits:
+    """What clients may use of the server; times are in seconds.
 
-    def __init__(self, status: HTTPStatus, message: str):
-        super().__init__(message)
-        self.status = status
+    Attributes:
+        connections: at one time. Where one more comes, the connection that has been idle for longest is closed.
+        bodies: bytes of all bodies that were received and not yet answered.
+        idle: until a request starts.
+        receive: from then until all of it was received.
+        send: until the client has taken the whole answer.
+        linger: until a client ends its connection, after the server has ended it.
+    """
+
+    connections: int = 64
+    bodies: int = 512 * 2**20
+    idle: float = 60
+    receive: float = 60
+    send: float = 30
+    linger: float = 2
 
 
 class Listener(socketserver.TCPServer):
@@ -52,32 +56,32 @@ class Listener(socketserver.TCPServer):
         host: the address to listen on.
         port: 0 takes a free one.
         answer: called with method, target and body; returns the status and what is sent as JSON.
-        max_body: bytes of one body.
+        max_body: the most bytes of one body.
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: the server cannot listen on the address.
     """
 
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, answer: Callable, max_body: int):
+    def __init__(self, host: str, port: int, answer: Callable, max_body: int, limits: Limits = Limits()):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.answer, self.max_body = answer, max_body
-        self.bodies = _Budget(BODIES)
+        self.answer, self.max_body, self.limits = answer, max_body, limits
+        self.bodies = _Budget(limits.bodies)
         self.is_stopping = False
         self._connections = set()
         self._lock = threading.Lock()
         super().__init__((host, port), None)
 
     def process_request(self, request, client_address):
-        """Give the connection a thread, or say that there are too many."""
+        """Give the connection a thread, or answer that there are too many."""
         connection = _Connection(request, self)
         with self._lock:
             idle = [each for each in self._connections if each.idle_since is not None]
-            if len(self._connections) >= CONNECTIONS and idle:
+            if len(self._connections) >= self.limits.connections and idle:
                 self._drop(min(idle, key=lambda each: each.idle_since))
-            if is_taken := len(self._connections) < CONNECTIONS:
+            if is_taken := len(self._connections) < self.limits.connections:
                 self._connections.add(connection)
         if is_taken:
             connection.start()
@@ -85,13 +89,13 @@ class Listener(socketserver.TCPServer):
             connection.turn_away()
 
     def is_wanted(self, connection) -> bool:
-        """Say whether a connection on which a request begins is still open; from then on it is not idle."""
+        """Return whether a connection on which a request starts is still open; from now on it is not idle."""
         with self._lock:
             connection.idle_since = None
             return connection in self._connections
 
     def forget(self, connection) -> None:
-        """Count a connection no more."""
+        """Stop counting a connection."""
         with self._lock:
             self._connections.discard(connection)
 
@@ -135,7 +139,7 @@ class _Budget:
 
 
 class _Connection(threading.Thread):
-    """One client: its requests, one after the other."""
+    """One client, whose requests are answered one after the other."""
 
     def __init__(self, sock: socket.socket, listener: Listener):
         super().__init__(name="http", daemon=True)
@@ -147,7 +151,7 @@ class _Connection(threading.Thread):
 
     def run(self):
         try:
-            # Without it the end of an answer waits for the client's delayed acknowledgement of its beginning, 40 ms.
+            # Without this option the end of an answer waits 40 ms for the client's delayed acknowledgement.
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while self._exchange():
                 received, _ = self._http.trailing_data
@@ -160,7 +164,7 @@ class _Connection(threading.Thread):
             self._listener.forget(self)
 
     def turn_away(self):
-        """Answer without a thread, in the few bytes that a socket takes at once."""
+        """Refuse the connection without a thread: the answer is short enough for a socket to take at once."""
         try:
             self._sock.settimeout(0)
             self._send(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "There are too many connections: try again."}, True)
@@ -171,11 +175,11 @@ class _Connection(threading.Thread):
 
     def hang_up(self):
         """End the connection from another thread; whatever its own thread waits for ends with it."""
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # the connection has ended already
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def _await_request(self, received: bytes):
-        """Be ready for a request of which the first bytes may have come; empty lines before it are passed over."""
+        """Be ready for a request whose first bytes may have been received; empty lines before it are ignored."""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._is_head = False
         if received := received.lstrip(b"\r\n"):
@@ -192,10 +196,9 @@ class _Connection(threading.Thread):
             status, value = self._answer(request, body)
             del body
             is_last = False
-        except h11.RemoteProtocolError as error:
-            status, value = _status(error, self._http), {"error": f"Malformed request: {_reason(error)}"}
-        except _BadRequestError as error:
-            status, value = error.status, {"error": str(error)}
+        except (h11.RemoteProtocolError, BadRequestError) as error:
+            refusal = error if isinstance(error, BadRequestError) else malformed(error, self._http)
+            status, value = refusal.status, {"error": str(refusal)}
         finally:
             self._listener.bodies.give_back(self._held)
             self._held = 0
@@ -203,26 +206,26 @@ class _Connection(threading.Thread):
         return self._http.our_state is self._http.their_state is h11.DONE
 
     def _request(self):
-        """Wait for the head of a request and judge it; None where no request comes."""
+        """Wait for the head of a request and check it; None where no request comes."""
         self.idle_since = time.monotonic()
-        self._until = self.idle_since + IDLE
+        self._until = self.idle_since + self._listener.limits.idle
         if self._listener.is_stopping:
             return None
         event = self._event()
         if isinstance(event, h11.ConnectionClosed):
             return None
         self._is_head = event.method == b"HEAD"
-        _check_head(event, self._listener.max_body)
+        check_head(event, self._listener.max_body)
         return event
 
     def _body(self) -> bytearray:
         body = bytearray()
         while isinstance(event := self._event(), h11.Data):
             if len(body) + len(event.data) > self._listener.max_body:
-                raise _too_large(self._listener.max_body)
+                raise too_large(self._listener.max_body)
             if not self._listener.bodies.take(len(event.data)):
                 message = "Too many bytes of other requests are under way: try again."
-                raise _BadRequestError(HTTPStatus.SERVICE_UNAVAILABLE, message)
+                raise BadRequestError(HTTPStatus.SERVICE_UNAVAILABLE, message)
             self._held += len(event.data)
             body += event.data
         return body
@@ -237,14 +240,14 @@ class _Connection(threading.Thread):
                     continue
                 self._begin()
             self._http.receive_data(data)
-        if self.idle_since is not None:  # it came together with the last one
+        if self.idle_since is not None:  # the request came together with the last one
             self._begin()
         return event
 
     def _begin(self):
         if not self._listener.is_wanted(self):
             raise ConnectionAbortedError
-        self._until = time.monotonic() + RECEIVE
+        self._until = time.monotonic() + self._listener.limits.receive
 
     def _receive(self) -> bytes:
         try:
@@ -253,13 +256,13 @@ class _Connection(threading.Thread):
         except TimeoutError:
             if self.idle_since is not None:
                 raise
-            message = f"The request did not come whole within {RECEIVE} s."
-            raise _BadRequestError(HTTPStatus.REQUEST_TIMEOUT, message) from None
+            message = f"The request was not complete within {self._listener.limits.receive} s."
+            raise BadRequestError(HTTPStatus.REQUEST_TIMEOUT, message) from None
 
     def _answer(self, request, body):
         try:
             return self._listener.answer(request.method.decode(), request.target.decode(), body)
-        except Exception:
+        except Exception:  # a bug of ours ends one request, not the server
             traceback.print_exc()
             return HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "The server failed; its own output says why."}
 
@@ -275,64 +278,20 @@ class _Connection(threading.Thread):
         if is_last or self._listener.is_stopping:
             headers.append(("Connection", "close"))
         response = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase)
-        whole = self._http.send(response)
+        answer = self._http.send(response)
         if not self._is_head:
-            whole += self._http.send(h11.Data(data))
-        whole += self._http.send(h11.EndOfMessage())
+            answer += self._http.send(h11.Data(data))
+        answer += self._http.send(h11.EndOfMessage())
         if self._sock.gettimeout() != 0:
-            self._sock.settimeout(SEND)  # of the whole answer
-        self._sock.sendall(whole)
+            self._sock.settimeout(self._listener.limits.send)  # for sendall as a whole, not for each part
+        self._sock.sendall(answer)
 
     def _linger(self):
-        """Take what the client still sends: a socket that is closed on it resets, and the answer may be lost."""
+        """Receive what the client still sends, and drop it."""
+        # A socket that is closed on unread bytes resets the connection, and the answer may be lost.
         self._sock.shutdown(socket.SHUT_WR)
-        end = time.monotonic() + LINGER
+        end = time.monotonic() + self._listener.limits.linger
         while (left := end - time.monotonic()) > 0:
             self._sock.settimeout(left)
             if not self._sock.recv(2**16):
                 return
-
-
-def _check_head(request, max_body):
-    """Refuse what cannot be answered before its body is read."""
-    headers = dict(request.headers)
-    length, is_chunked = headers.get(b"content-length"), b"transfer-encoding" in headers
-    if not request.http_version.startswith(b"1."):
-        raise _BadRequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "The server speaks version 1.1 of HTTP.")
-    if is_chunked and (length is not None or request.http_version < b"1.1"):
-        # Another reader may see another length: a request could be hidden in the body of this one.
-        message = "A request has a Content-Length or, from version 1.1 of HTTP on, a Transfer-Encoding."
-        raise _BadRequestError(HTTPStatus.BAD_REQUEST, message)
-    if len(request.target) > MAX_TARGET:
-        raise _BadRequestError(HTTPStatus.REQUEST_URI_TOO_LONG, f"The URL has more than {MAX_TARGET} bytes.")
-    if sum(len(name) + len(value) for name, value in request.headers) > MAX_HEAD:
-        message = f"The headers have more than {MAX_HEAD} bytes."
-        raise _BadRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
-    if (method := request.method.decode()) not in METHODS:
-        known = method in HTTPMethod.__members__
-        status = HTTPStatus.METHOD_NOT_ALLOWED if known else HTTPStatus.NOT_IMPLEMENTED
-        raise _BadRequestError(status, f"The method is none of {', '.join(METHODS)}.")
-    if method == "POST" and length is None and not is_chunked:
-        raise _BadRequestError(HTTPStatus.LENGTH_REQUIRED, "The request has no Content-Length.")
-    if length is not None and int(length) > max_body:
-        raise _too_large(max_body)
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        message = "The body is compressed: send it as it is."
-        raise _BadRequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
-
-
-def _too_large(max_body):
-    message = f"The request has too many bytes: at most {max_body} are taken."
-    return _BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-
-
-def _reason(error) -> str:
-    return str(error).partition(": bytearray(")[0]  # behind it h11 repeats what was sent
-
-
-def _status(error, http) -> HTTPStatus:
-    if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE and b"\n" not in http.trailing_data[0]:
-        return HTTPStatus.REQUEST_URI_TOO_LONG
-    if str(error) == "bad Content-Length":
-        return HTTPStatus.LENGTH_REQUIRED
-    return HTTPStatus(error.error_status_hint)

@@ -1,4 +1,4 @@
-"""Which proxy of the environment stands before a server."""
+"""Which proxy of the environment is used for a server."""
 
 import ipaddress
 import os
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from requests.utils import get_environ_proxies, select_proxy, should_bypass_proxies
 
-# What hosts files call the loopback interface, beside localhost and what ends in it.
+# Names of the loopback interface in hosts files, other than localhost and names that end in it.
 _NAMES = ("localhost.localdomain", "localhost6", "localhost6.localdomain6", "ip6-localhost", "ip6-loopback")
 
 
@@ -31,7 +31,7 @@ def _first(*names) -> str | None:
 
 
 def is_this_machine(host: str) -> bool:
-    """Say whether a host is this machine by its loopback interface; a proxy would take it for itself."""
+    """Return whether a host is this machine's loopback interface, which a proxy would take for its own."""
     host = host.lower().rstrip(".")
     if host.split(".")[-1] == "localhost" or host in _NAMES:
         return True
@@ -40,13 +40,13 @@ def is_this_machine(host: str) -> bool:
     except ValueError:
         try:
             address = ipaddress.ip_address(socket.inet_aton(host))  # as 127.1
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # a name
             return False
     address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_unspecified
 
 
 def without_password(url: str) -> str:
-    """Return an address as it may be shown."""
+    """Return an address without what must not be shown."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -17,13 +17,14 @@ from bach_keras.serving.address import Address
 from bach_keras.serving.remote import strict_json
 from bach_keras.serving.remote.servable import RefusedError, Servable, bad_request
 
-# The largest image that is taken, as PNG that does not compress, in base64: 201 MB.
+# The most bytes of a body. The largest image that is accepted, as PNG that does not compress, has 201 MB in base64.
 MAX_BODY = 256 * 2**20
 
-# In one request. Python keeps up to 100 bytes for what is three in JSON; one picture of BACH as numbers has 13 million.
+# The most values in one request. Python needs up to 100 bytes for three bytes of JSON; one BACH image as numbers has 13
+# million.
 MAX_VALUES = 2**24
 
-# As TF Serving maps them.
+# The status of each code, as TF Serving maps them.
 _STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
     grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
@@ -31,7 +32,7 @@ _STATUS = {
     grpc.StatusCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
-# JSON is the costliest form that a request has, so one at a time has it.
+# Parsed JSON takes more memory than any other form of a request, so one request at a time is parsed.
 _parsing = threading.Lock()
 
 
@@ -40,10 +41,10 @@ def answer(servable: Servable, slots: threading.Semaphore, method: str, target: 
 
     Args:
         servable: the model.
-        slots: one is held by each prediction.
+        slots: each prediction holds one.
         method: HEAD is answered as GET.
-        target: what the request line names.
-        body: of a POST; of others it means nothing.
+        target: the request line's.
+        body: of a POST; that of other methods is ignored.
 
     Returns:
         The status, and what is sent as JSON.
@@ -67,7 +68,7 @@ def answer(servable: Servable, slots: threading.Semaphore, method: str, target: 
 
 
 def _path(target: str) -> str:
-    """Return the path of a target; "" where it is a URL that cannot be read."""
+    """Return the path of a target; "" for a URL that cannot be read."""
     try:
         return target.partition("?")[0] if target.startswith("/") else urlsplit(target).path
     except ValueError:
@@ -75,7 +76,7 @@ def _path(target: str) -> str:
 
 
 def status(servable: Servable) -> dict:
-    """Return what TF Serving says of a version that is ready."""
+    """Return TF Serving's description of a version that is ready."""
     response = get_model_status_pb2.GetModelStatusResponse()
     version = response.model_version_status.add(version=servable.version)
     version.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
@@ -84,7 +85,7 @@ def status(servable: Servable) -> dict:
 
 
 def metadata(servable: Servable) -> dict:
-    """Return what the signatures take and give."""
+    """Return the signatures' inputs and outputs."""
     return {
         "model_spec": {"name": servable.name, "signature_name": "", "version": str(servable.version)},
         "metadata": {"signature_def": _as_json(servable.signature_defs)},
@@ -98,11 +99,7 @@ def _as_json(message) -> dict:
 
 
 def predict(servable: Servable, body: bytes) -> dict:
-    """Answer a request in TF Serving's row form (``instances``) or columnar form (``inputs``).
-
-    Raises:
-        RefusedError: what is wrong with the request.
-    """
+    """Answer a request in TF Serving's row form (``instances``) or columnar form (``inputs``)."""
     with _parsing:
         signature, form, given = _parsed(servable, body)
     outputs = servable.predict(signature, given)
@@ -115,7 +112,7 @@ def predict(servable: Servable, body: bytes) -> dict:
 def _parsed(servable, body):
     """Return the signature, the form of the request, and its inputs."""
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise bad_request(f"The request has more than {MAX_VALUES} values: send images as files, in base64.")
+        raise bad_request(f"The request has more than {MAX_VALUES} values: send images as files in base64.")
     try:
         request = strict_json.loads(body)
     except ValueError as error:
@@ -165,12 +162,13 @@ def _tensor(value, spec) -> np.ndarray:
         return np.array([_bytes(each) for each in value] if isinstance(value, list) else _bytes(value), object)
     try:
         return _numbers(value, spec.shape.rank)
-    except (TypeError, ValueError):
-        raise bad_request(f"The JSON value is no array of {spec.dtype.name} of the shape {spec.shape}.") from None
+    except (TypeError, ValueError):  # JSON of any other form
+        raise bad_request(f"The JSON value is not an array of {spec.dtype.name} of the shape {spec.shape}.") from None
 
 
 def _numbers(value, rank) -> np.ndarray:
-    """Read nested lists of 0 to 255; NumPy would turn texts among them into as many long ones."""
+    """Read nested lists of 0 to 255."""
+    # NumPy would turn all values into texts as long as the longest, if there is one among them.
     sides, level = [], [value]
     for _ in range(rank):
         (side,) = {len(each) if isinstance(each, list) else None for each in level}
@@ -183,7 +181,8 @@ def _numbers(value, rank) -> np.ndarray:
 
 def _bytes(value) -> bytes:
     if isinstance(value, str):
-        return value.encode(errors="surrogatepass")  # half a character is no image, as any other text
+        # Half a character is refused later because it is not an image, as any other text is.
+        return value.encode(errors="surrogatepass")
     if not (isinstance(value, dict) and isinstance(value.get("b64"), str)):
         raise bad_request(f"JSON Value of type {type(value).__name__} is not of expected type: string")
     try:

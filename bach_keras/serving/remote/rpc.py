@@ -16,22 +16,22 @@ from bach_keras.serving.address import Address
 from bach_keras.serving.remote import rest, tensors
 from bach_keras.serving.remote.servable import MAX_IMAGES, RefusedError, Servable, bad_request, check_count
 
-# Calls whose messages are received at once, and calls that may wait for that.
+# How many calls' messages are received at once, and how many calls may wait for that.
 CALLS = 8
 WAITING = 64
 
-# Seconds that a message may take to come whole.
+# Seconds until a message must be complete.
 RECEIVE = 60
 
-# Bytes of a message that has no image.
+# The most bytes of a message without images.
 SMALL = 2**16
 
-# A few bytes can make large messages of Python's, so one at a time is parsed.
+# A few bytes can become a large message object, so one message at a time is parsed.
 _parsing = threading.Lock()
 
 
 def handlers(servable: Servable, slots: threading.Semaphore) -> grpc.GenericRpcHandler:
-    """Return the service for one servable; each prediction holds a slot; other calls answer UNIMPLEMENTED."""
+    """Return the service for one servable; each prediction holds a slot, and other calls answer UNIMPLEMENTED."""
     methods = {"Predict": partial(predict, servable, slots), "GetModelMetadata": partial(metadata, servable)}
     return grpc.method_handlers_generic_handler(
         "tensorflow.serving.PredictionService", {name: _method(answer) for name, answer in methods.items()}
@@ -39,10 +39,10 @@ def handlers(servable: Servable, slots: threading.Semaphore) -> grpc.GenericRpcH
 
 
 def limits(max_message: int) -> list[tuple[str, int]]:
-    """Return the options of a server that takes messages of so many bytes."""
+    """Return the options of a server that accepts messages of at most so many bytes."""
     return [
         ("grpc.max_receive_message_length", max_message),
-        # A message that is small while it is compressed would pass that limit.
+        # None is enabled, as a message that is small while it is compressed would pass that limit.
         ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.max_concurrent_streams", WAITING),
         ("grpc.max_connection_idle_ms", 300_000),
@@ -51,11 +51,9 @@ def limits(max_message: int) -> list[tuple[str, int]]:
 
 
 def _method(answer):
-    """Wrap a function from a message's bytes to a response.
-
-    To gRPC it takes a stream, which on the wire is the same: so it begins before the message is here, and can bound
-    how long that takes, and a message that is none gets a reason.
-    """
+    """Wrap a function from a message's bytes to a response."""
+    # The wrapper takes a stream, which is the same on the wire. So it starts before the message is received, can limit
+    # how long that takes, and can give a reason where bytes are not a message.
 
     def handle(messages, context):
         try:
@@ -64,7 +62,7 @@ def _method(answer):
             refusal = error
         except MemoryError:
             refusal = RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "There is no memory for this request.")
-        except Exception:
+        except Exception:  # a bug of ours ends one call, not the server
             traceback.print_exc()
             refusal = RefusedError(grpc.StatusCode.INTERNAL, "The server failed; its own output says why.")
         context.abort(refusal.code, str(refusal))
@@ -81,17 +79,13 @@ def _received(messages, context) -> bytes:
     except StopIteration:
         raise bad_request("The call holds no message.") from None
     except grpc.RpcError:  # cancelled, by the client or by the timer
-        raise RefusedError(grpc.StatusCode.CANCELLED, "The message did not come whole.") from None
+        raise RefusedError(grpc.StatusCode.CANCELLED, "The message is not complete.") from None
     finally:
         timer.cancel()
 
 
 def predict(servable: Servable, slots: threading.Semaphore, message: bytes) -> PredictResponse:
-    """Answer a PredictRequest.
-
-    Raises:
-        RefusedError: what is wrong with the request.
-    """
+    """Answer a PredictRequest."""
     with slots:
         with _parsing:
             request = _parsed(PredictRequest, message)
@@ -110,13 +104,9 @@ def predict(servable: Servable, slots: threading.Semaphore, message: bytes) -> P
 
 
 def metadata(servable: Servable, message: bytes) -> GetModelMetadataResponse:
-    """Answer a GetModelMetadataRequest for ``signature_def``, the one kind there is.
-
-    Raises:
-        RefusedError: what is wrong with the request.
-    """
+    """Answer a GetModelMetadataRequest for ``signature_def``, the only kind there is."""
     if len(message) > SMALL:
-        raise bad_request(f"The request has {len(message)} bytes; at most {SMALL} are taken.")
+        raise bad_request(f"The request has {len(message)} bytes; at most {SMALL} are allowed.")
     request = _parsed(GetModelMetadataRequest, message)
     servable.check(_address(request.model_spec))
     if list(request.metadata_field) != ["signature_def"]:
@@ -130,7 +120,7 @@ def _parsed(kind, message: bytes):
     try:
         return kind.FromString(message)
     except DecodeError:
-        raise bad_request(f"The message is no {kind.DESCRIPTOR.name}.") from None
+        raise bad_request(f"The message is not a {kind.DESCRIPTOR.name}.") from None
 
 
 def _address(spec) -> Address:
@@ -147,22 +137,23 @@ def _spec(servable, signature) -> ModelSpec:
 
 
 def _arrays(servable, signature, inputs):
-    """Return the inputs as arrays; a few bytes can claim any size, so all claims are judged first."""
+    """Return the inputs as arrays."""
+    # A few bytes can claim any size, so all claims are checked before an array is made.
     servable.check_inputs(signature, {name: _claim(name, tensor) for name, tensor in inputs.items()})
     try:
         return {name: tensors.as_array(tensor) for name, tensor in inputs.items()}
-    except ValueError as error:
-        raise bad_request(f"An input is no whole tensor: {error}") from error
+    except tensors.TensorError as error:
+        raise bad_request(f"An input is not a complete tensor: {error}") from error
 
 
 def _claim(name, tensor):
     try:
         dtype, shape = tensors.claim(tensor)
-    except ValueError as error:
+    except tensors.TensorError as error:
         raise bad_request(f"{name} has {error}.") from None
     if shape:
         check_count(name, shape[0])
-    # All strings are images, one a row.
+    # All strings are images, one in each row.
     most = MAX_IMAGES if dtype == tf.string else rest.MAX_BODY // (dtype.size or 1)
     if min(shape, default=1) < 0 or math.prod(shape) > most:
         raise bad_request(f"{name} has the shape {list(shape)}, which is more than a request may hold.")

@@ -1,4 +1,4 @@
-"""An export as the development server answers with it, whatever the transport."""
+"""An export as the development server answers with it, over either transport."""
 
 import re
 
@@ -9,30 +9,24 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
 from bach_keras.serving.address import Address, is_version
-from bach_keras.serving.predict import Export
+from bach_keras.serving.exported import Export
 from datasets.errors import UserError
 
-# In one request. A server that many people use must not be filled by one of them.
+# The most images in one request, so that one user cannot occupy a server that others use too.
 MAX_IMAGES = 32
 
-# Characters of a refusal, as it may repeat what the request says, and gRPC puts it where 8 KB are the limit.
+# The most characters of a refusal: it may repeat parts of the request, and gRPC sends it in headers of at most 8 KB.
 MAX_MESSAGE = 500
 
-# The label that the one version has here; deploy/models.config gives it too.
+# The label of the only version; deploy/models.config has it too.
 LABEL = "stable"
 
-
-# What TensorFlow says, behind the reason, of where in the graph it failed.
+# The places in the graph that TensorFlow names after the reason of a failure.
 _PLACES = re.compile(r"\[\[\{\{node .*?\}\}\]\]|\[Op:[^\]]*\]")
 
 
 class RefusedError(Exception):
-    """A request that is not answered.
-
-    Args:
-        code: one of gRPC's status codes; REST has a number for each.
-        message: why, in TF Serving's words where it has some.
-    """
+    """A request that is refused, with a gRPC status code, for which REST has a number, and TF Serving's own words."""
 
     def __init__(self, code: grpc.StatusCode, message: str):
         super().__init__(message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} ...")
@@ -40,28 +34,24 @@ class RefusedError(Exception):
 
 
 def bad_request(message: str) -> RefusedError:
-    """Return the refusal of a request that is wrong in itself."""
+    """Return the refusal of a request that no server could answer."""
     return RefusedError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 class Servable:
-    """One version of a model, by name.
-
-    Args:
-        export: the model.
-        name: what requests must call it.
+    """One version of a model, by the name that requests must use.
 
     Attributes:
-        version: the number of its folder, 1 where the folder is called something else.
-        signature_defs: what each signature takes and gives.
+        version: the number of its folder, or 1 if the folder's name is not a number.
+        signature_defs: the inputs and outputs of each signature.
 
     Raises:
-        UserError: the name is none that a request can say.
+        UserError: no request could contain the name.
     """
 
     def __init__(self, export: Export, name: str):
         if not name or not name.isprintable():
-            raise UserError(f"A model cannot be called {name!r}: give --name characters that can be read.")
+            raise UserError(f"A model cannot be called {name!r}: give --name printable characters.")
         self.name = name
         self.version = int(export.folder.name) if is_version(export.folder.name) else 1
         self._signatures = export.signatures
@@ -81,13 +71,13 @@ class Servable:
             raise bad_request(f"Unrecognized servable version label: {address.label}")
 
     def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
-        """Return what a signature takes, by name."""
+        """Return a signature's inputs, by name."""
         if signature not in self._signatures:
             raise bad_request(f'Serving signature name: "{signature}" not found in signature def')
         return self._signatures[signature].structured_input_signature[1]
 
     def check_inputs(self, signature: str, given: dict[str, tuple[tf.DType, tuple[int, ...]]]) -> None:
-        """Refuse inputs of other names, types or shapes than the signature has, and no images or too many."""
+        """Refuse inputs whose names, types or shapes are not the signature's, and no images or too many."""
         wanted = self.inputs(signature)
         if set(given) != set(wanted):
             raise bad_request(f"The inputs of {signature} are {sorted(wanted)}, but the request has {sorted(given)}.")
@@ -100,11 +90,7 @@ class Servable:
             check_count(name, shape[0])
 
     def predict(self, signature: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Answer one request.
-
-        Raises:
-            RefusedError: the signature, the names, types or shapes are wrong, or there are no images or too many.
-        """
+        """Answer one request."""
         self.check_inputs(signature, {name: (tf.as_dtype(value.dtype), value.shape) for name, value in given.items()})
         try:
             answer = self._signatures[signature](**{name: tf.constant(value) for name, value in given.items()})
@@ -118,7 +104,7 @@ class Servable:
 
 
 def _reason(error) -> str:
-    """Say what failed in the graph, without the places where."""
+    """Return the reason of a failure in the graph, without the places."""
     reason = error.message.rpartition("<stack traces unavailable>")[2]
     return " ".join(_PLACES.sub("", reason).split())
 

@@ -1,6 +1,7 @@
 """A small server for development: TF Serving's REST paths and its PredictionService, over one export."""
 
 import errno
+import logging
 import signal
 import socket
 import threading
@@ -10,15 +11,18 @@ from functools import partial
 import grpc
 
 from bach_keras.serving.address import NAME, Address
-from bach_keras.serving.predict import Export
+from bach_keras.serving.exported import Export
 from bach_keras.serving.remote import rest, rpc
 from bach_keras.serving.remote.http1 import Listener
 from bach_keras.serving.remote.servable import Servable
+from datasets.errors import UserError
 
-# Requests that the two listeners, together, answer at once.
+LOG = logging.getLogger(__name__)
+
+# How many requests the two listeners together answer at once.
 AT_ONCE = 4
 
-# Seconds that a request under way may take to end when the server stops.
+# Seconds that a request may still take when the server stops.
 GRACE = 5
 
 
@@ -27,18 +31,17 @@ class Server:
 
     Args:
         export: the model.
-        name: what requests must call it.
+        name: the model's name in requests.
         host: the address to listen on.
         port: for REST; 0 takes a free one.
         grpc_port: for gRPC; 0 takes a free one.
 
     Attributes:
-        rest_url: where REST answers.
-        grpc_url: where gRPC answers.
+        rest_url, grpc_url: where REST and gRPC answer.
+        place: the path of the model's version.
 
     Raises:
-        OSError: an address cannot be listened on.
-        UserError: the name is none that a request can say.
+        UserError: the server cannot listen on an address, or no request could contain the name.
     """
 
     def __init__(self, export: Export, name: str = NAME, host: str = "127.0.0.1", port: int = 0, grpc_port: int = 0):
@@ -75,18 +78,17 @@ class Server:
         self._thread.join()
         ended.wait()
 
+    def serve(self) -> None:
+        """Answer until SIGINT or SIGTERM, then let requests under way end."""
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        with self:
+            LOG.info(f"serving {self.place} at {self.rest_url} and {self.grpc_url} for development; Ctrl-C stops it")
+            stopped.wait()
 
-def _taken(host, port, option, error=None) -> OSError:
+
+def _taken(host, port, option, error=None) -> UserError:
     if isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
-        return OSError(f"{host} is no address of this machine: choose another --host.")
-    return OSError(f"Port {port} of {host} cannot be listened on: it is taken, or not ours; choose another {option}.")
-
-
-def serve(server: Server, say=print) -> None:
-    """Answer until SIGINT or SIGTERM, then let requests under way end."""
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    with server:
-        say(f"serving {server.place} at {server.rest_url} and {server.grpc_url}, for development; Ctrl-C ends it")
-        stopped.wait()
+        return UserError(f"{host} is not an address of this machine: choose another --host.")
+    return UserError(f"Cannot listen on {host}:{port}: the port is in use or not permitted; choose another {option}.")

@@ -1,14 +1,11 @@
-"""JSON from outside, read without the liberties that Python takes."""
+"""JSON from outside, read more strictly than Python does."""
 
 import json
 
 
 def loads(data: bytes | bytearray):
-    """Return the value of a UTF-8 text; Python would also take UTF-16, and the last of two equal keys.
-
-    Raises:
-        ValueError: what is wrong with the text.
-    """
+    """Return the value of a UTF-8 text; anything else is a ValueError that says what is wrong."""
+    # Python alone would also accept UTF-16, and take the last of two equal keys.
     try:
         return json.loads(data.decode(), object_pairs_hook=_unique)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""How requests reach a server and answers come back: over REST or gRPC, in bounded time and bytes."""
+"""How requests reach a server and answers come back, over REST or gRPC, in bounded time and bytes."""
 
 import base64
 import math
@@ -13,12 +13,12 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from bach_keras.serving.remote import proxy, strict_json, tensors
-from datasets.errors import UserError
 
-# Of one answer; eight images take a few kilobytes, and a card that names thousands of images some hundred.
+# The most bytes of one answer. Those for eight images have a few kilobytes, a card that names thousands of images some
+# hundred.
 MAX_ANSWER = 16 * 2**20
 
-# Characters of what a server says of itself in one sentence of ours.
+# The most characters of a server's own words in one of our sentences.
 MAX_SAID = 300
 
 
@@ -55,17 +55,18 @@ class Rest:
         try:
             code, phrase, data = _within(self._timeout, lambda end: self._ask(body, end))
         except (TimeoutError, requests.Timeout):
-            self._session = requests.Session()  # the other may still be in use
+            self._session = requests.Session()  # a thread that was left behind may still use the old one
             raise _too_slow(self.url, self._timeout) from None
         except requests.exceptions.SSLError as error:
             raise ServerError(
-                f"{self.url} speaks no TLS that is trusted here: is it https, and who signed its certificate? "
-                f"({_innermost(error)})"
+                f"TLS to {self.url} failed: is it an https address with a trusted certificate? ({_innermost(error)})"
             ) from None
         except requests.ConnectionError as error:
             raise _no_answer(self.url, _innermost(error)) from None
         except requests.RequestException as error:
-            raise ServerError(f"{self.url} cannot be asked, or breaks off its answer: {_innermost(error)}") from None
+            raise ServerError(
+                f"The request to {self.url} failed, or its answer is incomplete: {_innermost(error)}"
+            ) from None
         _check(self.url, code, _reason(data) or phrase)
         try:
             outputs = strict_json.loads(data)["outputs"]
@@ -74,12 +75,12 @@ class Rest:
             for value in outputs.values():
                 _shape(value)
             return outputs
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, RecursionError):  # JSON of any other form
             words = f" ({reason})" if (reason := _reason(data)) else ""
             raise ServerError(f"{self.url} does not answer as TF Serving does: is the address right?{words}") from None
 
     def _ask(self, body, end):
-        """Return the status, its phrase and the body of the answer, as it was sent."""
+        """Return the status, its phrase and the body of the answer."""
         asked = self._session.post(
             self._place,
             json=body,
@@ -91,12 +92,12 @@ class Rest:
         )
         with asked as response:
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise ServerError(f"{self.url} answers compressed, which was not asked for.")
+                raise ServerError(f"{self.url} sends a compressed answer, which was not requested.")
             data = bytearray()
             for chunk in response.iter_content(2**16):
                 data += chunk
                 if len(data) > MAX_ANSWER:
-                    raise ServerError(f"{self.url} answers with more than {MAX_ANSWER} bytes, which is no answer.")
+                    raise ServerError(f"{self.url} answers with more than {MAX_ANSWER} bytes, so it is not read.")
                 if time.monotonic() > end:
                     raise TimeoutError
             return response.status_code, response.reason, data
@@ -112,21 +113,19 @@ def _check(url, code, reason):
     if code == requests.codes.bad_request:
         raise NotTakenError(f"{url} refused the request: {reason}")
     if 300 <= code < 400:
-        raise ServerError(f"{url} sends elsewhere ({code}: {reason}), where nobody follows: give the right address.")
+        raise ServerError(
+            f"{url} redirects ({code}: {reason}), which is not followed: give the address that it redirects to."
+        )
     raise ServerError(f"{url} failed with {code}: {reason}")
 
 
 def _shape(value) -> tuple:
-    """Return the shape of nested lists.
-
-    Raises:
-        UserError: they are of different lengths.
-    """
+    """Return the shape of nested lists; lists of different lengths are a ValueError."""
     if not isinstance(value, list):
         return ()
     shapes = {_shape(each) for each in value}
     if len(shapes) > 1:
-        raise UserError("no tensor")
+        raise ValueError("not a tensor")
     return (len(value), *(shapes.pop() if shapes else ()))
 
 
@@ -134,15 +133,16 @@ def _within(seconds, work):
     """Return what ``work`` does, called with the time when it must have ended; a thread that is late is left behind.
 
     Raises:
-        TimeoutError: it took longer. A time-out of requests itself is of each read, and a name's look-up has none.
+        TimeoutError: it took longer.
     """
+    # The time-out of requests is for each read, not for all of them, and the look-up of a name has none.
     done = queue.SimpleQueue()
     end = time.monotonic() + seconds
 
     def run():
         try:
             done.put((work(end), None))
-        except BaseException as error:  # whatever it is, it is raised where it was waited for
+        except BaseException as error:  # any error is raised in the thread that waits for the result
             done.put((None, error))
 
     threading.Thread(target=run, name="request", daemon=True).start()
@@ -168,9 +168,9 @@ class Grpc:
         self.url = _named(server, proxy_)
         self._address, self._timeout = address, timeout
         options = [
-            ("grpc.max_send_message_length", -1),  # images are larger than gRPC's usual limit of 4 MB
+            ("grpc.max_send_message_length", -1),  # images are larger than gRPC's default limit of 4 MB
             ("grpc.max_receive_message_length", MAX_ANSWER),
-            ("grpc.compression_enabled_algorithms_bitset", 1),  # none: the limit is of compressed bytes
+            ("grpc.compression_enabled_algorithms_bitset", 1),  # none, as the limit counts compressed bytes
             ("grpc.http_proxy", proxy_) if proxy_ else ("grpc.enable_http_proxy", 0),
         ]
         self._service = PredictionServiceStub(grpc.insecure_channel(parts.netloc, options=options))
@@ -202,19 +202,19 @@ class Grpc:
 
 
 def _listed(tensor) -> list | None:
-    """Return the values of a tensor as nested lists, texts as str; None where it holds no such thing."""
+    """Return the values of a tensor as nested lists, texts as str; None where it cannot be read so."""
     try:
         _, shape = tensors.claim(tensor)
         if min(shape, default=1) < 0 or math.prod(shape) > MAX_ANSWER:
             return None
         array = tensors.as_array(tensor)
         return [value.decode() for value in array] if array.dtype == object else array.tolist()
-    except (AttributeError, TypeError, ValueError):
+    except (tensors.TensorError, UnicodeDecodeError):
         return None
 
 
 def said(text) -> str:
-    """Return a server's words on one line of bounded length, whatever they are made of."""
+    """Return a server's words as one printable line of bounded length."""
     shown = "".join(c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(text)[:10_000])
     shown = " ".join(shown.split())
     return shown if len(shown) <= MAX_SAID else f"{shown[:MAX_SAID]} ..."
@@ -226,7 +226,7 @@ def _named(server, proxy_) -> str:
 
 
 def _too_slow(url, timeout) -> ServerError:
-    return ServerError(f"{url} took longer than {timeout:g} s: give it more with --timeout.")
+    return ServerError(f"{url} took longer than {timeout:g} s: allow more with --timeout.")
 
 
 def _no_answer(url, reason) -> UnavailableError:
@@ -234,14 +234,15 @@ def _no_answer(url, reason) -> UnavailableError:
 
 
 def _innermost(error) -> str:
-    """Say what began a chain of errors, as requests wraps them several times."""
+    """Return the first error of a chain, in words."""
+    # requests wraps errors several times.
     while error.__context__ is not None:
         error = error.__context__
     return said(getattr(error, "strerror", None) or error)
 
 
 def _reason(data) -> str:
-    """Return the words of a JSON error; "" where the body is none."""
+    """Return the words of a JSON error; "" where the body is not one."""
     try:
         reason = strict_json.loads(data)["error"]
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""A TFLite model taken apart: questions about its graph, constants replaced, ops put in between."""
+"""A TFLite model as a graph that can be searched and changed: constants replaced, ops inserted."""
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -12,16 +12,11 @@ _TYPES = {np.dtype(np.float32): schema.TensorType.FLOAT32, np.dtype(np.int32): s
 
 
 class Graph:
-    """A TFLite model of one graph and one signature, as objects of its schema.
-
-    Args:
-        model: the model's bytes.
+    """A TFLite model of one graph and one signature, as objects of its schema; tensors are given by their index.
 
     Attributes:
         model, subgraph: the schema's own objects.
         outputs: name of an output of the signature -> its tensor.
-
-    Tensors are given by their index.
     """
 
     def __init__(self, model: bytes):
@@ -46,14 +41,14 @@ class Graph:
         return None if data is None else np.frombuffer(bytes(data), np.float32).reshape(held.shape)
 
     def is_map(self, tensor) -> bool:
-        """Say whether a tensor is an activation of places and channels."""
+        """Return whether a tensor is a feature map: an activation [N, H, W, C]."""
         return len(self.subgraph.tensors[tensor].shape) == 4 and tensor in self._maker
 
     def readers(self, tensor) -> list:
         return [op for op in self.subgraph.operators if tensor in op.inputs]
 
     def before(self, tensor) -> set:
-        """Return a tensor and all that it is computed from."""
+        """Return a tensor and all tensors that it is computed from."""
         found, open_ends = set(), [tensor]
         while open_ends:
             end = open_ends.pop()
@@ -86,11 +81,9 @@ class Graph:
         buffer.data = np.frombuffer(values.tobytes(), np.uint8)
 
     def refuse_other_shapes(self) -> None:
-        """Let the model refuse an input of another shape than its own.
-
-        An interpreter resizes the input to whatever it is given, and convolutions answer for any size. SPLIT_V asks
-        that the parts be as long as the whole: with one part it copies what fits, and fails where anything else comes.
-        """
+        """Make the model refuse an input of another shape than its own."""
+        # An interpreter resizes the input to whatever it is given, and convolutions answer for any size. SPLIT_V
+        # requires that its parts are as long as its input: with one part it copies what fits, and fails otherwise.
         (given,) = self.subgraph.inputs
         held = self.subgraph.tensors[given]
         readers, checked = self.readers(given), given
@@ -114,13 +107,13 @@ class Graph:
             reader.inputs = [checked if tensor == given else tensor for tensor in reader.inputs]
 
     def insert(self, kind, tensor, values, readers) -> int:
-        """Let some ops read a tensor with constants added, or multiplied by them.
+        """Make some ops read a tensor with constants added, or multiplied by them.
 
         Args:
             kind: ``ADD`` or ``MUL``.
-            tensor: float32, what one op computes.
+            tensor: float32, computed by one op.
             values: the constants.
-            readers: the ops that read it so; others go on reading the tensor as it is.
+            readers: the ops that read the result; others still read the tensor itself.
 
         Returns:
             The constants' tensor.

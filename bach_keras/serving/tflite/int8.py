@@ -2,11 +2,11 @@
 
 Per-channel kernels lose nothing by 8 bits here; what costs labels is that an activation has one scale for all its
 channels and all images. So channels are first equalised, which changes no answer, and a specialist's ranges are those
-of the images that come to it: one of a class it never saw may answer with features a hundred times as large. AI Edge
-Quantizer does the rest, and last the bias that rounding gave each network's logits is taken off.
+of the images that come to it, as the features of an image of a class that it never saw may be a hundred times as large.
+AI Edge Quantizer does the rest, and last the bias that rounding gave each network's logits is subtracted.
 """
 
-import os
+import logging
 import re
 import warnings
 from collections import defaultdict
@@ -17,20 +17,23 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer.qtyping import TFLOperationName
 from ai_edge_quantizer.quantizer import Quantizer
 
+from bach_keras.serving.tflite.file import PROCESSORS
 from bach_keras.serving.tflite.graph import ADD, MUL, Graph
 from bach_keras.tree import ROOT, SPECIALISTS
+from datasets.progress import bar
 
-PROCESSORS = os.cpu_count() or 1
+LOG = logging.getLogger(__name__)
 
-# What is computed in whole numbers behind the stem: 97 % of the work or more. The stem stays float32: it is cheap, and
-# all else builds on it. So do the heads: quantised, the maximum and the mean over places would have to share one scale,
-# which leaves the mean, the smaller by far, a few levels; and a probability would come in steps of 1/256.
+# These ops are computed in integers behind the stem: 97 % of the work or more. The stem stays float32, as it is cheap
+# and everything else builds on it. So do the heads: quantised, the maximum and the mean over places would have to share
+# one scale, which leaves the mean, by far the smaller, a few levels; and a probability would come in steps of 1/256.
 INT8_OPS = ("CONV_2D", "ADD", "PAD")
 
-# Of the images' own extremes; beyond it values are cut, which costs less than a coarser scale for all others.
+# The quantile of the images' own extremes that becomes a range's end; values beyond it are clipped, which costs less
+# than a coarser scale for all others.
 QUANTILE = 0.95
 
-# Peaks and weights are taken for no smaller than this share of the largest: what is nearly still needs no scale.
+# Peaks and weights below this share of the largest count as this share: a channel that is nearly zero needs no scale.
 LEAST_PEAK, LEAST_USE = 1e-3, 1e-2
 
 
@@ -39,12 +42,14 @@ def quantised(model: bytes, images) -> bytes:
 
     Args:
         model: a tree's float32 TFLite model, signature outputs named as the nodes.
-        images: uint8 [1, S, S, 3] each, such as it will see, to read the ranges of its activations off.
+        images: uint8 [1, S, S, 3] each, such as it will see; the ranges of its activations are read off them.
     """
+    LOG.info(f"calibrating on {len(images)} images")
     graph = Graph(model)
     extremes, margins, images_of = _look(graph, model, images)
     scales = _equalise(graph, extremes)
     ranges = _ranges(graph, extremes, scales, images_of)
+    # A shift of nothing stands before each softmax, so that a bias can be subtracted once it is known.
     readers = graph.of_kind("SOFTMAX")
     shifts = {logits: graph.insert(ADD, logits, np.zeros((1, 2)), readers) for logits in margins}
     first = _quantised(graph, ranges)
@@ -67,13 +72,13 @@ def _quantised(graph, ranges) -> bytes:
 
 
 def _keeping_activations():
-    """Let an interpreter keep each activation without its warning of the memory that takes."""
+    """Suppress LiteRT's warning that keeping each activation takes memory."""
     return warnings.catch_warnings(action="ignore", category=UserWarning)
 
 
 @dataclass(frozen=True)
 class _Tied:
-    """Activations that share their channels' scales, and the ops that scaling them touches."""
+    """Activations that share their channels' scales, and the ops that change when those are scaled."""
 
     maps: list
     made_by: list
@@ -85,7 +90,7 @@ def _look(graph, model, images):
     """Run the model on images.
 
     Returns:
-        map -> its smallest and largest value of every channel, [images, 2, C];
+        feature map -> its smallest and largest value of every channel, [images, 2, C];
         pair of logits -> the second minus the first, [images]; and
         specialist -> whether each image comes to it.
     """
@@ -93,7 +98,7 @@ def _look(graph, model, images):
     extremes, chosen = {tensor: [] for tensor in maps}, []
     margins = {op.inputs[0]: [] for op in graph.of_kind("SOFTMAX")}
     interpreter = _interpreter(model)
-    for _ in _answered(interpreter, images):
+    for _ in _answered(interpreter, images, "calibrate"):
         chosen.append(interpreter.get_tensor(graph.outputs[ROOT.name])[0].argmax())
         for tensor, found in margins.items():
             found.append(_margin(interpreter, tensor))
@@ -117,10 +122,10 @@ def _interpreter(model):
     return interpreter
 
 
-def _answered(interpreter, images):
-    """Run an interpreter on one image after the other, and come back after each."""
+def _answered(interpreter, images, what: str):
+    """Run an interpreter on one image after the other, yielding after each."""
     (given,) = interpreter.get_input_details()
-    for image in images:
+    for image in bar(images, what=what):
         interpreter.set_tensor(given["index"], image)
         interpreter.invoke()
         yield
@@ -129,12 +134,12 @@ def _answered(interpreter, images):
 def _equalise(graph, extremes) -> dict[int, np.ndarray]:
     """Scale channels so that all use their activation's range alike, and return map -> what each was divided by.
 
-    What makes a channel is divided by its scale and what reads it multiplied, so answers stay as they are: a ReLU,
-    a sum, a maximum let a positive factor through (cross-layer equalisation: Nagel et al. 2019, section 4.1). The
-    scale is the root of the channel's peak over the largest weight that reads it, so kernels' per-channel scales
-    keep half of the spread (Xiao et al. 2023, equation 4). Peaks are those of all images: a specialist's own alone
-    kept no more labels.
+    The ops that make a channel are divided by its scale and those that read it multiplied, so answers do not change:
+    a ReLU, a sum and a maximum let a positive factor through (cross-layer equalisation: Nagel et al. 2019, section
+    4.1). The scale is the root of the channel's peak over the largest weight that reads it, so kernels' per-channel
+    scales keep half of the spread (Xiao et al. 2023, equation 4).
     """
+    # Peaks are those of all images: a specialist's own images alone kept no more labels.
     kernels = {id(op): graph.data(op.inputs[1]).copy() for op in graph.of_kind("CONV_2D")}
     biases = {id(op): graph.data(op.inputs[2]).copy() for op in graph.of_kind("CONV_2D")}
     scales = {}
@@ -155,7 +160,7 @@ def _equalise(graph, extremes) -> dict[int, np.ndarray]:
             graph.insert(MUL, pooled, scale[None], graph.readers(pooled))
         scales |= dict.fromkeys(tied.maps, scale)
     for op in graph.of_kind("CONV_2D"):
-        # Of its own: two convolutions may have read the same one.
+        # Each convolution gets constants of its own, as two may have read the same ones.
         name = graph.name(op.outputs[0])
         kernel = graph.add_constant(kernels[id(op)], f"{name}/kernel")
         op.inputs = [op.inputs[0], kernel, graph.add_constant(biases[id(op)], f"{name}/bias")]
@@ -164,7 +169,8 @@ def _equalise(graph, extremes) -> dict[int, np.ndarray]:
 
 
 def _tied(graph) -> list[_Tied]:
-    """Return the maps that can be scaled: made by convolutions, read by convolutions, at most pooled at the end."""
+    """Return the maps that can be scaled: convolutions make and read them, and at most pooling ends them."""
+    # Maps that are padded, pooled or added share one scale a channel, so they are tied together.
     ties = {tensor: {tensor} for tensor in range(len(graph.subgraph.tensors)) if graph.is_map(tensor)}
     fixed, ends = set(), defaultdict(lambda: defaultdict(list))
     for op in graph.subgraph.operators:
@@ -202,14 +208,14 @@ def _as_read(scale, kernel) -> np.ndarray:
 def _biases(graph, quantised_model, images, margins, images_of) -> dict[int, float]:
     """Return pair of logits -> by how much its margin is too large in the quantised model.
 
-    The median over the images that come to it: rounding errors do not cancel out, so a network leans to one side, by
-    the same for all images (bias correction: Nagel et al. 2019, section 4.2, who do it layer by layer).
+    It is the median over the images that come to it: rounding errors do not cancel out, so a network leans to one
+    side, equally for all images (bias correction: Nagel et al. 2019, section 4.2, who do it layer by layer).
     """
     own = _own(graph)
     interpreter = _interpreter(quantised_model)
     index_of = {tensor["name"]: tensor["index"] for tensor in interpreter.get_tensor_details()}
     found = {logits: [] for logits in margins}
-    for _ in _answered(interpreter, images):
+    for _ in _answered(interpreter, images, "correct biases"):
         for logits, each in found.items():
             each.append(_margin(interpreter, index_of[graph.name(logits)]))
     return {
@@ -219,13 +225,13 @@ def _biases(graph, quantised_model, images, margins, images_of) -> dict[int, flo
 
 
 def _chosen(values, images_of, node) -> np.ndarray:
-    """Return what is of the images that come to a node, or of all where none does or it is no specialist."""
+    """Return the values of the images that come to a specialist; for any other node, or if none comes, of all."""
     chosen = images_of.get(node, np.full(len(values), True))
     return values[chosen] if chosen.any() else values
 
 
 def _ranges(graph, extremes, scales, images_of) -> dict[str, dict[str, np.ndarray]]:
-    """Return name of a map -> its range, as the quantizer takes them."""
+    """Return name of a map -> its range, in the quantizer's own form."""
     own = _own(graph)
     ranges = {}
     for tensor, of_all in extremes.items():
@@ -239,7 +245,7 @@ def _ranges(graph, extremes, scales, images_of) -> dict[str, dict[str, np.ndarra
 
 
 def _own(graph) -> dict[int, str]:
-    """Return tensor -> the one specialist that it serves, where it serves no other node."""
+    """Return tensor -> the specialist that it serves, of those tensors that serve no other node."""
     before = {node.name: graph.before(graph.outputs[node.name]) for node in (ROOT, *SPECIALISTS)}
     return {
         tensor: name

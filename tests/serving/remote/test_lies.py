@@ -18,7 +18,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
 from bach_keras.serving import answers
 from bach_keras.serving.images import as_png
-from bach_keras.serving.predict import predict
+from bach_keras.serving.predict import predict_files
 from bach_keras.serving.remote import client, transports
 from bach_keras.serving.remote.client import Remote
 from cli import cli
@@ -96,7 +96,7 @@ def image(tmp_path):
 
 
 def rows(url, *paths, routing="soft"):
-    return list(predict(Remote(url, timeout=5), paths, routing))
+    return list(predict_files(Remote(url, timeout=5), paths, routing))
 
 
 def test_what_an_export_can_answer_is_believed(liar, image):
@@ -131,13 +131,13 @@ DEEP = json.loads("[" * 500 + "]" * 500)
         ({"probabilities": 3}, "1 x 4 numbers"),
         ({"probabilities": {"normal": 1}}, "1 x 4 numbers"),
         ({"probabilities": DEEP}, "does not answer as TF Serving"),
-        ({"carci": [[2, -1]]}, "carci that are no probabilities"),
+        ({"carci": [[2, -1]]}, "carci that are not probabilities"),
         ({"norbe": [[0.75, 0.75]]}, "norbe that sum to 1.5"),
         ({"invis": [[0.5, 0.5, 0.5]]}, "invis that are not 1 x 2"),
-        ({"label": ["cancer"]}, "none of this project's"),
-        ({"label": ["Normal"]}, "none of this project's"),
-        ({"label": [""]}, "none of this project's"),
-        ({"label": ["normal\n"]}, "none of this project's"),
+        ({"label": ["cancer"]}, "not one of this project's"),
+        ({"label": ["Normal"]}, "not one of this project's"),
+        ({"label": [""]}, "not one of this project's"),
+        ({"label": ["normal\n"]}, "not one of this project's"),
         ({"label": ["invasive"]}, "not the likeliest class"),
         ({"label": [0]}, "type str"),
         ({"label": [{"b64": "bm9ybWFs"}]}, "type str"),
@@ -169,7 +169,7 @@ def test_a_specialist_that_was_not_chosen_has_no_numbers(value):
 def test_an_answer_that_lacks_an_output_is_an_error(liar, image, name):
     liar.script.append(sent({"outputs": {key: value for key, value in GOOD.items() if key != name}}))
     (row,) = rows(liar.url, image)
-    assert "no export of this project" in row["error"]
+    assert "an export of this project" in row["error"]
 
 
 def test_one_impossible_answer_leaves_its_neighbours_theirs(liar, image, tmp_path):
@@ -181,7 +181,7 @@ def test_one_impossible_answer_leaves_its_neighbours_theirs(liar, image, tmp_pat
     liar.script.append(sent({"outputs": both}))
     first, second, third = rows(liar.url, tmp_path)
     assert first["label"] == "normal"
-    assert "none of this project's" in second["error"]
+    assert "not one of this project's" in second["error"]
     assert "could not decode" in third["error"]
 
 
@@ -194,18 +194,18 @@ def test_one_impossible_answer_leaves_its_neighbours_theirs(liar, image, tmp_pat
         (sent(b"[" * 100_000), "does not answer as TF Serving"),
         (sent(b"9" * 100_000), "does not answer as TF Serving"),
         (sent({"error": "the model sleeps"}), "the model sleeps"),
-        (sent({"outputs": None}), "no export of this project"),
+        (sent({"outputs": None}), "an export of this project"),
         (sent(b'{"outputs": 1, "outputs": 2}'), "does not answer as TF Serving"),
         (sent({"outputs": GOOD | {"carci": [[0.8], [0.1, 0.1]]}}), "does not answer as TF Serving"),
-        (sent({}, b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/elsewhere\r\n"), "sends elsewhere (302"),
-        (sent({}, b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /v1\r\n"), "sends elsewhere (307"),
+        (sent({}, b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/elsewhere\r\n"), "redirects (302"),
+        (sent({}, b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /v1\r\n"), "redirects (307"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", "failed with 204"),
         (sent({"error": {"deep": 1}}, b"HTTP/1.1 500 Oh\x1b[31m\r\n"), "failed with 500: Oh"),
         (sent({"error": "a\u202e\x1b[2J" + "b" * 5000}, b"HTTP/1.1 400 Bad\r\n"), "refused the request: a"),
-        (sent(gzip.compress(bytes(10**7)), OK + b"Content-Encoding: gzip\r\n"), "answers compressed"),
-        (OK + b"Content-Length: 100\r\n\r\n{}", "breaks off its answer"),
+        (sent(gzip.compress(bytes(10**7)), OK + b"Content-Encoding: gzip\r\n"), "sends a compressed answer"),
+        (OK + b"Content-Length: 100\r\n\r\n{}", "or its answer is incomplete"),
         (OK + b"Content-Length: many\r\n\r\n{}", ""),
-        (OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", "breaks off its answer"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", "or its answer is incomplete"),
         (b"SSH-2.0-OpenSSH\r\n", "does not answer"),
         (b"", "does not answer"),
         (OK + b"X: y\r\n" * 5000 + b"\r\n", "does not answer"),
@@ -246,7 +246,7 @@ def test_the_time_out_is_of_the_whole_request(liar, image, beginning):
     remote = Remote(liar.url, timeout=5)
     remote._server._timeout = 0.4
     start = time.monotonic()
-    (row,) = predict(remote, [image])
+    (row,) = predict_files(remote, [image])
     assert time.monotonic() - start < 2
     assert "longer than 0.4 s" in row["error"]
 
@@ -271,7 +271,7 @@ def test_the_time_out_is_of_the_whole_request(liar, image, beginning):
 def test_a_card_that_is_none_says_nothing(liar, image, card):
     liar.script[:] = [sent({"outputs": [card]}), sent({"outputs": GOOD})]
     result = CliRunner().invoke(cli, ["predict", "--server", liar.url, "--format", "json", str(image)])
-    assert "does not say what its model learned from" in result.stderr
+    assert "does not say what its model was trained on" in result.stderr
     assert result.exit_code == 0
 
 

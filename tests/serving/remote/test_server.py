@@ -24,8 +24,8 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from bach_keras.serving.address import Address
+from bach_keras.serving.exported import Export
 from bach_keras.serving.images import as_png
-from bach_keras.serving.predict import Export
 from bach_keras.serving.remote import rest, rpc
 from bach_keras.serving.remote.client import Remote
 from bach_keras.serving.remote.rest import MAX_BODY
@@ -150,18 +150,18 @@ def test_status_and_metadata(server):
         ({"instances": B64[:1] * 1000}, 400, f"1000 images; a request may hold 1 to {MAX_IMAGES}"),
         ({"signature_name": "train", "instances": B64}, 400, '"train" not found'),
         ({"signature_name": 3, "instances": B64}, 400, "signature_name"),
-        ({"signature_name": "images", "instances": ["text"]}, 400, "no array of uint8"),
-        ({"signature_name": "images", "instances": [[[[0, 0, 256]]]]}, 400, "no array of uint8"),
-        ({"signature_name": "images", "instances": [[[[0, 0, 0.5]]]]}, 400, "no array of uint8"),
-        ({"signature_name": "images", "instances": [[[[0, 0, 0]], [[0]]]]}, 400, "no array of uint8"),
+        ({"signature_name": "images", "instances": ["text"]}, 400, "not an array of uint8"),
+        ({"signature_name": "images", "instances": [[[[0, 0, 256]]]]}, 400, "not an array of uint8"),
+        ({"signature_name": "images", "instances": [[[[0, 0, 0.5]]]]}, 400, "not an array of uint8"),
+        ({"signature_name": "images", "instances": [[[[0, 0, 0]], [[0]]]]}, 400, "not an array of uint8"),
         ({"signature_name": "images", "instances": [[[[0, 0, 0, 255]]]]}, 400, "shape"),
-        ({"signature_name": "images", "instances": [[[[True, 0, 0]]]]}, 400, "no array of uint8"),
-        ({"signature_name": "images", "instances": [[[[2**70, 0, -1]]]]}, 400, "no array of uint8"),
-        ({"signature_name": "images", "instances": [[[[float("nan"), 0, 0]]]]}, 400, "no array of uint8"),
-        ({"signature_name": "images", "instances": [[[[[0, 0, 0]]]]]}, 400, "no array of uint8"),
-        ({"signature_name": "images", "instances": [[]]}, 400, "no array of uint8"),
-        ({"signature_name": "images", "inputs": "text"}, 400, "no array of uint8"),
-        ({"signature_name": "images", "instances": ["long" * 10_000, "", []]}, 400, "no array of uint8"),
+        ({"signature_name": "images", "instances": [[[[True, 0, 0]]]]}, 400, "not an array of uint8"),
+        ({"signature_name": "images", "instances": [[[[2**70, 0, -1]]]]}, 400, "not an array of uint8"),
+        ({"signature_name": "images", "instances": [[[[float("nan"), 0, 0]]]]}, 400, "not an array of uint8"),
+        ({"signature_name": "images", "instances": [[[[[0, 0, 0]]]]]}, 400, "not an array of uint8"),
+        ({"signature_name": "images", "instances": [[]]}, 400, "not an array of uint8"),
+        ({"signature_name": "images", "inputs": "text"}, 400, "not an array of uint8"),
+        ({"signature_name": "images", "instances": ["long" * 10_000, "", []]}, 400, "not an array of uint8"),
         ({"signature_name": None, "instances": [""]}, 400, "signature_name"),
         ({"instances": [float("nan")]}, 400, "expected type: string"),
         ({"instances": [{"b64": "YQ"}]}, 400, "base64"),
@@ -281,7 +281,7 @@ def test_ipv6(export):
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
 def test_a_host_that_is_not_ours(export, host):
-    with pytest.raises(OSError, match=f"{host} is no address of this machine: choose another --host"):
+    with pytest.raises(OSError, match=f"{host} is not an address of this machine: choose another --host"):
         Server(export, host=host)
 
 
@@ -344,7 +344,7 @@ def _more_than_its_shape():
         (predict_request(values=[b"x"] * 1000), "INVALID_ARGUMENT", "1000 images"),
         (predict_request(signature="images"), "INVALID_ARGUMENT", "images"),
         (_filtered(), "INVALID_ARGUMENT", "colour"),
-        (_more_than_its_shape(), "INVALID_ARGUMENT", "no whole tensor"),
+        (_more_than_its_shape(), "INVALID_ARGUMENT", "not a complete tensor"),
     ],
     ids=["name", "signature", "none", "many", "inputs", "filter", "torn"],
 )
@@ -391,15 +391,15 @@ def test_every_other_type_is_refused(service, dtype):
     [
         (_changed(sides=[3]), "1 values for the shape [3]"),
         (_changed(string_val=[]), "0 values for the shape [1]"),
-        (_changed(string_val=[], tensor_content=b"a"), "no whole tensor"),
+        (_changed(string_val=[], tensor_content=b"a"), "not a complete tensor"),
         (_changed(tensor_content=b"a"), "2 values for the shape [1]"),
         (_changed(sides=[]), "shape"),
         (_changed(sides=[1, 1]), "shape"),
         (_changed(sides=[1] * 5000), "shape"),
         (_changed(sides=[1, 0, 2**62, 2**62]), "shape"),
         (_changed(unknown_rank=True), "no shape"),
-        (_changed("images", int_val=[1, 2, 300], sides=[1, 1, 1, 3]), "no whole tensor"),
-        (_changed("images", int_val=[1, 2, -1], sides=[1, 1, 1, 3]), "no whole tensor"),
+        (_changed("images", int_val=[1, 2, 300], sides=[1, 1, 1, 3]), "not a complete tensor"),
+        (_changed("images", int_val=[1, 2, -1], sides=[1, 1, 1, 3]), "not a complete tensor"),
         (_changed("images", int_val=[7], sides=[1, 4, 4, 3]), "1 values for the shape [1, 4, 4, 3]"),
         (_changed("images", tensor_content=bytes(7), sides=[1, 4, 4, 3]), "7 values for the shape [1, 4, 4, 3]"),
         (_changed("images", sides=[1, 0, 0, 3]), "may have 1 to"),

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def convert(members):
-    return tflite._frozen(Hierarchy(members)).convert()
+    return tflite.frozen(Hierarchy(members)).convert()
 
 
 def answers(model, squares):
@@ -38,7 +38,7 @@ def make_uneven(member):
         norm.gamma.assign(norm.gamma * factors)
         norm.beta.assign(norm.beta * factors)
         reader.kernel.assign(reader.kernel / factors[:, None])
-    return Member(member.node, model, member.image_size)
+    return Member(member.node, model, member.view)
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,13 @@ from PIL import Image
 
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
+from bach_keras.preprocess import View
 from bach_keras.serving.agreement import Agreement, compare
+from bach_keras.serving.card import model_card
 from bach_keras.serving.tflite import convert as tflite
+from bach_keras.serving.tflite.file import QUANTIZATIONS, TFLite
 from datasets import phantom
+from datasets.errors import UserError
 from datasets.labels import CLASSES
 from tests.serving.conftest import IMAGES
 
@@ -27,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 def files(sure_members, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tflite")
     made = {}
-    for quantize in tflite.QUANTIZATIONS:
+    for quantize in QUANTIZATIONS:
         made[quantize] = folder / "new" / f"{quantize}.tflite"
         tflite.convert(sure_members, made[quantize], quantize, IMAGES)
     return made
@@ -40,7 +44,7 @@ def expected(sure_members):
 
 @pytest.mark.parametrize(("quantize", "most"), [("none", 1e-5), ("float16", 1e-2)])
 def test_float_forms_answer_as_the_tree_does(files, expected, quantize, most):
-    answers = tflite.TFLite(files[quantize]).images(np.stack(IMAGES))
+    answers = TFLite(files[quantize]).images(np.stack(IMAGES))
     assert set(answers) == {"probabilities", "carci", "norbe", "invis"}
     for name, found in answers.items():
         np.testing.assert_allclose(found, expected[name], atol=most)
@@ -48,21 +52,21 @@ def test_float_forms_answer_as_the_tree_does(files, expected, quantize, most):
 
 @pytest.mark.parametrize("quantize", ["dynamic", "int8"])
 def test_eight_bit_forms_give_the_trees_labels(files, expected, quantize):
-    answers = tflite.TFLite(files[quantize]).images(np.stack(IMAGES))
+    answers = TFLite(files[quantize]).images(np.stack(IMAGES))
     for name, found in answers.items():
         assert np.median(np.abs(found - expected[name])) < 0.03
         assert np.sum(found.argmax(axis=1) == expected[name].argmax(axis=1)) >= len(IMAGES) - 2
 
 
 def test_one_object_answers_threads_as_it_answers_one(files):
-    lite = tflite.TFLite(files["none"])
+    lite = TFLite(files["none"])
     alone = [lite.images(image[None])["probabilities"] for image in IMAGES]
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(lambda image: lite.images(image[None])["probabilities"], IMAGES))
     np.testing.assert_array_equal(together, alone)
 
 
-@pytest.mark.parametrize("quantize", tflite.QUANTIZATIONS)
+@pytest.mark.parametrize("quantize", QUANTIZATIONS)
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (1, 16, 64, 3), (1, 32, 64, 3), (2, 32, 32, 3), (1, 31, 32, 3)])
 def test_the_file_alone_refuses_a_picture_of_another_shape(files, quantize, shape):
     """An interpreter resizes its input to what it is given, and convolutions answer for any size."""
@@ -81,22 +85,23 @@ def test_the_file_alone_refuses_a_picture_of_another_shape(files, quantize, shap
     ],
     ids=["one image", "none", "grey", "alpha", "float", "int64", "two sizes"],
 )  # fmt: skip
-def test_what_is_no_batch_of_pictures_is_refused_in_one_sentence(files, images):
-    with pytest.raises(ValueError, match=r"taken as uint8 \[N, H, W, 3\]"):
-        tflite.TFLite(files["none"]).images(images)
+def test_what_is_not_a_batch_of_pictures_is_refused_in_one_sentence(files, images):
+    with pytest.raises(UserError, match=r"must be uint8 \[N, H, W, 3\]"):
+        TFLite(files["none"]).images(images)
 
 
 @pytest.mark.parametrize("images", [np.zeros((1, 1, 51, 3), np.uint8), np.zeros((1, 0, 4, 3), np.uint8)])
-def test_images_that_the_saved_model_refuses_are_refused(images):
-    with pytest.raises(ValueError, match=r"long as wide|uint8"):
-        tflite._as_batch(images)
-    assert tflite._as_batch(np.zeros((1, 1, 50, 3), np.uint8)).shape == (1, 1, 50, 3)
+def test_images_that_the_saved_model_refuses_are_refused(files, images):
+    lite = TFLite(files["none"])
+    with pytest.raises(UserError, match=r"long as wide|uint8"):
+        lite.images(images)
+    assert lite.images(np.zeros((1, 1, 50, 3), np.uint8))["probabilities"].shape == (1, 4)
 
 
 @pytest.mark.parametrize("name", ["a[1].tflite", "a\\b", "a*?{}", "größe 組", "dot.", os.fsdecode(b"\xff")])
 def test_a_file_may_have_any_name(files, tmp_path, name):
     shutil.copyfile(files["int8"], tmp_path / name)
-    assert tflite.TFLite(tmp_path / name).card["quantize"] == "int8"
+    assert TFLite(tmp_path / name).card["quantize"] == "int8"
 
 
 @pytest.mark.parametrize("changes", [{"image_size": 64}, {"quantize": "int4"}, {"image_size": "32"}])
@@ -105,8 +110,8 @@ def test_a_file_that_is_not_what_its_card_says_is_refused(files, tmp_path, chang
     (tmp_path / "t.tflite").write_bytes(files["none"].read_bytes())
     with zipfile.ZipFile(tmp_path / "t.tflite", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("model_card.json", json.dumps(card))
-    with pytest.raises(ValueError, match="is not what its own card says"):
-        tflite.TFLite(tmp_path / "t.tflite")
+    with pytest.raises(UserError, match="does not match its own card"):
+        TFLite(tmp_path / "t.tflite")
 
 
 def test_the_file_alone_says_what_goes_in_and_what_comes_out(files, sure_members):
@@ -124,7 +129,7 @@ def test_the_file_carries_the_class_names_and_the_card(files):
     with zipfile.ZipFile(files["int8"]) as archive:
         assert archive.read("class_names.txt").decode().split() == list(CLASSES)
         card = json.loads(archive.read("model_card.json"))
-    assert card == tflite.TFLite(files["int8"]).card
+    assert card == TFLite(files["int8"]).card
     assert card["classes"] == list(CLASSES)
     assert card["quantize"] == "int8"
     assert "SYNTHETIC" in card["data"]["phantom"]
@@ -168,13 +173,23 @@ def test_plain_kernels_give_what_the_fast_ones_give(files):
     np.testing.assert_allclose(plain(images=picture)["probabilities"], fast(images=picture)["probabilities"], atol=0.05)
 
 
-def test_a_file_that_disagrees_is_not_written(sure_members, tmp_path, monkeypatch):
-    turned = tflite._frozen(Turned(sure_members)).convert()
-    monkeypatch.setattr(tflite, "_convert", lambda converter, quantize, images: turned)
+@pytest.fixture(scope="module")
+def probes(sure_members):
+    return [sure_members[0].view.square(image).numpy()[None] for image in IMAGES]
+
+
+def write(tree, members, file, quantize, probes):
+    """Write a tree's model as that of the members, whose answers it is compared with."""
+    card = model_card(members) | {"quantize": quantize}
+    expected = np.concatenate([Hierarchy(members).squares(probe)["probabilities"] for probe in probes])
+    tflite.write_checked(tflite.frozen(tree).convert(), file, card, probes, expected)
+
+
+def test_a_file_that_disagrees_is_not_written(sure_members, tmp_path, probes):
     file = tmp_path / "tree.tflite"
     file.write_bytes(b"the one before")
-    with pytest.raises(ValueError, match=r"was not written.*a difference of 1e-04 is asked for"):
-        tflite.convert(sure_members, file, "none", IMAGES, overwrite=True)
+    with pytest.raises(UserError, match=r"was not written.*a difference of 1e-04 is required"):
+        write(Turned(sure_members), sure_members, file, "none", probes)
     assert file.read_bytes() == b"the one before"
     assert [path.name for path in tmp_path.iterdir()] == ["tree.tflite"]
 
@@ -212,12 +227,10 @@ def test_two_in_a_hundred_labels_may_differ():
 
 
 @pytest.mark.parametrize("quantize", ["dynamic", "int8"])
-def test_a_file_that_is_right_but_unsure_is_not_written(sure_members, tmp_path, monkeypatch, quantize):
-    unsure = tflite._frozen(Unsure(sure_members)).convert()
-    monkeypatch.setattr(tflite, "_convert", lambda converter, quantize, images: unsure)
+def test_a_file_that_is_right_but_unsure_is_not_written(sure_members, tmp_path, probes, quantize):
     file = tmp_path / "tree.tflite"
-    with pytest.raises(ValueError, match=r"was not written.*the same label on (\d+) of \1 images.*a median of 0\.05"):
-        tflite.convert(sure_members, file, quantize, IMAGES)
+    with pytest.raises(UserError, match=r"was not written.*the same label on (\d+) of \1 images.*a median of 0\.05"):
+        write(Unsure(sure_members), sure_members, file, quantize, probes)
     assert not file.exists()
 
 
@@ -231,43 +244,51 @@ class Unsure(Hierarchy):
 
 def test_int8_is_not_checked_on_images_of_one_label(sure_members, tmp_path):
     alike = [phantom.draw("benign", 910, 0)] * 9
-    with pytest.raises(ValueError, match=r"calls all 3 images to check on benign.*of several classes"):
+    with pytest.raises(UserError, match=r"calls all 3 images to check on benign.*of several classes"):
         tflite.convert(sure_members, tmp_path / "tree.tflite", "int8", alike)
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_input_gets_one_sentence(sure_members, tmp_path, files, monkeypatch):
-    with pytest.raises(ValueError, match="is there already"):
+def test_a_place_that_is_taken_is_refused(sure_members, tmp_path, files):
+    with pytest.raises(UserError, match="exists already"):
         tflite.convert(sure_members, files["none"], "none", IMAGES)
-    with pytest.raises(ValueError, match="is a folder"):
+    with pytest.raises(UserError, match="is a folder"):
         tflite.convert(sure_members, tmp_path, "none", IMAGES)
-    with pytest.raises(ValueError, match="3 images are too few"):
+
+
+def test_three_images_are_too_few(sure_members, tmp_path):
+    with pytest.raises(UserError, match="3 images are too few"):
         tflite.convert(sure_members, tmp_path / "tree.tflite", "int8", IMAGES[:3])
-    stained = [replace(member, stain_normalisation="reinhard") for member in sure_members]
-    with pytest.raises(ValueError, match="cannot normalise stains"):
+
+
+def test_a_tree_that_normalises_stains_is_refused(sure_members, tmp_path):
+    stained = [replace(member, view=View(member.view.image_size, "reinhard")) for member in sure_members]
+    with pytest.raises(UserError, match="cannot normalise stains"):
         tflite.convert(stained, tmp_path / "tree.tflite", "none", IMAGES)
+
+
+def test_a_machine_without_grouped_convolutions_is_refused(sure_members, tmp_path, monkeypatch):
     monkeypatch.setattr(tflite, "has_native_grouped_convolution", lambda: False)
-    with pytest.raises(ValueError, match="Without oneDNN"):
+    with pytest.raises(UserError, match="Without oneDNN"):
         tflite.convert(sure_members, tmp_path / "tree.tflite", "none", IMAGES)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "text.tflite").write_text("text")
-    with pytest.raises(ValueError, match="is no TFLite file of this project"):
-        tflite.TFLite(tmp_path / "text.tflite")
-    with pytest.raises(ValueError, match="is no TFLite file of this project"):
-        tflite.TFLite(tmp_path / "nowhere.tflite")
+    for name in ("text.tflite", "nowhere.tflite"):
+        with pytest.raises(UserError, match="is not a TFLite file of this project"):
+            TFLite(tmp_path / name)
 
 
-def test_calibration_images_are_some_of_a_folder_and_always_the_same(tmp_path, monkeypatch):
+def test_calibration_images_are_some_of_a_folder_and_always_the_same(tmp_path):
     for number in range(6):
         Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
-    monkeypatch.setattr(tflite, "IMAGES", 4)
-    first, again = ([int(image[0, 0, 0]) for image in tflite.folder_images(tmp_path)] for _ in range(2))
+    first, again = ([int(image[0, 0, 0]) for image in tflite.folder_images(tmp_path, most=4)] for _ in range(2))
     assert first == again
     assert len(set(first)) == 4
 
 
-def test_training_images_that_are_not_here_are_asked_for(sure_members, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        tflite.prepare, "records", lambda config: (_ for _ in ()).throw(FileNotFoundError("phantom is not prepared."))
-    )
-    with pytest.raises(ValueError, match=r"phantom is not prepared.*--calibration DIR"):
-        tflite.training_images(sure_members)
+def test_a_data_set_that_is_not_prepared_asks_for_calibration_images(sure_members):
+    carci = replace(sure_members[0], config="bisque")
+    with pytest.raises(UserError, match=r"bisque is not prepared.*--calibration DIR"):
+        tflite.training_images([carci])

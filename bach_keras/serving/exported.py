@@ -1,0 +1,132 @@
+"""An export read back."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import tensorflow as tf
+
+from bach_keras.fields import FieldError, read_object
+from bach_keras.preprocess import View
+from bach_keras.provenance import Provenance
+from bach_keras.serving.address import is_plain, is_version
+from bach_keras.serving.card import CARD, check_card, warnings_of
+from bach_keras.tree import NODES
+from datasets.errors import UserError
+from datasets.labels import CLASSES
+
+# Routing -> the signature that answers so.
+ROUTINGS = {"soft": "serving_default", "routed": "routed"}
+
+
+class Export:
+    """An exported tree.
+
+    Args:
+        folder: the version folder, or the folder above it, whose highest version is then taken.
+
+    Attributes:
+        folder: the version folder.
+        card: its model card.
+        warnings: sentences that must be read before any of its answers.
+        view, provenance, configs: as a ``Hierarchy`` has them.
+        signatures: name -> function, as ``tf.saved_model.load`` gives them.
+
+    Raises:
+        UserError: the folder does not hold an export of this project.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = _version_folder(Path(folder))
+        try:
+            self.card = _card(self.folder)
+            self._model = _load(self.folder)
+            self.signatures = self._model.signatures
+            _check_signatures(self.signatures)
+        except Exception as error:  # TensorFlow may raise nearly anything for a damaged file
+            reason = f" ({str(error).rstrip('.')})" if isinstance(error, FieldError) else ""
+            raise UserError(
+                f"{self.folder} is not an export of this project that can be read{reason}: export it again."
+            ) from error
+        self.warnings = warnings_of(self.card)
+        self.view = View(self.card["image_size"], self.card.get("stain_normalisation", "none"))
+        protocols = frozenset(member.get("protocol", "") for member in self.card["members"])
+        self.provenance = Provenance(frozenset(self.card["trained_on"]), frozenset(self.card["chosen_on"]), protocols)
+        self.configs = tuple(sorted(set(self.card["configs"])))
+
+    # What evaluation asks for until it takes the three values above.
+    @property
+    def image_size(self) -> int:
+        return self.view.image_size
+
+    @property
+    def stain_normalisation(self) -> str:
+        return self.view.stain_normalisation
+
+    def images(self, images) -> dict[str, tf.Tensor]:
+        """Classify uint8 [N, H, W, 3]; see ``bach_keras.hierarchy.Hierarchy.images``."""
+        return self.signatures["images"](images=tf.constant(images))
+
+    def encoded(self, data: list[bytes], routing: str = "soft") -> dict[str, tf.Tensor]:
+        """Classify PNG, JPEG or BMP files of any sizes."""
+        return self.signatures[ROUTINGS[routing]](image_bytes=tf.constant(data))
+
+
+def _version_folder(folder: Path) -> Path:
+    if (folder / "saved_model.pb").is_file():
+        return folder
+    inside = folder.iterdir() if folder.is_dir() else ()
+    versions = [path for path in inside if is_version(path.name) and (path / "saved_model.pb").is_file()]
+    if not versions:
+        raise UserError(f"{folder} is not an export: it holds no saved_model.pb. Make one with 'export --out'.")
+    return max(versions, key=lambda path: int(path.name))
+
+
+def _card(place: Path) -> dict:
+    file = place / "assets" / CARD
+    try:
+        return check_card(read_object(file))
+    except FieldError as error:
+        raise FieldError(f"{file}: {error}") from error
+
+
+def _load(folder: Path):
+    """Load a SavedModel from any path."""
+    if is_plain(folder):
+        return tf.saved_model.load(str(folder))
+    # TensorFlow would take this path for a pattern, so it gets a link to the folder.
+    with tempfile.TemporaryDirectory() as place:
+        link = Path(place) / "export"
+        link.symlink_to(folder.resolve())
+        return tf.saved_model.load(str(link))
+
+
+# What each signature that classifies takes and returns; None where a side of the shape is not fixed.
+_TAKEN = {
+    "serving_default": {"image_bytes": tf.TensorSpec([None], tf.string)},
+    "routed": {"image_bytes": tf.TensorSpec([None], tf.string)},
+    "images": {"images": tf.TensorSpec([None, None, None, 3], tf.uint8)},
+}
+_ANSWERS = {
+    "probabilities": tf.TensorSpec([None, len(CLASSES)], tf.float32),
+    "label": tf.TensorSpec([None], tf.string),
+    "ok": tf.TensorSpec([None], tf.bool),
+    **{name: tf.TensorSpec([None, 2], tf.float32) for name in NODES},
+}
+
+
+def _check_signatures(signatures) -> None:
+    """Refuse a model of something else, which would fail at the first image or whose answers would be misread."""
+    for name, taken in _TAKEN.items():
+        if name not in signatures:
+            raise FieldError(f"saved_model.pb has no signature {name}")
+        given = signatures[name].structured_input_signature[1]
+        outputs = signatures[name].structured_outputs
+        if set(given) != set(taken):
+            raise FieldError(f"saved_model.pb: {name} takes other things than {', '.join(sorted(taken))}")
+        if not set(_ANSWERS) <= set(outputs):
+            raise FieldError(f"saved_model.pb: {name} answers other things than {', '.join(sorted(_ANSWERS))}")
+        for part, spec in (*taken.items(), *_ANSWERS.items()):
+            there = given[part] if part in taken else outputs[part]
+            if there.dtype != spec.dtype or not spec.shape.is_compatible_with(there.shape):
+                raise FieldError(f"saved_model.pb: {part} of {name} is not {spec.dtype.name} {spec.shape}")

@@ -1,0 +1,87 @@
+"""A TFLite file of the tree, read and run by LiteRT on the processor."""
+
+import json
+import os
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from bach_keras.preprocess import View
+from bach_keras.serving.agreement import TOLERANCES
+from bach_keras.serving.card import CARD
+from datasets.errors import UserError
+from datasets.images.admission import NotTakenError, check_size
+
+QUANTIZATIONS = tuple(TOLERANCES)
+
+PROCESSORS = os.cpu_count() or 1
+
+
+class TFLite:
+    """A TFLite file that ``convert`` wrote; threads may share one object.
+
+    Attributes:
+        file: its path.
+        card: its model card, which holds ``quantize`` and what an export's holds.
+        view: how it sees an image.
+
+    Raises:
+        UserError: the file is not one of this project's.
+    """
+
+    def __init__(self, file: str | os.PathLike):
+        self.file = Path(file)
+        try:
+            with zipfile.ZipFile(self.file) as archive:
+                self.card = json.loads(archive.read(CARD))
+            interpreter = Interpreter(os.fsencode(self.file), num_threads=PROCESSORS)
+            self._run = interpreter.get_signature_runner()
+            (taken,) = interpreter.get_input_details()
+            _, size, *_ = map(int, taken["shape"])
+            is_ours = self.card["image_size"] == size and self.card["quantize"] in QUANTIZATIONS
+        # zipfile, json and LiteRT raise any of these for a damaged file or a file of another kind.
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+            raise UserError(f"{file} is not a TFLite file of this project: make one with 'export --tflite'.") from error
+        if not is_ours:
+            raise UserError(f"{file} does not match its own card: make it again with 'export --tflite'.")
+        self.view = View(size)
+        # An interpreter has one place for its input and one for its answer.
+        self._lock = threading.Lock()
+
+    def images(self, images) -> dict[str, np.ndarray]:
+        """Classify images of one size softly; returns what ``Hierarchy.images`` does, without ``label``.
+
+        Args:
+            images: uint8 [N, H, W, 3] with N > 0.
+
+        Raises:
+            UserError: they are anything else, or an export would refuse their size or shape.
+        """
+        squares = self.view.square(_as_batch(images)).numpy()
+        answers = [self._answer(square[None]) for square in squares]
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    def _answer(self, square):
+        with self._lock:
+            return self._run(images=square)
+
+
+def _as_batch(images) -> np.ndarray:
+    try:
+        images = np.asarray(images)
+    except ValueError:  # a list of several sizes
+        images = np.empty(0, object)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size:
+        raise UserError(
+            f"Images must be uint8 [N, H, W, 3], all of one size, but these are {images.dtype} {list(images.shape)}: "
+            "pass one image as images[None]."
+        )
+    height, width = images.shape[1:3]
+    try:
+        check_size(width, height)
+    except NotTakenError as error:
+        raise UserError(f"The image {error}.") from error
+    return images
