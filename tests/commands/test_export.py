@@ -42,14 +42,14 @@ def no_networks(monkeypatch):
     monkeypatch.setattr(serving, "load_members", built)
 
 
-def test_too_few_images_are_told_before_the_networks_are_built(runs, calibration, tmp_path, no_networks):
+def test_too_few_images_are_refused_before_the_networks_are_built(runs, calibration, tmp_path, no_networks):
     result = run("export", *runs, "--tflite", tmp_path / "t.tflite", "--calibration", calibration)
     assert result.exit_code == 2
     assert "8 images are too few" in result.stderr
     assert "at least 9" in result.stderr
 
 
-def test_too_few_training_images_are_told_before_the_networks_are_built(runs, tmp_path, no_networks, monkeypatch):
+def test_too_few_training_images_are_refused_before_the_networks_are_built(runs, tmp_path, no_networks, monkeypatch):
     monkeypatch.setattr(tflite.prepare, "records", lambda config: [])
     result = run("export", *runs, "--tflite", tmp_path / "t.tflite")
     assert result.exit_code == 2
@@ -69,17 +69,13 @@ def test_the_least_number_of_images_is_in_the_help():
     assert f"At least {tflite.LEAST_IMAGES} images to calibrate" in " ".join(run("export", "--help").stdout.split())
 
 
-@pytest.mark.parametrize("why", ["too few images", "refused while it is made"])
-def test_the_saved_model_is_written_where_the_tflite_form_is_refused(runs, calibration, tmp_path, monkeypatch, why):
-    if why != "too few images":
-        Image.new("RGB", (8, 8)).save(calibration / "8.png")
-
-        def refuse(*given):
-            raise ValueError("It does not answer as the tree does.")
-
-        monkeypatch.setattr(tflite, "convert", refuse)
+@pytest.mark.parametrize("count", [8, 9], ids=["too few images", "all of one label"])
+def test_the_saved_model_is_written_where_the_tflite_form_is_refused(runs, calibration, tmp_path, count):
+    for number in range(count):
+        Image.new("RGB", (8, 8)).save(calibration / f"{number}.png")
     out, file = tmp_path / "tree" / "1", tmp_path / "t.tflite"
-    result = run("export", *runs, "--out", out, "--tflite", file, "--calibration", calibration)
+    words = ["--out", out, "--tflite", file, "--calibration", calibration, "--quantize", "int8"]
+    result = run("export", *runs, *words)
     assert result.exit_code == 1
     assert f"wrote {out}" in result.stdout
     assert result.stderr.count(f"{file} was not written:") == 1

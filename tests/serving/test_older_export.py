@@ -9,6 +9,7 @@ from PIL import Image
 
 from bach_keras.serving.card import DECODING, warnings_of
 from bach_keras.serving.exported import Export
+from bach_keras.serving.remote.server import Server
 from cli import cli
 
 
@@ -42,7 +43,11 @@ def test_predict_warns_of_an_older_export_on_stderr(exported, older, tmp_path):
 
 
 def test_serve_warns_of_an_older_export_once(older, monkeypatch):
-    monkeypatch.setattr(Server, "serve", lambda server: server.__exit__())
+    def serve(server):
+        with server:
+            pass
+
+    monkeypatch.setattr(Server, "serve", serve)
     result = CliRunner().invoke(cli, ["serve", "--model", str(older), "--port", "0", "--grpc-port", "0"])
     assert result.exit_code == 0, result.output
     assert result.stderr.count("WARNING: this export decodes JPEG") == 1

@@ -1,6 +1,9 @@
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -9,10 +12,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bach_keras.serving.exported import Export
-from bach_keras.serving.predict import predict_files
+from bach_keras.serving.images import as_png
+from bach_keras.serving.predict import answer_batch, predict_files
 from bach_keras.serving.remote.servable import Servable
 from bach_keras.tree import NODES
 from cli import cli
+from datasets import phantom
 
 
 def cut(file):
@@ -119,6 +124,41 @@ def test_an_export_that_answers_for_fewer_images_gives_error_rows(tmp_path):
         Image.new("RGB", (32, 32)).save(tmp_path / name)
     rows = list(predict_files(Ready(ok=[True]), [tmp_path]))
     assert ["ok that is not 2 values" in row["error"] for row in rows] == [True, True]
+
+
+def test_a_batch_may_be_pixels_or_files(exported):
+    pixels = phantom.draw("benign", 930, 0)
+    from_pixels, from_file, broken = answer_batch(Export(exported), [pixels, as_png(pixels), b"text"])
+    assert from_pixels == from_file
+    assert from_pixels["label"] == max(from_pixels["probabilities"], key=from_pixels["probabilities"].get)
+    assert broken == {"error": "The model could not decode this image."}
+
+
+def test_a_server_that_is_lost_gives_every_image_of_the_batch_an_error():
+    class Lost:
+        def encoded(self, data, routing):
+            raise ConnectionResetError("The server is gone.")
+
+    assert answer_batch(Lost(), [b"", b""]) == [{"error": "The server is gone."}] * 2
+
+
+def test_json_on_stdout_is_all_that_a_terminal_without_stderr_shows(exported, tmp_path):
+    for number in range(10):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.png")
+    command = f"{sys.executable} cli.py predict --model {exported} --format json {tmp_path} 2>/dev/null"
+    shown = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, check=True)
+    assert len([json.loads(line) for line in shown.stdout.splitlines()]) == 10
+
+
+def test_the_bar_on_a_terminal_leaves_every_row_a_line(exported, tmp_path):
+    for number in range(10):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.png")
+    command = f"stty cols 100; {sys.executable} cli.py predict --model {exported} --format json {tmp_path}"
+    shown = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, check=True)
+    assert "predict:" in shown.stdout
+    # A bar is drawn over itself behind carriage returns, and wiped before a row is printed.
+    rows = [piece for piece in re.split(r"[\r\n]+", shown.stdout) if piece.strip().startswith("{")]
+    assert len([json.loads(row) for row in rows]) == 10
 
 
 @pytest.mark.parametrize("begin", [b"II*\0", b"II+\0\x08\0\0\0", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"BM", b""])

@@ -54,7 +54,6 @@ def assert_refused(place, *words):
     assert len(str(caught.value)) < 500 + 2 * len(str(place))
 
 
-
 @pytest.mark.parametrize(("field", "value"), FIELDS, ids=[f"{name}-{str(value)[:30]}" for name, value in FIELDS])
 def test_a_field_of_the_card_that_is_wrong_is_named(place, field, value):
     card = json.loads((place / CARD).read_text())

@@ -208,7 +208,9 @@ def _listed(tensor) -> list | None:
         if min(shape, default=1) < 0 or math.prod(shape) > MAX_ANSWER:
             return None
         array = tensors.as_array(tensor)
-        return [value.decode() for value in array] if array.dtype == object else array.tolist()
+        if array.dtype != object:
+            return array.tolist()
+        return [value.decode() for value in array] if array.ndim == 1 else None
     except (tensors.TensorError, UnicodeDecodeError):
         return None
 

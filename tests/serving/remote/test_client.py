@@ -1,6 +1,8 @@
+import contextlib
 import json
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import grpc
@@ -15,9 +17,11 @@ from bach_keras.serving.predict import predict_files
 from bach_keras.serving.remote import client
 from bach_keras.serving.remote.client import Remote
 from bach_keras.serving.remote.server import Server
+from bach_keras.serving.remote.transports import NotTakenError, ServerError, UnavailableError
 from cli import cli
 from datasets import phantom
 from datasets.labels import CLASSES
+from tests.serving.remote.conftest import SAID
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,7 @@ def test_a_label_that_is_not_there(server, transport, folder):
     ["localhost:8501", "ftp://h:1", "http://h", "grpc://h:x", "http://h:1/v2", "grpc://h:1/v1/models/", "http://h:0",
      "http://h:1?x=1", "http://h:1#x", "http://h:1/v1/models/%zz", "http://h:1/v1/models/%ff", "grpc://user@h:1"],
 )  # fmt: skip
-def test_an_address_that_is_none(url):
+def test_what_is_not_an_address_is_refused(url):
     with pytest.raises(ValueError, match="not a server's address"):
         Remote(url)
 
@@ -114,15 +118,15 @@ def test_one_of_model_and_server(exported, folder):
 @pytest.mark.parametrize("transport", ["rest_url", "grpc_url"])
 def test_large_images_go_in_several_requests(server, folder, monkeypatch, transport):
     remote = Remote(getattr(server, transport))
-    whole = list(predict_files(remote, [folder]))
+    together = list(predict_files(remote, [folder]))
     sizes = []
     call = remote._server.call
     monkeypatch.setattr(remote._server, "call", lambda *given: sizes.append(len(given[2])) or call(*given))
-    monkeypatch.setattr(client, "REQUEST_BYTES", 250_000)
-    parted = list(predict_files(remote, [folder]))
+    remote.request_bytes = 250_000
+    split = list(predict_files(remote, [folder]))
     assert len(sizes) > 3
     assert sum(sizes) == 9
-    assert [row.get("label") for row in parted] == [row.get("label") for row in whole]
+    assert [row.get("label") for row in split] == [row.get("label") for row in together]
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
@@ -142,7 +146,7 @@ def test_a_password_in_an_address_is_not_repeated(no_pauses):
     assert "secret" not in str(caught.value)
 
 
-def test_a_server_without_tls_is_told_at_once(no_pauses):
+def test_a_server_without_tls_fails_at_once(no_pauses):
     def answer_in_the_clear(listener):
         connection, _ = listener.accept()
         with connection:
@@ -159,7 +163,7 @@ def test_a_server_without_tls_is_told_at_once(no_pauses):
 
 
 @pytest.mark.parametrize("seconds", ["inf", "1e10", "86401", "0", "-1", "nan"])
-def test_a_timeout_that_is_none(seconds, folder):
+def test_a_timeout_out_of_range_is_refused(seconds, folder):
     result = run("predict", "--server", "http://127.0.0.1:1", "--timeout", seconds, folder)
     assert result.exit_code == 2
     assert "--timeout" in result.output
@@ -193,13 +197,13 @@ def scripted():
         thread.join()
 
 
-CARD = (200, {"outputs": ['{"configs": ["bach"]}']})
+CARD = (200, {"outputs": [json.dumps(SAID)]})
 
 
 def test_503_is_tried_again_and_no_other_failure_is(scripted, no_pauses):
     url, script = scripted
     script += [(503, {"error": "loading"}), (503, {"error": "loading"}), CARD]
-    assert Remote(url).card == {"configs": ["bach"]}
+    assert Remote(url).card == SAID
     assert no_pauses == list(client.PAUSES[:2])
     script += [(500, {"error": "out of memory"})]
     with pytest.raises(OSError, match="failed with 500: out of memory"):
@@ -218,7 +222,7 @@ def test_a_slow_server_is_not_tried_again(scripted, no_pauses):
     assert no_pauses == []
 
 
-def test_a_batch_that_fails_is_told_and_the_next_goes_on(scripted, server, folder, exported):
+def test_a_batch_that_fails_gives_error_rows_and_the_next_is_answered(scripted, server, folder, exported):
     url, script = scripted
     local = Export(exported)
     good = {
@@ -263,35 +267,41 @@ def test_a_model_of_another_kind_has_no_card_and_no_answers(scripted, folder, ca
     assert "an export of this project" in json.loads(result.stdout)["error"]
 
 
-def test_grpc_failures_are_told_apart(monkeypatch, no_pauses):
-    class Failure(grpc.RpcError):
-        def __init__(self, code):
-            self._code = code
+@contextlib.contextmanager
+def refusing(code):
+    """Serve gRPC that answers every call with a status; yield its URL and the calls as they come."""
+    calls = []
 
-        def code(self):
-            return self._code
+    def refuse(message, context):
+        calls.append(message)
+        context.abort(code, "details")
 
-        def details(self):
-            return "details"
+    methods = {"Predict": grpc.unary_unary_rpc_method_handler(refuse)}
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", methods)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"grpc://127.0.0.1:{port}", calls
+    server.stop(0).wait()
 
-    remote = Remote.__new__(Remote)
-    remote._server = client._connect("grpc://127.0.0.1:1", 3.0)
-    for code, kind in (
-        (grpc.StatusCode.UNAVAILABLE, client.UnavailableError),
-        (grpc.StatusCode.FAILED_PRECONDITION, client.NotTakenError),
-        (grpc.StatusCode.INVALID_ARGUMENT, client.NotTakenError),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, client.ServerError),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, client.ServerError),
-    ):
 
-        def fail(*given, code=code, **named):
-            raise Failure(code)
-
-        monkeypatch.setattr(remote._server._service, "Predict", fail)
-        with pytest.raises(client.ServerError, match=r"details|longer than") as caught:
-            remote.encoded([b""])
-        assert type(caught.value) is kind
-    assert len(no_pauses) == len(client.PAUSES)
+@pytest.mark.parametrize(
+    ("code", "kind", "tries"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, UnavailableError, 3),
+        (grpc.StatusCode.FAILED_PRECONDITION, NotTakenError, 1),
+        (grpc.StatusCode.INVALID_ARGUMENT, NotTakenError, 1),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, ServerError, 1),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, ServerError, 1),
+    ],
+)
+def test_only_an_unavailable_grpc_server_is_tried_again(code, kind, tries):
+    with refusing(code) as (url, calls), pytest.raises(ServerError, match=r"details|longer than") as caught:
+        Remote(url, pauses=(0.0, 0.0))
+    assert type(caught.value) is kind
+    assert len(calls) == tries
 
 
 def test_bytes_beyond_grpcs_usual_limit_that_end_in_zeros_arrive_whole(server, exported):

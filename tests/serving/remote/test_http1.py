@@ -9,8 +9,7 @@ import time
 
 import pytest
 
-from bach_keras.serving.remote import http1
-from bach_keras.serving.remote.http1 import Listener
+from bach_keras.serving.remote.http1 import Limits, Listener
 
 GET = b"GET /state HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /answer HTTP/1.1\r\nHost: x\r\n"
@@ -20,13 +19,13 @@ MAX_BODY = 1000
 
 
 @contextlib.contextmanager
-def listening(answer=None):
-    """Run a listener that tells what it was asked, unless it is given another answer."""
+def listening(answer=None, **limits):
+    """Run a listener that repeats the request, unless it is given another answer."""
 
-    def tell(method, target, body):
+    def repeat(method, target, body):
         return 200, {"method": method, "target": target, "body": body.decode("latin1")}
 
-    listener = Listener("127.0.0.1", 0, answer or tell, MAX_BODY)
+    listener = Listener("127.0.0.1", 0, answer or repeat, MAX_BODY, Limits(**limits))
     thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -149,7 +148,7 @@ def test_requests_sent_together_are_answered_in_their_order(listener):
         (POST + b"Content-Length: 100\r\n\r\nabc", 400),
     ],
 )
-def test_a_request_that_is_none_gets_one_reason_in_json_and_the_connection_ends(listener, request_, code):
+def test_a_bad_request_gets_one_reason_in_json_and_the_connection_ends(listener, request_, code):
     answers = exchange(listener, request_ + HIDDEN)
 
     assert [(status, list(value)) for status, value in answers] == [(code, ["error"])]
@@ -188,7 +187,7 @@ def test_head_that_is_refused_is_answered_without_a_body(listener, head, code):
     assert body == b""
 
 
-def test_empty_lines_before_a_request_are_passed_over(listener):
+def test_empty_lines_before_a_request_are_ignored(listener):
     posted = POST + b"Content-Length: 2\r\n\r\nab\r\n"  # a line end behind the body, as old clients send it
     assert [code for code, _ in exchange(listener, b"\r\n" + posted + b"\r\n" + GET + b"\r\n")] == [200, 200]
     with connect(listener) as connection:
@@ -235,7 +234,7 @@ def test_kept_alive_answers_come_at_once(listener):
     assert sorted(times)[2] < 0.03  # a delayed acknowledgement takes 0.04
 
 
-def test_a_fault_of_the_servers_own_is_told_in_json(capsys):
+def test_a_fault_of_the_servers_own_is_answered_in_json(capsys):
     def broken(*request):
         raise RuntimeError("a fault")
 
@@ -246,24 +245,21 @@ def test_a_fault_of_the_servers_own_is_told_in_json(capsys):
     assert "RuntimeError: a fault" in capsys.readouterr().err
 
 
-def test_clients_that_do_not_read_their_answers_hold_nobody(monkeypatch):
-    monkeypatch.setattr(http1, "SEND", 0.5)
+def test_clients_that_do_not_read_their_answers_hold_nobody():
     large = "a" * 15_000_000  # more than the buffers between the two hold
 
     def answer(method, target, body):
         return 200, large if target == "/large" else "small"
 
-    with listening(answer) as listener, contextlib.ExitStack() as stack:
+    with listening(answer, send=0.5) as listener, contextlib.ExitStack() as stack:
         for _ in range(6):
             stack.enter_context(connect(listener)).sendall(GET.replace(b"/state", b"/large") + b"\r\n")
         assert exchange(listener, GET + b"\r\n") == [(200, "small")]
         wait_for(listener, busy=0, idle=0)
 
 
-def test_a_request_that_does_not_come_whole_in_time_is_told_and_one_that_never_begins_is_not(monkeypatch):
-    monkeypatch.setattr(http1, "RECEIVE", 0.3)
-    monkeypatch.setattr(http1, "IDLE", 0.3)
-    with listening() as listener:
+def test_a_request_that_is_not_complete_in_time_is_answered_and_one_that_never_starts_is_not():
+    with listening(receive=0.3, idle=0.3) as listener:
         for framing in (b"", b"Content-Length: 100\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n"):
             with connect(listener) as connection:
                 connection.sendall(POST + framing)
@@ -274,9 +270,8 @@ def test_a_request_that_does_not_come_whole_in_time_is_told_and_one_that_never_b
                 assert len(parsed(received(connection))) == bool(asked)
 
 
-def test_a_client_that_sends_byte_by_byte_has_no_more_time(monkeypatch):
-    monkeypatch.setattr(http1, "RECEIVE", 0.4)
-    with listening() as listener, connect(listener) as connection:
+def test_a_client_that_sends_byte_by_byte_has_no_more_time():
+    with listening(receive=0.4) as listener, connect(listener) as connection:
         start = time.monotonic()
         with contextlib.suppress(OSError):
             for byte in GET + b"X: " + b"y" * 100:
@@ -287,9 +282,8 @@ def test_a_client_that_sends_byte_by_byte_has_no_more_time(monkeypatch):
         assert parsed(received(connection))[0][0] == 408
 
 
-def test_bodies_under_way_share_a_limit(monkeypatch):
-    monkeypatch.setattr(http1, "BODIES", 1000)
-    with listening() as listener, connect(listener) as first:
+def test_bodies_under_way_share_a_limit():
+    with listening(bodies=1000) as listener, connect(listener) as first:
         first.sendall(POST + b"Content-Length: 700\r\n\r\n" + b"a" * 600)
         end = time.monotonic() + 10
         while listener.bodies._left > 400 and time.monotonic() < end:
@@ -302,9 +296,8 @@ def test_bodies_under_way_share_a_limit(monkeypatch):
         assert exchange(listener, POST + b"Content-Length: 700\r\n\r\n" + b"a" * 700)[0][0] == 200
 
 
-def test_the_longest_idle_connection_makes_place_and_busy_ones_do_not(monkeypatch):
-    monkeypatch.setattr(http1, "CONNECTIONS", 2)
-    with listening() as listener, connect(listener) as older, connect(listener) as newer:
+def test_the_longest_idle_connection_makes_place_and_busy_ones_do_not():
+    with listening(connections=2) as listener, connect(listener) as older, connect(listener) as newer:
         for connection in (older, newer):
             connection.sendall(GET + b"\r\n")
             assert parsed(connection.recv(2**16))[0][0] == 200
@@ -324,18 +317,17 @@ def test_the_longest_idle_connection_makes_place_and_busy_ones_do_not(monkeypatc
                 assert parsed(connection.recv(2**16))[0][0] == 200
 
 
-def test_stopping_ends_idle_connections_and_lets_requests_end(monkeypatch):
-    monkeypatch.setattr(http1, "LINGER", 0.1)
-    begun, ready = threading.Event(), threading.Event()
+def test_stopping_ends_idle_connections_and_lets_requests_end():
+    started, ready = threading.Event(), threading.Event()
 
     def slow(method, target, body):
-        begun.set()
+        started.set()
         assert ready.wait(10)
         return 200, {}
 
-    with listening(slow) as listener, connect(listener) as idle, connect(listener) as busy:
+    with listening(slow, linger=0.1) as listener, connect(listener) as idle, connect(listener) as busy:
         busy.sendall(GET + b"\r\n")
-        assert begun.wait(10)
+        assert started.wait(10)
         stopping = threading.Thread(target=listener.stop, args=(10,))
         stopping.start()
         assert received(idle) == b""

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from bach_keras.serving.remote import client, proxy
+from bach_keras.serving.remote import proxy
 from bach_keras.serving.remote.client import Remote
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "no_proxy", "no_grpc_proxy")
@@ -14,11 +14,10 @@ VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "no_proxy",
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """Leave no proxy of the machine in the environment, and make no pauses."""
+    """Leave no proxy of the machine in the environment."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(client, "PAUSES", ())
     return monkeypatch
 
 
@@ -55,7 +54,7 @@ def test_loopback_is_never_sent_to_a_proxy(dead_proxy, scheme, host):
     with socket.create_server((host, 0)) as listener:
         url = f"{scheme}://{host}:{listener.getsockname()[1]}"
         with pytest.raises(OSError, match=r"longer than|does not answer") as caught:
-            Remote(url, timeout=0.5)
+            Remote(url, timeout=0.5, pauses=())
         listener.settimeout(5)
         listener.accept()[0].close()
     assert "proxy" not in str(caught.value)
@@ -66,7 +65,7 @@ def test_loopback_is_never_sent_to_a_proxy(dead_proxy, scheme, host):
 )
 def test_a_proxy_that_is_not_there_is_named_without_its_password(dead_proxy, url):
     with pytest.raises(OSError, match=r"does not answer|longer than") as caught:
-        Remote(url, timeout=5)
+        Remote(url, timeout=5, pauses=())
     assert f"{url} (through the environment's proxy http://{dead_proxy})" in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -87,7 +86,7 @@ def test_a_proxy_that_answers_for_itself_is_named(environment):
         thread.start()
         environment.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.server_port}")
         with pytest.raises(OSError, match=r"through the environment's proxy .*failed with 502: no such host"):
-            Remote("http://slides.invalid:8501")
+            Remote("http://slides.invalid:8501", pauses=())
         server.shutdown()
         thread.join()
     assert asked == ["http://slides.invalid:8501/v1/models/bach:predict"]

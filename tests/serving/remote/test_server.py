@@ -32,6 +32,7 @@ from bach_keras.serving.remote.rest import MAX_BODY
 from bach_keras.serving.remote.servable import MAX_IMAGES, Servable
 from bach_keras.serving.remote.server import Server
 from datasets import phantom
+from datasets.errors import UserError
 from datasets.labels import CLASSES
 
 TISSUE = np.stack([phantom.draw(label, 903, 0)[::3, ::3] for label in CLASSES])
@@ -121,9 +122,9 @@ def test_status_and_metadata(server):
     state = requests.get(f"{server.rest_url}/v1/models/bach", timeout=30).json()
     (version,) = state["model_version_status"]
     assert version == {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    told = requests.get(f"{server.rest_url}/v1/models/bach/versions/1/metadata", timeout=30).json()
-    assert told["model_spec"] == {"name": "bach", "signature_name": "", "version": "1"}
-    signatures = told["metadata"]["signature_def"]["signature_def"]
+    metadata = requests.get(f"{server.rest_url}/v1/models/bach/versions/1/metadata", timeout=30).json()
+    assert metadata["model_spec"] == {"name": "bach", "signature_name": "", "version": "1"}
+    signatures = metadata["metadata"]["signature_def"]["signature_def"]
     assert signatures["serving_default"]["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
     assert set(signatures["routed"]["outputs"]) == {"probabilities", "label", "carci", "norbe", "invis", "ok"}
 
@@ -243,7 +244,7 @@ def test_json_of_more_values_than_memory_is_for_is_refused_unread(server, monkey
     assert (code, "send images as files" in answer["error"]) == (400, True)
 
 
-def test_rest_without_memory_is_told(server, monkeypatch):
+def test_rest_without_memory_says_so(server, monkeypatch):
     def full(*given):
         raise MemoryError
 
@@ -262,7 +263,7 @@ def test_a_model_of_any_readable_name_is_found(export, name):
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "\x1b[2J", "\udcff"])
-def test_a_name_that_no_request_can_say_is_refused(export, name):
+def test_a_name_that_no_request_can_contain_is_refused(export, name):
     with pytest.raises(ValueError, match="--name"):
         Server(export, name)
 
@@ -281,7 +282,7 @@ def test_ipv6(export):
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
 def test_a_host_that_is_not_ours(export, host):
-    with pytest.raises(OSError, match=f"{host} is not an address of this machine: choose another --host"):
+    with pytest.raises(UserError, match=f"{host} is not an address of this machine: choose another --host"):
         Server(export, host=host)
 
 
@@ -434,7 +435,7 @@ def _called(name="bach", **version):
     ],
     ids=["none", "long", "odd", "0", "-1", "large", "no label", "label"],
 )
-def test_a_model_that_is_not_served_is_told_by_both_calls(server, spec, code):
+def test_both_calls_refuse_a_model_that_is_not_served(server, spec, code):
     options = [("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(server.grpc_url.removeprefix("grpc://"), options=options) as channel:
         wide, request = PredictionServiceStub(channel), predict_request(values=FILES[:1])
@@ -451,7 +452,7 @@ def test_a_model_that_is_not_served_is_told_by_both_calls(server, spec, code):
 
 @pytest.mark.parametrize("call", ["Predict", "GetModelMetadata"])
 @pytest.mark.parametrize("message", [b"\xff\xff", b"\x0a\x03\x0a\x01\xff", b""])
-def test_bytes_that_are_no_message_are_refused(server, call, message):
+def test_bytes_that_are_not_a_message_are_refused(server, call, message):
     with grpc.insecure_channel(server.grpc_url.removeprefix("grpc://")) as channel:
         with pytest.raises(grpc.RpcError) as caught:
             channel.unary_unary(f"/tensorflow.serving.PredictionService/{call}")(message, timeout=30)
@@ -517,7 +518,7 @@ def test_a_claimed_size_is_refused_before_it_is_filled(service, monkeypatch, req
     assert sentence in caught.value.details()
 
 
-def test_a_request_that_finds_no_memory_is_told(service, monkeypatch):
+def test_grpc_without_memory_says_so(service, monkeypatch):
     def full(tensor):
         raise MemoryError
 
@@ -531,32 +532,32 @@ def test_a_request_that_finds_no_memory_is_told(service, monkeypatch):
 def test_a_port_that_is_taken(exported):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"Port {port} .* --port"):
+        with pytest.raises(UserError, match=f"127.0.0.1:{port}: the port is in use.* --port"):
             Server(Export(exported), port=port)
-        with pytest.raises(OSError, match=f"Port {port} .* --grpc-port"):
+        with pytest.raises(UserError, match=f"127.0.0.1:{port}: the port is in use.* --grpc-port"):
             Server(Export(exported), grpc_port=port)
 
 
 def test_requests_under_way_end_before_the_server_does(exported, monkeypatch):
-    begun, told = threading.Event(), []
+    started, ended = threading.Event(), []
 
     def slow(servable, signature, given):
-        begun.set()
+        started.set()
         time.sleep(0.5)
-        told.append(signature)
+        ended.append(signature)
         return {"label": np.array([b"benign"], object)}
 
     monkeypatch.setattr(Servable, "predict", slow)
     with ThreadPoolExecutor(1) as client:
-        with Server(Export(exported)) as started:
-            answer = client.submit(post, started, {"instances": B64[:1]})
-            assert begun.wait(30)
-        assert told == ["serving_default"]
+        with Server(Export(exported)) as server:
+            answer = client.submit(post, server, {"instances": B64[:1]})
+            assert started.wait(30)
+        assert ended == ["serving_default"]
         assert answer.result(30) == (200, {"predictions": ["benign"]})
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_it_is_told_to_stop(exported, number):
+def test_the_command_serves_until_a_signal_stops_it(exported, number):
     command = [sys.executable, "cli.py", "serve", "--model", str(exported), "--port", "0", "--grpc-port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=environment) as process:
