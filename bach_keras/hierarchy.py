@@ -157,6 +157,7 @@ class Hierarchy(tf.Module):
         # Each specialist answers for its own rows, and its answers are put back in their places.
         for index, node in enumerate(SPECIALISTS):
             rows = tf.where(chosen == index)[:, 0]
+            # A specialist whom no image comes to is not run.
             pair = tf.cond(
                 tf.size(rows) > 0,
                 lambda rows=rows, node=node: self._specialist(node.name, rows, inputs, features),
@@ -183,6 +184,7 @@ class Hierarchy(tf.Module):
         return tf.concat(pairs, axis=1), nodes
 
     def _trunk_features(self, inputs, nodes) -> dict[str, tf.Tensor]:
+        # Each trunk is computed once, however many members share it.
         wanted = {part.trunk for name in nodes for part in self._networks.parts[name]}
         return {key: self._networks.trunks[key](inputs) for key in sorted(wanted)}
 

@@ -157,9 +157,8 @@ def predict(model, server, timeout, form, routing, paths):
 @click.option("--model", type=FOLDER, required=True, help="An export.")
 @click.option("--name", default="bach", show_default=True, help="The model's name in requests.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no password.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8501, show_default=True, help="For REST; 0 takes a free port."
-)
+@click.option("--port", type=click.IntRange(0, 65535), default=8501, show_default=True,
+              help="For REST; 0 takes a free port.")  # fmt: skip
 @click.option("--grpc-port", type=click.IntRange(0, 65535), default=8500, show_default=True, help="For gRPC.")
 def serve(model, name, host, port, grpc_port):
     """Answer requests as TF Serving does, over REST and gRPC: a small server for development.
@@ -179,14 +178,8 @@ def serve(model, name, host, port, grpc_port):
 @click.command()
 @member_options
 @click.option("--model", type=FOLDER, required=True, help="The export of these runs.")
-@click.option(
-    "--tflite",
-    "files",
-    type=FOLDER,
-    metavar="FILE",
-    multiple=True,
-    help="A TFLite file of these runs; repeat it for several.",
-)
+@click.option("--tflite", "files", type=FOLDER, metavar="FILE", multiple=True,
+              help="A TFLite file of these runs; repeat it for several.")  # fmt: skip
 @click.argument("paths", nargs=-1, required=True, type=FOLDER)
 def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
     """Compare every exported form of a tree with the runs it came from: agreement, size, speed.

@@ -100,11 +100,7 @@ _MEMBER_MORE = {
 
 
 def check_card(card: dict) -> dict:
-    """Check what a card says before any of it is relied on, and return it.
-
-    Raises:
-        FieldError: a field is missing or is not what it must be.
-    """
+    """Check what a card says before any of it is relied on, and return it; a FieldError names a wrong field."""
     check(card, _FIELDS, _MORE)
     for number_of, member in enumerate(card["members"]):
         check(member, _MEMBER, _MEMBER_MORE, within=f"members[{number_of}]")
@@ -169,6 +165,7 @@ def _stains(card) -> list[str]:
 
 
 def _score(member: dict) -> str:
+    # A member that is a snapshot, or was trained on all images, was not measured.
     metrics = member["metrics"]
     if "accuracy" not in metrics:
         return "not measured"

@@ -75,6 +75,7 @@ def decode_each(image_bytes, size: int):
     """
     count = tf.shape(image_bytes)[0]
 
+    # tf.data drops an image that fails, while in a plain map it would fail the whole batch.
     def squared(index, data):
         return index, preprocess.square(preprocess.decode(data), size)
 
@@ -161,7 +162,7 @@ def _replace(new: Path, place: Path):
     old = place.with_name(f".{place.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
-        place.rename(old)
+        place.rename(old)  # a folder that is not empty cannot be replaced in one step
     try:
         new.rename(place)
     except OSError:

@@ -26,11 +26,9 @@ class Export:
         folder: the version folder, or the folder above it, whose highest version is then taken.
 
     Attributes:
-        folder: the version folder.
-        card: its model card.
         warnings: sentences that must be read before any of its answers.
         view, provenance, configs: as a ``Hierarchy`` has them.
-        signatures: name -> function, as ``tf.saved_model.load`` gives them.
+        signatures: name -> function, as TensorFlow loads them.
 
     Raises:
         UserError: the folder does not hold an export of this project.

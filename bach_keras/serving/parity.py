@@ -36,6 +36,7 @@ class KerasRuns:
         """Return the probabilities [N, 4] of uint8 [N, H, W, 3] under each routing, ``soft`` and ``routed``."""
         squares = self._members[0].view.square(images)
         nodes = {name: answer.numpy() for name, answer in self._nodes(squares).items()}
+        # Soft routing weighs the specialists by carci's answer, routed gives all weight to the one it chose.
         group = nodes[ROOT.name]
         chosen = np.eye(2)[group.argmax(axis=1)]
         pairs = [nodes[node.name] for node in SPECIALISTS]
@@ -104,6 +105,7 @@ def open_forms(members, export: Export, files) -> list[Form]:
                 f"{name} takes images of {form.view} and the runs of {view}: it was not made from these runs."
             )
     runs = KerasRuns(members)
+    # The SavedModel's signatures are forms of their own, as each has its own graph.
     size = sum(file.stat().st_size for file in export.folder.rglob("*") if file.is_file()) / 1e6
     forms = [Form("Keras runs", lambda image, png: runs.images(image), "soft", None, runs.megabytes)]
     for routing in ROUTINGS:

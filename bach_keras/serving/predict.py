@@ -39,7 +39,7 @@ def predict_files(export, paths, routing: str = "soft") -> Iterator[dict]:
                 rows.append(row)
             answers = iter(answer_batch(export, images, routing) if images else ())
             for row in rows:
-                yield row if "error" in row else row | next(answers)
+                yield row if "error" in row else row | next(answers)  # the answers are of the readable images
             progress.update(len(batch))
 
 
@@ -60,7 +60,8 @@ def answer_batch(export, images, routing: str = "soft") -> list[dict]:
         answers = {name: np.asarray(value) for name, value in export.encoded(encoded, routing).items()}
     except OSError as error:
         return [{"error": str(error)}] * len(encoded)
-    if "fault" not in answers:  # a Remote has checked its answers already
+    # A Remote has checked its answers already, and an export's may come from a file that was tampered with.
+    if "fault" not in answers:
         try:
             answers = _checked(answers, len(encoded), routing)
         except ImpossibleError as error:
@@ -72,7 +73,7 @@ _IMPOSSIBLE = "The model gives answers that an export of this project cannot giv
 
 
 def _checked(answers, count: int, routing: str) -> dict[str, np.ndarray]:
-    """Return an export's answers with the fault of each; a network that was tampered with may answer NaN."""
+    """Return an export's answers, and the fault of each."""
     lists = {name: value.tolist() for name, value in answers.items()}
     lists["label"] = [label.decode(errors="backslashreplace") for label in lists["label"]]
     checked = as_arrays(lists, count, routing)
@@ -88,6 +89,7 @@ def _row(answers, index: int, routing: str) -> dict:
     if not answers["ok"][index]:
         return {"error": "The model could not decode this image."}
     nodes = {node.name: named(node.name, node.classes) for node in NODES.values()}
+    # The specialist that carci did not choose was not run, so its zeros are not an answer.
     if routing == "routed":
         left_out = SPECIALISTS[1 - int(answers[ROOT.name][index].argmax())]
         nodes[left_out.name] = None

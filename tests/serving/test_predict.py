@@ -153,7 +153,7 @@ def test_json_on_stdout_is_all_that_a_terminal_without_stderr_shows(exported, tm
 def test_the_bar_on_a_terminal_leaves_every_row_a_line(exported, tmp_path):
     for number in range(10):
         Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.png")
-    command = f"stty cols 100; {sys.executable} cli.py predict --model {exported} --format json {tmp_path}"
+    command = f"stty cols 100 rows 30; {sys.executable} cli.py predict --model {exported} --format json {tmp_path}"
     shown = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, check=True)
     assert "predict:" in shown.stdout
     # A bar is drawn over itself behind carriage returns, and wiped before a row is printed.

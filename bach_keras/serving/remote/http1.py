@@ -53,8 +53,7 @@ class Listener(socketserver.TCPServer):
     """Accepts connections and answers their requests in JSON.
 
     Args:
-        host: the address to listen on.
-        port: 0 takes a free one.
+        host, port: the address to listen on; port 0 takes a free one.
         answer: called with method, target and body; returns the status and what is sent as JSON.
         max_body: the most bytes of one body.
 
@@ -78,6 +77,7 @@ class Listener(socketserver.TCPServer):
         """Give the connection a thread, or answer that there are too many."""
         connection = _Connection(request, self)
         with self._lock:
+            # Room is made by the connection that has been idle for longest, if there is one.
             idle = [each for each in self._connections if each.idle_since is not None]
             if len(self._connections) >= self.limits.connections and idle:
                 self._drop(min(idle, key=lambda each: each.idle_since))
@@ -194,12 +194,13 @@ class _Connection(threading.Thread):
                 return False
             body = self._body()
             status, value = self._answer(request, body)
-            del body
+            del body  # or it would be kept while the answer is sent
             is_last = False
         except (h11.RemoteProtocolError, BadRequestError) as error:
             refusal = error if isinstance(error, BadRequestError) else malformed(error, self._http)
             status, value = refusal.status, {"error": str(refusal)}
         finally:
+            # The bytes are free before the answer is sent, as a client may be slow to take it.
             self._listener.bodies.give_back(self._held)
             self._held = 0
         self._send(status, value, is_last)
@@ -236,6 +237,7 @@ class _Connection(threading.Thread):
                 self._sock.sendall(self._http.send(h11.InformationalResponse(status_code=100, headers=[])))
             data = self._receive()
             if self.idle_since is not None:
+                # Line ends alone do not start a request.
                 if data and not (data := data.lstrip(b"\r\n")):
                     continue
                 self._begin()
@@ -255,7 +257,7 @@ class _Connection(threading.Thread):
             return self._sock.recv(2**16)
         except TimeoutError:
             if self.idle_since is not None:
-                raise
+                raise  # no request has started, so none is answered
             message = f"The request was not complete within {self._listener.limits.receive} s."
             raise BadRequestError(HTTPStatus.REQUEST_TIMEOUT, message) from None
 

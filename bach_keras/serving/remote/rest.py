@@ -13,8 +13,8 @@ import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_status_pb2
 
+from bach_keras.fields import FieldError, parse_object
 from bach_keras.serving.address import Address
-from bach_keras.serving.remote import strict_json
 from bach_keras.serving.remote.servable import RefusedError, Servable, bad_request
 
 # The most bytes of a body. The largest image that is accepted, as PNG that does not compress, has 201 MB in base64.
@@ -111,14 +111,13 @@ def predict(servable: Servable, body: bytes) -> dict:
 
 def _parsed(servable, body):
     """Return the signature, the form of the request, and its inputs."""
+    # Values are counted before anything is parsed, by the bytes that must separate them.
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise bad_request(f"The request has more than {MAX_VALUES} values: send images as files in base64.")
     try:
-        request = strict_json.loads(body)
-    except ValueError as error:
+        request = parse_object(body.decode())
+    except (UnicodeDecodeError, FieldError) as error:
         raise bad_request(f"JSON Parse error: {error}") from None
-    if not isinstance(request, dict):
-        raise bad_request("JSON Value: Is not object")
     signature = request.get("signature_name", "")
     if not isinstance(signature, str):
         raise bad_request("'signature_name' key must be a string value.")
@@ -136,6 +135,7 @@ def _from_rows(rows, specs) -> dict[str, np.ndarray]:
         raise bad_request("Excepting 'instances' to be an list/array")
     if not rows:
         raise bad_request("No values in 'instances' array")
+    # Rows of a signature with one input need not name it.
     if not _is_named(rows[0]):
         return _from_columns(rows, specs)
     if not all(_is_named(row) and set(row) == set(specs) for row in rows):
@@ -154,6 +154,7 @@ def _from_columns(columns, specs) -> dict[str, np.ndarray]:
 
 
 def _is_named(value) -> bool:
+    # {"b64": ...} is a value and not an object of inputs by name.
     return isinstance(value, dict) and set(value) != {"b64"}
 
 
@@ -170,6 +171,7 @@ def _numbers(value, rank) -> np.ndarray:
     """Read nested lists of 0 to 255."""
     # NumPy would turn all values into texts as long as the longest, if there is one among them.
     sides, level = [], [value]
+    # Each round flattens one level; its lists must all have one length.
     for _ in range(rank):
         (side,) = {len(each) if isinstance(each, list) else None for each in level}
         sides.append(side)

@@ -21,6 +21,12 @@ MAX_MESSAGE = 500
 # The label of the only version; deploy/models.config has it too.
 LABEL = "stable"
 
+# What failed in the graph -> how the request is refused; anything else is an internal error.
+_CODES = {
+    tf.errors.InvalidArgumentError: grpc.StatusCode.INVALID_ARGUMENT,
+    tf.errors.ResourceExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
 # The places in the graph that TensorFlow names after the reason of a failure.
 _PLACES = re.compile(r"\[\[\{\{node .*?\}\}\]\]|\[Op:[^\]]*\]")
 
@@ -55,6 +61,7 @@ class Servable:
         self.name = name
         self.version = int(export.folder.name) if is_version(export.folder.name) else 1
         self._signatures = export.signatures
+        # The functions that were loaded do not have all of what metadata must show, so the file is read.
         saved = SavedModel.FromString((export.folder / "saved_model.pb").read_bytes())
         self.signature_defs = SignatureDefMap(signature_def=saved.meta_graphs[0].signature_def)
 
@@ -94,12 +101,8 @@ class Servable:
         self.check_inputs(signature, {name: (tf.as_dtype(value.dtype), value.shape) for name, value in given.items()})
         try:
             answer = self._signatures[signature](**{name: tf.constant(value) for name, value in given.items()})
-        except tf.errors.InvalidArgumentError as error:
-            raise bad_request(_reason(error)) from error
-        except tf.errors.ResourceExhaustedError as error:
-            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, _reason(error)) from error
         except tf.errors.OpError as error:
-            raise RefusedError(grpc.StatusCode.INTERNAL, _reason(error)) from error
+            raise RefusedError(_CODES.get(type(error), grpc.StatusCode.INTERNAL), _reason(error)) from error
         return {name: value.numpy() for name, value in answer.items()}
 
 

@@ -30,11 +30,8 @@ class Server:
     """The two listeners; a context manager that starts and stops them.
 
     Args:
-        export: the model.
         name: the model's name in requests.
-        host: the address to listen on.
-        port: for REST; 0 takes a free one.
-        grpc_port: for gRPC; 0 takes a free one.
+        port, grpc_port: for REST and for gRPC; 0 takes a free one.
 
     Attributes:
         rest_url, grpc_url: where REST and gRPC answer.
@@ -45,6 +42,7 @@ class Server:
     """
 
     def __init__(self, export: Export, name: str = NAME, host: str = "127.0.0.1", port: int = 0, grpc_port: int = 0):
+        # Both listeners share the slots, so that the processor has the same work over either.
         servable, slots = Servable(export, name), threading.Semaphore(AT_ONCE)
         place = f"[{host}]" if ":" in host else host
         try:
@@ -73,7 +71,7 @@ class Server:
         return self
 
     def __exit__(self, *exception):
-        ended = self._grpc.stop(GRACE)
+        ended = self._grpc.stop(GRACE)  # does not wait, so the grace of both runs at the same time
         self._http.stop(GRACE)
         self._thread.join()
         ended.wait()

@@ -12,7 +12,8 @@ import tensorflow as tf
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from bach_keras.serving.remote import proxy, strict_json, tensors
+from bach_keras.fields import FieldError, parse_object
+from bach_keras.serving.remote import proxy, tensors
 
 # The most bytes of one answer. Those for eight images have a few kilobytes, a card that names thousands of images some
 # hundred.
@@ -35,11 +36,7 @@ class NotTakenError(ServerError):
 
 
 class Rest:
-    """TF Serving's REST interface, in its columnar form.
-
-    Attributes:
-        url: the server, and the proxy before it, as sentences name them.
-    """
+    """TF Serving's REST interface, in its columnar form; ``url`` is its name in sentences."""
 
     def __init__(self, parts, address, timeout):
         server = f"{parts.scheme}://{parts.netloc}"
@@ -69,18 +66,20 @@ class Rest:
             ) from None
         _check(self.url, code, _reason(data) or phrase)
         try:
-            outputs = strict_json.loads(data)["outputs"]
+            outputs = parse_object(bytes(data))["outputs"]
             # A signature with one output answers with the bare list.
             outputs = outputs if isinstance(outputs, dict) else {signature: outputs}
+            # The lists must form tensors, however deep they are nested.
             for value in outputs.values():
                 _shape(value)
             return outputs
-        except (ValueError, KeyError, TypeError, RecursionError):  # JSON of any other form
+        except (ValueError, KeyError, RecursionError):  # JSON of any other form; a FieldError is a ValueError
             words = f" ({reason})" if (reason := _reason(data)) else ""
             raise ServerError(f"{self.url} does not answer as TF Serving does: is the address right?{words}") from None
 
     def _ask(self, body, end):
         """Return the status, its phrase and the body of the answer."""
+        # No redirect is followed: images must go to the address that was given, and to no other.
         asked = self._session.post(
             self._place,
             json=body,
@@ -93,6 +92,7 @@ class Rest:
         with asked as response:
             if response.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise ServerError(f"{self.url} sends a compressed answer, which was not requested.")
+            # The bytes are counted as they come, because a server may send without an end.
             data = bytearray()
             for chunk in response.iter_content(2**16):
                 data += chunk
@@ -130,12 +130,9 @@ def _shape(value) -> tuple:
 
 
 def _within(seconds, work):
-    """Return what ``work`` does, called with the time when it must have ended; a thread that is late is left behind.
-
-    Raises:
-        TimeoutError: it took longer.
-    """
-    # The time-out of requests is for each read, not for all of them, and the look-up of a name has none.
+    """Return what ``work`` does, called with the time when it must have ended; a TimeoutError if it takes longer."""
+    # The time-out of requests is for each read, not for all of them, and the look-up of a name has none. So the work
+    # has a thread of its own, which is left behind when it is late.
     done = queue.SimpleQueue()
     end = time.monotonic() + seconds
 
@@ -156,11 +153,7 @@ def _within(seconds, work):
 
 
 class Grpc:
-    """TF Serving's PredictionService.
-
-    Attributes:
-        url: the server, and the proxy before it, as sentences name them.
-    """
+    """TF Serving's PredictionService; ``url`` is its name in sentences."""
 
     def __init__(self, parts, address, timeout):
         server = f"{parts.scheme}://{parts.netloc}"
@@ -204,6 +197,7 @@ class Grpc:
 def _listed(tensor) -> list | None:
     """Return the values of a tensor as nested lists, texts as str; None where it cannot be read so."""
     try:
+        # A tensor of a few bytes can claim a shape that would fill the memory.
         _, shape = tensors.claim(tensor)
         if min(shape, default=1) < 0 or math.prod(shape) > MAX_ANSWER:
             return None
@@ -246,7 +240,7 @@ def _innermost(error) -> str:
 def _reason(data) -> str:
     """Return the words of a JSON error; "" where the body is not one."""
     try:
-        reason = strict_json.loads(data)["error"]
-    except (ValueError, KeyError, TypeError):
+        reason = parse_object(bytes(data)).get("error")
+    except FieldError:
         return ""
     return said(reason) if isinstance(reason, str) else ""

@@ -5,7 +5,6 @@ interpreters do not look and any unzip does, is an archive with the class names 
 model card, as TFLite's own associated files are.
 """
 
-import contextlib
 import json
 import logging
 import random
@@ -54,9 +53,6 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
         images: uint8 [H, W, 3] each, such as the tree was trained on. ``int8`` calibrates its
             activations' ranges on two thirds of them, and the others check the file; otherwise all check it.
         overwrite: replace a file that is there.
-
-    Returns:
-        How the file agrees with the tree.
 
     Raises:
         UserError: the file exists, the images are too few or, for ``int8``, all get the same label,
@@ -135,42 +131,28 @@ def check_count(count: int) -> None:
 
 
 def folder_images(folder, most: int = IMAGES) -> Iterator[np.ndarray]:
-    """Read some of a folder's images as uint8 [H, W, 3], always the same choice, one after the other.
-
-    Raises:
-        UserError: it holds no image; or, when it is read, an image is not readable.
-    """
+    """Read some of a folder's images as uint8 [H, W, 3], always the same choice, each when it is needed."""
     return map(read_rgb, _some(find_images([folder]), most))
 
 
 def training_images(members, most: int = IMAGES) -> Iterator[np.ndarray]:
     """Read some of the images that the first member was trained on, as ``folder_images`` does."""
     config = members[0].config
-    here = training_names(config, members[0].provenance.trained_on)
-    with _asking_for_others():
-        records = prepare.load(config, filenames=_some(here, most))
+    names = _some(training_names(config, members[0].provenance.trained_on), most)
+    records = prepare.load(config, filenames=names)
     return (record["image"] for record in preprocess.untuned(records).as_numpy_iterator())
 
 
 def training_names(config: str, trained_on: Iterable[str]) -> list[str]:
-    """Return which of some images a prepared data set has here.
-
-    Raises:
-        UserError: it is not prepared on this machine.
-    """
-    with _asking_for_others():
-        return sorted(set(trained_on) & {record.filename for record in prepare.records(config)})
-
-
-@contextlib.contextmanager
-def _asking_for_others():
+    """Return which of some images a data set that is prepared on this machine has; a UserError if it is not."""
     try:
-        yield
+        return sorted(set(trained_on) & {record.filename for record in prepare.records(config)})
     except UserError as error:
         raise UserError(f"The training images cannot be read ({error}) Give --calibration DIR.") from error
 
 
 def _some(names: list, most: int) -> list:
+    # A generator of its own draws the same images every time.
     return random.Random(0).sample(names, min(most, len(names)))
 
 
@@ -200,6 +182,7 @@ def _with_plain_sums(function):
 
 
 def _converted(converter: tf.lite.TFLiteConverter, quantize: str, calibration) -> bytes:
+    # TensorFlow's converter knows these two forms; int8 is made from the float32 model by AI Edge Quantizer.
     if quantize in ("float16", "dynamic"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":

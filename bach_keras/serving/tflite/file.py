@@ -24,7 +24,6 @@ class TFLite:
     """A TFLite file that ``convert`` wrote; threads may share one object.
 
     Attributes:
-        file: its path.
         card: its model card, which holds ``quantize`` and what an export's holds.
         view: how it sees an image.
 
@@ -52,10 +51,7 @@ class TFLite:
         self._lock = threading.Lock()
 
     def images(self, images) -> dict[str, np.ndarray]:
-        """Classify images of one size softly; returns what ``Hierarchy.images`` does, without ``label``.
-
-        Args:
-            images: uint8 [N, H, W, 3] with N > 0.
+        """Classify uint8 [N, H, W, 3], N > 0, softly; returns what ``Hierarchy.images`` does, without ``label``.
 
         Raises:
             UserError: they are anything else, or an export would refuse their size or shape.

@@ -129,12 +129,14 @@ class Graph:
         op.inputs, op.outputs = [tensor, constants], [result]
         for reader in readers:
             reader.inputs = [result if given == tensor else given for given in reader.inputs]
+        # Ops run in their order, so the new one follows the op that computes its input.
         self.subgraph.operators.insert(self.subgraph.operators.index(self._maker[tensor]) + 1, op)
         self._maker[result] = op
         return constants
 
     def drop_unused(self) -> None:
         """Empty the constants that no op reads any more."""
+        # A tensor must keep its index, so only the constant's bytes are dropped.
         used = {tensor for op in self.subgraph.operators for tensor in op.inputs}
         for index, tensor in enumerate(self.subgraph.tensors):
             if index not in used and index not in self._maker:
