@@ -55,7 +55,7 @@ class Training:
         from callbacks.sgdr import SGDR
         from callbacks.tensorboard import TensorBoard
 
-        run = runs.create_run(folder, {})
+        run = Run.create(folder, {})
         shown = np.zeros((SHOWN, recipe.image_size, recipe.image_size, 3), np.uint8)
         return [
             progress.Dropout(recipe.seed, self.steps),

@@ -120,7 +120,7 @@ def compare(one: Path, other: Path) -> list[str]:
     import h5py
     import numpy as np
 
-    from bach_keras.run_folder import read_model
+    from bach_keras.run_folder import Run
 
     left, right = ({path.relative_to(run) for path in run.rglob("*")} for run in (one, other))
     differs = [f"only one run has {path}" for path in sorted(left ^ right)]

@@ -22,5 +22,5 @@ def train(folder: str, parent: str | None) -> None:
         node, start = "carci", training.Start("none")
     else:
         recipe = replace(recipe, lr=None)
-        node, start = "norbe", training.Start(parent, parent=runs.open_run(parent))
+        node, start = "norbe", training.Start(parent, parent=Run.open(parent))
     training.train_or_go_on(data, node, start, recipe, Path(folder), say=lambda line: None)

@@ -72,7 +72,7 @@ def writing(folder):
         if isinstance(error, TrainingError):
             raise
         raise TrainingError(
-            f"{folder} could not be written ({' '.join(str(error).split())}): make room on the disk, then go on with "
+            f"{folder} could not be written ({' '.join(str(error).split())}): make room on the disk, then resume it with "
             "'train --resume'."
         ) from error
 
@@ -105,7 +105,7 @@ class StopAtDivergence(keras.callbacks.Callback):
         trained = {id(weight) for weight in self.model.trainable_weights}
         spoilt = [weight for weight in self.model.weights if not _all_are_finite(weight)]
         if any(id(weight) in trained for weight in spoilt):
-            self._stop(f"weights are no numbers {where}")
+            self._stop(f"the weights contain NaN or infinity {where}")
         if spoilt:
             self._stop(f"the statistics of batch norm contain NaN or infinity ({_named(spoilt)}) {where}")
         variances = [getattr(layer, "moving_variance", None) for layer in self.model._flatten_layers()]
@@ -119,7 +119,7 @@ class StopAtDivergence(keras.callbacks.Callback):
         kept = f"the last good weights are {self.folder}/snapshots/best" if there else "no epoch was whole before it"
         raise TrainingError(
             f"The training of {self.folder} diverged: {what} of epoch {self._epoch + 1}, at a rate of {rate:.3g}; "
-            f"{kept}. Train anew with a lower --lr."
+            f"{kept}. Train again with a lower --lr."
         )
 
 

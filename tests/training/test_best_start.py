@@ -15,7 +15,7 @@ from bach_keras.training.best_start import standing, train_best
 @pytest.fixture(scope="module")
 def chosen(few_phantoms, tree_of_runs, recipe, tmp_path_factory):
     place = tmp_path_factory.mktemp("best") / "norbe"
-    carci = runs.open_run(tree_of_runs["carci"])
+    carci = Run.open(tree_of_runs["carci"])
     starts = {"none": training.Start("none"), "carci": training.Start(str(carci.folder), parent=carci)}
     short = replace(recipe, head_epochs=0, cycles=1, cycle_epochs=2)
     lines = []
@@ -32,18 +32,18 @@ def test_both_runs_stay_and_the_better_is_the_nodes(chosen):
     order = {name: (-told["accuracy"], told["loss"]) for name, told in candidates.items()}
     assert order[better] == min(order.values())
     assert result["accuracy"] == candidates[better]["accuracy"]
-    kept = runs.load_member("norbe", str(place)).model.get_weights()
-    own = runs.load_member("norbe", candidates[better]["run"]).model.get_weights()
+    kept = load_member("norbe", str(place)).model.get_weights()
+    own = load_member("norbe", candidates[better]["run"]).model.get_weights()
     for one, other in zip(kept, own, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert all(runs.open_run(told["run"]).is_finished for told in candidates.values())
+    assert all(Run.open(told["run"]).is_finished for told in candidates.values())
 
 
 def test_a_run_whose_loss_is_no_number_stands_below(chosen, tmp_path):
     place, *_ = chosen
     folder = tmp_path / "copy"
     shutil.copytree(place, folder)
-    history = runs.read_history(runs.open_run(folder))
+    history = Run.open(folder).history()
     runs.write_history(folder / "history.csv", [{**row, "val_loss": "nan"} for row in history])
     assert standing(folder) < standing(place)
 

@@ -34,9 +34,9 @@ def train(parent: str, folder: str, head_epochs: int = 0, tensorboard: bool = Fa
     data = few.few_phantoms()
     spare = next(name for name in data.files["test"] if data.labels[name] == "normal")
     data.files["validation"].append(spare)
-    start = training.Start(parent, parent=runs.open_run(parent))
+    start = training.Start(parent, parent=Run.open(parent))
     if Path(folder, "config.json").is_file():
-        return training.resume(data, start, runs.open_run(folder))
+        return training.resume(data, start, Run.open(folder))
     recipe = replace(RECIPE, head_epochs=head_epochs)
     return training.train(data, "norbe", start, recipe, folder, tensorboard=tensorboard)
 
@@ -105,20 +105,20 @@ def tf_configs(count: int) -> list[dict]:
 
 
 def last_weights(folder: Path, snapshot: str) -> dict:
-    model = runs.read_model(folder / "model.keras")
+    model = Run.open(folder).read_model()
     runs.load_snapshot(model, folder / "snapshots" / snapshot)
     return {weight.path: weight.numpy() for weight in model.weights}
 
 
 def assert_same_training(folder: Path, alone: Path, parent: Path):
     """Hold weights, statistics and history of two runs against each other, but for a small share of what changed."""
-    ended = f"cycle-{runs.open_run(alone).recipe.head_epochs}-1"  # as many phases before it as epochs
+    ended = f"cycle-{Run.open(alone).recipe.head_epochs}-1"  # as many phases before it as epochs
     ours, theirs, before = last_weights(folder, ended), last_weights(alone, ended), last_weights(parent, "best")
     for path, weight in theirs.items():
         moved, size = np.abs(weight - before[path]).max(), np.abs(weight).max()
         assert (moved > 0) == path.startswith(("layer3", "layer4", "head")), path
         np.testing.assert_allclose(ours[path], weight, rtol=0, atol=1e-3 * moved + 1e-5 * size, err_msg=path)
-    for row, other in zip(*(runs.read_history(runs.open_run(each)) for each in (folder, alone)), strict=True):
+    for row, other in zip(*(Run.open(each).history() for each in (folder, alone)), strict=True):
         for name in ("loss", "val_loss", "accuracy", "val_accuracy", "learning_rate"):
             assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-4)
 
@@ -148,7 +148,7 @@ def test_two_hosts_go_on_from_the_folder_that_they_share(tree_of_runs, tmp_path)
     chief, other, alone = (tmp_path / name for name in ("chief", "other", "alone"))
     call = f"train_as_worker({str(tree_of_runs['carci'])!r}, '{{folder}}', head_epochs=1"
     run(f"{call}, leave_after=2)", [chief, other], tf_configs(2))
-    assert not runs.open_run(chief).is_finished
+    assert not Run.open(chief).is_finished
     assert not other.exists()
     # A copy shows what the other would write.
     shutil.copytree(chief, other)

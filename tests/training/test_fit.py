@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bach_keras import run_folder as runs
 from bach_keras.training import batches as pipeline
 from bach_keras.training import checkpoint as kept
 from bach_keras.training import train as training
@@ -121,9 +120,9 @@ def test_a_cut_run_goes_on_bit_for_bit_and_leaves_float32(few_phantoms, options,
     monkeypatch.setattr(kept.Progress, "restore", restore_and_look)
     start = training.Start("none")
     training.train(few_phantoms, "carci", start, recipe, whole, say=lambda line: None)
-    training.resume(few_phantoms, start, runs.open_run(cut), say=lambda line: None)
+    training.resume(few_phantoms, start, Run.open(cut), say=lambda line: None)
 
-    models = [runs.read_model(folder / "model.keras") for folder in (whole, cut)]
+    models = [Run.open(folder).read_model() for folder in (whole, cut)]
     for weight, other in zip(*(model.weights for model in models), strict=True):
         np.testing.assert_array_equal(weight.numpy(), other.numpy(), weight.path)
     assert (whole / "history.csv").read_text() == (cut / "history.csv").read_text()
@@ -133,7 +132,7 @@ def test_a_cut_run_goes_on_bit_for_bit_and_leaves_float32(few_phantoms, options,
         assert 0 < float(optimizer.dynamic_scale.numpy()) < optimizer.initial_scale
     else:
         # No step was left out for its gradients: the cosine counts updates, four an epoch, and not parts.
-        rates = [float(row["learning_rate"]) for row in runs.read_history(runs.open_run(whole))]
+        rates = [float(row["learning_rate"]) for row in Run.open(whole).history()]
         assert rates == pytest.approx([recipe.lr * (1 + np.cos(np.pi * step / 12)) / 2 for step in (3, 7, 11)])
     assert {weight.dtype for weight in models[0].weights} == {"float32"}
     assert {layer.compute_dtype for layer in models[0].layers} == {"float32"}

@@ -4,7 +4,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bach_keras import run_folder as runs
 from bach_keras.training import lr_find as find
 from bach_keras.training import train as training
 from bach_keras.training.phases import Start
@@ -22,7 +21,7 @@ def sweep(few_phantoms, recipe, out, start, phase=None, **options):
 def test_a_sweep_writes_what_it_found_and_changes_no_run(tree_of_runs, few_phantoms, recipe, tmp_path):
     folder = tree_of_runs["carci"]
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
-    start = Start(str(folder), parent=runs.open_run(folder))
+    start = Start(str(folder), parent=Run.open(folder))
     result = sweep(few_phantoms, recipe, tmp_path / "out", start, phase="middle+head", metric="accuracy")
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
     assert json.loads((tmp_path / "out/lr_range_test.json").read_text()) == json.loads(json.dumps(result))
@@ -62,8 +61,8 @@ def test_a_run_of_the_node_is_swept_at_its_own_weights_which_stay(
 ):
     folder = tree_of_runs["carci"]
     models = swept_model(monkeypatch)
-    sweep(few_phantoms, recipe, tmp_path, Start(str(folder), parent=runs.open_run(folder)), phase="head")
-    own = runs.read_model(folder / "model.keras").get_weights()
+    sweep(few_phantoms, recipe, tmp_path, Start(str(folder), parent=Run.open(folder)), phase="head")
+    own = Run.open(folder).read_model().get_weights()
     for one, other in zip(models[0].get_weights(), own, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -71,8 +70,8 @@ def test_a_run_of_the_node_is_swept_at_its_own_weights_which_stay(
 def test_another_nodes_run_gives_all_but_its_head(tree_of_runs, few_phantoms, recipe, tmp_path, monkeypatch):
     folder = tree_of_runs["norbe"]
     models = swept_model(monkeypatch)
-    sweep(few_phantoms, recipe, tmp_path, Start(str(folder), parent=runs.open_run(folder)))
-    own = {weight.path: weight.numpy() for weight in runs.read_model(folder / "model.keras").weights}
+    sweep(few_phantoms, recipe, tmp_path, Start(str(folder), parent=Run.open(folder)))
+    own = {weight.path: weight.numpy() for weight in Run.open(folder).read_model().weights}
     same = {weight.path: np.array_equal(weight.numpy(), own[weight.path]) for weight in models[0].weights}
     assert not same["head.dense1/kernel"]
     assert all(equal for path, equal in same.items() if not path.startswith("head."))
@@ -83,7 +82,7 @@ def test_a_phase_that_training_does_not_have_is_refused(recipe, tree_of_runs):
         find.choose_phase(recipe, Start("none"), "head")
     folder = tree_of_runs["carci"]
     with pytest.raises(ValueError, match=r"choose --phase head or middle\+head"):
-        find.choose_phase(recipe, Start(str(folder), parent=runs.open_run(folder)), "all")
+        find.choose_phase(recipe, Start(str(folder), parent=Run.open(folder)), "all")
 
 
 @pytest.mark.parametrize(("images", "measured"), [(8, True), (0, False)])

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from bach_keras import run_folder as runs
 from bach_keras.training import command
 from bach_keras.training import table1 as reproduce
 from bach_keras.training.table1 import plan
@@ -109,9 +108,9 @@ def test_everything_is_trained_scored_and_shown_and_no_second_time(reproduced):
 def test_a_run_of_another_recipe_is_not_taken(reproduced, recipe, few_phantoms):
     run, place = reproduced
     folder = place / "patient-seed0" / "phantom-carci"
-    runs.create_run(folder, {
+    Run.create(folder, {
         "node": "carci", "config": "phantom", "protocol": "patient", "init": "none", "split": few_phantoms.files,
-        "recipe": runs.recipe_as_json(replace(recipe, batch_size=2)), "versions": runs.versions(),
+        "recipe": recipe_as_json(replace(recipe, batch_size=2)), "versions": versions(),
     })  # fmt: skip
     with pytest.raises(ValueError, match=r"phantom-carci holds another run .* batch_size was 2, is 4"):
         run()

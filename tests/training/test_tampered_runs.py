@@ -78,7 +78,7 @@ CONFIG = [
 def test_a_field_of_config_json_that_is_wrong_is_named(run, field, value):
     tell(run / "config.json", **{field: value})
     with pytest.raises(ValueError, match=r"config\.json is not what a run writes \(.*\): train the run again") as told:
-        runs.load_member("carci", str(run))
+        load_member("carci", str(run))
     assert str(run / "config.json") in str(told.value)
     assert field.partition(".")[0] in str(told.value)
     assert len(str(told.value)) < 400 + len(str(run))
@@ -98,7 +98,7 @@ METRICS = [
 def test_a_field_of_metrics_json_that_is_wrong_is_named(run, field, value):
     tell(run / "metrics.json", **{field: value})
     with pytest.raises(ValueError, match=r"metrics\.json is not what a run writes \(") as told:
-        runs.load_member("carci", str(run))
+        load_member("carci", str(run))
     assert field in str(told.value)
 
 
@@ -121,7 +121,7 @@ TEXTS = {
 def test_what_is_no_json_of_ours_gets_one_sentence(run, name, content):
     (run / name).write_bytes(content)
     with pytest.raises(ValueError, match="is not what a run writes") as told:
-        runs.load_member("carci", str(run))
+        load_member("carci", str(run))
     assert str(run / name) in str(told.value)
     assert len(str(told.value)) < 400 + len(str(run))
 
@@ -149,12 +149,12 @@ def test_a_history_without_its_best_epoch_is_told(run, change):
     tell(run / "metrics.json", best_epoch=3)
     change(run)
     with pytest.raises(ValueError, match=r"history\.csv is not what a run writes \("):
-        runs.loss_to_reach(runs.open_run(run), "carci")
+        runs.loss_to_reach(Run.open(run), "carci")
 
 
 @pytest.fixture
 def network(run):
-    return runs.read_model(run / "model.keras")
+    return Run.open(run).read_model()
 
 
 def changed(path, change):
@@ -217,7 +217,7 @@ def test_weights_that_are_not_the_runs_are_refused(run, name, change):
     changed(run / name, change)
     spec = run if name == "model.keras" else run / "snapshots/best"
     with pytest.raises(ValueError, match="rain the run again") as told:
-        runs.load_member("carci", str(spec))
+        load_member("carci", str(spec))
     assert str(run / name) in str(told.value)
 
 
@@ -280,13 +280,13 @@ ARCHIVES = {
 def test_a_model_keras_of_something_else_is_refused(run, change):
     change(run / "model.keras")
     with pytest.raises(ValueError, match="rain the run again") as told:
-        runs.load_member("carci", str(run))
+        load_member("carci", str(run))
     assert str(run / "model.keras") in str(told.value)
     assert len(str(told.value)) < 600
 
 
 def test_a_run_is_read_as_keras_reads_it(run):
-    read, loaded = runs.read_model(run / "model.keras"), keras.saving.load_model(run / "model.keras", compile=False)
+    read, loaded = Run.open(run).read_model(), keras.saving.load_model(run / "model.keras", compile=False)
     assert isinstance(loaded, Classifier)
     for one, other in zip(read.weights, loaded.weights, strict=True):
         assert one.path.split("/")[-2:] == other.path.split("/")[-2:]
@@ -303,7 +303,7 @@ def test_a_run_of_an_older_recipe_is_read_with_what_it_did_not_say(run):
     for field in ("brightness", "precision", "accumulate", "stain_normalisation"):
         tell(run / "config.json", **{f"recipe.{field}": ...})
     tell(run / "config.json", split_origin=..., tensorboard=..., images_sha256=...)
-    assert runs.load_member("carci", str(run)).stain_normalisation == "none"
+    assert load_member("carci", str(run)).stain_normalisation == "none"
 
 
 @pytest.mark.parametrize("backbone", [{}, TINY, {"blocks": (1, 2, 1, 1), "stem": 16, "cardinality": 4}])
@@ -370,13 +370,13 @@ STATES = {
 def test_a_state_that_cannot_be_gone_on_from_says_so(run, change):
     change(run)
     with pytest.raises(ValueError, match=r"state\.npz cannot be resumed from \(.*\): start again with --overwrite"):
-        kept.load(runs.open_run(run))
+        kept.load(Run.open(run))
 
 
 def test_a_state_of_another_network_says_so(run, network):
     state_of(run, WORDS, np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="is of another network"):
-        kept.load(runs.open_run(run)).restore_weights(network)
+        kept.load(Run.open(run)).restore_weights(network)
 
 
 SYSTEM = {
@@ -396,10 +396,10 @@ SYSTEM = {
 def test_an_evaluation_that_was_changed_is_told_by_field(tmp_path, field, value):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(SYSTEM))
-    assert runs.read_system(path) == SYSTEM
+    assert read_system(path) == SYSTEM
     path.write_text(json.dumps(SYSTEM | {field: value}))
     with pytest.raises(ValueError, match=rf"metrics\.json is not what an evaluation writes \({field}"):
-        runs.read_system(path)
+        read_system(path)
 
 
 def test_a_split_of_images_that_are_not_there_is_told(few_phantoms):
