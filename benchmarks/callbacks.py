@@ -51,7 +51,8 @@ class Training:
         import numpy as np
 
         from bach_keras import preprocess
-        from bach_keras.training import progress, runs, stops
+        from bach_keras.run_folder import Run
+        from bach_keras.training import progress, stops
         from callbacks.sgdr import SGDR
         from callbacks.tensorboard import TensorBoard
 

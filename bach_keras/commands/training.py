@@ -144,10 +144,13 @@ def train(node, images, init, stop_at, run_dir, resumed, allow_changes, overwrit
     from bach_keras.training import devices, train
     from bach_keras.training.best_start import train_best
 
+    tries_several = (init or "").startswith("best")
     with _stopped_in_one_sentence():
+        if tries_several and devices.hosts() > 1:
+            raise UserError("--init best is for one host: on several train from one start, then from the other.")
         devices.choose()  # before anything uses a device
         # With --init best each of the two runs is resumed by itself.
-        if resumed and not (init or "").startswith("best"):
+        if resumed and not tries_several:
             job = _job_to_resume(node, images, run_dir, given)
             train.train(job, train.reopen(job, allow_changes))
             return
@@ -158,7 +161,7 @@ def train(node, images, init, stop_at, run_dir, resumed, allow_changes, overwrit
         if job.data.origin["note"]:
             say(job.data.origin["note"])
         job = replace(job, tensorboard=tensorboard)
-        if len(starts) > 1:
+        if tries_several:
             train_best(job, starts, overwrite)
         else:
             train.train(job, train.create(job, overwrite))
@@ -192,8 +195,6 @@ def _new_job(node, images, init, stop_at, run_dir, given):
         f"rate {'auto' if recipe.lr is None else recipe.lr}, seed {recipe.seed}, run folder {run_dir}"
         f"{devices.in_words()}"
     )
-    if len(starts) > 1 and devices.across_hosts():
-        raise UserError("--init best is for one host: on several train from one start, then from the other.")
     return Job(get_node(node), data, next(iter(starts.values())), recipe, run_dir, stop_at), starts
 
 

@@ -12,6 +12,7 @@ import os
 import keras
 import tensorflow as tf
 
+from bach_keras.recipe import Recipe
 from bach_keras.training.stops import TrainingError
 from datasets.errors import UserError
 
@@ -111,13 +112,8 @@ def wait() -> None:
             choose().reduce("SUM", tf.constant(1), axis=None)
 
 
-def check(recipe) -> None:
-    """Refuse a recipe that the devices cannot share.
-
-    Raises:
-        UserError: it is not for as many devices.
-    """
-    devices = count()
+def check(recipe: Recipe, devices: int) -> None:
+    """Refuse a recipe that several devices cannot share."""
     if devices == 1:
         return
     if recipe.batch_size % devices:

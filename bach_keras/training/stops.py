@@ -72,8 +72,8 @@ def writing(folder):
         if isinstance(error, TrainingError):
             raise
         raise TrainingError(
-            f"{folder} could not be written ({' '.join(str(error).split())}): make room on the disk, then resume it with "
-            "'train --resume'."
+            f"{folder} could not be written ({' '.join(str(error).split())}): make room on the disk, then "
+            "resume it with 'train --resume'."
         ) from error
 
 

@@ -110,7 +110,7 @@ class Job:
 
     def check(self) -> None:
         """Refuse what would fail, or flatter, once a run has started."""
-        devices.check(self.recipe)
+        devices.check(self.recipe, devices.count())
         self.start.check(self.files.get("validation", []))
         steps_per_epoch(len(self.files["train"]), self.recipe)
         for other in filter(None, (self.start.parent, self.stop_at)):
@@ -139,7 +139,7 @@ def reopen(job: Job, allow_changes: bool = False) -> Run:
     run = Run.open(job.folder)
     if run.is_finished:
         raise UserError(f"{run.folder} is finished: there is nothing to resume.")
-    devices.check(job.recipe)
+    devices.check(job.recipe, devices.count())
     now = {"recipe": recipe_as_json(job.recipe), "versions": versions(), "images_sha256": job.digest}
     changed = run.differences(now)
     if changed and not allow_changes:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bach_keras.run_folder import Run
 from datasets.catalogue import BACH
 from datasets.split_data import SplitData, data_of_run, open_data, split_data
 from datasets.splits import get_split

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bach_keras import run_folder as runs
 from bach_keras.hierarchy import Member
+from bach_keras.members import load_member
 from bach_keras.network.head import Classifier, weight_count
-from bach_keras.training import checkpoint as kept
-from bach_keras.training import train as training
-from bach_keras.tree import get_node
+from bach_keras.run_folder import Run, read_system
+from bach_keras.training import checkpoint
 from cli import cli
 from tests.few_phantoms import TINY
+from tests.trainings import job
 
 HUGE = {"blocks": [200] * 4, "cardinality": 4096, "base_width": 4096, "stem": 4096}
 
@@ -118,7 +118,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.json"])
 @pytest.mark.parametrize("content", TEXTS.values(), ids=TEXTS)
-def test_what_is_no_json_of_ours_gets_one_sentence(run, name, content):
+def test_what_is_not_json_of_ours_gets_one_sentence(run, name, content):
     (run / name).write_bytes(content)
     with pytest.raises(ValueError, match="is not what a run writes") as told:
         load_member("carci", str(run))
@@ -145,11 +145,11 @@ HISTORIES = {
 
 
 @pytest.mark.parametrize("change", HISTORIES.values(), ids=HISTORIES)
-def test_a_history_without_its_best_epoch_is_told(run, change):
+def test_a_history_without_its_best_epoch_is_refused(run, change):
     tell(run / "metrics.json", best_epoch=3)
     change(run)
     with pytest.raises(ValueError, match=r"history\.csv is not what a run writes \("):
-        runs.loss_to_reach(Run.open(run), "carci")
+        Run.open(run).loss_to_reach("carci")
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_a_run_is_read_as_keras_reads_it(run):
         np.testing.assert_array_equal(one, other)
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
     np.testing.assert_array_equal(read(images, training=False), loaded(images, training=False))
-    runs.load_snapshot(read, run / "snapshots/cycle-0-1")
+    Run.open(run).load_snapshot(read, "cycle-0-1")
     loaded.load_weights(run / "snapshots/cycle-0-1.weights.h5")
     for one, other in zip(read.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -367,16 +367,16 @@ STATES = {
 
 
 @pytest.mark.parametrize("change", STATES.values(), ids=STATES)
-def test_a_state_that_cannot_be_gone_on_from_says_so(run, change):
+def test_a_state_that_cannot_be_resumed_from_says_so(run, change):
     change(run)
     with pytest.raises(ValueError, match=r"state\.npz cannot be resumed from \(.*\): start again with --overwrite"):
-        kept.load(Run.open(run))
+        checkpoint.load(Run.open(run))
 
 
 def test_a_state_of_another_network_says_so(run, network):
     state_of(run, WORDS, np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="is of another network"):
-        kept.load(Run.open(run)).restore_weights(network)
+        checkpoint.load(Run.open(run)).restore_weights(network)
 
 
 SYSTEM = {
@@ -393,7 +393,7 @@ SYSTEM = {
         ("nodes", {"carci": {"accuracy": 1}}), ("chosen_on", "none"), ("stains", {"method": "macenko"}), ("split", 1),
     ],
 )  # fmt: skip
-def test_an_evaluation_that_was_changed_is_told_by_field(tmp_path, field, value):
+def test_an_evaluation_that_was_changed_is_refused_by_field(tmp_path, field, value):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(SYSTEM))
     assert read_system(path) == SYSTEM
@@ -402,7 +402,7 @@ def test_an_evaluation_that_was_changed_is_told_by_field(tmp_path, field, value)
         read_system(path)
 
 
-def test_a_split_of_images_that_are_not_there_is_told(few_phantoms):
+def test_a_split_of_images_that_are_not_there_is_refused(few_phantoms, tmp_path):
     files = few_phantoms.files | {"train": [*few_phantoms.files["train"], "\x1b[2Jgone.tif"]}
     with pytest.raises(ValueError, match=r"names 1 images that config phantom does not hold, such as '\\x1b\[2Jgone"):
-        training.node_files(replace(few_phantoms, files=files), get_node("carci"))
+        job(tmp_path, data=replace(few_phantoms, files=files)).files  # noqa: B018 - asking for them is what fails
