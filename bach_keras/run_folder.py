@@ -306,12 +306,12 @@ def set_aside(folder: Path, overwrite: bool) -> None:
         folder.rmdir()  # an empty folder
 
 
-def share_run(source: Path, folder: Path, told: dict, overwrite: bool) -> None:
-    """Make a run folder of another's files, which both then have; its config.json says ``told`` as well."""
+def share_run(source: Path, folder: Path, more: dict, overwrite: bool) -> None:
+    """Make a run folder of another's files, which both then have; its config.json holds ``more`` as well."""
     with whole_folder(folder) as partial:
         shutil.copytree(source, partial, copy_function=link_or_copy, dirs_exist_ok=True)
         # The name is replaced and the file it linked to stays, so the other run does not change.
-        write_json(partial / "config.json", json.loads((partial / "config.json").read_text()) | told)
+        write_json(partial / "config.json", json.loads((partial / "config.json").read_text()) | more)
         set_aside(folder, overwrite)
 
 

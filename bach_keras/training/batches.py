@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from bach_keras import preprocess
 from bach_keras.evidence.stains import tally
+from bach_keras.preprocess import View
 from bach_keras.wording import counted
 from datasets.augment import DRAWS, Brightness, RandomView, StainJitter, uniform_draws
 from datasets.errors import UserError
@@ -56,21 +57,19 @@ class ImageCache:
         return tf.dynamic_stitch(rows, parts)
 
 
-def cache_images(records: tf.data.Dataset, targets: dict[int, int], recipe) -> ImageCache:
+def cache_images(records: tf.data.Dataset, targets: dict[int, int], view: View) -> ImageCache:
     """Resize every record and normalise its stain, once.
 
     Args:
         records: dicts with ``image`` uint8 [H, W, 3], ``label`` and ``filename``.
         targets: label index -> the node's answer; every record's label must be in it.
-        recipe: its ``image_size`` is what the shorter side becomes, and its ``stain_normalisation`` is applied.
+        view: what the shorter side becomes, and which stain normalisation is applied.
     """
 
     def resized(record):
-        image = preprocess.resize_shorter(record["image"], recipe.image_size)
-        image, known = preprocess.normalise_stain_each(image, recipe.image_size, recipe.stain_normalisation)
-        return image, known, record["label"], record["filename"]
+        return (*view.resized(record["image"]), record["label"], record["filename"])
 
-    # Grown in place: hundreds of images of their own would leave the heap in pieces, twice the cache's size.
+    # The stacks grow in place: hundreds of separate images would leave the heap in pieces, twice the cache's size.
     stacks, places, answers, names, labels, normalised = {}, [], [], [], [], []
     for image, known, label, name in preprocess.untuned(records.map(resized, num_parallel_calls=tf.data.AUTOTUNE)):
         pixels = image.numpy()
@@ -81,7 +80,7 @@ def cache_images(records: tf.data.Dataset, targets: dict[int, int], recipe) -> I
         names.append(name.numpy().decode())
         labels.append(LABELS[int(label)])
         normalised.append(bool(known))
-    method = recipe.stain_normalisation
+    method = view.stain_normalisation
     shapes = list(stacks)
     return ImageCache(
         stacks=tuple(tf.constant(np.frombuffer(stacks.pop(shape), np.uint8).reshape(-1, *shape)) for shape in shapes),
@@ -133,11 +132,7 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
 
 
 def steps_per_epoch(count: int, recipe) -> int:
-    """Return the steps of an epoch of so many images: its full batches, each in as many parts as the recipe says.
-
-    Raises:
-        UserError: the images do not fill one batch.
-    """
+    """Return the steps of an epoch of so many images: its full batches, each in as many parts as the recipe says."""
     batches = count // recipe.batch_size
     if not batches:
         raise UserError(

@@ -42,9 +42,9 @@ def train_best(job: Job, starts: dict[str, Start], overwrite: bool = False) -> d
     listed = ", ".join(f"{name} {at['accuracy']:.3f} (loss {at['loss']:.4f})" for name, at in scores.items())
     LOG.info(f"by validation {better} is the better start: {listed}; both runs are kept")
     candidates = {name: {"run": str(jobs[name].folder), **at} for name, at in scores.items()}
-    told = {"init": "best", "started_from": better, "candidates": candidates}
+    chosen = {"init": "best", "started_from": better, "candidates": candidates}
     with writing(job.folder):
-        share_run(jobs[better].folder, job.folder, told, overwrite)
+        share_run(jobs[better].folder, job.folder, chosen, overwrite)
     return results[better]
 
 

@@ -1,7 +1,7 @@
 """Several devices: all GPUs of a host, or several hosts that ``TF_CONFIG`` names.
 
 Each device takes an equal part of every batch. Batch norm's statistics and dropout's masks are those of the whole
-batch (see ``bach_keras.network``), so a training is that of one device but for rounding.
+batch (see ``bach_keras.network``), so a training equals that of one device up to rounding.
 """
 
 import contextlib
@@ -22,13 +22,8 @@ LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledE
 
 @functools.cache
 def choose() -> tf.distribute.Strategy | None:
-    """Return the strategy of this process, the same at every call; None for one device.
-
-    Several hosts can only be joined before anything else uses TensorFlow's devices: call it first.
-
-    Raises:
-        UserError: ``TF_CONFIG`` cannot be used.
-    """
+    """Return the strategy of this process, the same at every call; None for one device."""
+    # Several hosts can only be joined before anything else uses TensorFlow's devices, so this is called first.
     if hosts() > 1:
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
@@ -85,11 +80,7 @@ def is_chief() -> bool:
 
 @contextlib.contextmanager
 def scope():
-    """Build, compile and fit a network in this context.
-
-    Raises:
-        TrainingError: another host was lost.
-    """
+    """Build, compile and fit a network in this context; where another host is lost, this is a ``TrainingError``."""
     strategy = choose()
     try:
         with strategy.scope() if strategy else contextlib.nullcontext():
@@ -102,11 +93,7 @@ def scope():
 
 
 def wait() -> None:
-    """Wait until every host is here.
-
-    Raises:
-        TrainingError: one was lost.
-    """
+    """Wait until every host is here."""
     if across_hosts():
         with scope():
             choose().reduce("SUM", tf.constant(1), axis=None)

@@ -77,7 +77,7 @@ def fit_phase(checkpoint: Checkpoint, caches: dict[str, ImageCache], phase: Phas
     callbacks = [
         SeedDropout(recipe.seed, steps),
         schedule,
-        StopAtDivergence(run.folder, steps),
+        StopAtDivergence(run, steps),
         StopAfter(phase.first_epoch + phase.epochs),
     ]
     if board:

@@ -35,7 +35,7 @@ def find_rate(job: Job, phase: Phase, metric: str = "loss") -> dict:
     files = job.files["train"]
     seed_everything(recipe.seed)
     targets = {LABELS.index(label): answer for label, answer in job.node.targets.items()}
-    cache = cache_images(job.data.images(files), targets, recipe)
+    cache = cache_images(job.data.images(files), targets, recipe.view)
     model = network(recipe)
     start.load(model, with_head=start.parent is not None and start.parent.node == job.node.name)
     LOG.info(f"{phase.name}: {sweep_steps(cache, phase, recipe)} steps on {len(cache)} images")

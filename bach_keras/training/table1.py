@@ -118,7 +118,7 @@ def plan_system(config: str, protocol: str, seed: int, out: Path, start: str) ->
     """Return the runs of one protocol and seed, and the trees made of them.
 
     The paper's Init is ``bach`` and its Init + Ext ``bach_bisque``, whose plan holds both. ``phantom`` stands in for
-    Init. ``bisque`` trains carci alone, for it has no normal images and does not tell the carcinomas apart.
+    Init. ``bisque`` trains carci alone, for it has no normal images and does not say which carcinomas are in situ.
     """
     runs, trees = [], []
     inner = "bach" if config == "bach_bisque" else config
@@ -146,7 +146,7 @@ def plan_system(config: str, protocol: str, seed: int, out: Path, start: str) ->
     joint = {ROOT.name: [(carci,)], "norbe": [either["norbe"]], "invis": [(tuned["invis"],), (plain["invis"],)]}
     stops = {ROOT.name: carci, "norbe": tuned["norbe"], "invis": tuned["invis"]}
     if config == "bach_bisque":
-        # Init + Ext: BISQUE does not tell the carcinomas apart, so invis stays Init's.
+        # Init + Ext: BISQUE does not say which carcinomas are in situ, so invis stays Init's.
         ext = run(f"{config}-carci", ROOT.name, config)
         norbe = (
             run(f"{config}-norbe-from-{start}", "norbe", config),

@@ -195,10 +195,10 @@ def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) ->
         recipe, start = run.recipe, job.start
         seed_everything(recipe.seed)
 
-        # Images are resized once and stay in memory; each epoch crops and turns them anew.
+        # Images are resized once and stay in memory; each epoch crops and turns them in its own way.
         targets = {LABELS.index(label): answer for label, answer in job.node.targets.items()}
         caches = {
-            name: cache_images(job.data.images(job.files[name]), targets, recipe)
+            name: cache_images(job.data.images(job.files[name]), targets, recipe.view)
             for name in ("train", "validation")
             if job.files.get(name)
         }

@@ -28,7 +28,7 @@ def run(tree_of_runs, tmp_path):
     return shutil.copytree(tree_of_runs["carci"], tmp_path / "carci")
 
 
-def tell(file, **fields):
+def change_fields(file, **fields):
     """Change fields of a JSON file; a dot leads into an object, and ``...`` takes a field away."""
     values = json.loads(file.read_text())
     for path, value in fields.items():
@@ -76,12 +76,14 @@ CONFIG = [
 
 @pytest.mark.parametrize(("field", "value"), CONFIG, ids=[f"{name}-{str(value)[:30]}" for name, value in CONFIG])
 def test_a_field_of_config_json_that_is_wrong_is_named(run, field, value):
-    tell(run / "config.json", **{field: value})
-    with pytest.raises(ValueError, match=r"config\.json is not what a run writes \(.*\): train the run again") as told:
+    change_fields(run / "config.json", **{field: value})
+    with pytest.raises(
+        ValueError, match=r"config\.json is not what a run writes \(.*\): train the run again"
+    ) as raised:
         load_member("carci", str(run))
-    assert str(run / "config.json") in str(told.value)
-    assert field.partition(".")[0] in str(told.value)
-    assert len(str(told.value)) < 400 + len(str(run))
+    assert str(run / "config.json") in str(raised.value)
+    assert field.partition(".")[0] in str(raised.value)
+    assert len(str(raised.value)) < 400 + len(str(run))
 
 
 METRICS = [
@@ -96,10 +98,10 @@ METRICS = [
 
 @pytest.mark.parametrize(("field", "value"), METRICS, ids=[f"{name}-{str(value)[:30]}" for name, value in METRICS])
 def test_a_field_of_metrics_json_that_is_wrong_is_named(run, field, value):
-    tell(run / "metrics.json", **{field: value})
-    with pytest.raises(ValueError, match=r"metrics\.json is not what a run writes \(") as told:
+    change_fields(run / "metrics.json", **{field: value})
+    with pytest.raises(ValueError, match=r"metrics\.json is not what a run writes \(") as raised:
         load_member("carci", str(run))
-    assert field in str(told.value)
+    assert field in str(raised.value)
 
 
 TEXTS = {
@@ -120,10 +122,10 @@ TEXTS = {
 @pytest.mark.parametrize("content", TEXTS.values(), ids=TEXTS)
 def test_what_is_not_json_of_ours_gets_one_sentence(run, name, content):
     (run / name).write_bytes(content)
-    with pytest.raises(ValueError, match="is not what a run writes") as told:
+    with pytest.raises(ValueError, match="is not what a run writes") as raised:
         load_member("carci", str(run))
-    assert str(run / name) in str(told.value)
-    assert len(str(told.value)) < 400 + len(str(run))
+    assert str(run / name) in str(raised.value)
+    assert len(str(raised.value)) < 400 + len(str(run))
 
 
 def history_of(*rows):
@@ -146,7 +148,7 @@ HISTORIES = {
 
 @pytest.mark.parametrize("change", HISTORIES.values(), ids=HISTORIES)
 def test_a_history_without_its_best_epoch_is_refused(run, change):
-    tell(run / "metrics.json", best_epoch=3)
+    change_fields(run / "metrics.json", best_epoch=3)
     change(run)
     with pytest.raises(ValueError, match=r"history\.csv is not what a run writes \("):
         Run.open(run).loss_to_reach("carci")
@@ -158,7 +160,7 @@ def network(run):
 
 
 def changed(path, change):
-    """Write a ``model.keras`` or a ``.weights.h5`` anew, its HDF5 file changed."""
+    """Write a ``model.keras`` or a ``.weights.h5`` again, its HDF5 file changed."""
     if path.suffix != ".keras":
         with h5py.File(path, "a") as file:
             change(file)
@@ -216,9 +218,9 @@ NUMBERS = {
 def test_weights_that_are_not_the_runs_are_refused(run, name, change):
     changed(run / name, change)
     spec = run if name == "model.keras" else run / "snapshots/best"
-    with pytest.raises(ValueError, match="rain the run again") as told:
+    with pytest.raises(ValueError, match="rain the run again") as raised:
         load_member("carci", str(spec))
-    assert str(run / name) in str(told.value)
+    assert str(run / name) in str(raised.value)
 
 
 def archived(change):
@@ -279,10 +281,10 @@ ARCHIVES = {
 @pytest.mark.parametrize("change", ARCHIVES.values(), ids=ARCHIVES)
 def test_a_model_keras_of_something_else_is_refused(run, change):
     change(run / "model.keras")
-    with pytest.raises(ValueError, match="rain the run again") as told:
+    with pytest.raises(ValueError, match="rain the run again") as raised:
         load_member("carci", str(run))
-    assert str(run / "model.keras") in str(told.value)
-    assert len(str(told.value)) < 600
+    assert str(run / "model.keras") in str(raised.value)
+    assert len(str(raised.value)) < 600
 
 
 def test_a_run_is_read_as_keras_reads_it(run):
@@ -301,8 +303,8 @@ def test_a_run_is_read_as_keras_reads_it(run):
 
 def test_a_run_of_an_older_recipe_is_read_with_what_it_did_not_say(run):
     for field in ("brightness", "precision", "accumulate", "stain_normalisation"):
-        tell(run / "config.json", **{f"recipe.{field}": ...})
-    tell(run / "config.json", split_origin=..., tensorboard=..., images_sha256=...)
+        change_fields(run / "config.json", **{f"recipe.{field}": ...})
+    change_fields(run / "config.json", split_origin=..., tensorboard=..., images_sha256=...)
     assert load_member("carci", str(run)).stain_normalisation == "none"
 
 
@@ -329,7 +331,7 @@ def cli_says(*words):
 
 
 def test_each_command_that_takes_a_run_says_which_file_is_wrong(run, tree_of_runs, tmp_path):
-    tell(run / "config.json", temperature=0)
+    change_fields(run / "config.json", temperature=0)
     members = ["--carci", run, "--norbe", tree_of_runs["norbe"], "--invis", tree_of_runs["invis"]]
     train = ["train", "--node", "norbe", "--config", "phantom", "--run-dir", tmp_path / "new"]
     for words in (
