@@ -48,6 +48,7 @@ class ImageCache:
             indices: int [n].
             cut: takes uint8 [m, H, W, 3] and int32 [m], which of the n these are; returns [m, size, size, 3].
         """
+        # Each shape's rows are cut together, and then put back where their indices stand.
         places = tf.gather(self.places, indices)
         rows = [tf.cast(tf.where(places[:, 0] == number)[:, 0], tf.int32) for number in range(len(self.stacks))]
         parts = [
@@ -107,9 +108,11 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
     amounts = {StainJitter: recipe.stain_jitter, Brightness: recipe.brightness}
     colours = [layer(amount) for layer, amount in amounts.items() if amount]
 
+    # A stateful shuffle or random layer would start again at epoch 0 in a resumed run, so each epoch has its own seed.
     def one_epoch(epoch):
         seed = tf.stack([tf.constant(recipe.seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=seed)
+        # The draws follow the image and not its place in the order: an image's own never depend on its neighbours.
         order = tf.reshape(order[: steps * recipe.part_size], (steps, recipe.part_size))
         return tf.data.Dataset.from_tensor_slices((order, tf.gather(uniform_draws(count, seed), order)))
 
@@ -117,6 +120,7 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
         def cut(images, rows):
             return view({"images": images, DRAWS: tf.gather(draws, rows)})["images"]
 
+        # The square is cut before the colours change, which spares the work on pixels that are thrown away.
         images = cache.squares(indices, cut)
         for layer in colours:
             images = layer({"images": images, DRAWS: draws})["images"]
@@ -125,6 +129,7 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
     batches = (
         tf.data.Dataset.range(first_epoch, first_epoch + epochs)
         .flat_map(one_epoch)
+        # Batches may be made side by side, but they come in the order of the epoch.
         .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     )
     # Keras runs an extra step an epoch on a data set whose length it does not know.

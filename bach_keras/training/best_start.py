@@ -30,8 +30,10 @@ def train_best(job: Job, starts: dict[str, Start], overwrite: bool = False) -> d
         name: replace(job, start=start, folder=job.folder.with_name(f"{job.folder.name}-from-{name}"))
         for name, start in starts.items()
     }
+    # All starts are checked before the first is trained, which may take hours.
     for each in jobs.values():
         each.start.check(each.files["validation"])
+    # Each is resumed by itself, so the command is the same as before.
     try:
         results = {name: finish(each) for name, each in jobs.items()}
     except Interrupted as interrupted:

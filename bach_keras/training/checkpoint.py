@@ -55,11 +55,13 @@ class Progress:
         there = [array.shape for array in self.arrays[: len(model.weights)]]
         if there and there != [tuple(weight.shape) for weight in model.weights]:
             raise UserError("The state of this run, state.npz, is of another network: start again with --overwrite.")
+        # The optimizer's variables follow behind, and are of a phase that may be over.
         for variable, value in zip(model.weights, self.arrays, strict=False):
             variable.assign(value)
 
     def restore(self, model, optimizer):
         """Put the weights back, and the state of an optimizer of the same phase."""
+        # A new optimizer has no variables yet to be filled.
         optimizer.build(model.trainable_variables)
         variables = [*model.weights, *optimizer.variables]
         for variable, value in zip(variables, self.arrays, strict=True):
@@ -92,6 +94,7 @@ def _words(state) -> dict:
 def save(run: Run, progress: Progress) -> None:
     """Write the state in one file."""
     words = {name: value for name, value in vars(progress).items() if name != "arrays"}
+    # One file holds weights and words, so that they are never of two epochs.
     with whole(run.state_path) as partial:
         np.savez(partial, *progress.arrays, words=np.array(json.dumps(words)))
 
@@ -137,6 +140,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         progress = self.progress
         progress.epoch = epoch + 1
+        # The range test before a phase counts too, as the clock runs from one epoch's end to the next.
         now = time.monotonic()
         progress.seconds += now - self._counted
         self._counted = now
@@ -161,6 +165,7 @@ class Checkpoint(keras.callbacks.Callback):
         variables = (*self.network.weights, *self.model.optimizer.variables)
         self.progress.arrays = [variable.numpy() for variable in variables]
         save(self.run, self.progress)
+        # What this one took says how long the next may wait: disks differ by a hundred times.
         taken = time.monotonic() - started
         self._next_state = started + taken / self.state_share
 
@@ -172,6 +177,7 @@ class Checkpoint(keras.callbacks.Callback):
             "accuracy": values[f"{prefix}accuracy"],
             "loss": values[f"{prefix}loss"],
         }
+        # Of equal epochs the first stays, so that a replay from the state chooses the same.
         best = self.progress.best
         if prefix and best and standing(now) <= standing(best):
             return False
@@ -208,6 +214,7 @@ def interruptible(run: Run, data_dir) -> Iterator[None]:
 
 def interrupted(run: Run, data_dir, cause: KeyboardInterrupt) -> Interrupted:
     """Return what to raise where a run is interrupted: what is kept of it, and how to resume."""
+    # Only the chief has written anything, and the others may still see its folder.
     if devices.is_chief():
         run.remove_unfinished()
     if run.is_finished:

@@ -32,6 +32,7 @@ def choose() -> tf.distribute.Strategy | None:
                 f"The hosts that TF_CONFIG names cannot be joined ({error}): check it, start the same 'train' on each "
                 "of them, and unset it for every other command."
             ) from error
+    # A strategy for one device would only cost time.
     devices = accelerators()
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else None
 
@@ -44,6 +45,7 @@ def accelerators() -> list[str]:
 def hosts() -> int:
     """Return how many hosts ``TF_CONFIG`` names, this one too; 1 without it."""
     try:
+        # TensorFlow's own resolver takes what is not a cluster for one host, without a word. Parameter servers do not train.
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
         return max(1, sum(len(cluster.get(job, ())) for job in ("chief", "worker")))
     except (ValueError, AttributeError, TypeError) as error:
@@ -73,6 +75,7 @@ def is_chief() -> bool:
     """Return whether this host writes the run folder: the job ``chief``, or without one the first worker."""
     if not across_hosts():
         return True
+    # Without a chief, TensorFlow gives the first worker its work.
     cluster = choose().cluster_resolver
     job = "chief" if "chief" in cluster.cluster_spec().jobs else "worker"
     return (cluster.task_type, cluster.task_id) == (job, 0)
@@ -86,6 +89,7 @@ def scope():
         with strategy.scope() if strategy else contextlib.nullcontext():
             yield
     except LOST as error:
+        # TensorFlow's text goes on for screens, and the other host's own output says what happened.
         reason = " ".join(str(error).split())[:300]
         raise TrainingError(
             f"Another host was lost ({reason}): look at what it said, then start 'train --resume' on every host."
@@ -95,6 +99,7 @@ def scope():
 def wait() -> None:
     """Wait until every host is here."""
     if across_hosts():
+        # A sum over all hosts is not there before the last of them adds to it.
         with scope():
             choose().reduce("SUM", tf.constant(1), axis=None)
 
@@ -103,6 +108,7 @@ def check(recipe: Recipe, devices: int) -> None:
     """Refuse a recipe that several devices cannot share."""
     if devices == 1:
         return
+    # Uneven parts would weigh some images more than others in the averaged gradient.
     if recipe.batch_size % devices:
         raise UserError(
             f"--batch-size {recipe.batch_size} cannot be shared out evenly over {devices} devices: choose a multiple "
@@ -124,6 +130,7 @@ def check(recipe: Recipe, devices: int) -> None:
 
 def shared(model: keras.Model) -> keras.Model:
     """Return a functional model as ``fit`` takes it under the strategy, on the same layers."""
+    # On one device Keras's own class needs none of the repairs below.
     return Shared(model.input, model.output, name=model.name) if choose() else model
 
 

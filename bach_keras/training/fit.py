@@ -67,6 +67,7 @@ def fit_phase(checkpoint: Checkpoint, caches: dict[str, ImageCache], phase: Phas
         phase.cycle_mult,
         warm_start=recipe.warm_start,
     )
+    # The reader of the log sees which epochs leave a snapshot.
     ends = ", ".join(str(phase.first_epoch + end) for end in phase.cycle_ends)
     LOG.info(
         f"{phase.name}: {counted(phase.epochs - done, 'epoch')} of {counted(steps, 'step')}, peak rate "
@@ -127,6 +128,7 @@ def _find_peak(run: Run, model, cache: ImageCache, phase: Phase, board: TensorBo
         if recipe.lr is None:
             # The run has started, and its folder is there.
             raise TrainingError(f"{error} Or give the rate with --lr, in another --run-dir.") from error
+        # The rate was given, so a curve that is only drawn need not end the training.
         LOG.info(f"{phase.name}: the range test cannot be read ({error}); the rate given is {recipe.lr:.2g}")
         return recipe.lr
     with writing(run.folder):

@@ -62,6 +62,7 @@ def find_rate(job: Job, phase: Phase, metric: str = "loss") -> dict:
 
 def choose_phase(recipe: Recipe, start: Start, name: str | None) -> Phase:
     """Return the phase of that name, or without a name the first; refuses one that training does not go through."""
+    # A phase that continues another one keeps its rate, so there is nothing to find.
     planned = [phase for phase in phases(recipe, start) if not phase.continues]
     found = [phase for phase in planned if name in (None, phase.name)]
     if not found:

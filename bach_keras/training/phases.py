@@ -48,6 +48,7 @@ def phases(recipe: Recipe, start: Start) -> list[Phase]:
         everything = {"trunk": 1.0, "middle": 1.0, "head": 1.0}
         first, second = ("all", everything), ("all-restarts" if recipe.head_epochs else "all", everything)
     else:
+        # Large gradients of a new head would spoil trained layers, so it learns alone first.
         first = ("head", {"head": 1.0})
         second = ("middle+head", {"middle": recipe.middle_multiplier, "head": 1.0})
     planned = []

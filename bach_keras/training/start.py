@@ -76,6 +76,7 @@ def start_from(init: str | None, config: str) -> Start:
 
 def starts_from(init: str | None, config: str, node: str, run_dir: Path) -> dict[str, Start]:
     """Return the starts to try, by name: several for ``best`` and ``best:RUN``, else the one that is asked for."""
+    # best:RUN names carci's run; without a name it is looked for where train puts it by default.
     word, _, named = (init or "").partition(":")
     if word != "best":
         return {"start": start_from(init, config)}
@@ -97,6 +98,7 @@ def copy_weights(source, target, but: str | None = None) -> None:
         {weight.path: weight for weight in network.weights if but is None or not re.search(but, weight.path)}
         for network in (source, target)
     )
+    # A parent of another backbone, or another image size, would give some layers and leave others random.
     if {p: w.shape for p, w in values.items()} != {p: w.shape for p, w in wanted.items()}:
         raise UserError("The run to start from has another network than this one: start from a run like it.")
     for path, weight in wanted.items():

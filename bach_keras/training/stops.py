@@ -43,6 +43,7 @@ def terminable():
     def stop(number, frame):
         raise Terminated
 
+    # Schedulers of clusters send SIGTERM before they kill, which leaves time to say what is kept.
     try:
         before = signal.signal(signal.SIGTERM, stop)
     except ValueError:  # only the main thread may

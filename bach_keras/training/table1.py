@@ -248,6 +248,7 @@ def _report_plan(plan: Plan, recipe: Recipe, start: Start):
 def _seconds_per_step(recipe: Recipe, start: Start, steps: int = 3) -> float:
     images = np.zeros((recipe.part_size, recipe.image_size, recipe.image_size, 3), np.float32)
     answers = np.arange(recipe.part_size) % 2
+    # Black images will do: the time of a step does not depend on what is in them.
     with precision(recipe.precision):
         trained = compiled(network(recipe), phases(recipe, start)[-1], recipe)
         trained.train_on_batch(images, answers)  # traces
@@ -268,6 +269,7 @@ def _score(tree: Tree, plan: Plan, recipe: Recipe, start: Start) -> dict:
         node: list(dict.fromkeys(filter(None, (_chosen(folders, recipe, start) for folders in members))))
         for node, members in tree.members.items()
     }
+    # Members are chosen by validation before the tree is scored on test images, never by the score.
     row = {"row": tree.row, "config": tree.config, "protocol": tree.protocol, "seed": tree.seed, "members": specs}
     data = plan.data[tree.config, tree.protocol]
     if tree.row == "full ensemble" and data.held_out != "test":
@@ -275,6 +277,7 @@ def _score(tree: Tree, plan: Plan, recipe: Recipe, start: Start) -> dict:
     members = [spec for given in specs.values() for spec in given]
     done = tree.folder / "metrics.json"
     score = read_system(done) if done.is_file() else {}
+    # A member trained again, or another that is now the better one, makes an old score worthless.
     if score.get("members") != members or _newest(members) > done.stat().st_mtime_ns:
         LOG.info(f"scoring {tree.folder}")
         score = evaluate_system(load_members(specs), data, None, tree.folder, members)
@@ -299,6 +302,7 @@ def _chosen(folders: tuple[Path, ...], recipe: Recipe, start: Start) -> str | No
         for epoch, name in snapshot_epochs(recipe, start).items()
         if epoch != best and epoch in accuracies
     }
+    # The paper takes a snapshot at an accuracy of .99; where none got there, the best is nearest to it.
     enough = [name for name, accuracy in others.items() if accuracy >= SNAPSHOT_ACCURACY]
     name = enough[0] if enough else max(others, key=others.get, default=None)
     return str(folders[0] / name) if name else None

@@ -111,11 +111,13 @@ class Job:
     def check(self) -> None:
         """Refuse what would fail, or flatter, once a run has started."""
         devices.check(self.recipe, devices.count())
+        # An accuracy on images that the start trained on would flatter.
         self.start.check(self.files.get("validation", []))
         steps_per_epoch(len(self.files["train"]), self.recipe)
         for other in filter(None, (self.start.parent, self.stop_at)):
             if Path(self.folder).resolve() == other.folder.resolve():
                 raise UserError(f"{self.folder} is the run that this one comes from: choose another --run-dir.")
+        # Weights that do not fit are found now, and not after a folder was made.
         if not self.start.is_random:
             self.start.load(network(self.recipe))
 
@@ -150,6 +152,7 @@ def reopen(job: Job, allow_changes: bool = False) -> Run:
     if changed:
         _check_changes(run, job.recipe)
         LOG.info(f"resuming with changes: {'; '.join(changed)}")
+        # A reader of the result must see that it is not of one recipe.
         progress = checkpoint.load(run)
         noted = [*run.settings.get("changes", []), {"after_epoch": progress.epoch, "changed": changed}]
         run = Run(run.folder, {**run.settings, **now, "changes": noted})
@@ -261,6 +264,7 @@ def finish(job: Job, **options) -> dict:
     """
     if not check_destination(job.folder, overwrite=True):
         return train(job, create(job), **options)
+    # It may be another run that happens to stand there, and its result would pass for this one's.
     run = Run.open(job.folder)
     wanted = job.settings
     if run.is_finished:
