@@ -45,7 +45,7 @@ def accelerators() -> list[str]:
 def hosts() -> int:
     """Return how many hosts ``TF_CONFIG`` names, this one too; 1 without it."""
     try:
-        # TensorFlow's own resolver takes what is not a cluster for one host, without a word. Parameter servers do not train.
+        # TensorFlow's own resolver takes what is not a cluster for one host, without a word.
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
         return max(1, sum(len(cluster.get(job, ())) for job in ("chief", "worker")))
     except (ValueError, AttributeError, TypeError) as error:

@@ -98,7 +98,7 @@ def copy_weights(source, target, but: str | None = None) -> None:
         {weight.path: weight for weight in network.weights if but is None or not re.search(but, weight.path)}
         for network in (source, target)
     )
-    # A parent of another backbone, or another image size, would give some layers and leave others random.
+    # A parent of another backbone would give some layers and leave others random.
     if {p: w.shape for p, w in values.items()} != {p: w.shape for p, w in wanted.items()}:
         raise UserError("The run to start from has another network than this one: start from a run like it.")
     for path, weight in wanted.items():
