@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bach_keras.network import resnext
 from bach_keras.network.convolution import Convolution
-from bach_keras.network.resnext import BatchNorm, MaxPool, ResNeXt
+from bach_keras.network.resnext import Architecture, BatchNorm, MaxPool, ResNeXt, resnext50
+from tests import few_phantoms
 
-TINY = {"blocks": (1, 1, 1, 1), "cardinality": 2, "base_width": 4, "stem": 8}
+TINY = Architecture(**few_phantoms.TINY)
 
 
 def normal(*shape, seed=0):
@@ -23,12 +23,12 @@ def must_compile(function, *args):
 
 @pytest.fixture(scope="module")
 def full():
-    return resnext.resnext50((None, None, 3), include_top=True)
+    return resnext50((None, None, 3), include_top=True)
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return ResNeXt((None, None, 3), include_top=True, classes=5, **TINY)
+    return ResNeXt((None, None, 3), include_top=True, classes=5, architecture=TINY)
 
 
 def test_parameters_of_the_full_network(full):
@@ -160,7 +160,7 @@ def half_precision(request):
 
 
 def test_mixed_precision_computes_in_halves_and_keeps_float32(half_precision):
-    model = ResNeXt((None, None, 3), include_top=True, classes=5, **TINY)
+    model = ResNeXt((None, None, 3), include_top=True, classes=5, architecture=TINY)
     assert {weight.dtype for weight in model.weights} == {"float32"}
     images = tf.constant(normal(2, 45, 61, 3))
     features = keras.Model(model.input, model.get_layer("layer4.0.relu").output)(images)
@@ -176,7 +176,7 @@ def test_mixed_precision_computes_in_halves_and_keeps_float32(half_precision):
 
 
 def test_mixed_precision_trains(half_precision):
-    model = ResNeXt((32, 32, 3), include_top=True, classes=2, **TINY)
+    model = ResNeXt((32, 32, 3), include_top=True, classes=2, architecture=TINY)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01), loss, jit_compile=False)
     images, labels = normal(4, 32, 32, 3), np.array([0, 1, 0, 1])
