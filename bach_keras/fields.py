@@ -111,16 +111,10 @@ def object_of(kind: Kind) -> Kind:
 
 
 def check(values, required: dict[str, Kind], optional: dict[str, Kind] | None = None, within: str = "") -> None:
-    """Check the fields of an object; those that are in neither list are ignored.
+    """Raise a FieldError on the first field of an object that is missing or wrong.
 
-    Args:
-        values: the object.
-        required: field name -> what it must be.
-        optional: likewise, of fields that may be missing.
-        within: the name of the field that holds the object, if any.
-
-    Raises:
-        FieldError: the first field that is missing or wrong.
+    ``required`` and ``optional`` are field names -> what the field must be; other fields are ignored. ``within`` is the
+    name of the field that holds the object, if any.
     """
     if not isinstance(values, dict):
         raise FieldError(f"{within or 'it'} must be an object, not {shown(values)}")

@@ -16,9 +16,7 @@ _SUM = 0.02
 def as_pictures(images) -> np.ndarray:
     """Return images as uint8 [n, height, width, 3], to look at.
 
-    Args:
-        images: [n, height, width] or with 1, 3 or 4 channels; whole numbers of 0 to 255, floats of 0 to 1
-            or of 0 to 255.
+    They are [n, height, width] or have 1, 3 or 4 channels; integers of 0 to 255, or floats of 0 to 1 or 0 to 255.
     """
     images = np.asarray(images)
     if images.ndim == 3:
@@ -52,13 +50,9 @@ def _as_levels(images) -> np.ndarray:
 
 
 def as_classes(labels, count: int, class_names: Sequence[str], output=None) -> np.ndarray:
-    """Return labels as int [n], places in ``class_names``.
+    """Return the labels of ``count`` images as int [n], places in ``class_names``.
 
-    Args:
-        labels: numbers of classes [n] or [n, 1], their names, one-hot rows [n, classes], or a dict of these by output.
-        count: the number of images.
-        class_names: in the order of the model's outputs.
-        output: the key of the labels in a dict.
+    They are numbers of classes [n] or [n, 1], their names, one-hot rows [n, classes], or a dict of these by output.
     """
     if isinstance(labels, Mapping):
         labels = labels[_choose(list(labels), output, "labels are given for the outputs")]
@@ -112,7 +106,7 @@ def choose_output(outputs, count: int, names: Sequence[str], output=None) -> np.
     Args:
         outputs: [n, classes]; [n] or [n, 1] of one sigmoid; or a dict or list of outputs.
         count: the number of images.
-        names: the names of the outputs of a list; may be empty.
+        names: the names of the outputs of a list, if known.
         output: the one to take of several, by key, name or place.
     """
     if isinstance(outputs, (list, tuple)):
@@ -135,13 +129,7 @@ def choose_output(outputs, count: int, names: Sequence[str], output=None) -> np.
 
 
 def check_answers(values: np.ndarray, class_names: Sequence[str], from_logits: bool) -> None:
-    """Refuse answers that do not fit the class names, or ``from_logits``.
-
-    Args:
-        values: what ``choose_output`` returns.
-        class_names: in the order of the classes; for one sigmoid first what 0 and then what 1 means.
-        from_logits: whether they are logits, and not probabilities.
-    """
+    """Refuse answers of ``choose_output`` that do not fit the class names, or ``from_logits``."""
     if values.shape[1] == 1 and len(class_names) != 2:
         raise ValueError(
             f"The model has one output, which separates two classes, and class_names are {len(class_names)}: give "

@@ -102,9 +102,7 @@ def turning_point(batches: tuple[Sequence, Sequence], probes: tuple[Sequence, Se
     straight lines, flat, falling or none, and rising, to the logarithms of both curves at once. Each has a level of
     its own; the turns are common.
 
-    Args:
-        batches: rates, and the loss of each step's batch.
-        probes: rates, and the probe's loss after the step at that rate.
+    Both curves are rates and losses: of each step's batch, and of the probe after a step.
     """
     curves = [(np.log(rates), _log(values)) for rates, values in (batches, probes)]
     first, last = min(x[0] for x, _ in curves), max(x[-1] for x, _ in curves)

@@ -231,8 +231,7 @@ class LRRangeTest(keras.callbacks.Callback):
             before, "callback" if another callback ended the fit. A result that is not clear is a guess.
 
         Raises:
-            ValueError: too few points to read, as when the sweep has not run or diverges at once, or data that holds
-                NaN.
+            ValueError: too few points to read, or data that holds NaN.
         """
         return self.sweep.result(self._direction() or "max")
 
@@ -262,9 +261,6 @@ def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
 
     Returns:
         The callback, with the result in ``result()`` and ``plot(path)``.
-
-    Raises:
-        ValueError: as LRRangeTest, and for data without a batch.
     """
     test = LRRangeTest(**options)
     check_model(model)

@@ -8,35 +8,20 @@ from callbacks.lr_curve import MIN_POINTS, smooth
 
 @dataclass
 class Sweep:
-    """The record of a sweep.
+    """The record of a sweep; settings and results are those of ``LRRangeTest``."""
 
-    Attributes:
-        rates: the rate of each step, taken or not.
-        metric: what is read.
-        smoothing: factor of the exponential moving average.
-        skip_begin: number of first points left out of the reading.
-        skip_end: number of last points left out.
-        has_probe: whether the probe's loss is read.
-        losses: each step's loss.
-        values: each step's metric.
-        probed: pairs of a step's number and the probe's loss after it.
-        stopped: see ``LRRangeTest.result``.
-        not_finite: what was NaN or infinite, in words.
-        bad_batch: a sentence about a batch that holds NaN or infinity.
-    """
-
-    rates: list[float]
+    rates: list[float]  # of all steps, taken or not
     metric: str
     smoothing: float
     skip_begin: int
     skip_end: int
     has_probe: bool = False
     losses: list[float] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    probed: list[tuple[int, float]] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)  # the metric of each step
+    probed: list[tuple[int, float]] = field(default_factory=list)  # a step's number and the probe's loss after it
     stopped: str = "end"
-    not_finite: str = ""
-    bad_batch: str = ""
+    not_finite: str = ""  # what was NaN or infinite, in words
+    bad_batch: str = ""  # a sentence about a batch of the data that holds NaN or infinity
 
     def has_diverged(self, factor: float) -> bool:
         """Return whether the loss so far exceeds its best by the factor."""

@@ -45,10 +45,6 @@ class SGDR(keras.callbacks.Callback):
             fastai 0.7, does so in the first cycle of each fit.
         start_step: the optimizer's count of updates where the first cycle starts; 0 for a new optimizer.
 
-    Attributes:
-        cycle_ends: for each cycle, the number of updates at its end, counted from ``start_step``.
-        total_steps: the updates of all cycles.
-
     Raises:
         ValueError: a value out of its range; in a fit, ``steps_per_execution`` above 1, an optimizer whose rate cannot
             be set, or whose count of updates is before the first cycle, or after the last where ``floor`` is 0.
@@ -74,6 +70,7 @@ class SGDR(keras.callbacks.Callback):
             raise ValueError(f"The floor is {floor}: it must be at least 0 and below the peak, {peak}.")
         self.warm_start = warm_start
         self.start_step = _whole("start_step", start_step, 0)
+        # The number of updates at the end of each cycle, counted from start_step.
         self.cycle_ends = cycle_ends(
             _whole("cycle_steps", cycle_steps, 1), _whole("cycles", cycles, 1), _whole("cycle_mult", cycle_mult, 1)
         )

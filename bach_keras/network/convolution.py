@@ -45,16 +45,9 @@ def _with_gradients(form, images, kernel, stride):
 
 
 def grouped_convolution(images, kernel, stride: int, groups: int):
-    """Convolve with PyTorch's padding of half a kernel, in the fastest form the platform has.
+    """Convolve with PyTorch's padding of half a kernel, in the fastest form of the platform.
 
-    Args:
-        images: float [N, H, W, C].
-        kernel: float [k, k, C / groups, F], k odd.
-        stride: 1 or 2.
-        groups: the number of groups that the channels are split into.
-
-    Returns:
-        float [N, ceil(H / stride), ceil(W / stride), F].
+    [N, H, W, C] and an odd kernel [k, k, C / groups, F] give [N, ceil(H / stride), ceil(W / stride), F].
     """
     native = groups == 1 or has_native_grouped_convolution(images.dtype)
     return (native_convolution if native else matmul_convolution)(images, kernel, stride, groups)

@@ -9,7 +9,7 @@ from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
 from bach_keras.network.weights import check_destination, convert_weights, default_path
 from datasets.download import DISK_FAULTS, download
-from datasets.errors import UserError, WorkError, working
+from datasets.errors import UserError, WorkError
 from datasets.progress import bar
 
 # The hexadecimal digits in a file's name begin its SHA-256. The semi-supervised
@@ -49,13 +49,7 @@ def fetch_weights(to=None, source="torchvision", *, revision=None, overwrite=Fal
         source: a name in ``URLS``, a URL whose file name ends in ``-<first digits of its
             SHA-256>.pth``, or a Hugging Face repository, as ``owner/name``.
         revision: the repository's commit, 40 hexadecimal digits; needed where ``HUB`` has none.
-        overwrite: replace the file if it exists.
-        model: as ``convert_weights`` takes it.
-
-    Raises:
-        ConnectionError: the source cannot be reached or has no such file.
-        WorkError: the server broke off, or the disk is full.
-        UserError: the file is not the one that its digits name.
+        overwrite, model: as ``convert_weights`` takes them.
     """
     to = Path(to) if to else default_path()
     check_destination(to, overwrite)
@@ -82,23 +76,17 @@ def fetch_weights(to=None, source="torchvision", *, revision=None, overwrite=Fal
 
 
 def _download(url: str, part: Path) -> None:
-    with bar(what=PurePosixPath(url).name, unit="megabyte") as drawn:
-        arrived = False
+    with bar(what=PurePosixPath(url).name, unit="B") as drawn:
 
         def progress(done, total):
-            nonlocal arrived
-            arrived = True
-            drawn.total = total and total // 10**6
-            drawn.update(done // 10**6 - drawn.n)
+            drawn.total = total
+            drawn.update(done - drawn.n)
 
         try:
             download(url, part, progress, otherwise=ELSEWHERE)
-        except OSError:
-            if not arrived:  # nothing was started
-                raise
-            with working():
-                raise
-        except ValueError as error:  # urllib's word on a malformed URL
+        except UserError:
+            raise
+        except ValueError as error:  # urllib's errors on a malformed URL
             raise UserError(f"{url} cannot be fetched ({error}).") from error
 
 

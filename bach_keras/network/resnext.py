@@ -76,19 +76,12 @@ class MaxPool(keras.layers.Layer):
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of a ResNeXt; by default ResNeXt-50 (32x4d).
+    """The shape of a ResNeXt; by default ResNeXt-50 (32x4d)."""
 
-    Attributes:
-        blocks: bottleneck blocks in each of the four stages.
-        cardinality: groups of the 3x3 convolutions.
-        base_width: channels of a group in the first stage; doubles with each stage.
-        stem: channels after the first convolution; a stage ends with 4, 8, 16, 32 times as many.
-    """
-
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-    cardinality: int = 32
-    base_width: int = 4
-    stem: int = 64
+    blocks: tuple[int, ...] = (3, 4, 6, 3)  # bottleneck blocks in each of the four stages
+    cardinality: int = 32  # groups of the 3x3 convolutions
+    base_width: int = 4  # channels of a group in the first stage; doubles with each stage
+    stem: int = 64  # channels after the first convolution; a stage ends with 4, 8, 16, 32 times as many
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -141,11 +134,7 @@ class ResNeXt(keras.Model):
 
     @property
     def layer_groups(self) -> dict[str, str]:
-        """Group name -> pattern over variable paths, as fastai 0.7 splits resnext50.
-
-        The trunk (stem, layer1, layer2) is never changed by the paper's recipe;
-        the middle is layer3 and layer4.
-        """
+        """Group name -> pattern over variable paths, as fastai 0.7 splits resnext50; the recipe fixes the trunk."""
         return {"trunk": r"(^|/)(conv1|bn1|layer[12]\.[^/]*)/", "middle": r"(^|/)layer[34]\.[^/]*/"}
 
     @property

@@ -53,15 +53,10 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Tensors:
-    """A file's tensors.
+    """A file's tensors."""
 
-    Attributes:
-        specs: name -> type and shape, in the file's order.
-        read: takes names and yields each with its array, in any order.
-    """
-
-    specs: dict[str, TensorSpec]
-    read: Callable[[Iterable[str]], Iterator[tuple[str, np.ndarray]]]
+    specs: dict[str, TensorSpec]  # in the file's order
+    read: Callable[[Iterable[str]], Iterator[tuple[str, np.ndarray]]]  # yields in any order
 
 
 def decode(array: np.ndarray, dtype: str) -> np.ndarray:

@@ -59,9 +59,6 @@ def port_torch(model, tensors, source="The state dict"):
             ``num_batches_tracked``, and ``fc.*`` where the model has no top,
             may be left over.
         source: what an error calls the tensors.
-
-    Raises:
-        UserError: a tensor is missing, left over or of a wrong shape, or they are a ResNet-50's.
     """
     variables = torch_variables(model)
     shapes = {name: list(np.shape(tensor)) for name, tensor in tensors.items()}
@@ -82,12 +79,7 @@ def _as_float32(tensor) -> np.ndarray:
 
 
 def check_numbers(tensors: dict[str, np.ndarray], source) -> None:
-    """Refuse numbers that no trained network has: the ReLUs behind them may hide that its answers mean nothing.
-
-    Args:
-        tensors: name -> array; the last part of a variance's name is PyTorch's or Keras's.
-        source: what an error calls the tensors.
-    """
+    """Refuse numbers that no trained network has, as the ReLUs behind them may hide that its answers mean nothing."""
     faults = {
         "of a type other than floating point": [n for n, tensor in tensors.items() if tensor.dtype.kind != "f"],
         "with NaN or infinity": [
@@ -116,7 +108,7 @@ def convert_weights(source, dest, *, overwrite=False, origin=None, model=None):
 
     Args:
         source: a file that ``Checkpoint`` reads.
-        dest: the ``.h5`` to write; its folder is made if need be.
+        dest: the ``.h5`` to write.
         overwrite: replace DEST if it exists.
         origin: where SOURCE came from; its file name if not given.
         model: the network to check against; ResNeXt-50 32x4d if not given, with a top as wide as SOURCE's.
@@ -162,13 +154,7 @@ def check_destination(dest, overwrite):
 
 
 def _check_shapes(given, wanted, complaint):
-    """Refuse tensors that are missing, left over or of a wrong shape, all in one sentence.
-
-    Args:
-        given: tensor name -> shape, of the file.
-        wanted: tensor name -> shape in PyTorch's order, of the network.
-        complaint: the beginning of the sentence.
-    """
+    """Refuse a file's shapes that are missing among the wanted ones, left over or different, all in one sentence."""
     grouped = "layer1.0.conv2.weight"
     if grouped in wanted and grouped in given and given[grouped][1:2] == given[grouped][:1]:
         raise UserError(
