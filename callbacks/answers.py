@@ -117,7 +117,7 @@ def choose_output(outputs, count: int, names: Sequence[str], output=None) -> np.
     if isinstance(outputs, Mapping):
         outputs = outputs[_choose(list(outputs), output, "model has the outputs")]
     elif output is not None and output not in (0, *names):
-        raise ValueError(f"The model has one output, so there is no output {output!r}: leave it out.")
+        raise ValueError(f"The model has one output, so there is no output {output!r}: remove output=.")
     values = keras.ops.convert_to_numpy(outputs)
     if values.ndim == 1:
         values = values[:, None]
@@ -151,7 +151,7 @@ def check_answers(values: np.ndarray, class_names: Sequence[str], from_logits: b
             "from_logits=True if they are logits; a model of several labels per image cannot be shown."
         )
     if from_logits and is_inside and (off < 1e-5).all():
-        raise ValueError("The model answers probabilities: leave from_logits out.")
+        raise ValueError("The model answers probabilities: remove from_logits.")
 
 
 def as_probabilities(values: np.ndarray, from_logits: bool) -> np.ndarray:

@@ -58,7 +58,7 @@ class Probe:
             with _without_dropout(model):
                 answers = model(x, training=True)
             loss = model.compute_loss(x, y, answers, weight)
-            # Keras divides a loss by the number of devices, each of which sees the whole batch here.
+            # Keras divides a loss by the number of devices, each of which sees the complete batch here.
             return loss * strategy.num_replicas_in_sync
 
         def loss(batch):

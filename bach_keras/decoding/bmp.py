@@ -42,11 +42,11 @@ def decode(data):
 
     def direct():
         # TensorFlow's own decoder is the fastest, and right about these where nothing follows the pixels.
-        whole = tf.strings.substr(data, tf.zeros_like(offset), offset + stride * size[0])
+        file = tf.strings.substr(data, tf.zeros_like(offset), offset + stride * size[0])
         return tf.cond(
             bits == 24,
-            lambda: tf.io.decode_bmp(whole, channels=3),
-            lambda: tf.io.decode_bmp(whole, channels=4)[..., :3],
+            lambda: tf.io.decode_bmp(file, channels=3),
+            lambda: tf.io.decode_bmp(file, channels=4)[..., :3],
         )
 
     def indexed():

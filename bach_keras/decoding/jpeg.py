@@ -176,13 +176,13 @@ class _Scans:
         self._count = tf.shape(rows, tf.int64)[0]
         self._lengths, places = rows[:, 2], rows[:, 1]
         self._channels = file.number(places)
-        self.begins, self.ends = places + self._lengths, rows[:, 3]
+        self.starts, self.ends = places + self._lengths, rows[:, 3]
         slots = places[:, None] + 1 + 2 * tf.range(3, dtype=tf.int64)
         is_used = tf.range(3, dtype=tf.int64) < self._channels[:, None]
         ids = tf.where(is_used, file.number(slots), -9)
         # How often each scan contains each of the frame's channels: [scans, channels].
         self._holds = tf.cast(tf.math.count_nonzero(ids[:, :, None] == frame.ids, axis=1), tf.int64)
-        tail = self.begins - 3
+        tail = self.starts - 3
         bits = file.number(tail + 2)
         is_progressive = frame.kind == PROGRESSIVE
         self._first = tf.where(is_progressive, file.number(tail), 0)
@@ -199,9 +199,9 @@ class _Scans:
         self._interval = tf.where(latest < 0, tf.constant(0, tf.int64), announced)
         frame_row = tf.reduce_min(tf.where(segments[:, 1] == frame.place, row, tf.shape(segments)[0]))
         self._follow_frame = tf.reduce_all(tf.boolean_mask(row, is_scan) > frame_row)
-        first = tf.searchsorted(file.restarts, self.begins)
+        first = tf.searchsorted(file.restarts, self.starts)
         self._restarts = first, tf.searchsorted(file.restarts, self.ends) - first
-        self._scan = tf.searchsorted(self.begins, file.restarts, side="right") - 1
+        self._scan = tf.searchsorted(self.starts, file.restarts, side="right") - 1
         of_end = tf.gather(tf.concat([self.ends, [0]], 0), tf.maximum(self._scan, 0))
         self._is_inside = (self._scan >= 0) & (file.restarts < of_end)
 
@@ -253,14 +253,14 @@ class _Scans:
         across, down = tf.reduce_max(frame.across), tf.reduce_max(frame.down)
         across, down = tf.maximum(across, 1), tf.maximum(down, 1)
 
-        def parts(total, size):
+        def pieces(total, size):
             return -(-total // size)
 
-        together = parts(frame.width, 8 * across) * parts(frame.height, 8 * down)
-        columns, rows = parts(frame.width * frame.across, across), parts(frame.height * frame.down, down)
-        alone = tf.reduce_sum(self._holds * parts(columns, 8) * parts(rows, 8), axis=1)
+        together = pieces(frame.width, 8 * across) * pieces(frame.height, 8 * down)
+        columns, rows = pieces(frame.width * frame.across, across), pieces(frame.height * frame.down, down)
+        alone = tf.reduce_sum(self._holds * pieces(columns, 8) * pieces(rows, 8), axis=1)
         units = tf.where(self._channels > 1, together, alone)
-        expected = tf.where(self._interval > 0, parts(units, tf.maximum(self._interval, 1)) - 1, 0)
+        expected = tf.where(self._interval > 0, pieces(units, tf.maximum(self._interval, 1)) - 1, 0)
         first, count = self._restarts
         # Some programs write another one behind the last unit.
         surplus = tf.cast(count, tf.int64) - expected

@@ -30,7 +30,7 @@ ADVICE = ": get it again"
 
 
 class Checkpoint:
-    """A file of weights of any suffix; its first bytes tell the format.
+    """A file of weights of any suffix; its first bytes identify the format.
 
     Formats: safetensors, PyTorch's zip archive and its older pickle stream
     (``.pth``, ``.pt``, ``.bin``), and the ``.h5`` that ``write_h5`` writes. A

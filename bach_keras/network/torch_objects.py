@@ -77,7 +77,7 @@ def fill(target: dict, items: list) -> None:
     for key, value in zip(items[::2], items[1::2], strict=True):
         # A longer number is costly to hash.
         if type(key) is not str and not (type(key) in (int, bool) and abs(key) < MOST):
-            raise RefusedError("has a key that is neither text nor a whole number")
+            raise RefusedError("has a key that is neither text nor an integer")
         target[key] = value
 
 

@@ -2,7 +2,7 @@
 
 A pickle is a program for a small stack machine, and may name any function to be called. The machine here knows the
 instructions that ``torch.save`` writes. It builds dicts, lists and tuples, notes what is said of tensors, and
-leaves everything else unbuilt; nothing is hashed but text and whole numbers, and nothing is walked recursively.
+leaves everything else unbuilt. Only text and integers are hashed, and nothing is walked recursively.
 """
 
 import io
