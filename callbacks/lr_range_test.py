@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from callbacks import lr_curve
 from callbacks.lr_curve import MIN_POINTS
+from callbacks.lr_inputs import EMPTY, ModelState, check_model, not_finite_batch, number, repeated, whole
 from callbacks.lr_probe import Probe
 from callbacks.lr_sweep import Sweep
-from callbacks.lr_swept import EMPTY, ModelState, check_model, not_finite_batch, number, repeated, whole
 
 # With fewer steps the rate would more than double at each.
 FEWEST_STEPS = 20

@@ -5,6 +5,7 @@ run's recipe, and the file gives numbers alone, after names, types and shapes we
 """
 
 import io
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -46,7 +47,7 @@ def _check_config(model, stored: dict) -> None:
     config, own = stored.get("config"), model.get_config()
     # The seed of its dropout and its name do not change its answers.
     fits = isinstance(config, dict) and all(
-        config.get(name) == _as_json(own[name]) for name in ("image_size", "classes", "backbone")
+        config.get(name) == json.loads(json.dumps(own[name])) for name in ("image_size", "classes", "backbone")
     )
     if stored.get("class_name") != type(model).__name__ or not fits:
         raise RefusedError("holds another network than its run says")
@@ -83,9 +84,3 @@ def _fill(model, numbers, path) -> None:
     check_numbers({variable.path: array for variable, array in zip(variables, numbers, strict=True)}, path)
     for variable, array in zip(variables, numbers, strict=True):
         variable.assign(array)
-
-
-def _as_json(value):
-    if isinstance(value, dict):
-        return {name: _as_json(part) for name, part in value.items()}
-    return [_as_json(part) for part in value] if isinstance(value, list | tuple) else value

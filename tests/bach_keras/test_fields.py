@@ -44,7 +44,7 @@ def test_a_field_holds_what_it_must_and_nothing_else(kind, good, bad):
             check({"field": value}, {"field": kind})
 
 
-def test_a_field_is_named_with_what_it_stands_in():
+def test_a_field_is_named_with_the_object_around_it():
     with pytest.raises(FieldError, match=r"^recipe\.seed is missing$"):
         check({}, {"seed": whole()}, within="recipe")
     with pytest.raises(FieldError, match=r"^recipe must be an object, not a list$"):

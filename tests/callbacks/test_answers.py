@@ -96,7 +96,7 @@ def test_logits_become_probabilities():
 
 
 @pytest.mark.parametrize("output", ["kind", None, 0, np.int64(0)])
-def test_the_one_output_of_a_dict_or_list_is_taken(output):
+def test_the_only_output_of_a_dict_or_list_is_used(output):
     answers = np.array([[0.1, 0.9], [0.8, 0.2]])
     if output != 0:
         np.testing.assert_allclose(probabilities({"kind": answers}, output=output), answers)

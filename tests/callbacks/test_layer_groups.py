@@ -86,7 +86,7 @@ def test_each_group_trains_as_a_plain_optimizer_at_its_rate(kind):
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_sgd_with_momentum_by_hand(nesterov, decay):
+def test_sgd_with_momentum_equals_updates_written_by_hand(nesterov, decay):
     optimizer = keras.optimizers.SGD(0.05, momentum=0.9, nesterov=nesterov, weight_decay=decay)
     trained = train(with_layer_groups(optimizer, [("slow", 1 / 3), (".*", 1)]), variables(), steps=20)
     for found, rate in zip(trained, (0.05 / 3, 0.05), strict=True):
@@ -99,7 +99,7 @@ def test_sgd_with_momentum_by_hand(nesterov, decay):
         np.testing.assert_allclose(found, value, atol=2e-6)
 
 
-def test_adamw_by_hand():
+def test_adamw_equals_updates_written_by_hand():
     rate, decay, beta1, beta2, epsilon = 0.01 / 3, 0.1, 0.9, 0.999, 1e-7
     value = np.linspace(-1, 1, 6).reshape(3, 2)
     mean = square = np.zeros_like(value)
@@ -151,7 +151,7 @@ def test_uncovered_variables_are_named():
 
 
 @pytest.mark.parametrize("multiplier", [0, -1.0, math.nan, math.inf])
-def test_multiplier_must_be_positive(multiplier):
+def test_a_multiplier_must_be_positive(multiplier):
     with pytest.raises(ValueError, match="trainable=False"):
         with_layer_groups(keras.optimizers.SGD(0.1), [("a", multiplier)])
 

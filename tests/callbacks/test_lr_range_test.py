@@ -183,7 +183,7 @@ def test_a_sweep_leaves_no_trace():
 
 
 @pytest.mark.parametrize("optimizer_is_built", [True, False])
-def test_training_after_it_equals_training_without_it(optimizer_is_built):
+def test_training_after_a_sweep_equals_training_without_one(optimizer_is_built):
     runs = []
     for swept in (False, True):
         model = network()
@@ -245,7 +245,7 @@ def test_an_unknown_metric_is_refused_and_the_model_restored():
     assert model.get_weights()[0] == 0
 
 
-def test_what_it_cannot_sweep_is_refused():
+def test_several_steps_per_execution_and_models_that_are_not_built_are_refused():
     with pytest.raises(ValueError, match="steps_per_execution=1"):
         lr_range_test(quadratic_model(steps_per_execution=2), quadratic_data())
     unbuilt = keras.Sequential([keras.layers.Dense(1)])
@@ -305,7 +305,7 @@ def test_a_least_point_at_either_end_is_read(values):
     assert np.isfinite(test.result()["divergence"])
 
 
-def test_where_the_first_of_a_noisy_curve_is_its_least_the_guess_is_where_it_rises():
+def test_a_noisy_curve_whose_first_point_is_least_is_read_where_it_rises():
     test = LRRangeTest(1e-3, 1.0, 12, smoothing=0.0, skip_begin=0, skip_end=0)
     record(test, [1.0, 1.2, 1.1, 1.3, 1.05, 1.25, 1.08, 1.04, 3.0, 6.0, 9.0, 12.0])
     result = test.result()
@@ -444,7 +444,7 @@ def test_data_without_a_batch_is_called_empty(empty):
 
 
 @pytest.mark.parametrize("row", [0, 3, 40])
-def test_nan_in_the_data_is_no_divergence(row):
+def test_nan_in_the_data_is_not_a_divergence(row):
     model = regression()
     before = state(model)
     features = np.ones((64, 3), "float32")
@@ -529,13 +529,13 @@ def test_a_sweep_of_few_steps_leaves_fewer_points_out():
     assert lr_range_test(regression(), sums(), steps=20).result()["stopped"] == "diverged"
 
 
-def test_numpys_numbers_are_taken():
+def test_numpys_numbers_are_accepted():
     options = {"steps": np.int64(40), "skip_begin": np.int32(2), "min_lr": np.float32(1e-4), "max_lr": np.float64(1)}
     result = lr_range_test(regression(), sums(), **options).result()
     assert json.loads(json.dumps(result)) == result
 
 
-def test_a_keras_dataset_is_taken():
+def test_a_keras_dataset_is_accepted():
     batches = list(sums().as_numpy_iterator())
 
     class Batches(keras.utils.PyDataset):
@@ -563,7 +563,7 @@ def test_a_model_that_cannot_be_swept_is_refused_in_one_sentence():
             lr_range_test(regression(), data)
 
 
-def test_plot_is_a_png(tmp_path):
+def test_the_plot_is_a_png(tmp_path):
     test = lr_range_test(quadratic_model(), quadratic_data(), steps=60)
     test.plot(tmp_path / "sweep.png")
     with Image.open(tmp_path / "sweep.png") as image:

@@ -50,7 +50,7 @@ def test_each_cycle_is_half_a_cosine():
     assert schedule.total_steps == 28
 
 
-def test_restarts_at_the_peak_and_stays_at_the_floor_afterwards():
+def test_each_cycle_restarts_at_the_peak_and_the_floor_comes_last():
     schedule = SGDR(peak=0.3, cycle_steps=3, cycles=4, floor=0.01)
     for step in (0, 3, 9, 21):
         assert schedule.learning_rate(step) == 0.3
@@ -87,7 +87,7 @@ def test_cycles_end_in_the_unit_of_their_length():
     assert cycle_ends(3, 4) == (3, 9, 21, 45)
 
 
-def test_sets_the_rate_of_each_batch_and_logs_it():
+def test_the_rate_of_each_batch_is_set_and_logged():
     schedule = SGDR(peak=0.01, cycle_steps=4, cycles=2)
     rates, history = fit(linear_model(), schedule, epochs=2)
     assert rates == pytest.approx([schedule.learning_rate(step) for step in range(12)], rel=1e-6)
@@ -324,7 +324,7 @@ def test_an_optimizer_with_a_schedule_of_its_own_is_refused(rate, wrapped):
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint8])
-def test_numpys_integers_and_floats_are_numbers_too(kind):
+def test_numpys_integers_and_floats_are_accepted(kind):
     schedule = SGDR(np.float32(0.5), kind(3), kind(4), kind(2), start_step=kind(0))
     assert schedule.cycle_ends == (3, 9, 21, 45)
     assert cycle_ends(kind(100), kind(40))[-1] == 100 * (2**40 - 1)

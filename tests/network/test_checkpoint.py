@@ -42,12 +42,12 @@ def assert_same(tensors, **expected):
         np.testing.assert_array_equal(tensors[key], array)
 
 
-def test_pytorch_state_dict(tmp_path, write):
+def test_a_pytorch_state_dict_is_read(tmp_path, write):
     write(tmp_path / "w.pth", STATE_DICT, a=MATRIX, b=COUNT)
     assert_same(Checkpoint(tmp_path / "w.pth").read(), weight=MATRIX, count=COUNT)
 
 
-def test_strides_offsets_and_shared_storages(tmp_path, write):
+def test_strides_offsets_and_shared_storages_are_followed(tmp_path, write):
     transposed = tensor("a", "FloatStorage", 6, shape=(3, 2), strides=(1, 3))
     second_row = tensor("a", "FloatStorage", 6, offset=3, shape=(3,), strides=(1,))
     write(tmp_path / "w.pth", mapping(t=transposed, row=second_row), a=MATRIX)
@@ -67,7 +67,7 @@ def test_every_float_becomes_float32(tmp_path, write, storage, stored):
     assert_same(Checkpoint(tmp_path / "w.pth").read(), x=np.array([1.5, -2], np.float32))
 
 
-def test_parameters_wrappers_and_data_parallel_prefix(tmp_path, write):
+def test_parameters_under_a_wrapper_with_a_prefix_are_read(tmp_path, write):
     parameter = name("torch._utils", "_rebuild_parameter") + sequence(
         tensor("a", "FloatStorage", 6, shape=(6,), strides=(1,)), b"\x88", EMPTY_DICT
     )
@@ -264,7 +264,7 @@ def test_each_file_that_is_not_a_checkpoint_has_its_own_sentence(tmp_path):
         Checkpoint(tmp_path / "absent.pth").read()
 
 
-def test_safetensors(tmp_path):
+def test_safetensors_of_every_float_type_are_read(tmp_path):
     path = tmp_path / "w.bin"  # the suffix does not matter
     half = np.array([1.5, -2], np.float16)
     brain = np.array([0x3FC0, 0xC000], np.uint16)
@@ -279,7 +279,7 @@ def test_safetensors(tmp_path):
     assert_same({key: tensors[key] for key in specs}, weight=MATRIX, half=expected, brain=expected)
 
 
-def test_h5_keeps_tensors_and_attributes(tmp_path):
+def test_an_h5_keeps_tensors_and_attributes(tmp_path):
     path = tmp_path / "w.h5"
     write_h5(path, {"layer1.0.conv1.weight": MATRIX, "n": COUNT}, origin="here")
     assert_same(Checkpoint(path).read(), **{"layer1.0.conv1.weight": MATRIX, "n": COUNT})
@@ -288,7 +288,7 @@ def test_h5_keeps_tensors_and_attributes(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_h5_that_fails_leaves_the_old_file_alone(tmp_path):
+def test_an_h5_that_cannot_be_written_leaves_the_old_file(tmp_path):
     path = tmp_path / "w.h5"
     write_h5(path, {"weight": MATRIX})
     with pytest.raises(TypeError):
@@ -298,7 +298,7 @@ def test_h5_that_fails_leaves_the_old_file_alone(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_checkpoint_that_pytorch_itself_writes_with_its_settings(tmp_path, zipped):
+def test_a_checkpoint_that_pytorch_itself_writes_with_its_settings_is_read(tmp_path, zipped):
     torch = pytest.importorskip("torch")
     layer = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(layer.parameters())
@@ -316,7 +316,7 @@ def test_a_checkpoint_that_pytorch_itself_writes_with_its_settings(tmp_path, zip
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_files_that_pytorch_itself_writes(tmp_path, zipped):
+def test_files_that_pytorch_itself_writes_are_read(tmp_path, zipped):
     torch = pytest.importorskip("torch")
     layer = torch.nn.BatchNorm1d(3)
     state_dict = layer.state_dict()

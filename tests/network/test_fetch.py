@@ -165,7 +165,7 @@ def test_a_repository_without_a_commit_is_refused(hub, tmp_path, revision):
         (OSError(28, "No space left on device"), WorkError, "No space left on device"),
     ],
 )
-def test_what_the_hub_cannot_do_is_one_sentence(monkeypatch, tmp_path, error, kind, words):
+def test_an_error_of_the_hub_is_one_sentence(monkeypatch, tmp_path, error, kind, words):
     def download(*_, **__):
         raise error
 

@@ -40,7 +40,7 @@ def close(one, other, tolerance=1e-5):
     return np.linalg.norm(one - other) < tolerance * np.linalg.norm(other)
 
 
-def test_folded_equals_unfolded(network):
+def test_a_folded_network_equals_the_unfolded_one(network):
     twin = fold(network)
     assert not [layer for layer in twin.layers if isinstance(layer, BatchNorm)]
     assert close(twin(images(), training=False), network(images(), training=False))

@@ -20,12 +20,12 @@ def images():
     return tf.constant(np.random.default_rng(0).normal(size=(3, 64, 64, 3)), tf.float32)
 
 
-def test_answer_is_two_float32_logits(classifier, images):
+def test_the_answer_is_two_float32_logits(classifier, images):
     logits = classifier(images, training=False)
     assert (tuple(logits.shape), logits.dtype) == ((3, 2), tf.float32)
 
 
-def test_arrays_are_taken_as_tensors_are(classifier, images):
+def test_arrays_give_the_same_answers_as_tensors(classifier, images):
     np.testing.assert_array_equal(classifier(images.numpy(), training=False), classifier(images, training=False))
 
 
@@ -34,7 +34,7 @@ def test_images_may_have_an_odd_size():
     assert tuple(odd(tf.ones((1, 45, 45, 3)), training=False).shape) == (1, 3)
 
 
-def test_head_has_the_papers_layers(classifier):
+def test_the_head_has_the_papers_layers(classifier):
     head = [layer for layer in classifier.layers if layer.name.startswith("head.")]
     kinds = [type(layer).__name__ for layer in head if "max" not in layer.name and "mean" not in layer.name]
     assert kinds == [

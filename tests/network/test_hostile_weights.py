@@ -290,7 +290,7 @@ def alike(file):
         file[str(number_of)] = np.float32(1)
 
 
-def test_an_hdf5_file_gives_only_what_stands_in_it(tmp_path):
+def test_an_hdf5_file_gives_only_its_own_plain_data_sets(tmp_path):
     folder = tmp_path / "files"
     folder.mkdir()
     secret = tmp_path / "secret.h5"
@@ -328,7 +328,7 @@ def test_an_hdf5_file_gives_only_what_stands_in_it(tmp_path):
     assert "stored in another file" in refused["external storage"]
 
 
-def test_a_hard_link_to_a_plain_data_set_is_taken(tmp_path):
+def test_a_hard_link_to_a_plain_data_set_is_read(tmp_path):
     h5(tmp_path / "w.h5", lambda file: file.update({"a": MATRIX}) or file.update({"weight": file["a"]}))
     for array in Checkpoint(tmp_path / "w.h5").read().values():
         np.testing.assert_array_equal(array, MATRIX)

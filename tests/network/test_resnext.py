@@ -31,7 +31,7 @@ def tiny():
     return ResNeXt((None, None, 3), include_top=True, classes=5, architecture=TINY)
 
 
-def test_parameters_of_the_full_network(full):
+def test_the_full_network_has_the_published_number_of_parameters(full):
     assert sum(int(np.prod(variable.shape)) for variable in full.trainable_variables) == 25_028_904
 
 
@@ -44,7 +44,7 @@ def test_layers_with_weights_are_named_as_in_torchvision(full):
     assert {layer.name for layer in full.layers if layer.weights} == expected
 
 
-def test_kernels_of_the_full_network(full):
+def test_kernels_of_the_full_network_have_the_published_shapes(full):
     assert full.get_layer("conv1").kernel.shape == (7, 7, 3, 64)
     assert full.get_layer("layer1.0.conv2").kernel.shape == (3, 3, 4, 128)
     assert full.get_layer("layer4.2.conv2").kernel.shape == (3, 3, 32, 1024)
@@ -58,7 +58,7 @@ def test_kernels_of_the_full_network(full):
         (45, 61, [(12, 16), (12, 16), (6, 8), (3, 4), (2, 2)]),
     ],
 )
-def test_shapes_of_the_stages(tiny, height, width, places):
+def test_each_stage_after_the_first_halves_the_sides(tiny, height, width, places):
     stages = keras.Model(tiny.inputs, [tiny.get_layer(name).output for name in tiny.stage_outputs])
     answers = stages(tf.constant(normal(2, height, width, 3)), training=False)
     expected = [(2, *place, depth) for place, depth in zip(places, (8, 32, 64, 128, 256), strict=True)]
@@ -68,13 +68,13 @@ def test_shapes_of_the_stages(tiny, height, width, places):
     ]
 
 
-def test_stride_sits_in_the_grouped_convolution(tiny):
+def test_the_stride_is_in_the_grouped_convolution(tiny):
     block = "layer2.0."
     strides = {name: tiny.get_layer(block + name).stride for name in ("conv1", "conv2", "conv3", "downsample.0")}
     assert strides == {"conv1": 1, "conv2": 2, "conv3": 1, "downsample.0": 2}
 
 
-def test_top_gives_logits_float32(tiny):
+def test_the_top_gives_float32_logits(tiny):
     logits = tiny(tf.constant(normal(2, 45, 61, 3)), training=False)
     assert (tuple(logits.shape), logits.dtype) == ((2, 5), tf.float32)
 

@@ -1,6 +1,5 @@
 """Trained weights into a small network."""
 
-import errno
 import hashlib
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from bach_keras.network.checkpoint import write_h5
 from bach_keras.network.resnext import resnext50
 from bach_keras.network.weights import convert_weights, default_path, load_weights, port_torch
 from datasets.errors import MissingError, UserError, WorkError
+from tests.full_disk import fill_the_disk
 from tests.network.small_network import draw_tensors, network, torchvision_shapes
 
 
@@ -55,7 +55,7 @@ def test_every_weight_is_filled(tensors):
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
-def test_a_network_without_top_leaves_only_the_top_over(tensors):
+def test_a_network_without_a_top_ignores_only_the_top(tensors):
     model = network(include_top=False)
     port_torch(model, tensors)
     np.testing.assert_array_equal(model.get_layer("bn1").gamma, tensors["bn1.weight"])
@@ -137,7 +137,7 @@ def test_nothing_becomes_infinite_after_it_was_checked(tmp_path, tensors, way):
         fill(network(), source)
 
 
-def test_weights_of_whole_numbers_are_refused(tensors):
+def test_integer_weights_are_refused(tensors):
     tensors["conv1.weight"] = tensors["conv1.weight"].astype(np.int8)
     assert_refused(tensors, r"of a type other than floating point: 1 \(conv1.weight\)")
 
@@ -221,19 +221,16 @@ def test_load_weights_names_the_file(tmp_path, tensors):
         load_weights(network(), tmp_path / "w.safetensors")
 
 
-def test_default_path(monkeypatch, tmp_path):
+def test_the_default_path_follows_keras_home(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     assert default_path() == tmp_path / "models" / "resnext50_imagenet.h5"
     monkeypatch.delenv("KERAS_HOME")
     assert default_path() == Path.home() / ".keras" / "models" / "resnext50_imagenet.h5"
 
 
-def test_a_disk_that_fills_up_is_not_the_users_mistake(tmp_path, tensors, monkeypatch):
-    def full(path, *_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+def test_a_disk_that_fills_up_is_not_the_users_mistake(tmp_path, tensors):
     save_file(tensors, tmp_path / "w.safetensors")
-    monkeypatch.setattr("h5py.File.__setitem__", full)
-    with pytest.raises(WorkError, match=r"w.h5 cannot be written: No space left on device\.$"):
+    fill_the_disk(tmp_path / "w.h5")
+    with pytest.raises(WorkError, match=r"w.h5 cannot be written"):
         convert_weights(tmp_path / "w.safetensors", tmp_path / "w.h5", model=network())
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
