@@ -127,7 +127,7 @@ def freeze(model: keras.Model, patterns: str | Sequence[str]):
             )
         frozen.update(map(id, matches))
         matched[pattern.pattern] = found
-        LOG.info("frozen %r: %s", pattern.pattern, _counted(len(matches), "layer"))
+        LOG.info(f"frozen {pattern.pattern!r}: {_counted(len(matches), 'layer')}")
     _warn_of_parts(model, [layer for layer in layers if id(layer) in frozen], matched)
     # Layers that train are set first, as setting a layer sets its parts, and a part may be in several layers.
     for layer in layers:
@@ -153,12 +153,8 @@ def _warn_of_parts(model, frozen, matched: dict[str, set[int]]) -> None:
     for pattern, found in matched.items():
         partly = [weight.path for weight in model.weights if id(weight) in found - fixed]
         if partly:
-            LOG.warning(
-                "%r matches only some weights of layers, which therefore train: %s%s",
-                pattern,
-                ", ".join(partly[:3]),
-                ", ..." if len(partly) > 3 else "",
-            )
+            named = ", ".join(partly[:3]) + (", ..." if len(partly) > 3 else "")
+            LOG.warning(f"{pattern!r} matches only some weights of layers, which therefore train: {named}")
 
 
 def _counted(count: int, noun: str) -> str:
@@ -198,13 +194,8 @@ class _LayerGroups:
         members = [member for _, member in self._members]
         for index, (pattern, multiplier) in enumerate(self.groups):
             sizes = [math.prod(v.shape) for v, member in zip(variables, members, strict=True) if member == index]
-            LOG.info(
-                "layer group %r: rate x %g, %s, %s",
-                pattern,
-                multiplier,
-                _counted(len(sizes), "variable"),
-                _counted(sum(sizes), "weight"),
-            )
+            size = f"{_counted(len(sizes), 'variable')}, {_counted(sum(sizes), 'weight')}"
+            LOG.info(f"layer group {pattern!r}: rate x {multiplier:g}, {size}")
         return tuple(self.groups[member][1] for member in members)
 
     def _find(self, variables, paths) -> list[list[int]]:
@@ -226,7 +217,7 @@ class _LayerGroups:
                     "it matches no trainable variable's path. Check the pattern, unless its layers are frozen; where "
                     "it names a nested model or a wrapper, set model= of with_layer_groups to the model"
                 )
-            LOG.warning("layer group %r is empty: %s", pattern, why)
+            LOG.warning(f"layer group {pattern!r} is empty: {why}")
 
     def update_step(self, gradient, variable, learning_rate):
         multiplier = self._multipliers[self._get_variable_index(variable)]

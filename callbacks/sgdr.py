@@ -162,10 +162,8 @@ class SGDR(keras.callbacks.Callback):
     def _warn(self):
         self._warned = True
         LOG.warning(
-            "SGDR: the last cycle ended after %d updates of the optimizer, so the rate is now the floor, %g: "
-            "train for fewer epochs, or set more or longer cycles.",
-            self.start_step + self.total_steps,
-            self.floor,
+            f"SGDR: the last cycle ended after {self.start_step + self.total_steps} updates of the optimizer, so the "
+            f"rate is now the floor, {self.floor:g}: train for fewer epochs, or set more or longer cycles."
         )
 
 

@@ -155,10 +155,7 @@ class _Frame:
         return (
             (self._count == 1, "A JPEG must have one frame, of a kind that is supported."),
             (self._depth == 8, "A JPEG must have 8 bits per channel."),
-            (
-                (self.channels == 1) | (self.channels == 3),
-                "A JPEG must have one or three channels.",
-            ),
+            ((self.channels == 1) | (self.channels == 3), "A JPEG must have one or three channels."),
             (self._length == 6 + 3 * self.channels, "A JPEG's frame is damaged."),
             (tf.reduce_all((factors >= 1) & (factors <= 4)), "A JPEG's frame is damaged."),
             (tf.size(tf.unique(self.ids)[0]) == 3, "A JPEG's frame is damaged."),
