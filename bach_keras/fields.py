@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets.errors import UserError
 
-# Of one file; a run on a hundred thousand images stays below.
+# Of one file. A run on a hundred thousand images has fewer.
 MAX_BYTES = 2**25
 
 # Of text from outside in a message.
@@ -17,18 +17,18 @@ MAX_SHOWN = 60
 
 
 class FieldError(UserError):
-    """A field is missing or is not what it must be; the message says which, and callers name the file."""
+    """A field is missing or is not what it must be; callers name the file."""
 
 
 def plain(text: str, most: int) -> str:
-    """Return text from outside as one line of at most so many characters, what cannot be printed escaped."""
+    """Return text from outside as one line of at most ``most`` characters, with escapes for what cannot be printed."""
     short = text[:most]
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
     return escaped + ("..." if len(text) > most else "")
 
 
 def shown(value) -> str:
-    """Return what a message says of a value from outside: short, in one line, without control characters."""
+    """Return how a message shows a value from outside: short, in one line, without control characters."""
     if isinstance(value, str):
         return f"'{plain(value, MAX_SHOWN)}'"
     if value is None or isinstance(value, bool):
@@ -36,7 +36,7 @@ def shown(value) -> str:
     if isinstance(value, float):
         return repr(value)
     if isinstance(value, int):
-        # What is longer may not even be printed.
+        # Python refuses to print much longer ones.
         return str(value) if value.bit_length() < 128 else "a whole number of many digits"
     kinds = {list: "a list", tuple: "a list", dict: "an object", bytes: "bytes"}
     return kinds.get(type(value), "something else")
@@ -55,7 +55,7 @@ class Kind:
 
 TEXT = Kind("text", lambda value: isinstance(value, str))
 NAME = Kind("a word", lambda value: isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable())
-# Of what is printed: a path, a note.
+# For what is printed, such as a path or a note.
 LINE = Kind("one line of text", lambda value: isinstance(value, str) and len(value) <= 4096 and _is_line(value))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 NOTHING = Kind("null", lambda value: value is None)
@@ -64,7 +64,7 @@ TEXTS = Kind("a list of text", lambda value: isinstance(value, list) and all(isi
 
 
 def _is_line(text: str) -> bool:
-    """Say whether text moves no cursor and can be encoded."""
+    """Return whether text can be encoded and does not move a cursor."""
     return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
 
 
@@ -76,7 +76,7 @@ def whole(least: int = 0, most: int = 10**9) -> Kind:
 
 
 def number(least: float = -math.inf, most: float = math.inf) -> Kind:
-    """A finite number in a range; without bounds any."""
+    """Return the kind of a finite number in a range, which has no bounds unless they are given."""
     bounds = {
         (True, True): f"a number from {least:g} to {most:g}",
         (True, False): f"a number of at least {least:g}",
@@ -111,16 +111,10 @@ def object_of(kind: Kind) -> Kind:
 
 
 def check(values, required: dict[str, Kind], optional: dict[str, Kind] | None = None, within: str = "") -> None:
-    """Check the fields of an object; those that are in neither list are not looked at.
+    """Raise a FieldError on the first field of an object that is missing or wrong.
 
-    Args:
-        values: the object.
-        required: field name -> what it must be.
-        optional: the same of fields that may be missing.
-        within: the name of the field that the object is the value of.
-
-    Raises:
-        FieldError: the first field that is missing or wrong.
+    ``required`` and ``optional`` are field names -> what the field must be; other fields are ignored. ``within`` is the
+    name of the field that holds the object, if any.
     """
     if not isinstance(values, dict):
         raise FieldError(f"{within or 'it'} must be an object, not {shown(values)}")
@@ -134,11 +128,7 @@ def check(values, required: dict[str, Kind], optional: dict[str, Kind] | None = 
 
 
 def parse_object(text: bytes | str) -> dict:
-    """Parse JSON that must be an object; NaN and Infinity are left for ``check`` to refuse, which knows the field.
-
-    Raises:
-        FieldError: it is no JSON, not UTF-8, nested too deeply, or has a name twice.
-    """
+    """Parse JSON that must be an object; ``check``, which knows the field, refuses NaN and Infinity."""
     try:
         text = text.decode() if isinstance(text, bytes) else text
         values = json.loads(text, object_pairs_hook=_once)
@@ -149,7 +139,7 @@ def parse_object(text: bytes | str) -> dict:
     except RecursionError:
         raise FieldError("it is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise FieldError(f"it is no JSON: {error.msg} at line {error.lineno}") from error
+        raise FieldError(f"it is not JSON: {error.msg} at line {error.lineno}") from error
     except ValueError as error:  # a number of thousands of digits
         raise FieldError("it holds a number that is too long") from error
     if not isinstance(values, dict):
@@ -158,12 +148,8 @@ def parse_object(text: bytes | str) -> dict:
 
 
 def read_object(path: Path, most: int = MAX_BYTES) -> dict:
-    """Read a JSON file that holds an object; see ``parse_object``.
-
-    Raises:
-        FieldError: it is not there, larger than ``most`` bytes, or no such JSON.
-    """
-    if not path.is_file():  # a pipe would wait for ever
+    """Read a JSON file of at most ``most`` bytes that holds an object; see ``parse_object``."""
+    if not path.is_file():  # reading a pipe would wait for ever
         raise FieldError("there is no such file")
     with path.open("rb") as file:
         content = file.read(most + 1)

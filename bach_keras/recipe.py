@@ -7,6 +7,7 @@ what was decided and why.
 import math
 from dataclasses import dataclass, field, replace
 
+from bach_keras.preprocess import View
 from datasets.errors import UserError
 
 # Of a range test whose length follows the phase.
@@ -27,11 +28,11 @@ class Recipe:
         cycle_mult: each cycle is this many times as long as the one before.
         lr: peak learning rate; None takes the range test's suggestion in each phase.
         middle_multiplier: rate of the middle layers, as a share of the head's.
-        momentum: of SGD.
-        warm_start: begin each cycle with a twentieth of its steps at a hundredth of the rate.
+        momentum: SGD's.
+        warm_start: start each cycle with a twentieth of its steps at a hundredth of the rate.
         max_epochs: the budget of all phases together; the paper stayed below 60.
-        accumulate: parts that a batch is computed in, one after the other, where memory is short. Batch norm
-            then sees one part at a time.
+        accumulate: split each batch into as many parts to save memory (gradient accumulation). Batch norm then sees
+            one part at a time.
         precision: Keras's policy: ``float32``, or on a GPU ``mixed_float16`` or ``mixed_bfloat16``.
         range_test: sweep the rate before each phase, and keep the curve; needed where ``lr`` is None.
         lr_steps: steps of the range test; None for as many as fit the phase, see ``sweep_steps``.
@@ -39,10 +40,10 @@ class Recipe:
         lr_probe: training images whose loss it measures between steps; 0 for none.
         smallest_view: smallest window that augmentation cuts, as a share of image_size.
         crops: where along the longer side it cuts: ``any`` place or one of ``three``.
-        stain_jitter: how far each stain's concentration is scaled and shifted, see ``StainJitter``; 0 for not at all.
-        brightness: how far the brightness is scaled; 0 for not at all.
+        stain_jitter: random change of each stain's strength, as a fraction, see ``StainJitter``; 0 for none.
+        brightness: random change of brightness, as a fraction; 0 for none.
         stain_normalisation: what images are normalised by before all else: ``none``, ``macenko`` or ``reinhard``.
-        seed: of weights, order, augmentation and dropout.
+        seed: random seed of weights, data order, augmentation and dropout.
         backbone: arguments of ``ResNeXt``; empty for ResNeXt-50 (32x4d).
     """
 
@@ -87,7 +88,7 @@ class Recipe:
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise UserError(f"--lr must be a positive rate or 'auto', not {self.lr}.")
         if self.lr is None and not self.range_test:
-            raise UserError("--no-range-test leaves nothing to choose the rate by: give it with --lr.")
+            raise UserError("--no-range-test leaves nothing to choose the rate by: give the rate with --lr.")
         if not 0 < self.lr_bounds[0] < self.lr_bounds[1] < math.inf:
             raise UserError(f"The range test's rates, {self.lr_bounds}, must be positive and rise.")
         if self.precision not in PRECISIONS:
@@ -100,7 +101,8 @@ class Recipe:
         self._check_epochs()
 
     def _check_epochs(self):
-        if self.cycles > self.max_epochs:  # or their lengths could not even be counted
+        # The lengths of more cycles could not even be counted.
+        if self.cycles > self.max_epochs:
             raise UserError(
                 f"--cycles {self.cycles} are beyond the budget of {self.max_epochs} epochs: choose fewer cycles, or a "
                 "larger --max-epochs."
@@ -113,6 +115,11 @@ class Recipe:
                 f"The last cycle ends after epoch {last}, beyond the budget of {self.max_epochs}: "
                 "choose fewer or shorter cycles, or a larger --max-epochs."
             )
+
+    @property
+    def view(self) -> View:
+        """How the network sees an image."""
+        return View(self.image_size, self.stain_normalisation)
 
     @property
     def part_size(self) -> int:

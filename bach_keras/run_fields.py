@@ -116,13 +116,13 @@ def read_recipe(values: dict) -> Recipe:
     fields = {field.name: _kind(field) for field in dataclasses.fields(Recipe)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise FieldError(f"recipe.{plain(unknown[0], 60)} is no field of a recipe")
+        raise FieldError(f"recipe.{plain(unknown[0], 60)} is not a field of a recipe")
     check(values, {}, fields, within="recipe")
     backbone = values.get("backbone", {})
     check(backbone, {}, {**BACKBONE, "blocks": BLOCKS}, within="recipe.backbone")
     unknown = sorted(set(backbone) - {*BACKBONE, "blocks"})
     if unknown:
-        raise FieldError(f"recipe.backbone.{plain(unknown[0], 60)} is no field of a backbone")
+        raise FieldError(f"recipe.backbone.{plain(unknown[0], 60)} is not a field of a backbone")
     _check_cost(backbone)
     # A run from before there was a probe resumes without one.
     values = {"lr_probe": 0, **values}
@@ -204,14 +204,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         UserError: it is missing, or an epoch is, or a value that should be a number is none.
     """
     if not path.is_file():
-        raise FieldError("there is no such file")
+        raise FieldError("the file is missing")
     if path.stat().st_size > MAX_HISTORY:
         raise FieldError(f"it is larger than {MAX_HISTORY} bytes")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise FieldError(f"it is no table ({plain(str(error), 100)})") from error
+        raise FieldError(f"it is not a table ({plain(str(error), 100)})") from error
     if not rows:
         raise FieldError("it has no epoch")
     for count, row in enumerate(rows, 1):

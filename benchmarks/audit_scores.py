@@ -48,13 +48,13 @@ def turned_back(image: np.ndarray, orientation: str) -> np.ndarray:
 
 
 def plant(image: np.ndarray, kind: str, share: float = 0.0) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return an image, a copy of it, and the orientation that brings the copy back.
+    """Return an image, a copy of it, and the orientation that undoes the copy's.
 
     Args:
         image: uint8 RGB [H, W, 3].
-        kind: ``plain``, ``re-stained``, ``recompressed``, one of ``ORIENTATIONS``, or ``all``: the first
-            two, turned and mirrored.
-        share: how far the copy is shifted down and right, of its sides.
+        kind: ``plain``, ``re-stained``, ``recompressed``, one of ``ORIENTATIONS``, or ``all``: re-stained,
+            recompressed, turned and mirrored.
+        share: how far the copy is shifted down and right, as a share of its sides.
     """
     first, second = windows(image, share)
     orientation = kind if kind in ORIENTATIONS else "turned 90 and mirrored" if kind == "all" else "as it is"

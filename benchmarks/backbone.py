@@ -1,9 +1,9 @@
-"""Time and memory of the backbone beside its peers: ``python -m benchmarks.backbone [--rounds 10] [--only JOB]``.
+"""Time and memory of the backbone and its peers: ``python -m benchmarks.backbone [--rounds 10] [--only JOB]``.
 
-Each side runs in a process of its own; in every round all of them do the job in
-turns, so that a machine that drifts decides nothing. A training step is done
-once a turn; inference once unmeasured, for the caches the other sides emptied,
-and then five times. Run it on an idle machine all the same. Needs
+Each side runs in a process of its own. In every round the sides alternate, so
+that a drift of the machine's speed affects them alike. A training step is done
+once per turn; inference once unmeasured, for the caches that the other sides emptied,
+and then five times. Run it on an idle machine nevertheless. Needs
 requirements-bench.txt and a C++ compiler.
 """
 
@@ -106,7 +106,7 @@ def main():
     if missing:
         parser.error(f"{' and '.join(missing)} not installed here: pip install -r requirements-bench.txt")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    print(f"ResNeXt-50 (32x4d), {SIDE}x{SIDE}, float32; milliseconds, medians of {given.rounds} rounds in turns\n")
+    print(f"ResNeXt-50 (32x4d), {SIDE}x{SIDE}, float32; milliseconds, medians of {given.rounds} alternating rounds\n")
     print(f"| job | {' | '.join(SIDES)} | ours / best peer: min - median - max |")
     print("|---" * (len(SIDES) + 2) + "|")
     for name, job in JOBS.items():

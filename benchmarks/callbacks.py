@@ -1,9 +1,9 @@
 """What a training's callbacks cost: ``python -m benchmarks.callbacks [--rounds 5] [--steps 26] [--only NETWORK]``.
 
-Epochs of the same model with and without them, in turns, so that a machine that drifts decides nothing. What they
-take themselves is timed too, since a machine's own noise is often above theirs. The epoch is as the patient split of
-BACH has it, without validation; so each epoch is the best, the one whose weights are kept, and the figure is the most
-that the callbacks can cost. Run it on an idle machine.
+Epochs of the same model with and without them alternate, so that a drift of the machine's speed affects them alike. The
+callbacks' own time is measured too, since a machine's noise is often above it. The epoch is as long as that of BACH's
+patient split, without validation. So each epoch is the best, whose weights are kept, and the figure is the most that
+the callbacks can cost. Run it on an idle machine.
 """
 
 import argparse
@@ -19,25 +19,20 @@ SHOWN = 8
 
 
 class Training:
-    """The last phase of training a node on random images.
-
-    Args:
-        network: name in ``NETWORKS``.
-        steps: steps an epoch.
-        folder: an empty one, to write a run in.
-    """
+    """The last phase of training a node on random images, with a run in an empty folder."""
 
     def __init__(self, network: str, steps: int, folder: Path):
         import numpy as np
         import tensorflow as tf
 
         from bach_keras.recipe import Recipe
-        from bach_keras.training import plan, train
+        from bach_keras.training import train
         from bach_keras.training.fit import compiled
+        from bach_keras.training.phases import phases
+        from bach_keras.training.start import Start
 
         recipe = Recipe(**NETWORKS[network])
-        start = plan.Start("imagenet", weights=Path("any"))
-        phase = plan.phases(recipe, start)[-1]
+        phase = phases(recipe, Start("imagenet", weights=Path("any")))[-1]
         train.seed_everything(recipe.seed)
         self.network = train.network(recipe)
         self.model = compiled(self.network, phase, recipe)
@@ -51,17 +46,19 @@ class Training:
         import numpy as np
 
         from bach_keras import preprocess
-        from bach_keras.training import progress, runs, stops
+        from bach_keras.run_folder import Run
+        from bach_keras.training.checkpoint import Checkpoint, Progress, SeedDropout
+        from bach_keras.training.stops import StopAtDivergence
         from callbacks.sgdr import SGDR
         from callbacks.tensorboard import TensorBoard
 
-        run = runs.create_run(folder, {})
+        run = Run.create(folder, {})
         shown = np.zeros((SHOWN, recipe.image_size, recipe.image_size, 3), np.uint8)
         return [
-            progress.Dropout(recipe.seed, self.steps),
+            SeedDropout(recipe.seed, self.steps),
             SGDR(1e-6, self.steps * phase.cycle_epochs, 100, 1),
-            stops.StopAtDivergence(folder, self.steps),
-            progress.Keeper(run, self.network, progress.Progress(phase=phase.name), {}),
+            StopAtDivergence(run, self.steps),
+            Checkpoint(run, self.network, Progress(phase=phase.name), {}),
             TensorBoard(
                 folder / "tensorboard", phase.rates, images=shown, class_names=("a", "b"),
                 preprocess=preprocess.normalise, from_logits=True,
@@ -70,13 +67,13 @@ class Training:
 
     def epoch(self, callbacks) -> float:
         """Train for an epoch and return its seconds a step."""
-        begun = time.perf_counter()
+        start = time.perf_counter()
         self.model.fit(
             self.batches, initial_epoch=self.epochs, epochs=self.epochs + 1, shuffle=False, verbose=0,
             callbacks=callbacks,
         )  # fmt: skip
         self.epochs += 1
-        return (time.perf_counter() - begun) / self.steps
+        return (time.perf_counter() - start) / self.steps
 
     def hooks(self) -> float:
         """Return the seconds a step that the callbacks take for an epoch, no step being trained."""
@@ -84,13 +81,13 @@ class Training:
 
         hooks = keras.callbacks.CallbackList(self.callbacks, model=self.model)
         hooks.on_train_begin()
-        begun = time.perf_counter()
+        start = time.perf_counter()
         hooks.on_epoch_begin(self.epochs)
         for step in range(self.steps):
             hooks.on_train_batch_begin(step)
             hooks.on_train_batch_end(step, {"loss": 0.5, "accuracy": 0.5})
         hooks.on_epoch_end(self.epochs, {"loss": 0.5, "accuracy": 0.5})
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start
         hooks.on_train_end()
         return seconds / self.steps
 
@@ -106,7 +103,7 @@ def row(network: str, rounds: int, steps: int) -> str:
             with_all.append(training.epoch(training.callbacks))
             alone.append(training.hooks())
     ratios = [one / other for one, other in zip(with_all, without, strict=True)]
-    # The mean, for not every epoch does the same: images are shown in one of five.
+    # The mean, as not every epoch does the same: images are shown in one of five.
     step, own = statistics.median(without), statistics.mean(alone)
     spread = f"{min(ratios):.3f} - **{statistics.median(ratios):.3f}** - {max(ratios):.3f}"
     milliseconds = f"{1000 * step:.1f} | {1000 * statistics.median(with_all):.1f} | {1000 * own:.2f}"
@@ -122,7 +119,7 @@ def main():
     if given.rounds < 1 or given.steps < 1:
         parser.error("--rounds and --steps must be at least 1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    print(f"Milliseconds a step, medians of {given.rounds} epochs of {given.steps} steps in turns\n")
+    print(f"Milliseconds a step, medians of {given.rounds} alternating epochs of {given.steps} steps\n")
     print("| network | without callbacks | with | the callbacks' own | share | with / without: min - median - max |")
     print("|---|---|---|---|---|---|")
     for network in NETWORKS:

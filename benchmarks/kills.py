@@ -1,8 +1,8 @@
-"""Runs killed at random moments and gone on with: ``python -m benchmarks.kills [KILLS]``.
+"""Runs killed at random moments and resumed: ``python -m benchmarks.kills [KILLS]``.
 
 A tiny network is trained once without a stop. Then again and again: the process gets SIGKILL at a random moment, the
-run goes on, and everything it left is compared byte for byte, weights by value. Nearly all of so small a run is
-start-up, so the moments are drawn by stages in turns, start-up, each epoch and the end, and at random within a stage.
+run is resumed, and everything it left is compared byte for byte, weights by value. Nearly all of so small a run is
+start-up, so the moments alternate between its stages, start-up, each epoch and the end, and are random within a stage.
 """
 
 import argparse
@@ -24,7 +24,7 @@ POLL = 0.005
 
 
 def campaign(kills: int, place: Path, seed: int = 0, specialist: bool = False, say=print) -> list[dict]:
-    """Kill a run ``kills`` times, each time a new one, and hold each finished run against the undisturbed one.
+    """Kill a run ``kills`` times, each time a new one, and compare each finished run with the undisturbed one.
 
     Args:
         kills: how many runs.
@@ -52,14 +52,14 @@ def campaign(kills: int, place: Path, seed: int = 0, specialist: bool = False, s
     for number in range(kills):
         folder = place / f"run-{number}"
         stage = number % len(lengths)
-        begun = time.monotonic()
+        started = time.monotonic()
         child = start(processes, folder, parent)
         while child.is_alive() and reached(folder)["epochs"] < stage:
             time.sleep(POLL)
         child.join(draw.uniform(0, lengths[stage]))
         if child.is_alive():
             os.kill(child.pid, signal.SIGKILL)
-        moment = time.monotonic() - begun
+        moment = time.monotonic() - started
         child.join()
         state = {"killed": child.exitcode == -signal.SIGKILL, **reached(folder)}
         train_whole(processes, folder, parent)
@@ -71,13 +71,13 @@ def campaign(kills: int, place: Path, seed: int = 0, specialist: bool = False, s
 
 def stage_lengths(processes, folder: Path, parent) -> list[float]:
     """Train once, and return the seconds of each stage: until the first epoch is over, each later one, what follows."""
-    ends, begun = [], time.monotonic()
+    ends, started = [], time.monotonic()
     child = start(processes, folder, parent)
     while child.is_alive():
-        ends += [time.monotonic() - begun] * (reached(folder)["epochs"] - len(ends))
+        ends += [time.monotonic() - started] * (reached(folder)["epochs"] - len(ends))
         time.sleep(POLL)
     check_ended(child, folder)
-    ends.append(time.monotonic() - begun)
+    ends.append(time.monotonic() - started)
     return [end - before for before, end in zip([0.0, *ends], ends, strict=False)]
 
 
@@ -90,7 +90,7 @@ def start(processes, folder, parent):
 
 
 def train_whole(processes, folder, parent) -> None:
-    """Train, or go on, to the end.
+    """Train, or resume, to the end.
 
     Raises:
         RuntimeError: the process failed.
@@ -120,7 +120,7 @@ def compare(one: Path, other: Path) -> list[str]:
     import h5py
     import numpy as np
 
-    from bach_keras.run_folder import read_model
+    from bach_keras.run_folder import Run
 
     left, right = ({path.relative_to(run) for path in run.rglob("*")} for run in (one, other))
     differs = [f"only one run has {path}" for path in sorted(left ^ right)]
@@ -142,15 +142,15 @@ def compare(one: Path, other: Path) -> list[str]:
         equal = pair[0].keys() == pair[1].keys() and all(np.array_equal(pair[0][key], pair[1][key]) for key in pair[0])
         if not equal:
             differs.append(snapshot.name)
-    models = [read_model(run / "model.keras").get_weights() for run in (one, other)]
+    models = [Run.open(run).read_model().get_weights() for run in (one, other)]
     if not all(np.array_equal(*pair) for pair in zip(*models, strict=True)):
         differs.append("model.keras")
     return differs
 
 
 def in_words(row: dict) -> str:
-    """Return where a run was cut and how it ended."""
-    where = "finished" if row["finished"] else f"after epoch {row['epochs']}" if row["began"] else "not begun"
+    """Return where a run was killed and how it ended."""
+    where = "finished" if row["finished"] else f"after epoch {row['epochs']}" if row["began"] else "not started"
     return f"{where}: " + ("equal, bit for bit" if not row["differs"] else f"DIFFERS in {', '.join(row['differs'])}")
 
 

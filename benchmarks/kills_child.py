@@ -1,26 +1,21 @@
-"""What each process of the campaign runs: one tiny training, begun or gone on with."""
+"""What each process of the campaign runs: one tiny training, started or resumed."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from bach_keras import run_folder as runs
-from bach_keras.training import checkpoint as progress
-from bach_keras.training import train as training
-from tests import few_phantoms as few
+from bach_keras.training.train import finish
+from tests.few_phantoms import RECIPE
+from tests.trainings import AFTER_EVERY_EPOCH, job, start_at
 
 
 def train(folder: str, parent: str | None) -> None:
-    """Train on a few phantoms, or go on with the run that is there.
+    """Train on a few phantoms, or resume the run that is there.
 
-    Without a parent carci from random weights at a given rate, its state written after each epoch. With one norbe
-    from that run: the trunk frozen, the head first, both rates by range tests, and the state written as seldom as
-    epochs this short have it.
+    Without a parent it is carci from random weights at a given rate, its state written after each epoch. With one it is
+    norbe from that run: the trunk frozen, the head first, both rates by range tests, and the state written as seldom
+    as epochs this short have it.
     """
-    data, recipe = few.few_phantoms(), few.RECIPE
     if parent is None:
-        progress.STATE_SHARE = 1e9
-        node, start = "carci", training.Start("none")
+        finish(job(Path(folder)), state_share=AFTER_EVERY_EPOCH)
     else:
-        recipe = replace(recipe, lr=None)
-        node, start = "norbe", training.Start(parent, parent=runs.open_run(parent))
-    training.train_or_go_on(data, node, start, recipe, Path(folder), say=lambda line: None)
+        finish(job(Path(folder), "norbe", start_at(Path(parent)), replace(RECIPE, lr=None)))

@@ -83,7 +83,7 @@ def _windows(values: np.ndarray, side: int) -> np.ndarray:
 
 
 def otsu(values: np.ndarray) -> float:
-    """Return the threshold that parts values into two groups of least variance within (Otsu 1979)."""
+    """Return the threshold that splits values into two groups of least variance within (Otsu 1979)."""
     counts, edges = np.histogram(values, 256)
     middles = (edges[:-1] + edges[1:]) / 2
     below, sums = counts.cumsum(), (counts * middles).cumsum()
@@ -128,10 +128,10 @@ def measure_config(config: str, data_dir: Path | None) -> dict[str, str]:
     values = {name: np.stack([one[name] for one in measured]) for name in measured[0]}
     rows = {"images": str(len(measured))}
     for name, of_images in values.items():
-        rows[name] = _told(of_images)
+        rows[name] = _mean_and_deviation(of_images)
         if name.startswith("nuclei in"):
-            told = [f"{label} {of_images[np.array(labels) == label].mean():.1f}" for label in dict.fromkeys(labels)]
-            rows["of these, by label"] = ", ".join(told)
+            means = [f"{label} {of_images[np.array(labels) == label].mean():.1f}" for label in dict.fromkeys(labels)]
+            rows["of these, by label"] = ", ".join(means)
     density = values["mean optical density (red, green, blue)"].mean(axis=1)
     rows["mean optical density: % of the variance that lies between patients or arrays"] = (
         f"{100 * share_between(groups, density):.0f}"
@@ -139,8 +139,8 @@ def measure_config(config: str, data_dir: Path | None) -> dict[str, str]:
     return rows
 
 
-def _told(values: np.ndarray) -> str:
-    """Tell mean and deviation of [n] or [n, 3] with two or three digits."""
+def _mean_and_deviation(values: np.ndarray) -> str:
+    """Return mean and deviation of [n] or [n, 3] with two or three digits."""
     digits = 2 if values.ndim == 2 or abs(values.mean()) < 5 else 1
     pairs = zip(np.atleast_1d(values.mean(axis=0)), np.atleast_1d(values.std(axis=0)), strict=True)
     return ", ".join(f"{mean:.{digits}f} ± {spread:.{digits}f}" for mean, spread in pairs)

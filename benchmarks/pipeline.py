@@ -1,10 +1,10 @@
 """Images a second of the data pipeline, stage by stage: ``python -m benchmarks.pipeline [--config phantom]``.
 
 With ``--source DIR`` it first times the preparation itself, into a folder that is removed again.
-After that, from the prepared records to the cache, and from the cache to batches of ten normalised images, beside
-albumentations in threads and Keras's own layers in tf.data on the same cached images. In every round all sides
-work in turns, so that a machine that drifts decides nothing; what a side prepared while it waited is thrown away
-first. Run it on an idle machine all the same. Needs requirements-bench.txt.
+After that it goes from the prepared records to the cache, and from the cache to batches of ten normalised images, with
+albumentations in threads and Keras's own layers in tf.data on the same cached images for comparison. In every round
+the sides alternate, so that a drift of the machine's speed affects them alike; what a side prepared while it waited is
+discarded first. Run it on an idle machine nevertheless. Needs requirements-bench.txt.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from datasets.labels import LABELS
 
 THREADS = 2
 IMAGES = 64  # of the config, so that a round stays short
-WAITING = 12  # batches thrown away: more than the data sets prepare ahead
+WAITING = 12  # batches to discard, more than the data sets prepare ahead
 JITTER = 0.05
 ANSWERS = dict.fromkeys(range(len(LABELS)), 0)  # the labels do not matter here
 BATCH, VIEW, STAIN = "batch", "batch, view", "batch, view, stain jitter"
@@ -100,7 +100,7 @@ def ours(cache, recipe):
 
 def albumentations(cache, recipe):
     """The same work on the same images, each image in one of the threads; its HEStain is the stain jitter."""
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would look for a newer version
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise it looks for a newer version
     import albumentations as A  # noqa: N812 - its own habit
     import cv2
     import numpy as np
@@ -119,7 +119,7 @@ def albumentations(cache, recipe):
     pool = ThreadPoolExecutor(THREADS)
 
     def endless(*steps):
-        # A pipeline keeps the draws of its last image, so each thread has one.
+        # A pipeline stores the draws of its last image, so each thread has its own.
         pipelines = [A.Compose([*steps, A.Normalize()], seed=thread) for thread in range(THREADS)]
         order = itertools.cycle(range(len(images)))
 
@@ -173,7 +173,7 @@ SIDES = {"ours": ours, "albumentations": albumentations, "Keras layers": keras_l
 
 
 def measure(sides, batches, rounds):
-    """Return side -> images a second, one value a round, the sides in turns.
+    """Return side -> images a second, one value a round, the sides alternating.
 
     The images are those that came: the last batch of a pass may hold fewer than the others.
     """
@@ -217,7 +217,7 @@ def cache_memory(count, shape, recipe):
         return filled, resident()
 
     records = tf.data.Dataset.range(count).map(record)
-    # What TensorFlow itself takes on its first use is no part of the cache.
+    # The memory that TensorFlow itself takes on its first use is not part of the cache.
     after_training(records.take(2 * recipe.batch_size))
     before = resident()
     return [held - before for held in after_training(records)]

@@ -1,4 +1,4 @@
-"""The networks that the backbone's benchmark sets against each other, each with the same jobs.
+"""The networks that the backbone's benchmark compares, each with the same jobs.
 
 A side is a function: job -> a callable that does it once. It runs in a process
 of its own, so each imports its framework itself.

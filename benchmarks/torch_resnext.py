@@ -31,7 +31,7 @@ class Bottleneck(nn.Module):
 
 
 class TorchResNeXt(nn.Module):
-    """The whole network: images [N, 3, H, W] to logits [N, classes]."""
+    """The complete network: images [N, 3, H, W] to logits [N, classes]."""
 
     def __init__(self, classes=1000):
         super().__init__()

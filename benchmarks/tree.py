@@ -1,8 +1,8 @@
-"""What the whole tree costs beside one network: ``python -m benchmarks.tree [--rounds 10] [--size 288]``.
+"""What the tree costs compared with one network: ``python -m benchmarks.tree [--rounds 10] [--size 288]``.
 
-Every form is saved and run as TF Serving does, in a session on the saved graph; they take turns on the same batch of
-eight images, so that a machine that drifts decides nothing. The weights are random, the trunks shared as the recipe
-shares them; carci's answers are set to send half of the images to each specialist.
+Every form is saved and run as TF Serving does, in a session on the saved graph; they alternate on the same batch of
+eight images, so that a drift of the machine's speed affects them alike. The weights are random, the trunks shared as
+the recipe shares them; carci's answers are set to send half of the images to each specialist.
 """
 
 import argparse
@@ -52,12 +52,7 @@ def members(counts, size, images):
 
 
 def multiply_adds(model, until=None) -> int:
-    """Return the multiply-adds of a network's convolutions and dense layers for one image.
-
-    Args:
-        model: a ``Classifier``.
-        until: the name of the last layer to count; all if not given.
-    """
+    """Return the multiply-adds of a ``Classifier``'s convolutions and dense layers, up to a layer, for one image."""
     total = 0
     for layer in model.layers:
         kernel = getattr(layer, "kernel", None)
@@ -117,15 +112,15 @@ def build(size, images, place) -> dict[str, int]:
     parts = members(ENSEMBLE, size, images)
     first = {node: next(member for member in parts if member.node == node) for node in ENSEMBLE}
     model = first["carci"].model
-    whole, trunk = multiply_adds(model), multiply_adds(model, model.trunk_output)
-    rest = whole - trunk
+    network, trunk = multiply_adds(model), multiply_adds(model, model.trunk_output)
+    rest = network - trunk
     tree, ensemble = Hierarchy(list(first.values())), Hierarchy(parts)
     save(tree.images, tree._weights, f"{place}/{SOFT}")
     save(tree.routed, tree._weights, f"{place}/{ROUTED}")
     save(ensemble.images, ensemble._weights, f"{place}/{TEN}")
     for node, member in first.items():
         save(*single(member, size), f"{place}/{node}")
-    return {ONE: whole, SOFT: trunk + 3 * rest, ROUTED: trunk + 2 * rest, TEN: trunk + 10 * rest, APART: 3 * whole}
+    return {ONE: network, SOFT: trunk + 3 * rest, ROUTED: trunk + 2 * rest, TEN: trunk + 10 * rest, APART: 3 * network}
 
 
 def main():
@@ -138,7 +133,7 @@ def main():
 
     images = np.random.default_rng(1).integers(0, 256, (BATCH, given.size, given.size, 3)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as place:
-        # In a process of its own, whose gigabytes go when it ends.
+        # A process of its own frees its gigabytes when it ends.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             counts = pool.submit(build, given.size, images, place).result()
         runs = {name: load(f"{place}/{name}", images) for name in (SOFT, ROUTED, TEN)}
@@ -150,7 +145,7 @@ def main():
                 taken = timeit.timeit(runs[name], number=1)
                 if number >= WARM_UP:
                     seconds[name].append(taken)
-    print(f"{given.size}x{given.size}, batches of {BATCH}, float32, medians of {given.rounds} rounds in turns\n")
+    print(f"{given.size}x{given.size}, batches of {BATCH}, float32, medians of {given.rounds} alternating rounds\n")
     print("| form | multiply-adds an image | of one network's | ms an image | of its time: min - median - max |")
     print("|---|---|---|---|---|")
     for name, values in seconds.items():

@@ -1,4 +1,4 @@
-"""What a classifier's images, labels and outputs mean, whichever of Keras's usual forms they come in.
+"""What a classifier's images, labels and outputs mean, in any of Keras's usual forms.
 
 Each function refuses what it would have to guess, with a ValueError that says what to give.
 """
@@ -9,16 +9,14 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
-# By how much probabilities in half precision, or labels, may miss a sum of 1.
+# Probabilities in half precision, and labels, may miss a sum of 1 by so much.
 _SUM = 0.02
 
 
 def as_pictures(images) -> np.ndarray:
     """Return images as uint8 [n, height, width, 3], to look at.
 
-    Args:
-        images: [n, height, width] or with 1, 3 or 4 channels; whole numbers of 0 to 255, floats of 0 to 1
-            or of 0 to 255.
+    They are [n, height, width] or have 1, 3 or 4 channels; integers of 0 to 255, or floats of 0 to 1 or 0 to 255.
     """
     images = np.asarray(images)
     if images.ndim == 3:
@@ -38,27 +36,23 @@ def _as_levels(images) -> np.ndarray:
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.number) and images.dtype != bool:
-        raise ValueError(f"Images are of {images.dtype}: give numbers, best of uint8.")
+        raise ValueError(f"Images are of {images.dtype}: give numbers, preferably uint8.")
     values = images.astype(np.float64)
     low, high = values.min(), values.max()
     is_share = high <= 1 and (images.dtype == bool or np.issubdtype(images.dtype, np.floating))
-    # Between 1 and 16 lie normalised images, and no picture that shows anything.
+    # A highest value between 1 and 16 means normalised images, as no picture is that dark.
     if not low >= 0 or not (high <= 1 or 16 <= high <= 255):
         raise ValueError(
-            f"Images reach from {low:.3g} to {high:.3g}, so they are no picture as they are: give uint8 of 0 to 255, "
-            "or floats of 0 to 1, and what the model takes by preprocess."
+            f"Images reach from {low:.3g} to {high:.3g}, so they cannot be drawn: give uint8 of 0 to 255, "
+            "or floats of 0 to 1, and turn them into the model's inputs by preprocess."
         )
     return np.round(values * (255 if is_share else 1)).astype(np.uint8)
 
 
 def as_classes(labels, count: int, class_names: Sequence[str], output=None) -> np.ndarray:
-    """Return labels as int [n], places in ``class_names``.
+    """Return the labels of ``count`` images as int [n], places in ``class_names``.
 
-    Args:
-        labels: numbers of classes [n] or [n, 1], their names, one-hot rows [n, classes], or a dict of these by output.
-        count: how many images there are.
-        class_names: in the order of the model's outputs.
-        output: whose labels to take of a dict.
+    They are numbers of classes [n] or [n, 1], their names, one-hot rows [n, classes], or a dict of these by output.
     """
     if isinstance(labels, Mapping):
         labels = labels[_choose(list(labels), output, "labels are given for the outputs")]
@@ -82,17 +76,17 @@ def as_classes(labels, count: int, class_names: Sequence[str], output=None) -> n
     inside = (numbers >= 0) & (numbers < len(class_names)) & (numbers == np.floor(numbers))
     if not inside.all():
         raise ValueError(
-            f"The label {numbers[~inside][0]:g} is no class: give whole numbers of 0 to {len(class_names) - 1}."
+            f"The label {numbers[~inside][0]:g} is not a class: give whole numbers of 0 to {len(class_names) - 1}."
         )
     return numbers.astype(int)
 
 
 def _of_one_hot(labels) -> np.ndarray:
-    """Take the class of the largest share; smoothed labels have one as well."""
+    """Return the class of the largest share, which smoothed labels have too."""
     values = labels.astype(np.float64)
     if not (values >= 0).all() or not np.allclose(values.sum(axis=1), 1, atol=_SUM):
         raise ValueError(
-            "Labels mark several classes of an image, or none: what is shown has one class, so give one-hot rows."
+            "Labels mark several classes of an image, or none: each image needs one class, so give one-hot rows."
         )
     return values.argmax(axis=1)
 
@@ -102,18 +96,18 @@ def _of_names(labels, class_names) -> np.ndarray:
     words = [word.decode(errors="replace") if isinstance(word, bytes) else word for word in labels.tolist()]
     for word in words:
         if word not in places:
-            raise ValueError(f"The label {word!r} is none of the class_names.")
+            raise ValueError(f"The label {word!r} is not one of the class_names.")
     return np.array([places[word] for word in words])
 
 
 def choose_output(outputs, count: int, names: Sequence[str], output=None) -> np.ndarray:
-    """Return the output of a model that is shown, [n, classes].
+    """Return the output of a model that is to be shown, [n, classes].
 
     Args:
         outputs: [n, classes]; [n] or [n, 1] of one sigmoid; or a dict or list of outputs.
-        count: how many images were given.
-        names: what the outputs of a list are called; may be empty.
-        output: which one to take of several, by key, name or place.
+        count: the number of images.
+        names: the names of the outputs of a list, if known.
+        output: the one to take of several, by key, name or place.
     """
     if isinstance(outputs, (list, tuple)):
         names = names if len(names) == len(outputs) else range(len(outputs))
@@ -123,7 +117,7 @@ def choose_output(outputs, count: int, names: Sequence[str], output=None) -> np.
     if isinstance(outputs, Mapping):
         outputs = outputs[_choose(list(outputs), output, "model has the outputs")]
     elif output is not None and output not in (0, *names):
-        raise ValueError(f"The model has one output, so there is no output {output!r}: leave it out.")
+        raise ValueError(f"The model has one output, so there is no output {output!r}: remove output=.")
     values = keras.ops.convert_to_numpy(outputs)
     if values.ndim == 1:
         values = values[:, None]
@@ -135,16 +129,10 @@ def choose_output(outputs, count: int, names: Sequence[str], output=None) -> np.
 
 
 def check_answers(values: np.ndarray, class_names: Sequence[str], from_logits: bool) -> None:
-    """Refuse answers that are not what they are said to be.
-
-    Args:
-        values: what ``choose_output`` returns.
-        class_names: in the order of the classes; of one sigmoid first what 0 and then what 1 means.
-        from_logits: whether they are logits, and not probabilities.
-    """
+    """Refuse answers of ``choose_output`` that do not fit the class names, or ``from_logits``."""
     if values.shape[1] == 1 and len(class_names) != 2:
         raise ValueError(
-            f"The model has one output, which tells two classes apart, and class_names are {len(class_names)}: give "
+            f"The model has one output, which separates two classes, and class_names are {len(class_names)}: give "
             "what 0 means and what 1 means."
         )
     if values.shape[1] not in (1, len(class_names)):
@@ -159,11 +147,11 @@ def check_answers(values: np.ndarray, class_names: Sequence[str], from_logits: b
     off = np.abs(known.sum(axis=1) - 1)
     if not from_logits and (off > tolerance).any():
         raise ValueError(
-            "The model's answers do not add up to 1, so they are no probabilities of one class an image: say "
-            "from_logits=True if they are logits; a model of several labels an image cannot be shown."
+            "The model's answers do not add up to 1, so they are not probabilities of one class per image: say "
+            "from_logits=True if they are logits; a model of several labels per image cannot be shown."
         )
     if from_logits and is_inside and (off < 1e-5).all():
-        raise ValueError("The model answers probabilities: leave from_logits out.")
+        raise ValueError("The model answers probabilities: remove from_logits.")
 
 
 def as_probabilities(values: np.ndarray, from_logits: bool) -> np.ndarray:
@@ -173,14 +161,14 @@ def as_probabilities(values: np.ndarray, from_logits: bool) -> np.ndarray:
         likely = 0.5 * (1 + np.tanh(values / 2)) if from_logits else values
         return np.concatenate([1 - likely, likely], axis=1)
     if from_logits:
-        with np.errstate(invalid="ignore"):  # what overflowed becomes NaN
+        with np.errstate(invalid="ignore"):  # logits that overflowed become NaN
             values = np.exp(values - values.max(axis=1, keepdims=True))
             values /= values.sum(axis=1, keepdims=True)
     return values
 
 
 def _choose(there: list, output, words: str):
-    """Return which of several outputs is meant."""
+    """Return the key of the output that is meant."""
     if output is None and len(there) == 1:
         return there[0]
     if output not in there:

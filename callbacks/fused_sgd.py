@@ -7,20 +7,17 @@ import tensorflow as tf
 class FusedSGD(keras.optimizers.SGD):
     """Keras's SGD with momentum, its update done by TensorFlow's fused operation.
 
-    Keras writes the update as five operations, each of which passes over all weights; memory's speed
-    bounds them. The numbers are the same (Sutskever et al. 2013, equations 1 to 4).
-
-    Raises:
-        ValueError: without momentum there is nothing to fuse.
+    Keras writes the update as five operations, each of which passes over all weights, so the speed of memory
+    bounds it. The numbers are the same (Sutskever et al. 2013, equations 1 to 4).
     """
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
         if not self.momentum:
-            raise ValueError("FusedSGD needs a momentum above 0: without one take keras.optimizers.SGD.")
+            raise ValueError("FusedSGD needs a momentum above 0: without it use keras.optimizers.SGD.")
 
     def update_step(self, gradient, variable, learning_rate):
-        # Outside a strategy's update Keras's own variable may come, inside it TensorFlow's.
+        # Inside a strategy's update the variable is TensorFlow's, outside it may be Keras's.
         weights = variable.value if isinstance(variable, keras.Variable) else variable
         velocity = self.momentums[self._get_variable_index(variable)].value
         tf.raw_ops.ResourceApplyKerasMomentum(

@@ -9,9 +9,9 @@ rate times its multiplier (discriminative fine-tuning: Howard & Ruder 2018, sect
 
 Patterns are regular expressions searched in the paths of variables, e.g. ``resnext50/layer3_0_conv1/kernel``.
 In a model loaded from a file the path may begin after the model's name, so anchor a pattern by ``(^|/)`` and
-never name the model in it. Keras leaves the names of nested models, and after loading those of wrappers such as
-``Bidirectional``, out of the paths of what is in them: ``freeze`` finds these names too, as it is given the model, and
-so do groups with ``model=``.
+do not put the model's name in it. Keras leaves the names of nested models, and after loading those of wrappers such as
+``Bidirectional``, out of the paths of their weights. ``freeze`` finds these names too, as it knows the model, and
+groups do so with ``model=``.
 """
 
 import functools
@@ -27,7 +27,7 @@ from keras import ops
 
 from callbacks.weight_paths import compiled, compiled_patterns, paths_of_weights, shown
 
-logger = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 def with_layer_groups(
@@ -37,10 +37,10 @@ def with_layer_groups(
 
     A variable belongs to the first group whose pattern is found in its path, and to no other. The multiplier
     scales the rate, not the gradient, and decoupled weight decay with it, which per step is rate x multiplier x
-    decay x weight: each group trains as if alone, at its own rate.
+    decay x weight. So each group trains as if alone, at its own rate.
     When the optimizer is built, at the latest in the first step, one line a group is logged, and ValueError
-    lists any trainable variables without a group. A group may be empty, as when its layers are frozen; that is
-    logged as a warning.
+    lists any trainable variables without a group. A group may be empty, for example when its layers are frozen; that
+    is logged as a warning.
 
     The result is saved and loaded with the model, and each variable keeps its group; import this module before
     ``keras.saving.load_model``.
@@ -52,12 +52,12 @@ def with_layer_groups(
         model: the model to train, built, where patterns name nested models or wrappers in it.
 
     Raises:
-        ValueError: no optimizer, a bad group, an optimizer that is built or has groups already, or a kind that cannot
-            have them: one that wraps another (LossScaleOptimizer) or decays weights in its own way (Muon).
+        ValueError: a bad group, an optimizer that is built or has groups already, or a kind that cannot
+            have them, as it wraps another (LossScaleOptimizer) or decays weights in its own way (Muon).
     """
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(
-            f"Layer groups need an optimizer itself, such as keras.optimizers.SGD(0.1), and not {shown(optimizer)}."
+            f"Layer groups need an optimizer object, such as keras.optimizers.SGD(0.1), not {shown(optimizer)}."
         )
     kind = type(optimizer)
     if isinstance(optimizer, _LayerGroups):
@@ -73,7 +73,7 @@ def with_layer_groups(
             "exclude_from_weight_decay on the optimizer that with_layer_groups returns."
         )
     groups = _checked(groups)
-    # A schedule or a function is taken as it is: not every one can be written down and read again.
+    # A schedule or a function is passed as it is, as not every one can be written as a config.
     rate = optimizer._learning_rate
     rate = float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
     grouped = _grouped(kind).from_config({**_settings(optimizer), "learning_rate": rate, "groups": groups})
@@ -83,7 +83,7 @@ def with_layer_groups(
 
 
 def _settings(optimizer) -> dict:
-    """Return an optimizer's settings but for its rate."""
+    """Return an optimizer's settings except its rate."""
     rate = optimizer._learning_rate
     if isinstance(rate, keras.Variable):
         return optimizer.get_config()
@@ -98,23 +98,23 @@ def freeze(model: keras.Model, patterns: str | Sequence[str]):
     """Freeze exactly the layers all of whose weights match one of the patterns; every other layer trains.
 
     A frozen layer has no optimizer slots, and a frozen batch norm runs in inference mode, its statistics
-    fixed; a rate of 0 would give neither. Compile the model afterwards: Keras does not see it otherwise.
+    fixed; a rate of 0 would give neither. Compile the model afterwards, otherwise Keras does not notice.
 
     Args:
         model: a built Keras model.
-        patterns: regular expressions, one or any number, searched in the paths of weights, and in those that the
-            names of all layers around a weight make.
+        patterns: regular expressions, one or any number, searched in Keras's paths of weights, and in those of the
+            names of all layers around a weight.
 
     Raises:
-        ValueError: a pattern that is none, or matches no layer.
+        ValueError: a pattern is not a regular expression, or matches no layer.
     """
     patterns = compiled_patterns(patterns)
     paths, layers = paths_of_weights(model), model._flatten_layers()
     frozen, matched = set(), {}
     for pattern in patterns:
         found = {key for key, names in paths.items() if any(pattern.search(name) for name in names)}
-        # Judged by its weights alone: the states of random seeds have no layer in their path. A layer that is not
-        # built has none yet, and is judged by its name.
+        # A layer is judged by its weights alone, as the states of random seeds have no layer in their path; one that
+        # is not built has no weights yet, and is judged by its name.
         matches = [
             layer
             for layer in layers
@@ -127,9 +127,9 @@ def freeze(model: keras.Model, patterns: str | Sequence[str]):
             )
         frozen.update(map(id, matches))
         matched[pattern.pattern] = found
-        logger.info("frozen %r: %s", pattern.pattern, _counted(len(matches), "layer"))
+        LOG.info(f"frozen {pattern.pattern!r}: {_counted(len(matches), 'layer')}")
     _warn_of_parts(model, [layer for layer in layers if id(layer) in frozen], matched)
-    # What trains comes first: setting a layer sets its parts, and a part may be in several layers.
+    # Layers that train are set first, as setting a layer sets its parts, and a part may be in several layers.
     for layer in layers:
         if id(layer) not in frozen:
             layer.trainable = True
@@ -140,7 +140,7 @@ def freeze(model: keras.Model, patterns: str | Sequence[str]):
 
 
 def _fix_base(layer) -> None:
-    """Keep the weights fixed that low-rank adapters (LoRA) are added to: a layer that is thawed would train them."""
+    """Keep the weights fixed that low-rank adapters (LoRA) are added to, as thawing their layer would train them."""
     if getattr(layer, "lora_enabled", False):
         for weight in layer._trainable_variables:
             if weight.name in ("kernel", "embeddings"):
@@ -148,17 +148,13 @@ def _fix_base(layer) -> None:
 
 
 def _warn_of_parts(model, frozen, matched: dict[str, set[int]]) -> None:
-    """Say which weights match a pattern and train all the same."""
+    """Log which weights match a pattern and train nevertheless."""
     fixed = {id(weight) for layer in frozen for weight in layer.weights}
     for pattern, found in matched.items():
         partly = [weight.path for weight in model.weights if id(weight) in found - fixed]
         if partly:
-            logger.warning(
-                "%r matches only some weights of layers, which therefore train: %s%s",
-                pattern,
-                ", ".join(partly[:3]),
-                ", ..." if len(partly) > 3 else "",
-            )
+            named = ", ".join(partly[:3]) + (", ..." if len(partly) > 3 else "")
+            LOG.warning(f"{pattern!r} matches only some weights of layers, which therefore train: {named}")
 
 
 def _counted(count: int, noun: str) -> str:
@@ -171,14 +167,14 @@ class _LayerGroups:
     def __init__(self, *, groups, members=None, **settings):
         super().__init__(**settings)
         self.groups = _checked(groups)
-        # Of a model that is loaded: each variable's path as it was, and the number of its group.
+        # For a loaded model, each variable's path as it was and the number of its group.
         self._members = members and tuple((path, member) for path, member in members)
-        # The names of layers around each variable, where the model was given.
+        # The paths of the layers around each variable, where the model was given.
         self._names = types.MappingProxyType({})
 
     def build(self, variables):
         if not self.built:
-            # By index: under a tf.distribute strategy update_step gets raw variables, which have no path.
+            # They go by index, as under a tf.distribute strategy update_step gets raw variables, which have no path.
             self._multipliers = self._resolve(variables)
         super().build(variables)
 
@@ -198,17 +194,12 @@ class _LayerGroups:
         members = [member for _, member in self._members]
         for index, (pattern, multiplier) in enumerate(self.groups):
             sizes = [math.prod(v.shape) for v, member in zip(variables, members, strict=True) if member == index]
-            logger.info(
-                "layer group %r: rate x %g, %s, %s",
-                pattern,
-                multiplier,
-                _counted(len(sizes), "variable"),
-                _counted(sum(sizes), "weight"),
-            )
+            size = f"{_counted(len(sizes), 'variable')}, {_counted(sum(sizes), 'weight')}"
+            LOG.info(f"layer group {pattern!r}: rate x {multiplier:g}, {size}")
         return tuple(self.groups[member][1] for member in members)
 
     def _find(self, variables, paths) -> list[list[int]]:
-        """Return for each variable the groups whose pattern is in its path, or in one that its layers' names make."""
+        """Return for each variable the groups whose pattern is found in one of its paths."""
         candidates = [{path} | self._names.get(id(v), set()) for v, path in zip(variables, paths, strict=True)]
         return [
             [index for index, (pattern, _) in enumerate(self.groups) if any(re.search(pattern, path) for path in those)]
@@ -220,13 +211,13 @@ class _LayerGroups:
             if any(matching[0] == index for matching in found):
                 continue
             if any(index in matching for matching in found):
-                why = "earlier groups have every variable that it matches: the first that matches counts"
+                why = "earlier groups have every variable that it matches, as the first match wins"
             else:
                 why = (
                     "it matches no trainable variable's path. Check the pattern, unless its layers are frozen; where "
                     "it names a nested model or a wrapper, set model= of with_layer_groups to the model"
                 )
-            logger.warning("layer group %r is empty: %s", pattern, why)
+            LOG.warning(f"layer group {pattern!r} is empty: {why}")
 
     def update_step(self, gradient, variable, learning_rate):
         multiplier = self._multipliers[self._get_variable_index(variable)]
@@ -237,7 +228,7 @@ class _LayerGroups:
         super().update_step(gradient, variable, learning_rate)
 
     def _apply_weight_decay(self, variables):
-        """Do nothing: here Keras would decay by the common rate; update_step does by the group's."""
+        """Do nothing, as Keras would decay by the common rate here; update_step decays by the group's."""
 
     def get_config(self):
         return {
@@ -248,7 +239,7 @@ class _LayerGroups:
 
 
 def _are_the_same(paths: list[str], before: list[str]) -> bool:
-    """Say whether paths are those of before, of which loading a model may leave out the outer names."""
+    """Return whether paths are the same as before, except for outer names that loading a model may leave out."""
     return len(paths) == len(before) and all(
         f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
         for one, other in zip(paths, before, strict=True)
@@ -256,10 +247,10 @@ def _are_the_same(paths: list[str], before: list[str]) -> bool:
 
 
 def _checked(groups) -> tuple[tuple[str, float], ...]:
-    """Return the groups as plain tuples, or raise ValueError."""
+    """Return the groups as plain tuples."""
     if groups is None or isinstance(groups, (str, bytes, Mapping)) or not hasattr(groups, "__iter__"):
         raise ValueError(
-            "Layer groups are a list of (pattern, multiplier) pairs, such as [('(^|/)stem', 0.1), ('.*', 1)], and "
+            "Layer groups are a list of (pattern, multiplier) pairs, such as [('(^|/)stem', 0.1), ('.*', 1)], "
             f"not {shown(groups)}."
         )
     groups = list(groups)
@@ -289,20 +280,20 @@ def _checked_group(group) -> tuple[str, float]:
     if not 0 < number < math.inf:
         raise ValueError(
             f"Layer group {pattern!r} has the multiplier {multiplier}, which is not positive: "
-            "freeze layers by trainable=False, for at a rate of 0 their batch norm still drifts."
+            "freeze layers by trainable=False, as at a rate of 0 their batch norm still drifts."
         )
     return pattern, number
 
 
 def _can_have_groups(kind: type) -> bool:
-    """Whether a class updates variables in update_step and leaves weight decay to Keras's base class."""
+    """Return whether a class updates variables in update_step and leaves weight decay to Keras's base class."""
     base = keras.optimizers.Optimizer
     return kind.update_step is not base.update_step and kind._apply_weight_decay is base._apply_weight_decay
 
 
 @functools.cache
 def _grouped(kind: type) -> type:
-    """Return the one subclass of an optimizer class that has groups, registered so that Keras can load it."""
+    """Return the subclass of an optimizer class that has groups, registered so that Keras can load it."""
     subclass = type(f"LayerGroups{kind.__name__}", (_LayerGroups, kind), {"__module__": __name__})
     return keras.saving.register_keras_serializable("layer_groups")(subclass)
 

@@ -1,4 +1,4 @@
-"""A range test's curve: where the loss starts to diverge, by what noise that is blurred, and the picture of it."""
+"""A range test's curve: where the loss starts to diverge, whether noise hides that, and the picture of it."""
 
 import io
 import itertools
@@ -10,13 +10,13 @@ import numpy as np
 
 # With fewer points the curve has no shape to read.
 MIN_POINTS = 5
-# By how many standard errors a curve must get better to be read. The best of 100 points of mere noise seems
+# A curve must get better by so many standard errors to be clear. The best of 100 points of noise alone seems
 # better by 2, and in one sweep of a hundred by 5.
 CLEAR = 5
 # A change below this share of the values is rounding.
 ROUNDING = 1e-6
 
-# Words in a metric's name that tell which way it gets better, for one that Keras itself does not know.
+# These words in a metric's name say which way it gets better, for metrics that Keras does not know.
 _LOWER = r"(^|_)(loss|error|mae|mse|mape|msle|rmse|nll|perplexity|\w*crossentropy|\w*hinge|kl_divergence|poisson)$"
 _HIGHER = r"(^|_)(acc|accuracy|auc|precision|recall|specificity|sensitivity|f1|f1_score|fbeta_score|iou|dice|r2_score)$"
 
@@ -33,7 +33,7 @@ def smooth(values: Iterable[float], smoothing: float) -> list[float]:
 def direction(metric: str, model=None) -> str | None:
     """Return "min" for a metric that is better when lower, "max" for one better when higher, None if unknown.
 
-    What Keras's own metrics say of themselves goes before what a name says.
+    What Keras's own metrics say of themselves takes precedence over the name.
     """
     name = metric.removeprefix("val_")
     held = [metric for group in getattr(model, "metrics", ()) for metric in getattr(group, "metrics", None) or [group]]
@@ -48,10 +48,10 @@ def direction(metric: str, model=None) -> str | None:
 
 
 def diverged(smoothed: Sequence[float], factor: float) -> bool:
-    """Tell whether the last of some smoothed losses exceeds the best by so much that the sweep can end.
+    """Return whether the last of some smoothed losses exceeds the best by so much that the sweep can end.
 
-    A best loss at or below zero has no multiple to exceed: there the rise is counted in what the loss is from
-    zero, or has fallen, whichever is more.
+    A best loss at or below zero has no multiple to exceed. There the rise is measured in the loss's distance from
+    zero, or in its fall, whichever is larger.
     """
     last, best = smoothed[-1], min(smoothed)
     if best > 0:
@@ -61,17 +61,17 @@ def diverged(smoothed: Sequence[float], factor: float) -> bool:
 
 
 def best_point(values: Sequence[float], smoothing: float, usable: slice, mode: str) -> tuple[int, bool]:
-    """Return which point of a noisy series is where it starts to diverge, and whether it is clear of its noise.
+    """Return the point where a noisy series starts to diverge, and whether it is clear of its noise.
 
-    Which point of a flat, noisy curve is least is chance. So where the curve is not clear, the last counts whose
+    The least point of a flat, noisy curve is chance. So where the curve is not clear, the point is the last one whose
     smoothed value is within one standard error of the least (the one-standard-error rule of Breiman et al. 1984):
-    from there a loss rises. What is better when higher need not fall, and keeps its greatest.
+    from there a loss rises. A metric that is better when higher need not fall, and keeps its greatest point.
     """
     sign = -1 if mode == "min" else 1
     curve = sign * np.array(smooth(values, smoothing))
     best = usable.start + int(np.argmax(curve[usable]))
     earlier = sign * np.array(values[: best + 1])
-    # From how successive values differ, which a slow trend does not change; of one or two values that says nothing.
+    # A slow trend hardly changes how successive values differ; one or two differences would say nothing.
     noise = np.std(np.diff(values[: max(best + 1, MIN_POINTS)])) / math.sqrt(2)
     error = noise * math.sqrt((1 - smoothing) / (1 + smoothing))
     rounding = ROUNDING * np.max(np.abs(curve[usable]))
@@ -87,9 +87,9 @@ def best_point(values: Sequence[float], smoothing: float, usable: slice, mode: s
 _FALLS = ((0.0, 0.0), *itertools.product((0.1, 0.2, 0.4, 0.8), (1.2, 2.3, 4.6, 9.2)))
 _RISES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 _TURNS = 200
-# A fall must explain the curve better by this share than none does: noise always fits a little better.
+# A fall must explain the curve better by this share than no fall does, as noise always fits a little better.
 _FALL_COSTS = 0.2
-# A point of the probe counts as two batches. Up to this residual errors are squared, beyond it taken as they are.
+# A point of the probe counts as two batches. Errors are squared up to this residual, and linear beyond it.
 _WEIGHTS = (1.0, 2.0)
 _HUBER = 0.2
 
@@ -99,12 +99,10 @@ def turning_point(batches: tuple[Sequence, Sequence], probes: tuple[Sequence, Se
 
     The least point of a noisy curve is chance, and the more steps a sweep has, the deeper it falls before it
     diverges. The foot of the last rise depends on neither. It is found by the robust fit (Huber 1964) of three
-    straight lines, flat, falling or none, and rising, to the logarithms of both curves at once: each has a level of
-    its own, the turns are common.
+    straight lines, flat, falling or none, and rising, to the logarithms of both curves at once. Each has a level of
+    its own; the turns are common.
 
-    Args:
-        batches: rates, and the loss of each step's batch.
-        probes: rates, and the probe's loss after the step at that rate.
+    Both curves are rates and losses: of each step's batch, and of the probe after a step.
     """
     curves = [(np.log(rates), _log(values)) for rates, values in (batches, probes)]
     first, last = min(x[0] for x, _ in curves), max(x[-1] for x, _ in curves)

@@ -1,4 +1,4 @@
-"""The training loss of a fixed set of examples, measured between steps without leaving a trace in the model."""
+"""The training loss of a fixed set of examples, measured between steps without changing the model."""
 
 import contextlib
 
@@ -8,16 +8,13 @@ import tensorflow as tf
 
 
 class Probe:
-    """Measures the loss of the same examples again and again, as training computes it but for dropout.
+    """Measures the loss of the same examples repeatedly, as training computes it except for dropout.
 
-    Batch norm takes the statistics of the batch, as in a step, and its running ones are put back; dropout is off,
-    and what else is random draws the same numbers each time. So what changes the measure is the weights alone.
+    Batch norm takes the statistics of the batch, as in a step, and its running ones are restored; dropout is off,
+    and everything else that is random draws the same numbers each time. So the measure depends on the weights alone.
 
     Args:
         examples: one batch, ``(x, y)`` or ``(x, y, sample_weight)``, or several: a list or a ``tf.data.Dataset``.
-
-    Raises:
-        ValueError: no examples; in ``measure``, a model without a loss of its own.
     """
 
     def __init__(self, examples):
@@ -32,7 +29,7 @@ class Probe:
         self.forget()
 
     def forget(self):
-        """Trace the model again at the next measure: it may be compiled anew, or other layers may be frozen."""
+        """Trace the model again at the next measure, as it may be compiled again or other layers frozen."""
         self._model = self._loss = self._seeds = None
 
     def measure(self, model) -> float:
@@ -61,7 +58,7 @@ class Probe:
             with _without_dropout(model):
                 answers = model(x, training=True)
             loss = model.compute_loss(x, y, answers, weight)
-            # Keras divides a loss by the number of devices, each of which sees the whole batch here.
+            # Keras divides a loss by the number of devices, each of which sees the complete batch here.
             return loss * strategy.num_replicas_in_sync
 
         def loss(batch):

@@ -10,13 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from callbacks import lr_curve
-from callbacks.lr_curve import MIN_POINTS, smooth
+from callbacks.lr_curve import MIN_POINTS
+from callbacks.lr_inputs import EMPTY, ModelState, check_model, not_finite_batch, number, repeated, whole
 from callbacks.lr_probe import Probe
-from callbacks.lr_swept import EMPTY, ModelState, check_model, not_finite_batch, number, repeated, whole
+from callbacks.lr_sweep import Sweep
 
-__all__ = ["LRRangeTest", "lr_range_test", "smooth"]
-
-# Fewer steps than this take the rate up by more than a factor of two a step.
+# With fewer steps the rate would more than double at each.
 FEWEST_STEPS = 20
 PROBE_POINTS = 33
 
@@ -26,10 +25,10 @@ class LRRangeTest(keras.callbacks.Callback):
 
     The recipe is that of the finder in fastai 0.7, the library of Koné & Boulmane (2018). The fit ends after
     ``steps`` steps, at a loss that is not finite, or when the smoothed loss exceeds ``stop_factor`` times its
-    best. Then all that the sweep changed in the model is put back: weights, batch norm statistics, the states
+    best. Then everything that the sweep changed in the model is restored: weights, batch norm statistics, the states
     of seed generators, ``stop_training``, and the optimizer with its slots, step count and rate, which may be a
-    schedule. What lives outside of the model, such as the order of a stateful shuffle, is not. After a fit that
-    an exception broke off, ``restore()`` puts the model back; ``lr_range_test`` does so itself.
+    schedule. What is outside the model, such as the order of a stateful shuffle, is not. After a fit that
+    an exception ended, ``restore()`` restores the model; ``lr_range_test`` does so itself.
 
     The fit must offer ``steps`` steps, from enough epochs or a repeated dataset: see ``lr_range_test``.
 
@@ -94,7 +93,7 @@ class LRRangeTest(keras.callbacks.Callback):
         if mode not in ("auto", "min", "max"):
             raise ValueError(f"The mode is {mode!r}: choose auto, min or max.")
         if probe is not None and metric != "loss":
-            raise ValueError(f"A probe measures the loss, not {metric!r}: leave one of them out.")
+            raise ValueError(f"A probe measures the loss, not {metric!r}: remove one of them.")
         self.schedule = np.geomspace(min_lr, max_lr, steps).tolist()
         self.metric = metric
         self.smoothing = smoothing
@@ -104,15 +103,15 @@ class LRRangeTest(keras.callbacks.Callback):
         self.mode = mode
         self._probe = None if probe is None else Probe(probe)
         self._probe_every = max(2, round(steps / PROBE_POINTS))
-        self._probed = []
-        self._losses, self._values = [], []
-        self._stopped = "end"
-        self._not_finite = ""
         self._before = None
-        self._bad_batch = ""
+        self.sweep = self._new_sweep("end")
+
+    def _new_sweep(self, stopped: str) -> Sweep:
+        settings = self.schedule, self.metric, self.smoothing, self.skip_begin, self.skip_end
+        return Sweep(*settings, has_probe=self._probe is not None, stopped=stopped)
 
     def on_train_begin(self, logs=None):
-        self.restore()  # from a fit that was broken off
+        self.restore()  # after a fit that an exception ended
         model = self.model
         check_model(model)
         epochs, length, steps = self.params["epochs"], self.params["steps"], len(self.schedule)
@@ -126,54 +125,49 @@ class LRRangeTest(keras.callbacks.Callback):
         self._before.guard_steps(self._check_rate)
         if self._probe is not None:
             self._probe.forget()
-        self._losses, self._values, self._probed, self._rate = [], [], [], None
-        self._stopped = "data"
-        self._not_finite = self._bad_batch = ""
+        self._rate = None
+        self.sweep = self._new_sweep("data")
 
     def on_train_batch_begin(self, batch, logs=None):
         # Keras logs means over the epoch so far; emptied before each batch, they are the batch's own values.
         self.model.reset_metrics()
         # Where the length of the data is unknown Keras announces a step more than there is.
-        self._rate = self.schedule[min(len(self._losses), len(self.schedule) - 1)]
+        self._rate = self.schedule[min(len(self.sweep.losses), len(self.schedule) - 1)]
         self.model.optimizer.learning_rate = self._rate
 
     def on_train_batch_end(self, batch, logs=None):
+        sweep = self.sweep
         loss, value = self._read_logs(logs or {})
-        if not (math.isfinite(loss) and math.isfinite(value)):
-            name = self.metric if math.isfinite(loss) else "loss"
-            self._not_finite = f"the {name} is {value if math.isfinite(loss) else loss}"
-            self._stop("nan")
+        if not self._is_finite("loss", loss) or not self._is_finite(self.metric, value):
             return
-        self._losses.append(loss)
-        self._values.append(value)
-        count = len(self._losses)
+        sweep.losses.append(loss)
+        sweep.values.append(value)
+        count = len(sweep.losses)
         if self._probe is not None and count % self._probe_every == 0:
             measured = self._measure_probe()
-            if not math.isfinite(measured):
-                self._not_finite = f"the probe's loss is {measured}"
-                self._stop("nan")
+            if not self._is_finite("probe's loss", measured):
                 return
-            self._probed.append((count - 1, measured))
-        # The first averages are too rough for one of them to be the best.
-        smoothed = smooth(self._losses, self.smoothing)[self.skip_begin :]
-        if self._probe is not None:
-            smoothed = [loss for _, loss in self._probed]
-        if smoothed and lr_curve.diverged(smoothed, self.stop_factor):
+            sweep.probed.append((count - 1, measured))
+        if sweep.has_diverged(self.stop_factor):
             self._stop("diverged")
-        elif len(self._losses) == len(self.schedule):
+        elif count == len(self.schedule):
             self._stop("end")
 
     def on_train_end(self, logs=None):
-        if self._stopped == "data" and self.model.stop_training:
-            self._stopped = "callback"
+        if self.sweep.stopped == "data" and self.model.stop_training:
+            self.sweep.stopped = "callback"
         self.restore()
 
-    def _read_logs(self, logs: dict) -> tuple[float, float]:
-        """Return a batch's loss and metric; without a loss, what is better when lower stands in for it.
+    def _is_finite(self, name: str, number: float) -> bool:
+        """End the sweep at a number that is NaN or infinite."""
+        if math.isfinite(number):
+            return True
+        self.sweep.not_finite = f"the {name} is {number}"
+        self._stop("nan")
+        return False
 
-        Raises:
-            ValueError: the metric is not logged, is not one number, or nobody knows which way it gets better.
-        """
+    def _read_logs(self, logs: dict) -> tuple[float, float]:
+        """Return a batch's loss and metric; without a loss, a metric that is better when lower replaces it."""
         try:
             if self.metric not in logs:
                 late = " at each step, only at an epoch's end" if self.metric.startswith("val_") else ""
@@ -195,12 +189,12 @@ class LRRangeTest(keras.callbacks.Callback):
         return float(np.asarray(logs.get("loss", proxy)).reshape(())), value
 
     def _check_rate(self):
-        """Refuse a step at another rate than the sweep's, which would be written down for it."""
+        """Refuse a step at another rate than the sweep's, which would be recorded for it."""
         found = float(self.model.optimizer.learning_rate.numpy())
         if self._rate and not math.isclose(found, self._rate, rel_tol=1e-2):  # of a rate in half precision
             raise ValueError(
                 f"Another callback set the rate of a step to {found:.3g}, where the range test has {self._rate:.3g}: "
-                "leave that callback out."
+                "remove that callback."
             )
 
     def _measure_probe(self) -> float:
@@ -214,11 +208,11 @@ class LRRangeTest(keras.callbacks.Callback):
         return lr_curve.direction(self.metric, self.model) if self.mode == "auto" else self.mode
 
     def _stop(self, reason: str):
-        self._stopped = reason
+        self.sweep.stopped = reason
         self.model.stop_training = True
 
     def restore(self):
-        """Put the model back as before the sweep; to be called after a fit that was broken off."""
+        """Restore the model as it was before the sweep, after a fit that an exception ended."""
         if self._before is not None:
             self._before.restore()
             self._before = None
@@ -228,82 +222,21 @@ class LRRangeTest(keras.callbacks.Callback):
 
         Returns:
             ``metric``; the lists ``rates``, ``values`` (each batch's) and ``smoothed``, one entry a step; ``probe``, if
-            there is one, with its ``rates`` and ``values``; ``divergence``, the rate where the smoothed loss is
-            least, or the smoothed accuracy greatest, and from where it starts to diverge, with a probe the foot of
+            there is one, with its ``rates`` and ``values``; ``divergence``, the rate from which the loss starts to
+            diverge: where the smoothed loss is least, or the smoothed accuracy greatest, or with a probe the foot of
             the last rise; ``suggestion``, a tenth of it, or a third for a metric that is better when higher (Koné &
             Boulmane 2018, on the learning rate, say a third or a fourth); ``clear``, whether the curve got better,
-            with a probe worse after it, by more than its noise can feign; ``stopped``: "diverged", "nan", "end" if no
+            with a probe worse after it, by more than its noise can explain; ``stopped``: "diverged", "nan", "end" if no
             divergence was seen by the last rate, so that the rates may be too low, "data" if the data ended
-            before, "callback" if another callback ended the fit. What is not clear is a guess.
+            before, "callback" if another callback ended the fit. A result that is not clear is a guess.
 
         Raises:
-            ValueError: too few points to read, as when the sweep has not run or diverges at once, or data that holds
-                NaN.
+            ValueError: too few points to read, or data that holds NaN.
         """
-        if self._bad_batch:
-            raise ValueError(self._bad_batch)
-        count = len(self._losses)
-        usable = slice(self.skip_begin, count - self.skip_end)
-        if usable.stop - usable.start < MIN_POINTS:
-            raise ValueError(self._too_few(count))
-        mode = self._direction() or "max"
-        best, clear = lr_curve.best_point(self._values, self.smoothing, usable, mode)
-        divergence, found = self.schedule[best], {}
-        if self._probe is not None:
-            divergence, clear, found = self._read_probe()
-        elif self._stopped == "nan" and max(self._losses[best:]) <= max(self._losses[: best + 1]):
-            clear = False  # NaN came without a rise, so it need not be a divergence
-        return {
-            "metric": self.metric,
-            "rates": self.schedule[:count],
-            "values": list(self._values),
-            "smoothed": smooth(self._values, self.smoothing),
-            **found,
-            "divergence": divergence,
-            "suggestion": divergence * (1 / 10 if mode == "min" else 1 / 3),
-            "clear": clear,
-            "stopped": self._stopped,
-        }
-
-    def _read_probe(self) -> tuple[float, bool, dict]:
-        """Return where the loss starts to diverge, whether that is clear, and the probe's curve."""
-        if len(self._probed) < MIN_POINTS:
-            raise ValueError(
-                f"The probe was measured {len(self._probed)} times, too few to read: start at a lower min_lr or take "
-                "more steps."
-            )
-        steps, values = zip(*self._probed, strict=True)
-        rates = [self.schedule[step] for step in steps]
-        curve = (self.schedule[: len(self._losses)], self._losses)
-        divergence, clear = lr_curve.turning_point(curve, (rates, values))
-        return divergence, clear, {"probe": {"rates": rates, "values": list(values)}}
-
-    def _too_few(self, count: int) -> str:
-        if not count and self._stopped == "end":
-            return "The range test has 0 points, as it has not run: give it to fit as a callback or call lr_range_test."
-        if self._not_finite and not count:
-            return (
-                f"The range test has 0 points: {self._not_finite} at the first step, before any rate was applied. "
-                "Look for NaN and infinite values in the data and in the model's weights."
-            )
-        rate = self.schedule[min(count, len(self.schedule) - 1)]
-        reason = {
-            "nan": f"{self._not_finite} at step {count + 1}, at a rate of {rate:.2g}; start at a lower min_lr, and "
-            "look for NaN in the data",
-            "data": "the data ended; repeat the dataset or give the fit more epochs",
-            "callback": "another callback ended the fit; leave that one out",
-        }.get(self._stopped, "start at a lower min_lr or take more steps")
-        return (
-            f"The range test has {count} points, too few to read without the first {self.skip_begin} and "
-            f"the last {self.skip_end}: {reason}."
-        )
+        return self.sweep.result(self._direction() or "max")
 
     def plot(self, path: str | os.PathLike):
-        """Write the curve as a PNG file, as ``png`` draws it.
-
-        Raises:
-            ValueError: as ``result``.
-        """
+        """Write the curve as a PNG file, as ``png`` draws it."""
         path = Path(path)
         partial = path.with_name(f".{path.name}.part")
         try:
@@ -313,15 +246,8 @@ class LRRangeTest(keras.callbacks.Callback):
             partial.unlink(missing_ok=True)
 
     def png(self) -> bytes:
-        """Draw the curve: rates on a logarithmic axis, divergence and suggestion marked.
-
-        Raises:
-            ValueError: as ``result``.
-        """
-        result = self.result()
-        # With a probe no point is left out of the reading.
-        shown = slice(self.skip_begin, len(result["rates"]) - self.skip_end) if self._probe is None else slice(None)
-        return lr_curve.draw(result, shown)
+        """Draw the curve: rates on a logarithmic axis, divergence and suggestion marked."""
+        return self.sweep.png(self._direction() or "max")
 
 
 def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
@@ -334,10 +260,7 @@ def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
         **options: those of LRRangeTest.
 
     Returns:
-        The callback; its ``result()`` and ``plot(path)`` tell what was found.
-
-    Raises:
-        ValueError: as LRRangeTest, and for data without a batch.
+        The callback, with the result in ``result()`` and ``plot(path)``.
     """
     test = LRRangeTest(**options)
     check_model(model)
@@ -346,14 +269,15 @@ def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
     history = getattr(model, "history", None)
     try:
         with warnings.catch_warnings():
-            # The result says so, in ``stopped``.
+            # The result reports this in ``stopped``.
             warnings.filterwarnings("ignore", message="Your input ran out of data")
             model.fit(data, **length, shuffle=False, verbose=0, callbacks=[test])
     finally:
         test.restore()
         model.history = history
-    if not test._losses and not test._not_finite:
+    sweep = test.sweep
+    if not sweep.losses and not sweep.not_finite:
         raise ValueError(EMPTY)
-    if test._not_finite and isinstance(dataset, tf.data.Dataset):
-        test._bad_batch = not_finite_batch(data, len(test._losses) + 1)
+    if sweep.not_finite and isinstance(dataset, tf.data.Dataset):
+        sweep.bad_batch = not_finite_batch(data, len(sweep.losses) + 1)
     return test

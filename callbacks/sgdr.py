@@ -8,9 +8,8 @@ import operator
 
 import keras
 import numpy as np
-from keras import ops
 
-logger = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 def cycle_ends(cycle_length: int, cycles: int, cycle_mult: int = 2) -> tuple[int, ...]:
@@ -18,7 +17,7 @@ def cycle_ends(cycle_length: int, cycles: int, cycle_mult: int = 2) -> tuple[int
 
     ``cycle_ends(3, 4)`` is (3, 9, 21, 45): cycles of 3, 6, 12 and 24.
     """
-    # Python's own integers, which have no largest one.
+    # Python's own integers cannot overflow.
     length, count, factor = (operator.index(value) for value in (cycle_length, cycles, cycle_mult))
     return tuple(itertools.accumulate(length * factor**index for index in range(count)))
 
@@ -26,15 +25,14 @@ def cycle_ends(cycle_length: int, cycles: int, cycle_mult: int = 2) -> tuple[int
 class SGDR(keras.callbacks.Callback):
     """Sets the learning rate before each batch by Loshchilov & Hutter (2017), equation 5.
 
-    In each cycle the rate falls from ``peak`` to ``floor`` along half a cosine; the next begins at ``peak``.
-    The rate is a function of the optimizer's own count of updates, so a run whose optimizer is restored goes
-    on where it stopped, and a step that a loss scale leaves out does not count. Where every batch must update once the
-    count is read at the start of each epoch, else at each batch. With ``steps_per_execution`` above 1,
-    where Keras calls back once per execution, the fit looks the rate of each step up in its own graph. The logs gain
-    ``learning_rate``, the rate of the last batch.
+    In each cycle the rate falls from ``peak`` to ``floor`` along half a cosine; the next starts at ``peak``.
+    The rate is a function of the optimizer's own count of updates, so a run whose optimizer is restored
+    continues where it stopped, and a step that a loss scale leaves out does not count. Where every batch must
+    update once the count is read at the start of each epoch, else at each batch. The logs gain ``learning_rate``,
+    the rate of the last batch.
 
-    On data of unknown length Keras ends an epoch by a step without data, which the optimizer counts; the count is put
-    right as the epoch ends, so list this callback before those that save the optimizer.
+    On data of unknown length Keras ends an epoch by a step without data, which the optimizer counts. The count is
+    corrected as the epoch ends, so list this callback before those that save the optimizer.
 
     Args:
         peak: the rate at which each cycle starts.
@@ -43,17 +41,13 @@ class SGDR(keras.callbacks.Callback):
         cycle_mult: each cycle is this many times as long as the one before it.
         floor: the rate that a cycle approaches.
         warm_start: hold the first twentieth of each cycle at a hundredth of ``peak``, but not below ``floor``;
-            the cosine goes on underneath. The library of Koné & Boulmane (2018), fastai 0.7, does so in the
-            first cycle of each fit.
-        start_step: the optimizer's count of updates where the first cycle begins; 0 for a new optimizer.
-
-    Attributes:
-        cycle_ends: for each cycle, the number of updates at its end, counted from ``start_step``.
-        total_steps: the updates of all cycles.
+            the cosine then continues as if it had run from the start. The library of Koné & Boulmane (2018),
+            fastai 0.7, does so in the first cycle of each fit.
+        start_step: the optimizer's count of updates where the first cycle starts; 0 for a new optimizer.
 
     Raises:
-        ValueError: a value out of its range; in a fit, an optimizer whose rate cannot be set, or whose count of
-            updates is before the first cycle, or after the last where ``floor`` is 0.
+        ValueError: a value out of its range; in a fit, ``steps_per_execution`` above 1, an optimizer whose rate cannot
+            be set, or whose count of updates is before the first cycle, or after the last where ``floor`` is 0.
     """
 
     def __init__(
@@ -76,14 +70,14 @@ class SGDR(keras.callbacks.Callback):
             raise ValueError(f"The floor is {floor}: it must be at least 0 and below the peak, {peak}.")
         self.warm_start = warm_start
         self.start_step = _whole("start_step", start_step, 0)
+        # The number of updates at the end of each cycle, counted from start_step.
         self.cycle_ends = cycle_ends(
             _whole("cycle_steps", cycle_steps, 1), _whole("cycles", cycles, 1), _whole("cycle_mult", cycle_mult, 1)
         )
         self.total_steps = self.cycle_ends[-1]
-        self._table = None
 
     def learning_rate(self, step: int) -> float:
-        """Return the rate of an update; they are numbered from 0 at ``start_step``."""
+        """Return the rate of an update, numbered from 0 at ``start_step``."""
         if step < 0:
             raise ValueError(f"Update {step} is before the first cycle: updates are numbered from 0.")
         if step >= self.total_steps:
@@ -95,33 +89,18 @@ class SGDR(keras.callbacks.Callback):
             return max(self.floor, self.peak / 100)
         return self.floor + (self.peak - self.floor) * (1 + math.cos(math.pi * progress)) / 2
 
-    def cycle_end_epochs(self, steps_per_epoch: int) -> tuple[int, ...]:
-        """Return after how many epochs each cycle ends: when to keep a snapshot.
-
-        Raises:
-            ValueError: a cycle ends within an epoch.
-        """
-        steps_per_epoch = _whole("steps_per_epoch", steps_per_epoch, 1)
-        if any(end % steps_per_epoch for end in self.cycle_ends):
-            raise ValueError(
-                f"The cycles end after {', '.join(map(str, self.cycle_ends))} steps, some within an epoch of "
-                f"{steps_per_epoch}: make cycle_steps a multiple of it."
-            )
-        return tuple(end // steps_per_epoch for end in self.cycle_ends)
-
     def on_train_begin(self, logs=None):
         optimizer = self._optimizer = _settable(self.model.optimizer)
-        # In batches, of which those that only accumulate gradients update nothing.
+        if self.model.steps_per_execution != 1:
+            raise ValueError(
+                "SGDR sets the rate of every step: compile the model with steps_per_execution=1, "
+                f"not {self.model.steps_per_execution}."
+            )
+        # The optimizer counts batches, of which those that only accumulate gradients update nothing.
         self._batches_per_update = optimizer.gradient_accumulation_steps or 1
-        self._begun, self._ended, self._rate, self._warned = 0, True, None, False
         self._is_regular = _counts_once_a_batch(self.model, self.model.optimizer)
-        if _Table.withdraw(optimizer):  # left by a fit that was broken off
-            self.model.make_train_function(force=True)
-        self._table = None
-        if self.model.steps_per_execution > 1:
-            self._table = _Table(optimizer, self.model.steps_per_execution)
-            self.model.make_train_function(force=True)
-        self._checked = False
+        self._count, self._is_in_batch, self._rate = 0, False, None
+        self._checked = self._warned = False
 
     def on_epoch_begin(self, epoch, logs=None):
         if not self._checked:
@@ -129,61 +108,48 @@ class SGDR(keras.callbacks.Callback):
             self._checked = True
 
     def on_train_batch_begin(self, batch, logs=None):
-        # To read the optimizer's count is to wait for the device.
-        self._begun = self._begun + 1 if self._is_regular and batch else self._count()
-        self._ended = False
-        self.model.optimizer.learning_rate = self._rate_of(self._begun)
-        if self._table:
-            self._table.fill(self._begun, self._rate_of)
+        # Reading the optimizer's count waits for the device, so it is read only where it cannot be known.
+        self._count = self._count + 1 if self._is_regular and batch else self._read_count()
+        self._is_in_batch = True
+        self.model.optimizer.learning_rate = self._rate_of(self._count)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._ended = True
-        # The last update of an execution; none, where a loss scale left all of them out.
-        last = self._begun if self._is_regular else max(self._begun, self._count() - 1)
-        if last - self._begun >= self.model.steps_per_execution:
-            last = self._begun  # a train_step of the model's own that updates more than once a batch
-        self._rate = self._rate_of(last)
-        if self._table:
-            self.model.optimizer.learning_rate = self._rate
+        self._is_in_batch = False
+        self._rate = self._rate_of(self._count)
         if logs is not None:
             logs["learning_rate"] = self._rate
-        if not self._warned and self._step_of(last) >= self.total_steps:
+        if not self._warned and self._step_of(self._count) >= self.total_steps:
             self._warn()
 
     def on_epoch_end(self, epoch, logs=None):
-        if not self._ended:
+        if self._is_in_batch:
             # A step that found no more data has no end, yet the optimizer may have counted it.
-            if self._count() != self._begun:
-                self._optimizer._iterations.assign(self._begun)
+            if self._read_count() != self._count:
+                self._optimizer._iterations.assign(self._count)
             if self._rate is not None:
                 self.model.optimizer.learning_rate = self._rate
-            self._ended = True
+            self._is_in_batch = False
         if logs is not None and self._rate is not None:
             logs["learning_rate"] = self._rate
 
-    def on_train_end(self, logs=None):
-        self._table = None
-        if _Table.withdraw(self._optimizer):
-            self.model.make_train_function(force=True)
-
-    def _count(self) -> int:
-        """Return how many batches the optimizer has taken."""
+    def _read_count(self) -> int:
+        """Return the number of batches that the optimizer has taken."""
         return int(self._optimizer._iterations.numpy())
 
     def _step_of(self, count: int) -> int:
-        """Return the number of the update that the batch after so many is part of."""
+        """Return the number of the update that a batch belongs to, after ``count`` batches."""
         return count // self._batches_per_update - self.start_step
 
     def _rate_of(self, count: int) -> float:
         return self.learning_rate(self._step_of(count))
 
     def _check_place(self):
-        """Refuse to begin a fit outside of the cycles, where that cannot be meant."""
-        step = self._step_of(self._count())
+        """Refuse a fit that starts outside the cycles, where that cannot be intended."""
+        step = self._step_of(self._read_count())
         done = step + self.start_step
         if step < 0:
             raise ValueError(
-                f"SGDR is to begin at update {self.start_step} of the optimizer, which has done {done}: set start_step "
+                f"SGDR is to start at update {self.start_step} of the optimizer, which has done {done}: set start_step "
                 f"to {done}."
             )
         if step >= self.total_steps and self.floor == 0:
@@ -195,57 +161,17 @@ class SGDR(keras.callbacks.Callback):
 
     def _warn(self):
         self._warned = True
-        logger.warning(
-            "SGDR: the last cycle ended after %d updates of the optimizer, so from there on the rate is the floor, %g: "
-            "train for fewer epochs, or set more or longer cycles.",
-            self.start_step + self.total_steps,
-            self.floor,
+        LOG.warning(
+            f"SGDR: the last cycle ended after {self.start_step + self.total_steps} updates of the optimizer, so the "
+            f"rate is now the floor, {self.floor:g}: train for fewer epochs, or set more or longer cycles."
         )
 
 
-class _Table:
-    """The rates of one execution's steps, which the optimizer looks up in the fit's graph.
-
-    An optimizer's rate is one variable. Keras takes schedules and functions too, but cannot go back from them to a
-    rate that is set. The table holds for the batches of the present execution alone, and only while the variable has
-    the rate of the first of them; else the variable holds. So a fit that is broken off leaves an optimizer whose rate
-    can be set.
-    """
-
-    def __init__(self, optimizer: keras.optimizers.Optimizer, length: int):
-        plain = optimizer._learning_rate
-        self.length = length
-        self.rates = keras.Variable(np.zeros(length), dtype=plain.dtype, trainable=False)
-        self.begin = keras.Variable(-length, dtype="int64", trainable=False)
-
-        def rate():
-            rates, set_rate = ops.convert_to_tensor(self.rates), ops.convert_to_tensor(plain)
-            place = ops.cast(optimizer._iterations, "int64") - ops.convert_to_tensor(self.begin)
-            holds = (place >= 0) & (place < length) & (set_rate == rates[0])
-            return ops.where(holds, ops.take(rates, ops.clip(place, 0, length - 1)), set_rate)
-
-        optimizer._get_current_learning_rate = rate
-
-    def fill(self, begin: int, rate_of) -> None:
-        """Set the rates of the batches from ``begin`` on."""
-        self.begin.assign(begin)
-        self.rates.assign([rate_of(begin + index) for index in range(self.length)])
-
-    @staticmethod
-    def withdraw(optimizer: keras.optimizers.Optimizer) -> bool:
-        """Let the optimizer read its variable alone again; return whether it had a table."""
-        if "_get_current_learning_rate" not in vars(optimizer):
-            return False
-        del optimizer._get_current_learning_rate
-        return True
-
-
 def _counts_once_a_batch(model, optimizer) -> bool:
-    """Tell whether the optimizer's count rises by one in each batch of data, so that it need not be read."""
+    """Return whether the optimizer's count rises by one in each batch of data, so that it need not be read."""
+    # A loss scale may leave an update out, and a training step of the user's own may do several.
     return (
-        model.steps_per_execution == 1
-        # Neither a loss scale nor a training step of the user's own leaves an update out or does several.
-        and type(optimizer).apply is keras.optimizers.Optimizer.apply
+        type(optimizer).apply is keras.optimizers.Optimizer.apply
         and type(model).train_step is keras.Model.train_step
         and "train_step" not in vars(model)
     )
@@ -275,7 +201,7 @@ def _number(name: str, value) -> float:
 
 
 def _whole(name: str, value, least: int) -> int:
-    """Return a whole number of Python's, NumPy's or another kind."""
+    """Return a whole number of Python's, NumPy's or another type."""
     try:
         whole = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
     except TypeError:

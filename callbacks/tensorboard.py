@@ -1,4 +1,4 @@
-"""What a training looks like, as TensorBoard shows it: scalars, rates, a range test, images and their answers.
+"""A training in TensorBoard: scalars, rates, a range test, images and the model's answers.
 
 TensorBoard itself is needed to look at the files, not to write them: ``pip install tensorboard``, then
 ``tensorboard --logdir DIR``.
@@ -24,26 +24,26 @@ RIGHT, WRONG = (0, 110, 0), (190, 0, 0)
 class TensorBoard(keras.callbacks.Callback):
     """Writes event files: ``DIR/train``, and ``DIR/validation`` for what Keras logs with the prefix ``val_``.
 
-    Keras's callback of this name needs the tensorboard package to write, and knows no groups and no answers.
+    Keras's callback of this name needs the tensorboard package to write, and shows neither groups nor answers.
 
     At each epoch's end it writes the logs under their own names and the learning rate of every group of layers.
-    The number of epochs done is the step, so a run that is resumed goes on with its curves.
+    The number of epochs done is the step, so a resumed run continues its curves.
 
     Args:
-        log_dir: folder of the event files; others in it are left alone.
-        groups: name of a group of layers -> multiplier of the rate, where they differ.
-        images: a few to show with the model's answers, [n, height, width], or with 1, 3 or 4 channels: uint8, or
+        log_dir: folder of the event files; other files in it stay.
+        groups: name of a group of layers -> multiplier of the rate.
+        images: some to show with the model's answers, [n, height, width], or with 1, 3 or 4 channels: uint8, or
             floats of 0 to 1 or of 0 to 255.
         labels: their classes, as numbers, names or one-hot; none if not given.
         class_names: in the order of the model's outputs; for one sigmoid first what 0 and then what 1 means.
-        preprocess: turns ``images`` into what the model takes; nothing is done if not given.
+        preprocess: turns ``images`` into the model's inputs, if they differ.
         from_logits: whether the model answers logits, and not probabilities.
-        image_epochs: show the images in the first epoch and every so many epochs from there.
-        output: which of the model's outputs to show, by key or place, where it has several; of labels given as a
-            dict too.
+        image_epochs: show the images in the first epoch and every so many epochs after it.
+        output: which of the model's outputs to show, by key or place, where it has several; also the key of labels
+            given as a dict.
 
     Raises:
-        ValueError: images, labels or, when training begins, answers that cannot be shown as one class an image.
+        ValueError: images, labels or, when training starts, answers that cannot be shown as one class per image.
     """
 
     def __init__(
@@ -113,14 +113,9 @@ class TensorBoard(keras.callbacks.Callback):
         self._writers = {}
 
     def write_range_test(self, test, name: str = "lr_range_test"):
-        """Write a range test: its picture, and its curves with a sweep's steps for steps.
+        """Write the picture and the curves, by the sweep's steps, of an ``LRRangeTest`` that can be read.
 
-        Args:
-            test: a ``LRRangeTest`` that has run.
-            name: of the group of plots.
-
-        Raises:
-            ValueError: the test cannot be read.
+        ``name`` is the group of plots.
         """
         result = test.result()
         for step, (rate, value) in enumerate(zip(result["rates"], result["smoothed"], strict=True)):
@@ -131,19 +126,19 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _show_answers(self, step: int):
         try:
-            png = self._answers()
+            png = contact_sheet(self._pictures, self.captions())
         except ValueError as error:
             if not self._was_shown:
                 raise
-            # A training is worth more than its pictures.
+            # A training must not end for its pictures.
             warnings.warn(f"No more answers are shown: {error}", stacklevel=2)
             self.images = None
             return
         self._was_shown = True
         self._write_png("validation", "answers", png, step)
 
-    def _answers(self) -> bytes:
-        """Draw the images with what the model answers now; green is right, red is wrong."""
+    def captions(self) -> list[tuple[str, tuple[int, int, int]]]:
+        """Return the model's present answer to each image, and its colour: green if right, red if wrong."""
         captions = []
         for index, probabilities in enumerate(self._probabilities()):
             answer = int(np.argmax(probabilities)) if np.isfinite(probabilities).all() else None
@@ -153,7 +148,7 @@ class TensorBoard(keras.callbacks.Callback):
                 words.append(f"is {self.class_names[self.labels[index]]}")
                 colour = RIGHT if answer == self.labels[index] else WRONG
             captions.append(("\n".join(words), colour))
-        return contact_sheet(self._pictures, captions)
+        return captions
 
     def _probabilities(self) -> np.ndarray:
         outputs = self.model(self.preprocess(self.images), training=False)
@@ -163,13 +158,13 @@ class TensorBoard(keras.callbacks.Callback):
         return as_probabilities(values, self.from_logits)
 
     def _check(self):
-        """Refuse what would be shown wrongly, before an epoch is spent on it."""
+        """Refuse what would be shown wrongly, before the first epoch."""
         loss = getattr(self.model, "loss", None)
         said = getattr(loss.get(self.output) if isinstance(loss, Mapping) else loss, "from_logits", None)
         if said is not None and bool(said) != self.from_logits:
             raise ValueError(
                 f"The model's loss says from_logits={bool(said)} and this callback from_logits={self.from_logits}: "
-                "say the same of both."
+                "give both the same value."
             )
         self._probabilities()
         self._was_shown = True
@@ -195,15 +190,10 @@ class TensorBoard(keras.callbacks.Callback):
 
 
 def contact_sheet(images: np.ndarray, captions: Sequence[tuple[str, tuple[int, int, int]]]) -> bytes:
-    """Draw images in rows, each above its caption, as a PNG.
-
-    Args:
-        images: uint8 [n, height, width, 3].
-        captions: for each its text, of two lines at most, and the text's colour.
-    """
+    """Draw images, uint8 [n, height, width, 3], in rows as a PNG, each above its caption of at most two lines."""
     count, height, width = images.shape[:3]
     columns = int(np.ceil(np.sqrt(count)))
-    # Wide enough for a caption also where images are small.
+    # Cells are wide enough for a caption even where images are small.
     cell_width, cell_height = max(width, 160) + 4, height + 2 * TEXT_HEIGHT + 4
     sheet = Image.new("RGB", (columns * cell_width, -(-count // columns) * cell_height), "white")
     draw = ImageDraw.Draw(sheet)

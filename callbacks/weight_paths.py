@@ -8,13 +8,11 @@ import keras
 
 
 def paths_of_weights(model: keras.Model) -> dict[int, set[str]]:
-    """Return the paths of each weight by its ``id``: Keras's, and those that the names of the layers around it make.
+    """Return the paths of each weight by its ``id``: Keras's, and the one of the names of all layers around it.
 
-    Keras leaves nested models out, and in a model that is loaded wrappers too. The model's own name is in none of the
-    second kind. A layer that is not built has no weights, and is in the result by its own ``id``: its path and a slash.
-
-    Raises:
-        ValueError: something else was given.
+    Keras leaves nested models out of its paths, and in a loaded model wrappers too. The model's own name is not in the
+    second kind. A layer that is not built has no weights, so it is in the result by its own ``id``, its path with a
+    slash.
     """
     if not isinstance(model, keras.layers.Layer):
         raise ValueError(f"Layers and their weights are those of a Keras model, not {shown(model)}.")
@@ -33,11 +31,7 @@ def paths_of_weights(model: keras.Model) -> dict[int, set[str]]:
 
 
 def compiled_patterns(patterns) -> list[re.Pattern]:
-    """Return one pattern or several, compiled.
-
-    Raises:
-        ValueError: something else was given.
-    """
+    """Return one pattern or several, compiled."""
     given = [patterns] if isinstance(patterns, (str, re.Pattern)) else patterns
     if given is None or isinstance(given, (bytes, Mapping)) or not hasattr(given, "__iter__"):
         raise ValueError(f"What to freeze is a regular expression or a list of them, not {shown(patterns)}.")
@@ -45,11 +39,7 @@ def compiled_patterns(patterns) -> list[re.Pattern]:
 
 
 def compiled(pattern, what: str) -> re.Pattern:
-    """Return a pattern compiled; ``what`` names it in the message.
-
-    Raises:
-        ValueError: it is no regular expression.
-    """
+    """Return a pattern compiled; ``what`` names it in the message of the ValueError."""
     if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str):
         return pattern
     if not isinstance(pattern, str):
@@ -61,7 +51,7 @@ def compiled(pattern, what: str) -> re.Pattern:
 
 
 def shown(value) -> str:
-    """Return a value as a sentence can hold it."""
+    """Return a value in a form short enough for a sentence."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     text = repr(value)

@@ -7,9 +7,9 @@ HOME = sandbox.enter()  # before TensorFlow, Keras and TFDS look for theirs
 import keras  # noqa: E402
 import pytest  # noqa: E402
 
-from bach_keras import run_folder as runs  # noqa: E402
-from bach_keras.training import train as training  # noqa: E402
+from bach_keras.members import load_member  # noqa: E402
 from tests import few_phantoms as few  # noqa: E402
+from tests import trainings  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -34,16 +34,15 @@ def tree_of_runs(few_phantoms, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     folders = {}
     for node in ("carci", "norbe", "invis"):
-        parent = runs.open_run(folders["carci"]) if folders else None
-        start = training.Start(str(root / "carci"), parent=parent) if parent else training.Start("none")
+        start = trainings.start_at(folders["carci"]) if folders else trainings.RANDOM
         folders[node] = root / node
-        training.train(few_phantoms, node, start, few.RECIPE, folders[node], say=lambda line: None)
+        trainings.trained(trainings.job(folders[node], node, start, data=few_phantoms))
     return folders
 
 
 @pytest.fixture(scope="session")
 def members(tree_of_runs):
-    return [runs.load_member(node, str(folder)) for node, folder in tree_of_runs.items()]
+    return [load_member(node, str(folder)) for node, folder in tree_of_runs.items()]
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ class FewPhantoms:
     origin: dict = field(default_factory=lambda: {"seed": 0, "patients_sha256": None, "note": ""})
 
     held_out = "test"
+    data_dir = None
 
     def digest(self, filenames):
         # A phantom follows from its name.

@@ -1,6 +1,7 @@
-"""Options that several commands share, and the error that ends a command before it starts."""
+"""Options that several commands share, and the errors that end a command."""
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -68,7 +69,9 @@ patients_option = click.option(
 )  # fmt: skip
 split_options = several(
     protocol_option,
-    click.option("--split-seed", default=0, show_default=True, help="Of the split; 0 is the published one."),
+    click.option(
+        "--split-seed", default=0, show_default=True, help="Random seed of the split; 0 gives the published split."
+    ),
     patients_option,
 )
 member_options = several(
@@ -82,7 +85,51 @@ member_options = several(
 )  # fmt: skip
 
 
-def load_members(carci_runs, norbe_runs, invis_runs):
-    from bach_keras.run_folder import load_members as load
+@dataclass(frozen=True)
+class ImagesAsked:
+    """Which images the user asked for, as ``images_options`` takes them."""
 
-    return load({"carci": carci_runs, "norbe": norbe_runs, "invis": invis_runs})
+    config: str | None
+    protocol: str
+    split_seed: int
+    patients: Path | None
+    data_dir: Path | None
+
+    def split(self):
+        """Return them as ``SplitData``, of the default configuration where none is named; needs no images yet."""
+        from datasets.split_data import default_config, split_data
+
+        config = self.config or default_config(self.data_dir)
+        return split_data(config, self.protocol, self.split_seed, self.data_dir, self.patients)
+
+    def __str__(self):
+        seed = f", split seed {self.split_seed}" if self.split_seed else ""
+        return f"protocol {self.protocol}{seed}" + (f", patients by {self.patients}" if self.patients else "")
+
+
+def images_options(command):
+    """Add the options that name images; the command takes them as one ``images``."""
+
+    @functools.wraps(command)
+    def gathered(config, protocol, split_seed, patients, data_dir, **others):
+        return command(images=ImagesAsked(config, protocol, split_seed, patients, data_dir), **others)
+
+    return several(config_option, split_options, data_dir_option)(gathered)
+
+
+def open_images(data):
+    """Return the data once its images are prepared; phantoms are drawn when they are first needed."""
+    from bach_keras.commands.console import say
+    from datasets.bach_bisque import prepare
+
+    if data.config == "phantom" and not prepare.is_prepared(data.config, data.data_dir):
+        say("drawing the phantom images, once")
+        prepare.prepare(data.config, data_dir=data.data_dir)
+    prepare.describe(data.config, data.data_dir)
+    return data
+
+
+def load_members(carci_runs, norbe_runs, invis_runs):
+    from bach_keras import members
+
+    return members.load_members({"carci": carci_runs, "norbe": norbe_runs, "invis": invis_runs})

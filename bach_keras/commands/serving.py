@@ -29,14 +29,15 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --tflite tree.tflite --quantize int8
     """
     from bach_keras.hierarchy import check_members
-    from bach_keras.run_folder import open_run, run_folder
+    from bach_keras.members import run_folder
+    from bach_keras.run_folder import Run
     from bach_keras.serving.tflite import convert as tflite
 
     # Building the networks takes time, so every check that needs none comes first.
     _check_places(out, lite, overwrite, is_lite_asked=quantize != "none" or bool(calibration))
     if calibration and not calibration.is_dir():
         raise UserError(f"--calibration {calibration} is not a folder: name one with images.")
-    runs = [open_run(run_folder(spec)) for spec in (*carci_runs, *norbe_runs, *invis_runs)]
+    runs = [Run.open(run_folder(spec)) for spec in (*carci_runs, *norbe_runs, *invis_runs)]
     is_tree = carci_runs and norbe_runs and invis_runs
     refused = _unless_it_fails(lite, _check_images, calibration, runs[0]) if lite and is_tree else []
     if refused and not out:
@@ -83,7 +84,7 @@ def _check_images(calibration, carci_run):
     if calibration:
         tflite.check_count(len(find_images([calibration])))
     else:
-        tflite.check_count(len(tflite.training_names(carci_run.config["config"], carci_run.config["trained_on"])))
+        tflite.check_count(len(tflite.training_names(carci_run.settings["config"], carci_run.settings["trained_on"])))
 
 
 def _unless_it_fails(place, write, *given) -> list[str]:

@@ -1,6 +1,8 @@
 """The commands that train a node and score a tree."""
 
 import contextlib
+from dataclasses import replace
+from pathlib import Path
 
 import click
 from click.core import ParameterSource
@@ -13,11 +15,13 @@ from bach_keras.commands.options import (
     Stopped,
     config_option,
     data_dir_option,
+    images_options,
     load_members,
     member_options,
+    open_images,
     several,
-    split_options,
 )
+from datasets.errors import UserError
 
 
 class Rate(click.ParamType):
@@ -34,26 +38,43 @@ class Rate(click.ParamType):
             self.fail(f"{value!r} is neither 'auto' nor a number.", param, ctx)
 
 
+node_option = click.option(
+    "--node", type=click.Choice(NODE_NAMES), required=True, help="Which classifier of the tree to train."
+)
+seed_option = click.option(
+    "--seed", type=int, help="Random seed of weights, data order, augmentation and dropout. [default: 0]"
+)
+size_options = several(
+    click.option("--image-size", type=int, help="Side of the square images, in pixels. [default: 288; 96 on phantom]"),
+    click.option("--batch-size", type=int, help="Images in each step. [default: 10]"),
+)
 recipe_options = several(
-    click.option("--image-size", type=int, help="Side in pixels. [default: 288; 96 on phantom]"),
-    click.option("--batch-size", type=int, help="Images a step. [default: 10]"),
-    click.option("--accumulate", type=int, help="Parts a batch is computed in, where memory is short. [default: 1]"),
+    size_options,
+    click.option(
+        "--accumulate",
+        type=int,
+        help="Split each batch into N parts to save memory (gradient accumulation). [default: 1]",
+    ),
     click.option(
         "--precision",
         type=click.Choice(("float32", "mixed_float16", "mixed_bfloat16")),
-        help="Of the computation; mixed is for GPUs. [default: float32]",
+        help="Number format of the computation; mixed is for GPUs. [default: float32]",
     ),
     click.option("--head-epochs", type=int, help="Epochs of the head alone. [default: 3; 0 on phantom]"),
-    click.option("--cycles", type=int, help="SGDR cycles. [default: 4; 1 on phantom]"),
+    click.option("--cycles", type=int, help="Number of SGDR cycles. [default: 4; 1 on phantom]"),
     click.option("--cycle-epochs", type=int, help="Epochs of the first cycle. [default: 3; 5 on phantom]"),
-    click.option("--cycle-mult", type=int, help="Growth of the cycles. [default: 2]"),
-    click.option("--warm-start/--no-warm-start", default=None, help="Begin each cycle at a hundredth of the rate."),
-    click.option("--max-epochs", type=int, help="Budget of all phases together. [default: 60]"),
-    click.option("--lr", type=Rate(), help="Peak rate; auto takes the range test's. [default: auto; 0.01 on phantom]"),
+    click.option("--cycle-mult", type=int, help="Factor by which each cycle is longer than the last. [default: 2]"),
+    click.option("--warm-start/--no-warm-start", default=None, help="Start each cycle at a hundredth of the rate."),
+    click.option("--max-epochs", type=int, help="Most epochs of all phases together. [default: 60]"),
+    click.option(
+        "--lr",
+        type=Rate(),
+        help="Peak learning rate; auto takes the range test's suggestion. [default: auto; 0.01 on phantom]",
+    ),
     click.option(
         "--range-test/--no-range-test",
         default=None,
-        help="Sweep the rate before each phase and keep the curve, also where --lr is given. [default: sweep]",
+        help="Run a range test before each phase and keep its curve, also where --lr is given. [default: run it]",
     ),
     click.option(
         "--lr-steps",
@@ -63,14 +84,18 @@ recipe_options = several(
     click.option(
         "--crops",
         type=click.Choice(("any", "three")),
-        help="Where along the longer side training crops: any place, or left, centre or right. [default: any]",
+        help="Where along the longer side to crop: any place, or left, centre or right. [default: any]",
     ),
-    click.option("--stain-jitter", type=float, help="Share by which each stain varies; 0.05 is mild. [default: 0]"),
-    click.option("--brightness", type=float, help="Share by which the brightness varies. [default: 0]"),
+    click.option(
+        "--stain-jitter",
+        type=float,
+        help="Random change of each stain's strength, as a fraction (0.05 is mild). [default: 0]",
+    ),
+    click.option("--brightness", type=float, help="Random change of brightness, as a fraction. [default: 0]"),
     click.option(
         "--stain-normalisation",
         type=click.Choice(("none", "macenko", "reinhard")),
-        help="Give every image a reference's colours, here and in the export. [default: none]",
+        help="Give every image the colours of a reference, here and in the export. [default: none]",
     ),
 )
 
@@ -89,62 +114,151 @@ def _stopped_in_one_sentence():
 
 
 @click.command()
-@click.option("--node", type=click.Choice(NODE_NAMES), required=True, help="Which classifier of the tree.")
-@config_option
-@split_options
+@node_option
+@images_options
 @click.option(
     "--init",
     metavar="imagenet|none|best[:CARCI_RUN]|FILE|RUN",
-    help="Start; best tries carci's run and imagenet (none on phantom). [default: imagenet; none on phantom]",
+    help="Weights to start from; best tries carci's run and imagenet (none on phantom). "
+    "[default: imagenet; none on phantom]",
 )
-@click.option("--until", type=FOLDER, metavar="RUN", help="With --protocol all: stop at the loss of RUN's best epoch.")
+@click.option(
+    "--until", "stop_at", type=FOLDER, metavar="RUN",
+    help="With --protocol all: stop at the training loss of RUN's best epoch.",
+)  # fmt: skip
 @recipe_options
-@click.option("--seed", type=int, help="Of weights, order, augmentation, dropout. [default: 0]")
-@click.option("--run-dir", type=FOLDER, help="[default: runs/CONFIG-NODE]")
-@click.option("--resume", "resumed", is_flag=True, help="Go on with a run that was cut.")
+@seed_option
+@click.option("--run-dir", type=FOLDER, help="Run folder. [default: runs/CONFIG-NODE]")
+@click.option("--resume", "resumed", is_flag=True, help="Resume an interrupted run.")
 @click.option("--allow-changes", is_flag=True, help="Resume with another recipe or other versions of packages.")
-@click.option("--overwrite", is_flag=True, help="Begin anew; the run that is there is kept as RUN_DIR.previous.")
+@click.option("--overwrite", is_flag=True, help="Start over; the existing run is kept as RUN_DIR.previous.")
 @click.option("--tensorboard", is_flag=True, help="Write event files into RUN_DIR/tensorboard.")
-@data_dir_option
-def train(
-    node, config, protocol, split_seed, patients, init, until, run_dir, resumed, allow_changes, overwrite, tensorboard,
-    data_dir, **given
-):  # fmt: skip
+def train(node, images, init, stop_at, run_dir, resumed, allow_changes, overwrite, tensorboard, **given):
     """Train one node of the tree.
 
     \b
     Example:
       python cli.py train --node norbe
     """
-    from bach_keras.training.command import resume_training, run_training
+    from bach_keras.run_folder import check_destination
+    from bach_keras.training import devices, train
+    from bach_keras.training.best_start import train_best
 
+    tries_several = (init or "").startswith("best")
     with _stopped_in_one_sentence():
-        # Of two starts each run goes on by itself.
-        if resumed and not (init or "").startswith("best"):
-            context = click.get_current_context()
-            named = {"config", "protocol", "split_seed", "patients", "init", "until"}
-            asked = {
-                name: context.params[name]
-                for name in named
-                if context.get_parameter_source(name) is not ParameterSource.DEFAULT
-            }
-            resume_training(node, asked, given, run_dir, allow_changes, data_dir, say)
+        if tries_several and devices.hosts() > 1:
+            raise UserError("--init best is for one host: on several train from one start, then from the other.")
+        devices.choose()  # before anything uses a device
+        # With --init best each of the two runs is resumed by itself.
+        if resumed and not tries_several:
+            job = _job_to_resume(node, images, run_dir, given)
+            train.train(job, train.reopen(job, allow_changes))
             return
-        run_training(
-            node, config, protocol, split_seed, patients, init, until, given, run_dir, overwrite, tensorboard, data_dir,
-            say,
-        )  # fmt: skip
+        job, starts = _new_job(node, images, init, stop_at, run_dir, given)
+        # The run folder is looked at before phantoms are drawn, which takes a minute.
+        check_destination(job.folder, overwrite)
+        open_images(job.data)
+        if job.data.origin["note"]:
+            say(job.data.origin["note"])
+        job = replace(job, tensorboard=tensorboard)
+        if tries_several:
+            train_best(job, starts, overwrite)
+        else:
+            train.train(job, train.create(job, overwrite))
+
+
+def _new_job(node, images, init, stop_at, run_dir, given):
+    """Return a job and the starts to try, of the command's options; what is not given takes its default."""
+    from bach_keras.recipe import default_recipe, with_options
+    from bach_keras.run_folder import Run
+    from bach_keras.training import devices
+    from bach_keras.training.start import starts_from
+    from bach_keras.training.train import Job
+    from bach_keras.tree import get_node
+    from bach_keras.wording import counted
+
+    data = images.split()
+    run_dir = run_dir or Path("runs") / f"{data.config}-{node}"
+    recipe = with_options(default_recipe(data.config), **given)
+    starts = starts_from(init, data.config, node, run_dir)
+    if stop_at and images.protocol != "all":
+        raise UserError(
+            f"--until is for --protocol all, which keeps no validation images; {images.protocol} keeps some."
+        )
+    stop_at = Run.open(stop_at) if stop_at else None
+    say(
+        f"train {node}: config {data.config}, {images}, init {' or '.join(start.init for start in starts.values())}, "
+        f"image size {recipe.image_size}, batch {recipe.batch_size}, "
+        f"{'at most ' if stop_at else ''}{counted(recipe.epochs, 'epoch')}, crops {recipe.crops}, "
+        f"stain jitter {recipe.stain_jitter:g}, brightness {recipe.brightness:g}, "
+        f"stain normalisation {recipe.stain_normalisation}, "
+        f"rate {'auto' if recipe.lr is None else recipe.lr}, seed {recipe.seed}, run folder {run_dir}"
+        f"{devices.in_words()}"
+    )
+    return Job(get_node(node), data, next(iter(starts.values())), recipe, run_dir, stop_at), starts
+
+
+def _job_to_resume(node, images, run_dir, given):
+    """Return the job of a run; it keeps its data, its split and its start, and its recipe except for what is given."""
+    from bach_keras.recipe import with_options
+    from bach_keras.run_folder import Run
+    from bach_keras.training import devices
+    from bach_keras.training.start import start_from
+    from bach_keras.training.train import Job
+    from bach_keras.tree import get_node
+    from datasets.split_data import data_of_run, default_config
+
+    run = Run.open(run_dir or Path("runs") / f"{images.config or default_config(images.data_dir)}-{node}")
+    differs = run.differences({"node": node, **_asked_settings(images, run)})
+    if differs:
+        raise UserError(
+            f"{run.folder} was started with different options: {'; '.join(differs)}. A run that is resumed keeps its "
+            "data and its start: leave these options out, or start from scratch in another --run-dir."
+        )
+    say(f"train {node}: resuming {run.folder}{devices.in_words()}")
+    data = open_images(data_of_run(run.settings, images.data_dir))
+    start = start_from(run.settings["init"], run.settings["config"])
+    return Job(get_node(node), data, start, with_options(run.recipe, **given), run.folder)
+
+
+def _asked_settings(images, run) -> dict:
+    """Return what the user gave himself, and not by default, as the run's config.json would say it."""
+    from datasets.split_data import split_data
+
+    context = click.get_current_context()
+    named = ("config", "protocol", "split_seed", "patients", "init", "stop_at")
+    asked = {
+        name: context.params[name]
+        for name in named
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    settings = run.settings
+    wanted = {name: str(asked[name]) for name in ("config", "init") if asked.get(name)}
+    if asked.get("stop_at"):
+        wanted["until"] = {**settings.get("until", {}), "run": str(asked["stop_at"])}
+    if {"protocol", "split_seed", "patients"} & set(asked):
+        config, protocol = (asked.get(name, settings[name]) for name in ("config", "protocol"))
+        seed = asked.get("split_seed", settings.get("split_origin", {}).get("seed", 0))
+        wanted |= {"protocol": protocol, "split": split_data(config, protocol, seed, patients=images.patients).files}
+    return wanted
 
 
 @click.command()
-@click.option("--node", type=click.Choice(NODE_NAMES), required=True, help="Which classifier of the tree.")
-@config_option
-@split_options
-@click.option("--init", metavar="imagenet|none|FILE|RUN", help="Start. [default: imagenet; none on phantom]")
-@click.option("--phase", type=click.Choice(("head", "middle+head", "all")), help="[default: the first of training]")
-@click.option("--on", "metric", type=click.Choice(("loss", "accuracy")), default="loss", show_default=True)
-@click.option("--image-size", type=int, help="Side in pixels. [default: 288; 96 on phantom]")
-@click.option("--batch-size", type=int, help="Images a step. [default: 10]")
+@node_option
+@images_options
+@click.option(
+    "--init", metavar="imagenet|none|FILE|RUN", help="Weights to start from. [default: imagenet; none on phantom]"
+)
+@click.option(
+    "--phase",
+    type=click.Choice(("head", "middle+head", "all")),
+    help="Phase whose layers train. [default: the first of training]",
+)
+@click.option(
+    "--on", "metric", type=click.Choice(("loss", "accuracy")), default="loss", show_default=True,
+    help="Which curve to read.",
+)  # fmt: skip
+@size_options
 @click.option(
     "--steps",
     "lr_steps",
@@ -156,47 +270,75 @@ def train(
 )
 @click.option("--min-lr", type=float, help="Rate of the first step. [default: 1e-5]")
 @click.option("--max-lr", type=float, help="Rate of the last step. [default: 10]")
-@click.option("--seed", type=int, help="Of weights, order, augmentation, dropout. [default: 0]")
+@seed_option
 @click.option("--out", type=FOLDER, help="Folder for the JSON and the picture. [default: runs/CONFIG-NODE-lr-find]")
-@data_dir_option
-def lr_find(node, config, protocol, split_seed, patients, init, phase, metric, out, data_dir, **given):
+def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
     """Find the learning rate of a node by a range test, and draw it; no run is changed.
 
     \b
     Example:
       python cli.py lr-find --node carci --config bach
     """
-    from bach_keras.training.command import run_lr_find
+    from bach_keras.recipe import default_recipe, with_options
+    from bach_keras.training.lr_find import choose_phase, find_rate
+    from bach_keras.training.start import start_from
+    from bach_keras.training.train import Job
+    from bach_keras.tree import get_node
 
-    run_lr_find(node, config, protocol, split_seed, patients, init, phase, metric, out, data_dir, say, **given)
+    data = images.split()
+    out = out or Path("runs") / f"{data.config}-{node}-lr-find"
+    recipe = default_recipe(data.config)
+    low, high = recipe.lr_bounds
+    bounds = (low if min_lr is None else min_lr, high if max_lr is None else max_lr)
+    # The rate is what is to be found, so none is given.
+    recipe = replace(with_options(recipe, lr_bounds=bounds, **given), lr=None)
+    start = start_from(init, data.config)
+    chosen = choose_phase(recipe, start, phase)
+    say(
+        f"lr-find {node}: config {data.config}, {images}, init {start.init}, phase {chosen.name}, "
+        f"image size {recipe.image_size}, batch {recipe.batch_size}, rates {bounds[0]:g} to {bounds[1]:g}, "
+        f"seed {recipe.seed}, folder {out}"
+    )
+    result = find_rate(Job(get_node(node), open_images(data), start, recipe, out), chosen, metric)
+    share = "a tenth" if metric == "loss" else "a third"
+    say(f"the {metric} diverges at {result['divergence']:.2g}; {share} is {result['suggestion']:.2g}")
+    if not result["clear"]:
+        say("The curve is too noisy to read: treat this rate as a guess, or raise --steps.")
+    if result["stopped"] == "end":
+        say("The loss did not diverge by the last rate: a higher --max-lr may show where it does.")
+    say(f"wrote {out / 'lr_range_test.json'} and lr_range_test.png")
 
 
 @click.command()
-@click.option("--model", type=FOLDER, help="An export, instead of runs.")
+@click.option("--model", type=FOLDER, help="An export, in place of runs.")
 @member_options
-@config_option
-@split_options
-@click.option("--split", type=click.Choice(("validation", "test")), help="[default: test if there is one]")
-@click.option("--out", type=FOLDER, required=True, help="Folder for metrics.json, predictions.csv, report.html.")
-@data_dir_option
-def evaluate(model, carci_runs, norbe_runs, invis_runs, config, protocol, split_seed, patients, split, out, data_dir):
+@images_options
+@click.option(
+    "--split", type=click.Choice(("validation", "test")), help="Images to score. [default: test if there is one]"
+)
+@click.option("--out", type=FOLDER, required=True, help="Folder for metrics.json, predictions.csv and report.html.")
+def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
     """Score a tree on images that it never trained on.
 
     \b
     Example:
       python cli.py evaluate --carci runs/c --norbe runs/n --invis runs/i --out runs/tree
     """
-    from bach_keras.training.command import run_evaluation
+    from bach_keras.training.command import evaluate_system
+    from datasets.bach_bisque import prepare
 
-    if model and (carci_runs or norbe_runs or invis_runs):
+    runs = [*carci_runs, *norbe_runs, *invis_runs]
+    if model and runs:
         raise Failure("Give either --model or runs, not both.")
     if model:
         from bach_keras.serving.exported import Export
 
-        system, runs = Export(model), []
+        system = Export(model)
     else:
-        system, runs = load_members(carci_runs, norbe_runs, invis_runs), [*carci_runs, *norbe_runs, *invis_runs]
-    run_evaluation(system, runs, config, protocol, split_seed, patients, split, out, data_dir, say)
+        system = load_members(carci_runs, norbe_runs, invis_runs)
+    data = images.split()
+    prepare.describe(data.config, data.data_dir)
+    evaluate_system(system, data, split, out, runs)
 
 
 @click.command()
@@ -207,24 +349,47 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, config, protocol, split_
     multiple=True,
     default=("paper", "patient"),
     show_default=True,
-    help="Repeat it for several, side by side.",
+    help="Protocol of the splits; repeat it for several, side by side.",
 )
 @click.option(
-    "--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True, help="Repeat it for several."
+    "--seed",
+    "seeds",
+    type=int,
+    multiple=True,
+    default=(0,),
+    show_default=True,
+    help="Random seed of the trainings; repeat it for several.",
 )
-@click.option("--init", metavar="imagenet|none|FILE", help="The common start. [default: imagenet; none on phantom]")
+@click.option(
+    "--init",
+    metavar="imagenet|none|FILE",
+    help="Weights that all runs without a parent start from. [default: imagenet; none on phantom]",
+)
 @recipe_options
 @click.option("--out", type=FOLDER, help="Folder for everything. [default: runs/reproduce-CONFIG]")
-@click.option("--plan", "only_plan", is_flag=True, help="Tell what would be run and how long it takes, and stop.")
+@click.option("--plan", "only_plan", is_flag=True, help="Print what would be run and how long it takes, and stop.")
 @data_dir_option
 def reproduce(config, protocols, seeds, init, out, only_plan, data_dir, **given):
-    """Train and score all of the paper's Table 1; given again, it goes on where it was.
+    """Train and score all of the paper's Table 1; given again, it continues where it was.
 
     \b
     Example:
       python cli.py reproduce --config phantom --image-size 96 --cycle-epochs 2
     """
-    from bach_keras.training.table1 import reproduce as run
+    from bach_keras.recipe import default_recipe, with_options
+    from bach_keras.training.start import start_from
+    from bach_keras.training.table1 import open_plan, reproduce_table1
+    from datasets.split_data import default_config
 
     with _stopped_in_one_sentence():
-        run(config, protocols, seeds, out, given, init, data_dir, only_plan, say)
+        config = config or default_config(data_dir)
+        out = out or Path("runs") / f"reproduce-{config}"
+        recipe = with_options(default_recipe(config), **given)
+        start = start_from(init, config)
+        name = start.init if start.init in ("none", "imagenet") else Path(start.init).stem
+        plan = open_plan(config, protocols, seeds, out, name, data_dir)
+        for data in plan.data.values():
+            open_images(data)
+            if data.origin["note"]:
+                say(data.origin["note"])
+        reproduce_table1(plan, recipe, start, only_plan)

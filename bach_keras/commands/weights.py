@@ -5,6 +5,8 @@ import click
 from bach_keras.commands.console import say
 from bach_keras.commands.options import FOLDER
 
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+
 
 @click.group()
 def weights():
@@ -15,7 +17,7 @@ def weights():
 @click.option("--to", type=FOLDER, help="The .h5 to write. [default: ~/.keras/models/resnext50_imagenet.h5]")
 @click.option("--source", default="torchvision", show_default=True, help="torchvision, or a repository on the hub.")
 @click.option("--revision", help="Commit of a hub repository, 40 digits.")
-@click.option("--overwrite", is_flag=True, help="Replace the file that is there.")
+@overwrite_option
 def fetch(to, source, revision, overwrite):
     """Download ResNeXt-50's weights, verify and convert them.
 
@@ -23,20 +25,15 @@ def fetch(to, source, revision, overwrite):
     Example:
       python cli.py weights fetch
     """
-    from bach_keras.network.fetch import fetch as download
+    from bach_keras.network.fetch import fetch_weights
 
-    def progress(done, total):
-        whole = f" of {total / 1e6:.0f}" if total else ""
-        click.echo(f"\r{done / 1e6:.0f}{whole} MB", nl=False, err=True)
-
-    path = download(to, source, revision=revision, overwrite=overwrite, progress=progress)
-    say(f"wrote {path}")
+    say(f"wrote {fetch_weights(to, source, revision=revision, overwrite=overwrite)}")
 
 
 @weights.command()
 @click.argument("source", type=FOLDER)
 @click.argument("dest", type=FOLDER)
-@click.option("--overwrite", is_flag=True, help="Replace the file that is there.")
+@overwrite_option
 def port(source, dest, overwrite):
     """Convert torchvision's or timm's SOURCE (.pth, .safetensors, .h5) to DEST (.h5).
 
@@ -44,7 +41,7 @@ def port(source, dest, overwrite):
     Example:
       python cli.py weights port resnext50_32x4d-7cdf4587.pth saved_models/resnext50_imagenet.h5
     """
-    from bach_keras.network.weights import port as convert
+    from bach_keras.network.weights import convert_weights
 
-    convert(source, dest, overwrite=overwrite)
+    convert_weights(source, dest, overwrite=overwrite)
     say(f"wrote {dest}")

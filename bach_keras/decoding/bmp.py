@@ -1,4 +1,4 @@
-"""BMP in a graph: as ``datasets.images.bmp`` reads it."""
+"""BMP in a graph, decoded as ``datasets.images.bmp`` reads it."""
 
 import tensorflow as tf
 
@@ -8,13 +8,9 @@ from datasets.images.bmp import HEADERS, MASKS, PALETTES
 
 
 def decode(data):
-    """Decode one BMP, string scalar, to uint8 [H, W, 3].
-
-    Raises:
-        tf.errors.InvalidArgumentError: when run, on what ``datasets.images.bmp`` refuses.
-    """
-    # One header is as long as two masks more, and all are read below.
+    """Decode one BMP, string scalar, to uint8 [H, W, 3]; what ``datasets.images.bmp`` refuses is an error when run."""
     data = required(data, (tf.strings.length(data) >= 54, "A BMP's header is cut short."))
+    # The masks end 70 bytes from the start; shorter data is padded.
     field = tf.strings.join([tf.strings.substr(data, 0, 70), tf.constant(bytes(16))])
     offset, header, width, height = (number(field, at, 4, "little") for at in (10, 14, 18, 22))
     width, height = signed(width), signed(height)
@@ -35,22 +31,22 @@ def decode(data):
     length = tf.cast(tf.strings.length(data), tf.int64)
     data = required(
         data,
-        (_is_one_of(header, HEADERS), "A BMP with this header is not taken."),
-        (is_plain | (is_masked & (bits == 32) & (header != 64)), "A BMP in this layout is not taken."),
-        (~is_masked | is_ordered, "A BMP with its channels in another order, or with alpha, is not taken."),
-        (planes == 1, "A BMP has one plane."),
+        (_is_one_of(header, HEADERS), "A BMP with this header is not supported."),
+        (is_plain | (is_masked & (bits == 32) & (header != 64)), "A BMP in this layout is not supported."),
+        (~is_masked | is_ordered, "A BMP with its channels in another order, or with alpha, is not supported."),
+        (planes == 1, "A BMP of more than one plane is not supported."),
         (count <= 256, "A BMP's palette is damaged."),
-        (offset >= rows_begin, "A BMP's pixels lie in its header."),
+        (offset >= rows_begin, "A BMP's pixels overlap its header."),
         (offset + stride * size[0] <= length, "A BMP is cut short."),
     )
 
     def direct():
-        # TensorFlow's own decoder is right about these where nothing follows the pixels, and the fastest.
-        whole = tf.strings.substr(data, tf.zeros_like(offset), offset + stride * size[0])
+        # TensorFlow's own decoder is the fastest, and right about these where nothing follows the pixels.
+        file = tf.strings.substr(data, tf.zeros_like(offset), offset + stride * size[0])
         return tf.cond(
             bits == 24,
-            lambda: tf.io.decode_bmp(whole, channels=3),
-            lambda: tf.io.decode_bmp(whole, channels=4)[..., :3],
+            lambda: tf.io.decode_bmp(file, channels=3),
+            lambda: tf.io.decode_bmp(file, channels=4)[..., :3],
         )
 
     def indexed():
@@ -63,7 +59,7 @@ def decode(data):
         spread = tf.stack([size[0], stride * (8 // bits)])
         indices = tf.reshape(tf.bitwise.bitwise_and(shifted, most), spread)[:, : size[1]]
         highest = tf.cast(tf.reduce_max(indices), tf.int64)
-        indices = required(indices, (highest < count, "A BMP uses colours that its palette has not."))
+        indices = required(indices, (highest < count, "A BMP uses colours that its palette does not have."))
         colours = tf.io.decode_raw(tf.strings.substr(data, 14 + header, 4 * count), tf.uint8)
         return tf.gather(tf.reshape(colours, [-1, 4])[:, 2::-1], tf.cast(indices, tf.int32))
 

@@ -4,31 +4,19 @@ import tensorflow as tf
 
 
 def number(data, place, size: int, order: str = "big"):
-    """Return the unsigned number of 1 to 4 bytes at a place, as int64.
-
-    Args:
-        data: string scalar.
-        place: integer scalar; the bytes must be there.
-        size: bytes.
-        order: ``big`` or ``little`` end first.
-    """
+    """Return the unsigned number of 1 to 4 bytes of a string scalar at a place, as int64; they must exist."""
     digits = tf.cast(tf.io.decode_raw(tf.strings.substr(data, place, size), tf.uint8), tf.int64)
     powers = [256**i for i in range(size)]
     return tf.reduce_sum(digits * tf.constant(powers if order == "little" else powers[::-1], tf.int64))
 
 
 def signed(value):
-    """Return an unsigned number of 32 bits as the signed one that has the same bits."""
+    """Return the signed number of 32 bits that has the bits of an unsigned one."""
     return value - value // 2**31 * 2**32
 
 
 def required(value, *conditions):
-    """Return a value that is not computed further unless all conditions hold.
-
-    Args:
-        value: tensor.
-        conditions: pairs of a bool scalar and what is wrong where it is false.
-    """
+    """Return a tensor that is an error unless all conditions hold: pairs of a bool scalar and a message."""
     checks = [tf.debugging.Assert(condition, [words]) for condition, words in conditions]
     with tf.control_dependencies(checks):
         return tf.identity(value)

@@ -1,4 +1,4 @@
-"""JPEG in a graph: as ``datasets.images.jpeg`` reads it."""
+"""JPEG in a graph, decoded as ``datasets.images.jpeg`` reads it."""
 
 import tensorflow as tf
 
@@ -21,10 +21,9 @@ _KNOWN = (*_FRAMES, 0xC4, 0xCC, _EOI, _SOS, 0xDB, 0xDC, _DRI, 0xFE, *range(0xE0,
 
 
 def decode(data):
-    """Decode one JPEG, string scalar, to uint8 [H, W, 3]: of more pictures in the file, the first.
+    """Decode the first picture of a JPEG, string scalar, to uint8 [H, W, 3].
 
-    Raises:
-        tf.errors.InvalidArgumentError: when run, on what ``datasets.images.jpeg`` refuses.
+    What ``datasets.images.jpeg`` refuses is an error when run.
     """
     file = _File(data)
     segments, end = _walk(file)
@@ -32,13 +31,14 @@ def decode(data):
     scans = _Scans(file, segments, frame)
     data = required(tf.strings.substr(data, 0, tf.cast(end, tf.int32)), *frame.conditions(), *scans.conditions())
     image = _pixels(data)
-    with tf.control_dependencies([data]):  # or a graph would try what it refuses
+    with tf.control_dependencies([data]):  # otherwise a graph would decode what it refuses
         cuts = tf.identity(scans.cuts())
-    # libjpeg only warns of a scan that ends early, and invents the rest: other bits behind it, another picture.
-    tried = _parted(file.values[:end], cuts)
+    # libjpeg only warns of a scan that ends early, and decodes the bits behind it as the rest. So the picture is
+    # decoded again with other bits there, and must be the same.
+    tried = _with_sentinels(file.values[:end], cuts)
     last = frame.height - 1
     rows = tf.cast(tf.where(last % 8 > 0, last, frame.height), tf.int32)
-    # Where the last row is not asked for, libjpeg does not come to what is put in, and does not warn of it in the log.
+    # Without the last row libjpeg does not reach the sentinel, and does not warn of it in the log.
     window = tf.stack([0, 0, rows, tf.cast(frame.width, tf.int32)])
     is_quiet = (tf.size(cuts) == 1) & (frame.kind != PROGRESSIVE)
     other = tf.cond(
@@ -50,8 +50,8 @@ def decode(data):
     return required(image, (is_whole, "A JPEG is cut short: a scan ends before its pixels do."))
 
 
-def _parted(values, cuts):
-    """Return bytes, uint8 [N], as a string with the sentinel put in at each cut."""
+def _with_sentinels(values, cuts):
+    """Return bytes, uint8 [N], as a string with the sentinel inserted at each cut."""
     sentinel = tf.io.decode_raw(SENTINEL, tf.uint8)
     splits = tf.concat([[0], cuts, tf.size(values, tf.int64)[None], tf.size(values, tf.int64)[None] + len(SENTINEL)], 0)
     rows = tf.RaggedTensor.from_row_splits(tf.concat([values, sentinel], 0), splits, validate=False)
@@ -61,7 +61,7 @@ def _parted(values, cuts):
 
 
 def _pixels(data):
-    # As Pillow decodes; TensorFlow's default is up to 20 levels off.
+    # Pillow decodes with this method; TensorFlow's default is up to 20 levels off.
     return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
 
@@ -81,7 +81,7 @@ class _File:
         self.others = tf.boolean_mask(self.places, ~is_restart)
 
     def number(self, places, size: int = 1):
-        """Return the numbers of one or two bytes at some places, and 0 for bytes behind the end."""
+        """Return the numbers of one or two bytes at some places; bytes behind the end are 0."""
         padded = [
             tf.where(at < self.length, tf.cast(tf.gather(self.values, tf.minimum(at, self.length - 1)), tf.int64), 0)
             for at in (places + i for i in range(size))
@@ -93,13 +93,13 @@ def _walk(file):
     """Step from segment to segment, to the end.
 
     Returns:
-        Rows of marker, place and length of what it says, and the end of the data behind it: int64 [N, 4]; and where
-        the file ends.
+        For each segment its marker, the place and length of its content, and the end of the data behind it, int64
+        [N, 4]; and where the file ends.
     """
     count = tf.size(file.places)
 
     def step(place, index, rows, is_good, is_over):
-        # Bytes between segments are passed over, as libjpeg does.
+        # Bytes between segments are skipped, as libjpeg does.
         found = tf.searchsorted(file.places, [place])[0]
         has_more = found < count
         mark = file.places[tf.minimum(found, count - 1)]
@@ -129,7 +129,7 @@ def _walk(file):
 
 
 class _Frame:
-    """What a file says of its size and channels."""
+    """The size and channels of a file."""
 
     def __init__(self, file, segments):
         codes = segments[:, 0]
@@ -144,7 +144,7 @@ class _Frame:
         self.height, self.width = file.number(place + 1, 2), file.number(place + 3, 2)
         slots = place + 6 + 3 * tf.range(3, dtype=tf.int64)
         is_used = tf.range(3, dtype=tf.int64) < self.channels
-        # Of a grey image the two that are not there have names that no scan can have.
+        # The two channels that a grey image lacks get names that no scan can have.
         self.ids = tf.where(is_used, file.number(slots), [-1, -2, -3])
         both = tf.where(is_used, file.number(slots + 1), 0x11)
         self.across, self.down = both // 16, both % 16
@@ -153,9 +153,9 @@ class _Frame:
         sides = tf.stack([self.height, self.width])
         factors = tf.concat([self.across, self.down], 0)
         return (
-            (self._count == 1, "A JPEG has one frame, of a kind that is taken."),
-            (self._depth == 8, "A JPEG of other than 8 bits a channel is not taken."),
-            ((self.channels == 1) | (self.channels == 3), "A JPEG of other than one or three channels is not taken."),
+            (self._count == 1, "A JPEG must have one frame, of a kind that is supported."),
+            (self._depth == 8, "A JPEG must have 8 bits per channel."),
+            ((self.channels == 1) | (self.channels == 3), "A JPEG must have one or three channels."),
             (self._length == 6 + 3 * self.channels, "A JPEG's frame is damaged."),
             (tf.reduce_all((factors >= 1) & (factors <= 4)), "A JPEG's frame is damaged."),
             (tf.size(tf.unique(self.ids)[0]) == 3, "A JPEG's frame is damaged."),
@@ -164,7 +164,7 @@ class _Frame:
 
 
 class _Scans:
-    """What a file says of its scans, and where their data is."""
+    """The scans of a file, and where their data is."""
 
     def __init__(self, file, segments, frame):
         self._file, self._frame = file, frame
@@ -173,32 +173,32 @@ class _Scans:
         self._count = tf.shape(rows, tf.int64)[0]
         self._lengths, places = rows[:, 2], rows[:, 1]
         self._channels = file.number(places)
-        self.begins, self.ends = places + self._lengths, rows[:, 3]
+        self.starts, self.ends = places + self._lengths, rows[:, 3]
         slots = places[:, None] + 1 + 2 * tf.range(3, dtype=tf.int64)
         is_used = tf.range(3, dtype=tf.int64) < self._channels[:, None]
         ids = tf.where(is_used, file.number(slots), -9)
-        # Which of the frame's channels each scan brings: [scans, channels].
-        self._brings = tf.cast(tf.math.count_nonzero(ids[:, :, None] == frame.ids, axis=1), tf.int64)
-        tail = self.begins - 3
+        # How often each scan contains each of the frame's channels: [scans, channels].
+        self._holds = tf.cast(tf.math.count_nonzero(ids[:, :, None] == frame.ids, axis=1), tf.int64)
+        tail = self.starts - 3
         bits = file.number(tail + 2)
         is_progressive = frame.kind == PROGRESSIVE
         self._first = tf.where(is_progressive, file.number(tail), 0)
         self._last = tf.where(is_progressive, file.number(tail + 1), 63)
         self._high = tf.where(is_progressive, bits // 16, 0)
         self._low = tf.where(is_progressive, bits % 16, 0)
-        # Intervals hold for the scans behind them.
+        # An interval applies to the scans behind it.
         row = tf.range(tf.shape(segments)[0])
         is_interval = segments[:, 0] == _DRI
         self._intervals_fit = tf.reduce_all(~is_interval | (segments[:, 2] == 2))
         latest = tf.where(is_interval & (row < tf.boolean_mask(row, is_scan)[: MAX_SCANS + 1, None]), row, -1)
         latest = tf.reduce_max(latest, axis=1)
-        spoken = file.number(tf.gather(segments[:, 1], tf.maximum(latest, 0)), 2)
-        self._interval = tf.where(latest < 0, tf.constant(0, tf.int64), spoken)
+        announced = file.number(tf.gather(segments[:, 1], tf.maximum(latest, 0)), 2)
+        self._interval = tf.where(latest < 0, tf.constant(0, tf.int64), announced)
         frame_row = tf.reduce_min(tf.where(segments[:, 1] == frame.place, row, tf.shape(segments)[0]))
         self._follow_frame = tf.reduce_all(tf.boolean_mask(row, is_scan) > frame_row)
-        first = tf.searchsorted(file.restarts, self.begins)
+        first = tf.searchsorted(file.restarts, self.starts)
         self._restarts = first, tf.searchsorted(file.restarts, self.ends) - first
-        self._scan = tf.searchsorted(self.begins, file.restarts, side="right") - 1
+        self._scan = tf.searchsorted(self.starts, file.restarts, side="right") - 1
         of_end = tf.gather(tf.concat([self.ends, [0]], 0), tf.maximum(self._scan, 0))
         self._is_inside = (self._scan >= 0) & (file.restarts < of_end)
 
@@ -214,12 +214,12 @@ class _Scans:
         names_fit = tf.reduce_all(
             (self._lengths == 4 + 2 * self._channels)
             & (self._channels >= 1)
-            & (tf.reduce_sum(self._brings, axis=1) == self._channels)
-            & (tf.reduce_max(self._brings, axis=1) <= 1)
+            & (tf.reduce_sum(self._holds, axis=1) == self._channels)
+            & (tf.reduce_max(self._holds, axis=1) <= 1)
         )
         return (
             ((self._count > 0) & self._follow_frame, "A JPEG has no scans."),
-            (is_few, "A JPEG of so many scans is not taken."),
+            (is_few, "A JPEG of so many scans is not supported."),
             (names_fit, "A JPEG's scans are damaged."),
             (self._intervals_fit, "A JPEG's restart interval is damaged."),
             (self._are_complete(), "A JPEG's scans are missing or do not follow each other."),
@@ -227,45 +227,41 @@ class _Scans:
         )
 
     def _are_complete(self):
-        """Say whether each bit of each coefficient of each channel comes once, in order."""
+        """Return whether each bit of each coefficient of each channel comes once, in order."""
         place = tf.range(64, dtype=tf.int64)
         covers = (place >= self._first[:, None]) & (place <= self._last[:, None])
-        covers = covers[:, None, :] & (self._brings[:, :, None] > 0)
+        covers = covers[:, None, :] & (self._holds[:, :, None] > 0)
 
         def follow(known, scan):
             covered, high, low, is_span = scan
             is_next = known == tf.where(high > 0, high, -1)
-            # Another number than any: it stays wrong.
+            # No bit has this number, so it stays wrong.
             return tf.where(covered, tf.where(is_next & is_span, low, 99), known)
 
         is_span = (self._first <= self._last) & (self._last <= 63)
-        start = tf.where(frame_has(self._frame), tf.fill([3, 64], tf.constant(-1, tf.int64)), 0)
+        has_channel = (tf.range(3, dtype=tf.int64) < self._frame.channels)[:, None]
+        start = tf.where(has_channel, tf.fill([3, 64], tf.constant(-1, tf.int64)), 0)
         known = tf.foldl(follow, (covers, self._high, self._low, is_span), start)
         return tf.reduce_all(known == 0) & tf.reduce_all(is_span)
 
     def _restarts_hold(self):
-        """Say whether the markers that part a scan's data are all there, in order."""
+        """Return whether the markers that split a scan's data are complete and in order."""
         frame = self._frame
         across, down = tf.reduce_max(frame.across), tf.reduce_max(frame.down)
         across, down = tf.maximum(across, 1), tf.maximum(down, 1)
 
-        def parts(total, size):
+        def pieces(total, size):
             return -(-total // size)
 
-        together = parts(frame.width, 8 * across) * parts(frame.height, 8 * down)
-        columns, rows = parts(frame.width * frame.across, across), parts(frame.height * frame.down, down)
-        alone = tf.reduce_sum(self._brings * parts(columns, 8) * parts(rows, 8), axis=1)
+        together = pieces(frame.width, 8 * across) * pieces(frame.height, 8 * down)
+        columns, rows = pieces(frame.width * frame.across, across), pieces(frame.height * frame.down, down)
+        alone = tf.reduce_sum(self._holds * pieces(columns, 8) * pieces(rows, 8), axis=1)
         units = tf.where(self._channels > 1, together, alone)
-        expected = tf.where(self._interval > 0, parts(units, tf.maximum(self._interval, 1)) - 1, 0)
+        expected = tf.where(self._interval > 0, pieces(units, tf.maximum(self._interval, 1)) - 1, 0)
         first, count = self._restarts
-        # Some programs write one behind the last unit too.
+        # Some programs write another one behind the last unit.
         surplus = tf.cast(count, tf.int64) - expected
         begin = tf.gather(tf.concat([first, [0]], 0), tf.maximum(self._scan, 0))
         order = (tf.range(tf.size(begin)) - begin) % 8
         is_next = self._file.number(self._file.restarts + 1) == 0xD0 + tf.cast(order, tf.int64)
         return tf.reduce_all((surplus == 0) | (surplus == 1)) & tf.reduce_all(is_next | ~self._is_inside)
-
-
-def frame_has(frame):
-    """Return which of three channels there are, bool [3, 1]."""
-    return (tf.range(3, dtype=tf.int64) < frame.channels)[:, None]

@@ -1,4 +1,4 @@
-"""PNG in a graph: as ``datasets.images.png`` reads it."""
+"""PNG in a graph, decoded as ``datasets.images.png`` reads it."""
 
 import tensorflow as tf
 
@@ -6,15 +6,14 @@ from bach_keras.decoding.fields import number, required
 from bach_keras.decoding.size import sized
 from datasets.images.png import DEPTHS, END, GREY, GREY_ALPHA, MAX_CHUNKS, PALETTE, RGB, RGB_ALPHA
 
-# Chunks alike in kind and length that are stepped over at once.
+# So many chunks of equal kind and length are skipped at once.
 _PIXELS_AT_ONCE, _OTHERS_AT_ONCE = 4096, 64
 
 
 def decode(data):
     """Decode one PNG, string scalar, to uint8 [H, W, 3], on white where it is transparent.
 
-    Raises:
-        tf.errors.InvalidArgumentError: when run, on what ``datasets.images.png`` refuses.
+    What ``datasets.images.png`` refuses is an error when run.
     """
     data = required(
         data,
@@ -28,7 +27,7 @@ def decode(data):
     data = required(
         data,
         (is_known & (compression == 0) & (filters == 0) & (interlace <= 1), "A PNG's header is damaged."),
-        (depth <= 8, "A PNG of 16 bits a channel is not taken."),
+        (depth <= 8, "A PNG of 16 bits per channel is not supported."),
         (size[0] > 0, "A PNG has no pixels."),
     )
     found = _walk(data, colours)
@@ -36,7 +35,7 @@ def decode(data):
     data = required(
         data,
         (~found["is_still"] | found["is_good"], "A PNG is damaged or cut short."),
-        (found["is_still"], "An animation is not taken."),
+        (found["is_still"], "An animation is not supported."),
         ((colours != PALETTE) | _is_palette(palette[1], depth), "A PNG's palette does not fit its header."),
         (_fits(transparency[1], palette[1], colours), "A PNG's transparency does not fit its colours."),
         (_checksum_holds(data, transparency), "A PNG's transparency is damaged."),
@@ -53,7 +52,7 @@ def decode(data):
 
 
 def _walk(data, colours):
-    """Step from chunk to chunk, to the end: where the palette, the transparency and the pixels stand."""
+    """Step from chunk to chunk, to the end; return where the palette, the transparency and the pixels are."""
     length = tf.cast(tf.strings.length(data), tf.int64)
     values = tf.io.decode_raw(data, tf.uint8)
     nowhere = tf.zeros([2], tf.int64)
@@ -71,7 +70,7 @@ def _walk(data, colours):
         is_known = tf.strings.regex_full_match(kind, "IDAT|PLTE|IEND|[a-z][A-Za-z]{3}") | (place == 8)
         fits = place + size + 12 <= length
         follows = ~has_pixels | (tf.strings.substr(state["last"], 4, 4) == b"IDAT")
-        # Most of a file's chunks are alike: all of them at once.
+        # Most of a file's chunks are alike, so they are skipped together.
         is_plain = is_pixels | ~tf.strings.regex_full_match(kind, "PLTE|tRNS|IEND|IHDR")
         at_once = tf.where(is_pixels, tf.constant(_PIXELS_AT_ONCE, tf.int64), _OTHERS_AT_ONCE)
         most = tf.where(is_plain & fits, tf.minimum((length - place) // (size + 12), at_once), 1)
@@ -131,7 +130,7 @@ def _is_palette(size, depth):
 
 
 def _fits(size, palette, colours):
-    """Say whether so many bytes of transparency, or -1 for none, fit the kind of colours."""
+    """Return whether a number of bytes of transparency, or -1 for none, fits the kind of colours."""
     as_key = size == tf.where(colours == GREY, tf.constant(2, tf.int64), 6)
     fits = tf.where(colours == PALETTE, size <= palette // 3, as_key)
     return (size <= 0) | fits
@@ -142,7 +141,7 @@ def _chunk(data, span):
 
 
 def _checksum_holds(data, span):
-    """Say whether a small chunk's checksum is right; libpng leaves transparency out where it is wrong."""
+    """Return whether a small chunk's checksum is right; libpng ignores transparency where it is wrong."""
     table = []
     for value in range(256):
         for _ in range(8):
@@ -165,7 +164,7 @@ def _checksum_holds(data, span):
 
 
 def _on_white(image):
-    """Lay uint8 [H, W, 4] on white, in whole numbers."""
+    """Blend uint8 [H, W, 4] with white, in integers."""
 
     def mixed():
         colours, alpha = tf.cast(image[..., :3], tf.int32), tf.cast(image[..., 3:], tf.int32)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bach_keras.evidence import stains
 from bach_keras.evidence.metrics import in_words
-from bach_keras.run_folder import Run, open_run, read_history, read_metrics
+from bach_keras.run_folder import Run
 from bach_keras.tree import NODES
 from datasets.escape import for_html
 from datasets.labels import CLASSES
@@ -29,8 +29,8 @@ def write_report(path: Path, result: dict, runs: list) -> None:
         runs: the folders of its members' runs; may be empty.
     """
     title = "Breast histology by a tree of ResNeXt-50 classifiers"
-    runs = [open_run(run) for run in runs]
-    learned_from = {*result.get("member_configs", ()), *(run.config["config"] for run in runs)}
+    runs = [Run.open(run) for run in runs]
+    learned_from = {*result.get("member_configs", ()), *(run.settings["config"] for run in runs)}
     body = [
         synthetic(result["config"], learned_from),
         heading(1, title),
@@ -95,7 +95,7 @@ def chosen(result) -> str:
 
 
 def _run_section(run: Run) -> str:
-    config, metrics, history = run.config, read_metrics(run), read_history(run)
+    config, metrics, history = run.settings, run.metrics(), run.history()
     settings = {name: config[name] for name in ("node", "config", "protocol", "init")} | config["recipe"]
     parts = [heading(2, NODES[config["node"]].title)]
     if "accuracy" in metrics:
@@ -110,7 +110,7 @@ def _run_section(run: Run) -> str:
     if note := config.get("split_origin", {}).get("note"):
         parts.append(paragraph(note, "note"))
     parts.append(image(_curves_figure(history), "Training curves"))
-    for plot in sorted(run.folder.glob("lr_range_test*.png")):
+    for plot in run.range_test_plots:
         parts.append(_embedded(plot.read_bytes(), f"Learning rate range test ({plot.stem})"))
     rows = table(["setting", "value"], settings.items())
     parts.append(f"<details><summary>Settings</summary>{rows}</details>")

@@ -1,4 +1,4 @@
-"""Zip archives of weights: neither PyTorch nor Keras compresses them, nor gives two members one name."""
+"""Zip archives of weights. Neither PyTorch nor Keras compresses them or gives two members the same name."""
 
 import io
 import zipfile
@@ -6,7 +6,7 @@ import zipfile
 from bach_keras.fields import shown
 from bach_keras.network.tensors import RefusedError
 
-# Of an archive's list of members; twenty thousand tensors take half of it.
+# Bytes of an archive's list of members; twenty thousand tensors take half of it.
 MAX_DIRECTORY = 2**22
 
 
@@ -26,12 +26,7 @@ class _Limited(io.BufferedIOBase):
 
 
 def open_archive(file) -> zipfile.ZipFile:
-    """Read an open file's list of members, if that is no longer than an archive of weights has.
-
-    Raises:
-        RefusedError: it is.
-        zipfile.BadZipFile: the file is no whole archive.
-    """
+    """Read an open file's list of members, unless it is longer than that of any archive of weights."""
     limited = _Limited(file)
     archive = zipfile.ZipFile(limited)
     limited.limit = None
@@ -39,29 +34,20 @@ def open_archive(file) -> zipfile.ZipFile:
 
 
 def members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return name -> member.
-
-    Raises:
-        RefusedError: a member is compressed or encrypted, or two have one name.
-    """
+    """Return name -> member, unless one is compressed or encrypted or two have the same name."""
     found = {}
     for member in archive.infolist():
         if member.filename in found:
             raise RefusedError(f"is a zip archive that holds {shown(member.filename)} twice, so it was not loaded")
         is_stored = member.compress_type == zipfile.ZIP_STORED and member.compress_size == member.file_size
         if not is_stored or member.flag_bits & 1:
-            raise RefusedError("is a compressed archive, which is never written so, so it was not loaded")
+            raise RefusedError("is a compressed archive, which neither PyTorch nor Keras writes, so it was not loaded")
         found[member.filename] = member
     return found
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
-    """Return a member's bytes.
-
-    Raises:
-        RefusedError: they are more than ``most``.
-        zipfile.BadZipFile: they are damaged.
-    """
+    """Return a member's bytes, unless they are more than ``most``."""
     if member.file_size > most:
-        raise RefusedError(f"has {member.file_size:,} bytes of {shown(member.filename)}, and no more than {most:,} fit")
+        raise RefusedError(f"has {member.file_size:,} bytes of {shown(member.filename)}, more than {most:,}")
     return archive.read(member)

@@ -14,18 +14,19 @@ def has_native_grouped_convolution(dtype=tf.float32) -> bool:
 
     GPUs do, and processors through oneDNN do in the types it knows; elsewhere
     the forward pass works, and the gradient raises or, in some types, is wrong.
-    So a small one is held against the exact form, once a type.
+    So a small one is compared with the exact form, once per type.
     """
     with tf.init_scope():
         images = tf.cast(tf.random.stateless_normal((2, 8, 8, 8), (0, 0)), dtype)
         kernel = tf.cast(tf.random.stateless_normal((3, 3, 4, 8), (0, 1)), dtype)
         try:
             return all(
-                # The types round in their own ways; what is wrong is wrong by its whole size.
-                tf.norm(tf.cast(one - other, tf.float32)) < 0.1 * tf.norm(tf.cast(other, tf.float32))
+                # Each type rounds in its own way, but a wrong gradient is wrong by its full size.
+                tf.norm(tf.cast(native - exact, tf.float32)) < 0.1 * tf.norm(tf.cast(exact, tf.float32))
                 for stride in (1, 2)
-                for one, other in zip(
-                    *(_with_gradients(form, images, kernel, stride) for form in (_native_form, _matmul_form)),
+                for native, exact in zip(
+                    _with_gradients(native_convolution, images, kernel, stride),
+                    _with_gradients(matmul_convolution, images, kernel, stride),
                     strict=True,
                 )
             )
@@ -37,26 +38,19 @@ def _with_gradients(form, images, kernel, stride):
     @tf.function
     def run(images, kernel):
         answer = form(images, kernel, stride, images.shape[-1] // kernel.shape[2])
-        # No tape: inside init_scope none records.
+        # A tape would not record inside init_scope.
         return answer, *tf.gradients(answer, [images, kernel], grad_ys=answer)
 
     return run(images, kernel)
 
 
 def grouped_convolution(images, kernel, stride: int, groups: int):
-    """Convolve with PyTorch's padding of half a kernel, in the fastest form the platform has.
+    """Convolve with PyTorch's padding of half a kernel, in the fastest form of the platform.
 
-    Args:
-        images: float [N, H, W, C].
-        kernel: float [k, k, C / groups, F], k odd.
-        stride: 1 or 2.
-        groups: how many parts the channels fall into.
-
-    Returns:
-        float [N, ceil(H / stride), ceil(W / stride), F].
+    [N, H, W, C] and an odd kernel [k, k, C / groups, F] give [N, ceil(H / stride), ceil(W / stride), F].
     """
     native = groups == 1 or has_native_grouped_convolution(images.dtype)
-    return (_native_form if native else _matmul_form)(images, kernel, stride, groups)
+    return (native_convolution if native else matmul_convolution)(images, kernel, stride, groups)
 
 
 def _padding(kernel):
@@ -64,18 +58,18 @@ def _padding(kernel):
     return [[0, 0], [half, half], [half, half], [0, 0]]
 
 
-def _native_form(images, kernel, stride: int, groups: int):
-    """TensorFlow's op, which reads the number of groups off the shapes."""
-    # On processors explicit padding costs a grouped convolution its gradient, and the stem oneDNN's, the faster one.
+def native_convolution(images, kernel, stride: int, groups: int):
+    """Convolve by TensorFlow's op, which reads the number of groups from the shapes."""
+    # On processors explicit padding costs a grouped convolution its gradient, and the stem the faster one of oneDNN.
     if stride == 1 or kernel.shape[0] == 1:
         return tf.nn.conv2d(images, kernel, stride, "SAME")
     return tf.nn.conv2d(tf.pad(images, _padding(kernel)), kernel, stride, "VALID")
 
 
-def _matmul_form(images, kernel, stride: int, groups: int):
-    """The exact slower form: a batched matrix product, a group an entry, for each kernel offset.
+def matmul_convolution(images, kernel, stride: int, groups: int):
+    """Convolve exactly but slower, by a batched matrix product over the groups for each kernel offset.
 
-    Sums are float32 whatever the type, as the native forms' are.
+    Sums are float32 whatever the type, as the native form's are.
     """
     size, _, depth, filters = kernel.shape
     padded = tf.cast(tf.pad(images, _padding(kernel)), tf.float32)
@@ -93,16 +87,17 @@ def _matmul_form(images, kernel, stride: int, groups: int):
     return tf.cast(tf.reshape(answer, (batch, rows, columns, filters)), images.dtype)
 
 
-FEW_PLACES = 100  # an image: up to here oneDNN takes longer to pack a 1x1 kernel than the packed one wins back
+# In images of at most so many places oneDNN takes longer to pack a 1x1 kernel than the packed one saves.
+FEW_PLACES = 100
 
 
 def _products_pay(dtype):
-    # Graphics processors have kernels that go with their layout, and half precision has its own.
+    # GPUs have kernels for their own layout, and half precision has its own too.
     return dtype == tf.float32 and not tf.config.get_visible_devices("GPU")
 
 
 def _pointwise_in_training(images, kernel):
-    """A 1x1 convolution whose gradient by the kernel is one matrix product, and so is the rest on small images.
+    """Convolve 1x1 with a kernel gradient that is one matrix product; on small images all of it is.
 
     oneDNN multiplies matrices faster than it computes that gradient.
     """

@@ -1,4 +1,4 @@
-"""Trained ResNeXt-50 weights from where they are published, verified and kept as ``.h5``."""
+"""Trained ResNeXt-50 weights from where they are published, verified and converted to ``.h5``."""
 
 import hashlib
 import re
@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
-from bach_keras.network.weights import check_destination, default_path, port
-from datasets.download import download
-from datasets.errors import UserError
+from bach_keras.network.weights import check_destination, convert_weights, default_path
+from datasets.download import DISK_FAULTS, download
+from datasets.errors import UserError, WorkError
+from datasets.progress import bar
 
 # The hexadecimal digits in a file's name begin its SHA-256. The semi-supervised
 # and semi-weakly supervised weights are Facebook's, CC BY-NC 4.0.
@@ -38,34 +39,24 @@ HUB = {
 ELSEWHERE = "or download it on another machine and use `weights port`"
 
 
-def fetch(to=None, source="torchvision", *, revision=None, overwrite=False, progress=None) -> Path:
-    """Download trained weights, verify them and port them to ``.h5``.
+def fetch_weights(to=None, source="torchvision", *, revision=None, overwrite=False, model=None) -> Path:
+    """Download trained weights, verify them, convert them to ``.h5`` and return its path.
 
-    A download that was cut goes on where it stopped when ``fetch`` is called again.
+    The next call resumes a download that was interrupted.
 
     Args:
         to: the ``.h5`` to write; ``default_path()`` if not given.
         source: a name in ``URLS``, a URL whose file name ends in ``-<first digits of its
             SHA-256>.pth``, or a Hugging Face repository, as ``owner/name``.
         revision: the repository's commit, 40 hexadecimal digits; needed where ``HUB`` has none.
-        overwrite: replace the file if it is there.
-        progress: called with the bytes so far and in all (None where the server
-            does not say); the Hugging Face hub draws its own bar.
-
-    Returns:
-        The path written.
-
-    Raises:
-        ConnectionError: the source cannot be reached, has no such file, or broke off.
-        FileExistsError: there is a file already.
-        UserError: an unknown source, a file that is not what its digits say, or
-            whatever ``port`` finds wrong with it.
+        overwrite, model: as ``convert_weights`` takes them.
     """
     to = Path(to) if to else default_path()
     check_destination(to, overwrite)
     url = URLS.get(source, source)
     if not url.startswith(("http://", "https://")):
-        _fetch_from_hub(source, revision, to, overwrite)
+        path, origin = _download_from_hub(source, revision)
+        convert_weights(path, to, overwrite=overwrite, origin=origin, model=model)
         return to
     name = PurePosixPath(url).name
     digits = re.search(r"-([0-9a-f]{8,64})\.pth$", name)
@@ -73,18 +64,34 @@ def fetch(to=None, source="torchvision", *, revision=None, overwrite=False, prog
         raise UserError(f"{url} cannot be verified: its name does not end in -<digits of its SHA-256>.pth.")
     to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(f"{name}.part")
-    download(url, part, progress, otherwise=ELSEWHERE)
+    _download(url, part)
     try:
         _verify(part, digits[1], url)
-    except ValueError:
+    except UserError:
         part.unlink()
         raise
-    port(part, to, overwrite=overwrite, origin=url)
+    convert_weights(part, to, overwrite=overwrite, origin=url, model=model)
     part.unlink()
     return to
 
 
-def _fetch_from_hub(repository, revision, to, overwrite):
+def _download(url: str, part: Path) -> None:
+    with bar(what=PurePosixPath(url).name, unit="B") as drawn:
+
+        def progress(done, total):
+            drawn.total = total
+            drawn.update(done - drawn.n)
+
+        try:
+            download(url, part, progress, otherwise=ELSEWHERE)
+        except UserError:
+            raise
+        except ValueError as error:  # urllib's errors on a malformed URL
+            raise UserError(f"{url} cannot be fetched ({error}).") from error
+
+
+def _download_from_hub(repository: str, revision: str | None) -> tuple[str, str]:
+    """Return the path of a repository's weights in the hub's cache, and where they are from."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         known = ", ".join([*URLS, *HUB])
         raise UserError(f"There is no source {repository!r}: name one of {known}, a URL, or owner/name.")
@@ -99,13 +106,15 @@ def _fetch_from_hub(repository, revision, to, overwrite):
         path = huggingface_hub.hf_hub_download(repository, "model.safetensors", revision=commit)
     except (OSError, EntryNotFoundError, HFValidationError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
+        if getattr(error, "errno", None) in DISK_FAULTS:
+            raise WorkError(f"{repository} cannot be written ({reason}): make room, then fetch again.") from error
         raise ConnectionError(f"{repository} could not be fetched ({reason}): try again, {ELSEWHERE}.") from error
     if commit == pinned:
         _verify(path, sha256, repository)
-    port(path, to, overwrite=overwrite, origin=f"{repository}@{commit}")
+    return path, f"{repository}@{commit}"
 
 
-def _verify(path, digits, origin):
+def _verify(path, digits: str, origin: str) -> None:
     with Path(path).open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if not sha256.startswith(digits):

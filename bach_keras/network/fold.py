@@ -11,17 +11,11 @@ from bach_keras.network.resnext import BatchNorm
 
 
 class FoldedConvolution(keras.layers.Layer):
-    """A convolution with a bias, of constants: no weights, nothing to train.
+    """A convolution with a bias, of constants: it has no weights, so nothing to train.
 
     Functions capture the constants, so their graphs stay small; in a SavedModel they
-    are nodes of the one main graph, where oneDNN packs a kernel once instead of at
-    every call, as it must with one read from a variable.
-
-    Args:
-        kernel: [k, k, C / groups, F].
-        bias: [F].
-        stride: 1 or 2.
-        groups: how many parts the channels fall into.
+    are nodes of the one main graph, where oneDNN packs a kernel once. One that is read from a
+    variable it must pack at every call.
     """
 
     def __init__(self, kernel, bias, stride, groups, **kwargs):
@@ -31,15 +25,15 @@ class FoldedConvolution(keras.layers.Layer):
 
     def call(self, inputs):
         convolved = grouped_convolution(inputs, self.kernel, self.stride, self.groups)
-        # Behind a grouped convolution BiasAdd is fused into an op that fails without oneDNN.
+        # TensorFlow fuses BiasAdd into a grouped convolution before it, and that op fails without oneDNN.
         return tf.nn.bias_add(convolved, self.bias) if self.groups == 1 else convolved + self.bias
 
 
 class FusibleAdd(keras.layers.Layer):
-    """A sum of two tensors of one shape, which oneDNN does within the convolution before it.
+    """A sum of two tensors of one shape, which oneDNN computes within the convolution before it.
 
-    TensorFlow fuses convolution, BiasAdd, sum and ReLU into one op where the sum is an AddN. Where it is an
-    AddV2 it must know that nothing is broadcast, and of batches of any size it does not.
+    TensorFlow fuses convolution, BiasAdd, sum and ReLU into one op where the sum is an AddN. For an
+    AddV2 it must know that nothing is broadcast, which it cannot for batches of any size.
     """
 
     def call(self, inputs):
@@ -50,20 +44,20 @@ class FusibleAdd(keras.layers.Layer):
 
 
 def fold(model: keras.Model, where: Callable[[keras.layers.Layer], bool] = lambda norm: True) -> keras.Model:
-    """Return an equal network whose convolutions have taken up the batch norms that follow them.
+    """Return an equal network whose convolutions include the batch norms that follow them.
 
     With W the kernel of a convolution, and gamma, beta, mean, variance of the batch
     norm behind it, the kernel W gamma / sqrt(variance + epsilon) and the bias
     beta - mean gamma / sqrt(variance + epsilon) give in one op what the two give in
-    inference mode. They are taken as they are now, and are no weights of the network
-    returned; every other layer with weights is the model's own, so they are
-    shared and training goes on through them.
+    inference mode. They hold the values of now, as constants of the network
+    returned; every other layer with weights is the model's own, so the two share it
+    and it can still be trained.
 
     Args:
         model: a functional model of this package's layers, such as ``ResNeXt``,
-            ``Classifier`` or a part cut out of one.
-        where: takes a batch norm and says whether it is folded; all are if not given.
-            Only those in inference mode give what they gave before.
+            ``Classifier`` or a part of one.
+        where: takes a batch norm and returns whether to fold it; all are folded if not given.
+            Only those in inference mode give the same answers as before.
 
     Returns:
         A functional model of the same inputs and outputs, to be called or exported, not saved by Keras.
@@ -76,7 +70,7 @@ def fold(model: keras.Model, where: Callable[[keras.layers.Layer], bool] = lambd
             return _fold_one(layer, folded[layer])
         if isinstance(layer, keras.layers.Add) and any(part._keras_history.operation in norms for part in layer.input):
             return FusibleAdd(name=layer.name, dtype=layer.dtype_policy)
-        # What holds nothing is made anew, so that its output is this network's and not the model's.
+        # A layer without variables is copied, so that its output is this network's and not the model's.
         return layer if layer.variables else layer.__class__.from_config(layer.get_config())
 
     def called(layer, inputs, **given):

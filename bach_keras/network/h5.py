@@ -1,4 +1,4 @@
-"""HDF5 files, of which only numbers that stand in the file itself are taken.
+"""HDF5 files, of which only numbers in the file itself are read.
 
 HDF5 lets a name lead to another file, or to whatever a program makes of stored bytes. Only plain data sets under hard
 links are read here: what this project and Keras write.
@@ -19,12 +19,7 @@ _NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16
 
 @dataclass(frozen=True)
 class PlainDataset:
-    """A data set whose numbers stand in the file, in one piece.
-
-    Attributes:
-        spec: its type and shape.
-        dataset: gives its numbers.
-    """
+    """A data set whose numbers are in the file, in one piece."""
 
     spec: TensorSpec
     dataset: h5py.Dataset
@@ -34,11 +29,7 @@ class PlainDataset:
 
 
 def plain_dataset(group: h5py.Group, path: str) -> PlainDataset:
-    """Return the data set at a path, parts joined by ``/``.
-
-    Raises:
-        RefusedError: it is missing, or its numbers are not plainly in the file.
-    """
+    """Return the data set at a path, its parts joined by ``/``, unless its numbers are not plainly in the file."""
     *parents, name = path.split("/")
     for parent in parents:
         group = _linked(group, parent, h5py.Group, "a group")
@@ -75,11 +66,11 @@ def _plain(dataset, name) -> PlainDataset:
     stored = dataset.id
     layout = stored.get_create_plist()
     reasons = {
-        "is kept in another file": layout.get_external_count() > 0,
+        "is stored in another file": layout.get_external_count() > 0,
         "is joined from other data sets": layout.get_layout() == h5py.h5d.VIRTUAL,
-        "is kept in pieces or compressed": layout.get_layout() == h5py.h5d.CHUNKED or layout.get_nfilters() > 0,
-        "has a type that stands elsewhere in the file": stored.get_type().committed(),
-        "is no plain array": stored.get_space().get_simple_extent_type() == h5py.h5s.NULL
+        "is stored in chunks or compressed": layout.get_layout() == h5py.h5d.CHUNKED or layout.get_nfilters() > 0,
+        "has a type that is defined elsewhere in the file": stored.get_type().committed(),
+        "is not a plain array": stored.get_space().get_simple_extent_type() == h5py.h5s.NULL
         or len(stored.shape) > MAX_RANK,
     }
     for reason, is_so in reasons.items():
@@ -89,7 +80,7 @@ def _plain(dataset, name) -> PlainDataset:
     if stored.get_type().get_class() not in (h5py.h5t.FLOAT, h5py.h5t.INTEGER, h5py.h5t.ENUM) or kind is None:
         raise RefusedError(f"holds {shown(name)}, which has a type that is not read here")
     spec = TensorSpec(kind, tuple(stored.shape))
-    # Space that was never given to it would be filled with zeros.
+    # HDF5 would fill space that was never allocated with zeros.
     if math.prod(spec.shape) and stored.get_storage_size() != spec.bytes:
         raise RefusedError(f"holds {shown(name)}, whose numbers were never written, so it is not read")
     return PlainDataset(spec, dataset)

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from bach_keras.network.convolution import PACKAGE
-from bach_keras.network.resnext import ResNeXt
+from bach_keras.network.resnext import Architecture, ResNeXt
 
 # Koné & Boulmane (2018), section 3.2, with the widths of fastai 0.7, which they used.
 HIDDEN_WIDTH = 512
@@ -17,15 +17,15 @@ DROPOUT = (0.25, 0.5)
 class Classifier(keras.Model):
     """A ResNeXt with the paper's head, as one flat functional model.
 
-    The head joins the maximum and the mean over places, then: batch norm,
+    The head joins the maximum and the mean over places, followed by batch norm,
     dropout .25, dense 512, ReLU, batch norm, dropout .5, dense. Dense layers start
     He-normal.
 
     Args:
         image_size: side of the square images, in pixels.
-        classes: how many answers.
-        backbone: arguments of ``ResNeXt`` beside ``input_shape``; empty for ResNeXt-50 (32x4d).
-        seed: of the dropout masks.
+        classes: number of logits.
+        backbone: fields of ``resnext.Architecture`` that differ from ResNeXt-50 (32x4d).
+        seed: random seed of the dropout masks.
 
     Inputs are float [N, image_size, image_size, 3], normalised as
     ``bach_keras.preprocess`` does; the answer is logits float32 [N, classes].
@@ -33,9 +33,9 @@ class Classifier(keras.Model):
 
     def __init__(self, image_size, classes=2, backbone=None, seed=0, name="classifier", **kwargs):
         config = dict(backbone or {})
-        body = ResNeXt((image_size, image_size, 3), **config)
+        body = ResNeXt((image_size, image_size, 3), architecture=Architecture(**config))
         super().__init__(body.input, _head(body.output, classes, seed), name=name, **kwargs)
-        # Held out of Keras's tracking: its layers are this model's own already.
+        # Keras would track the body itself as a second model, though its layers are this model's own already.
         self._body_facts = (body.layer_groups, body.trunk_output)
         self._config = {
             "image_size": image_size, "classes": classes, "backbone": config, "seed": seed, "name": name
@@ -51,7 +51,7 @@ class Classifier(keras.Model):
         """The name of the layer that ends the trunk."""
         return self._body_facts[1]
 
-    # No property: Keras saves whatever models an object's attributes give.
+    # A property would be saved, as Keras saves whatever models an object's attributes give.
     def features(self) -> keras.Model:
         """Return the network up to the head, on the same weights."""
         return keras.Model(self.input, self.get_layer("head.max").input, name="features")
@@ -65,7 +65,7 @@ class Classifier(keras.Model):
 
 
 def weight_count(blocks=(3, 4, 6, 3), cardinality=32, base_width=4, stem=64, classes=2) -> int:
-    """Return how many numbers a ``Classifier`` of this backbone holds, without making it."""
+    """Return the number of weights of a ``Classifier`` with this backbone, without building it."""
     total, depth = (3 * 49 + 4) * stem, stem
     for stage, count in enumerate(blocks):
         width, filters = cardinality * base_width * 2**stage, 4 * stem * 2**stage
@@ -78,7 +78,7 @@ def weight_count(blocks=(3, 4, 6, 3), cardinality=32, base_width=4, stem=64, cla
 
 
 class Dropout(keras.layers.Dropout):
-    """Dropout whose mask, on several devices, is that of the whole batch; each device takes its own rows of it."""
+    """Dropout whose mask on several devices is that of the complete batch; each device takes its own rows of it."""
 
     def call(self, inputs, training=False):
         context = tf.distribute.get_replica_context()
@@ -92,7 +92,7 @@ class Dropout(keras.layers.Dropout):
 
 def _head(features, classes, seed):
     layers = keras.layers
-    # On several devices its statistics are those of the whole batch, as the backbone's are.
+    # On several devices its statistics are those of the complete batch, as the backbone's are.
     together = tf.distribute.get_strategy().num_replicas_in_sync > 1
     norm = functools.partial(layers.BatchNormalization, momentum=0.9, epsilon=1e-5, synchronized=together)
     x = layers.Concatenate(name="head.pool")([

@@ -6,6 +6,8 @@ weights move by name alone, and every padding is PyTorch's, from which
 TensorFlow's "same" differs at stride 2.
 """
 
+from dataclasses import asdict, dataclass
+
 import keras
 import tensorflow as tf
 
@@ -16,10 +18,10 @@ from bach_keras.network.convolution import PACKAGE, Convolution
 class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation of images on TensorFlow's fused op, with PyTorch's momentum and epsilon.
 
-    Keras normalises in several ops on TensorFlow, at half again the cost of the
-    whole training step. As in PyTorch the running variance takes the unbiased
+    Keras normalises in several ops on TensorFlow, which makes the training step
+    half as long again. As in PyTorch the running variance takes the unbiased
     batch variance. A layer that is not trainable stays in inference mode. On several
-    devices the statistics are those of the whole batch.
+    devices the statistics are those of the complete batch.
     """
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
@@ -49,11 +51,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         return normalised
 
     def _normalise_together(self, context, inputs, gamma, beta):
-        """Do as the fused op does, on all devices' images; each has equally many.
-
-        Returns:
-            The normalised images, and the batch's mean and unbiased variance.
-        """
+        """Return the normalised images, and mean and unbiased variance of all devices' images, equally many on each."""
         images = tf.cast(inputs, tf.float32)
         mean, variance = tf.nn.moments(images, (0, 1, 2))
         mean, square = tf.unstack(context.all_reduce("MEAN", tf.stack([mean, variance + mean**2])))
@@ -68,12 +66,22 @@ class MaxPool(keras.layers.Layer):
     """The stem's 3x3 maximum at stride 2, padded by one as PyTorch pads."""
 
     def call(self, inputs):
-        # What comes here went through a ReLU, so zeros never win over a true value.
+        # The inputs come from a ReLU, so a zero of the padding never exceeds a true value.
         return tf.nn.max_pool2d(tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]]), 3, 2, "VALID")
 
     def compute_output_shape(self, input_shape):
         batch, *sides, depth = input_shape
         return (batch, *(side and -(-side // 2) for side in sides), depth)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of a ResNeXt; by default ResNeXt-50 (32x4d)."""
+
+    blocks: tuple[int, ...] = (3, 4, 6, 3)  # bottleneck blocks in each of the four stages
+    cardinality: int = 32  # groups of the 3x3 convolutions
+    base_width: int = 4  # channels of a group in the first stage; doubles with each stage
+    stem: int = 64  # channels after the first convolution; a stage ends with 4, 8, 16, 32 times as many
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -86,56 +94,47 @@ class ResNeXt(keras.Model):
             answer is then logits float [N, classes], else features
             float [N, ceil(height / 32), ceil(width / 32), 32 * stem].
         classes: width of ``fc``.
-        blocks: bottleneck blocks in each of the four stages.
-        cardinality: groups of the 3x3 convolutions.
-        base_width: channels of a group in the first stage; doubles with each stage.
-        stem: channels after the first convolution; a stage ends with 4, 8, 16, 32 times as many.
+        architecture: ResNeXt-50 (32x4d) if not given.
 
     Inputs are float [N, height, width, 3], normalised as ``bach_keras.preprocess`` does.
     """
 
     def __init__(
-        self, input_shape, include_top=False, classes=1000, blocks=(3, 4, 6, 3), cardinality=32,
-        base_width=4, stem=64, name="resnext50", **kwargs,
-    ):  # fmt: skip
+        self, input_shape, include_top=False, classes=1000, architecture=Architecture(), name="resnext50", **kwargs
+    ):
         inputs = keras.Input(tuple(input_shape))
-        x = Convolution(stem, 7, stride=2, name="conv1")(inputs)
+        x = Convolution(architecture.stem, 7, stride=2, name="conv1")(inputs)
         x = BatchNorm(name="bn1")(x)
         x = keras.layers.ReLU(name="relu")(x)
         x = MaxPool(name="maxpool")(x)
-        for stage, count in enumerate(blocks):
+        for stage, count in enumerate(architecture.blocks):
             for block in range(count):
                 x = _bottleneck(
                     x,
-                    width=cardinality * base_width * 2**stage,
-                    filters=4 * stem * 2**stage,
+                    width=architecture.cardinality * architecture.base_width * 2**stage,
+                    filters=4 * architecture.stem * 2**stage,
                     stride=2 if stage and not block else 1,
-                    groups=cardinality,
+                    groups=architecture.cardinality,
                     name=f"layer{stage + 1}.{block}",
                 )
         if include_top:
             x = keras.layers.GlobalAveragePooling2D(name="avgpool")(x)
             x = keras.layers.Dense(classes, dtype="float32", name="fc")(x)
         super().__init__(inputs, x, name=name, **kwargs)
+        self._architecture = architecture
         self._config = {
-            "input_shape": tuple(input_shape), "include_top": include_top, "classes": classes,
-            "blocks": tuple(blocks), "cardinality": cardinality, "base_width": base_width, "stem": stem,
-            "name": name,
+            "input_shape": tuple(input_shape), "include_top": include_top, "classes": classes, "name": name
         }  # fmt: skip
 
     @property
     def stage_outputs(self):
         """The names of the layers that end the stem and the four stages."""
-        ends = [f"layer{stage + 1}.{count - 1}.relu" for stage, count in enumerate(self._config["blocks"])]
+        ends = [f"layer{stage + 1}.{count - 1}.relu" for stage, count in enumerate(self._architecture.blocks)]
         return ["maxpool", *ends]
 
     @property
     def layer_groups(self) -> dict[str, str]:
-        """Group name -> pattern over variable paths, as fastai 0.7 cuts resnext50.
-
-        The trunk (stem, layer1, layer2) is never changed by the paper's recipe;
-        the middle is layer3 and layer4.
-        """
+        """Group name -> pattern over variable paths, as fastai 0.7 splits resnext50; the recipe fixes the trunk."""
         return {"trunk": r"(^|/)(conv1|bn1|layer[12]\.[^/]*)/", "middle": r"(^|/)layer[34]\.[^/]*/"}
 
     @property
@@ -144,11 +143,11 @@ class ResNeXt(keras.Model):
         return self.stage_outputs[2]
 
     def get_config(self):
-        return dict(self._config)
+        return {**self._config, "architecture": asdict(self._architecture)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**config)
+        return cls(**{**config, "architecture": Architecture(**config["architecture"])})
 
 
 def _bottleneck(x, width, filters, stride, groups, name):
@@ -170,11 +169,5 @@ def _bottleneck(x, width, filters, stride, groups, name):
 
 
 def resnext50(input_shape, include_top=False, classes=1000) -> ResNeXt:
-    """Return ResNeXt-50 (32x4d) with random He-normal weights.
-
-    Args:
-        input_shape: (height, width, 3); height and width may be None.
-        include_top: end in logits [N, classes] (no softmax), else in features [N, h, w, 2048].
-        classes: how many logits.
-    """
+    """Return ResNeXt-50 (32x4d) with random He-normal weights; the arguments are those of ``ResNeXt``."""
     return ResNeXt(input_shape, include_top, classes)

@@ -1,4 +1,4 @@
-"""safetensors files: a header in JSON, then the numbers."""
+"""Files in the safetensors format: a header in JSON, then the numbers."""
 
 import struct
 from pathlib import Path
@@ -14,7 +14,7 @@ MAX_HEADER = 2**23
 
 
 def open_safetensors(path: Path) -> Tensors:
-    """Say what is in a file by its header; see ``bach_keras.network.checkpoint``."""
+    """List a file's tensors by its header."""
     file_size = path.stat().st_size
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
@@ -34,12 +34,12 @@ def open_safetensors(path: Path) -> Tensors:
         specs[name] = TensorSpec(entry["dtype"], tuple(entry["shape"]))
         places[name] = entry["data_offsets"]
         if places[name][1] - places[name][0] != specs[name].bytes:
-            raise UserError(f"{shown(name)} has another size than its shape and type say")
+            raise UserError(f"{shown(name)} has a size that does not fit its shape and type")
     # Each byte belongs to one tensor.
     end = 0
     for begin, until in sorted(places.values()):
         if begin != end:
-            raise UserError("its tensors overlap, or leave bytes to none")
+            raise UserError("its tensors overlap or leave gaps")
         end = until
     if end != most:
         raise UserError(f"its tensors take {end:,} of {most:,} bytes")

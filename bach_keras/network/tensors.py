@@ -1,11 +1,13 @@
 """What a file of weights holds, known before any number is read."""
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from bach_keras.fields import plain
 from datasets.errors import UserError
 
 # Element types by their names in safetensors. NumPy has no bfloat16: its bits are read as integers.
@@ -18,7 +20,22 @@ MAX_RANK = 8
 
 
 class RefusedError(UserError):
-    """The file can be read, but must not be or holds something else; the message says which."""
+    """The file can be read, but is not loaded; the message says why, and ``naming`` puts the file's name before it."""
+
+
+@contextlib.contextmanager
+def naming(path, advice: str = "") -> Iterator[None]:
+    """Turn what is wrong with a file of weights into one sentence that names it; ``advice`` ends the one on damage."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except RefusedError as error:
+        raise UserError(f"{path} {error}.") from error
+    except MemoryError:
+        raise UserError(f"{path} needs more memory than there is.") from None
+    except Exception as error:  # h5py, zipfile, struct and pickletools raise nearly anything on a damaged file
+        raise UserError(f"{path} is cut short or damaged ({plain(str(error), 200)}){advice}.") from error
 
 
 @dataclass(frozen=True)
@@ -30,26 +47,22 @@ class TensorSpec:
 
     @property
     def bytes(self) -> int:
-        """How many the file keeps it in."""
+        """The size of the tensor in the file."""
         return math.prod(self.shape) * np.dtype(DTYPES[self.dtype]).itemsize
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """A file's tensors.
+    """A file's tensors."""
 
-    Attributes:
-        specs: name -> what it is, in the file's order.
-        read: takes names and yields each with its array, in any order.
-    """
-
-    specs: dict[str, TensorSpec]
-    read: Callable[[Iterable[str]], Iterator[tuple[str, np.ndarray]]]
+    specs: dict[str, TensorSpec]  # in the file's order
+    read: Callable[[Iterable[str]], Iterator[tuple[str, np.ndarray]]]  # yields in any order
 
 
 def decode(array: np.ndarray, dtype: str) -> np.ndarray:
-    """Return numbers as they are kept in a file as what they mean, floating-point types as float32."""
+    """Return the numbers that stored elements mean, floating-point types as float32."""
     if dtype == "BF16":  # the upper half of a float32
         return (array.astype(np.uint32) << 16).view(np.float32)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as that
+    # What float32 cannot hold becomes infinite, and is refused as that.
+    with np.errstate(over="ignore"):
         return array.astype(np.float32) if array.dtype.kind == "f" else array

@@ -1,4 +1,4 @@
-"""PyTorch's two kinds of files, the zip archive and the older stream of pickles: what is in them, then the numbers."""
+"""PyTorch's two kinds of files: the zip archive and the older stream of pickles."""
 
 import struct
 from pathlib import Path
@@ -8,18 +8,19 @@ import numpy as np
 from bach_keras.fields import shown
 from bach_keras.network.archive import members, open_archive, read_member
 from bach_keras.network.tensors import DTYPES, RefusedError, Tensors, TensorSpec, decode
-from bach_keras.network.torch_pickle import MAX_PICKLE, Storage, TensorView, read_pickle
+from bach_keras.network.torch_objects import Storage, TensorView
+from bach_keras.network.torch_pickle import MAX_PICKLE, read_pickle
 from datasets.errors import UserError
 
 # The first object of a PyTorch checkpoint in the format from before the zip archives (PyTorch < 1.6).
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
-# Under which a state dict stands in what training scripts save.
+# Training scripts save a state dict under one of these names.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
 def open_zip(path: Path) -> Tensors:
-    """Say what is in an archive as ``torch.save`` writes it; see ``bach_keras.network.checkpoint``."""
+    """List the tensors of an archive as ``torch.save`` writes it."""
     with path.open("rb") as file, open_archive(file) as archive:
         there = _members(archive)
         if "data.pkl" not in there:
@@ -30,7 +31,7 @@ def open_zip(path: Path) -> Tensors:
     for key, storage in _storages(views).items():
         member = there.get(f"data/{key}")
         if member is None or member.file_size != _bytes(storage):
-            raise UserError(f"the numbers of storage {shown(key)} are not all there")
+            raise _incomplete(key)
 
     def read(names):
         with path.open("rb") as file, open_archive(file) as archive:
@@ -41,14 +42,15 @@ def open_zip(path: Path) -> Tensors:
 
 
 def open_legacy(path: Path) -> Tensors:
-    """Say what is in a stream of pickles with the numbers behind them; see ``bach_keras.network.checkpoint``."""
+    """List the tensors of a stream of pickles with the numbers behind them."""
     with path.open("rb") as file:
         file_size = path.stat().st_size
         head = file.read(min(file_size, 2 * MAX_PICKLE))
         magic = read_pickle(head)
         if magic.root != LEGACY_MAGIC:
             raise RefusedError("is a pickle, but not a PyTorch checkpoint")
-        version = read_pickle(head, magic.end)  # of the protocol: there was only one
+        # There was only one version of the protocol.
+        version = read_pickle(head, magic.end)
         system = read_pickle(head, version.end)
         is_little = isinstance(system.root, dict) and system.root.get("little_endian") is True
         _check_byte_order(b"little" if is_little else b"big")
@@ -69,7 +71,7 @@ def open_legacy(path: Path) -> Tensors:
 
 
 def _places(file, file_size: int, keys, storages: dict[str, Storage]) -> dict[str, int]:
-    """Return storage key -> where its numbers begin; each storage says once more how long it is."""
+    """Return storage key -> where its numbers begin; each storage states its length again."""
     if type(keys.root) is not list or any(type(key) is not str for key in keys.root):
         raise UserError("it has no list of storages")
     places, place = {}, keys.end
@@ -77,18 +79,22 @@ def _places(file, file_size: int, keys, storages: dict[str, Storage]) -> dict[st
         file.seek(place)
         (size,) = struct.unpack("<q", file.read(8))
         if key not in storages or key in places or size != storages[key].size:
-            raise UserError(f"the numbers of storage {shown(key)} are not all there")
+            raise _incomplete(key)
         places[key] = place + 8
         place += 8 + _bytes(storages[key])
         if place > file_size:
-            raise UserError(f"the numbers of storage {shown(key)} are not all there")
+            raise _incomplete(key)
     if len(places) < len(storages):
-        raise UserError("the numbers of some storages are not there")
+        raise UserError("the numbers of some storages are missing")
     return places
 
 
+def _incomplete(key: str) -> UserError:
+    return UserError(f"the numbers of storage {shown(key)} are incomplete")
+
+
 def _members(archive) -> dict:
-    """Return name -> member. All stand in one folder, whose name is free."""
+    """Return name -> member. All are in one folder, whose name is free."""
     found = {}
     for name, member in members(archive).items():
         inner = name.partition("/")[2]
@@ -113,9 +119,9 @@ def _state_dict(root) -> dict[str, TensorView]:
     for name, entry in root.items():
         if type(name) is not str or type(entry) is not TensorView:
             raise RefusedError(f"holds no state dict: {shown(name)} is not a tensor")
-        # Beside the state dict there may be such tensors: an empty buffer, one number repeated for each weight.
+        # Outside the state dict such tensors are legitimate: an empty buffer, one number repeated for each weight.
         if not entry.is_inside:
-            raise UserError(f"{shown(name)} reaches outside its storage, or repeats what is there")
+            raise UserError(f"{shown(name)} reaches outside its storage or repeats its numbers")
     return root
 
 
@@ -139,10 +145,10 @@ def _read(views, names, numbers):
     for storage, held in by_storage.items():
         needed = sum(TensorSpec(storage.dtype, views[name].shape).bytes for name in held)
         if _bytes(storage) > 4 * needed + 2**20:
-            raise RefusedError(f"keeps {_bytes(storage):,} bytes of numbers for {needed:,} that its tensors show")
+            raise RefusedError(f"stores {_bytes(storage):,} bytes of numbers for tensors of {needed:,} bytes")
         elements = np.frombuffer(numbers(storage), DTYPES[storage.dtype])
         if len(elements) != storage.size:
-            raise UserError(f"the numbers of storage {shown(storage.key)} are not all there")
+            raise _incomplete(storage.key)
         for name in held:
             yield name, decode(_viewed(elements, views[name]), storage.dtype)
 

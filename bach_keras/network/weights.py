@@ -9,7 +9,7 @@ import numpy as np
 from bach_keras.fields import plain
 from bach_keras.network.checkpoint import Checkpoint, write_h5
 from bach_keras.network.resnext import resnext50
-from datasets.errors import UserError
+from datasets.errors import UserError, working
 
 # A Keras variable's name -> the name of the same values in a PyTorch module.
 TORCH_NAMES = {
@@ -22,8 +22,7 @@ TORCH_NAMES = {
 TO_KERAS = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
 
-
-# More than any data set of images has; the 21,843 of the full ImageNet are the most that are met.
+# More than any data set of images has; the full ImageNet has 21,843.
 MAX_CLASSES = 50_000
 
 
@@ -40,16 +39,18 @@ def torch_variables(model) -> dict:
     return dict(zip(names, model.weights, strict=True))
 
 
-def torch_shape(variable) -> list[int]:
-    """Return a variable's shape in PyTorch's order of axes."""
-    return [variable.shape[axis] for axis in TO_TORCH[len(variable.shape)]]
+def torch_shapes(model) -> dict[str, list[int]]:
+    """Return the names of ``torch_variables`` -> shapes in PyTorch's order of axes."""
+    return {
+        name: [variable.shape[axis] for axis in TO_TORCH[len(variable.shape)]]
+        for name, variable in torch_variables(model).items()
+    }
 
 
 def port_torch(model, tensors, source="The state dict"):
     """Fill a network with a torchvision state dict.
 
-    Layers are found by name: every layer with weights is called as its
-    torchvision module. Nothing is assigned before everything is checked.
+    Every layer with weights has the name of its torchvision module. Nothing is assigned before everything is checked.
 
     Args:
         model: a Keras model such as ``resnext50`` returns.
@@ -57,15 +58,11 @@ def port_torch(model, tensors, source="The state dict"):
             (convolutions [out, in / groups, h, w], dense [out, in]). Only
             ``num_batches_tracked``, and ``fc.*`` where the model has no top,
             may be left over.
-        source: how an error calls the tensors.
-
-    Raises:
-        UserError: a tensor is missing, left over or of a wrong shape, or they are a ResNet-50's.
+        source: what an error calls the tensors.
     """
     variables = torch_variables(model)
-    complaint = f"{source} does not fit {model.name}"
-    given = {name: list(np.shape(tensor)) for name, tensor in tensors.items()}
-    _check_shapes(given, {name: torch_shape(variable) for name, variable in variables.items()}, complaint)
+    shapes = {name: list(np.shape(tensor)) for name, tensor in tensors.items()}
+    _check_shapes(shapes, torch_shapes(model), f"{source} does not fit {model.name}")
     numbers = {name: _as_float32(tensors[name]) for name in variables}
     check_numbers(numbers, source)
     for name, variable in variables.items():
@@ -82,67 +79,46 @@ def _as_float32(tensor) -> np.ndarray:
 
 
 def check_numbers(tensors: dict[str, np.ndarray], source) -> None:
-    """Refuse numbers that no trained network has: the ReLUs behind them may hide that its answers mean nothing.
-
-    Args:
-        tensors: name -> array; variances are told by the name's last part, as PyTorch and as Keras call them.
-        source: how an error calls the tensors.
-
-    Raises:
-        UserError: names the tensors that are no floating-point numbers, not finite, or variances below 0.
-    """
+    """Refuse numbers that no trained network has, as the ReLUs behind them may hide that its answers mean nothing."""
     faults = {
-        "of another type than floating point": [n for n, tensor in tensors.items() if tensor.dtype.kind != "f"],
-        "with numbers that are not finite": [
+        "of a type other than floating point": [n for n, tensor in tensors.items() if tensor.dtype.kind != "f"],
+        "with NaN or infinity": [
             n for n, tensor in tensors.items() if tensor.dtype.kind == "f" and not np.isfinite(tensor).all()
         ],
         "with variances below 0": [
             n for n, tensor in tensors.items() if n.endswith(("running_var", "moving_variance")) and (tensor < 0).any()
         ],
     }
-    listed = [f"{fault}: {len(names)} ({_shorten(names)})" for fault, names in faults.items() if names]
-    if listed:
-        raise UserError(f"{source} holds no trained network, tensors {'; '.join(listed)}.")
+    _refuse(faults, f"{source} does not hold a trained network")
 
 
 def load_weights(model, path):
-    """Fill a network from a file: a ``.h5`` that ``port`` wrote, ``.safetensors`` or ``.pth``.
-
-    Raises:
-        UserError: there is no such file.
-        UserError: the file cannot be read, or does not fit the network.
-    """
+    """Fill a network from a ``.h5`` that ``convert_weights`` wrote, a ``.safetensors`` or a ``.pth``."""
     checkpoint = Checkpoint(path)
-    variables = torch_variables(model)
-    wanted = {name: torch_shape(variable) for name, variable in variables.items()}
-    _check_shapes(_shapes(checkpoint), wanted, f"{path} does not fit {model.name}")
-    port_torch(model, checkpoint.read(variables), source=path)
+    # The shapes are checked before any number is read.
+    _check_shapes(_shapes(checkpoint), torch_shapes(model), f"{path} does not fit {model.name}")
+    port_torch(model, checkpoint.read(torch_variables(model)), source=path)
 
 
-def port(source, dest, *, overwrite=False, origin=None, model=None):
-    """Check a ResNeXt-50 checkpoint against the network and keep it as ``.h5``.
+def convert_weights(source, dest, *, overwrite=False, origin=None, model=None):
+    """Check a ResNeXt-50 checkpoint against the network and write it as ``.h5``.
 
     DEST holds the tensors as they are, so that it is read the same checked way
     as any other file, and the attributes ``origin`` and ``source_sha256``.
 
     Args:
-        source: a file that ``read_tensors`` reads.
-        dest: the ``.h5`` to write; its folder is made if need be.
-        overwrite: replace DEST if it is there.
+        source: a file that ``Checkpoint`` reads.
+        dest: the ``.h5`` to write.
+        overwrite: replace DEST if it exists.
         origin: where SOURCE came from; its file name if not given.
         model: the network to check against; ResNeXt-50 32x4d if not given, with a top as wide as SOURCE's.
-
-    Raises:
-        UserError: there is no SOURCE.
-        FileExistsError: DEST is there already.
-        UserError: DEST does not end in ``.h5``, or SOURCE is not what it should be.
     """
     source, dest = Path(source), Path(dest)
     check_destination(dest, overwrite)
     checkpoint = Checkpoint(source)
     given = _shapes(checkpoint)
     model = model or resnext50((None, None, 3))
-    wanted = {name: torch_shape(variable) for name, variable in torch_variables(model).items()}
+    wanted = torch_shapes(model)
     if "fc.weight" in given and "fc.weight" not in wanted:
         wanted |= _top_shapes(given["fc.weight"], model, source)
     _check_shapes(given, wanted, f"{source} does not fit {model.name}")
@@ -151,7 +127,10 @@ def port(source, dest, *, overwrite=False, origin=None, model=None):
     with source.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     dest.parent.mkdir(parents=True, exist_ok=True)
-    write_h5(dest, tensors, origin=origin or plain(source.name, 255), source_sha256=sha256)
+    if not os.access(dest.parent, os.W_OK):
+        raise UserError(f"{dest} cannot be written: there is no permission to write in its folder.")
+    with working():
+        write_h5(dest, tensors, origin=origin or plain(source.name, 255), source_sha256=sha256)
 
 
 def _shapes(checkpoint: Checkpoint) -> dict[str, list[int]]:
@@ -162,26 +141,20 @@ def _top_shapes(given, model, source) -> dict[str, list[int]]:
     """Return the shapes of a top on a network without one, as wide as a file's."""
     classes = given[0] if given else 0
     if not 0 < classes <= MAX_CLASSES:
-        raise UserError(f"{source} tells {classes:,} classes apart, not 1 to {MAX_CLASSES:,}, so it is not taken.")
+        raise UserError(f"{source} has a top of {classes:,} classes, not 1 to {MAX_CLASSES:,}, so it was not loaded.")
     return {"fc.weight": [classes, model.output.shape[-1]], "fc.bias": [classes]}
 
 
 def check_destination(dest, overwrite):
-    """Raise unless DEST may be written: a name that ends in ``.h5``, and free or to be overwritten."""
+    """Refuse a DEST that does not end in ``.h5``, or that exists and is not to be overwritten."""
     if dest.suffix != ".h5":
-        raise UserError(f"Weights are kept as HDF5: {dest} must end in .h5.")
+        raise UserError(f"Weights are stored as HDF5: {dest} must end in .h5.")
     if dest.exists() and not overwrite:
-        raise UserError(f"{dest} is there already: remove it or ask to overwrite it.")
+        raise UserError(f"{dest} already exists: remove it, or replace it with --overwrite.")
 
 
 def _check_shapes(given, wanted, complaint):
-    """Raise one sentence that names what is missing, left over or of a wrong shape, if anything is.
-
-    Args:
-        given: tensor name -> shape, of the file.
-        wanted: tensor name -> shape in PyTorch's order, of the network.
-        complaint: how the sentence begins.
-    """
+    """Refuse a file's shapes that are missing among the wanted ones, left over or different, all in one sentence."""
     grouped = "layer1.0.conv2.weight"
     if grouped in wanted and grouped in given and given[grouped][1:2] == given[grouped][:1]:
         raise UserError(
@@ -199,9 +172,7 @@ def _check_shapes(given, wanted, complaint):
             if name in given and given[name] != shape
         ],
     }
-    listed = [f"{fault}: {len(names)} ({_shorten(names)})" for fault, names in faults.items() if names]
-    if listed:
-        raise UserError(f"{complaint}, tensors {'; '.join(listed)}.")
+    _refuse(faults, complaint)
 
 
 def _is_spare(name, shape, wanted):
@@ -209,6 +180,13 @@ def _is_spare(name, shape, wanted):
         return "fc.weight" not in wanted
     norm, dot, last = name.rpartition(".")
     return last == "num_batches_tracked" and f"{norm}{dot}running_mean" in wanted and shape in ([], [1])
+
+
+def _refuse(faults: dict[str, list[str]], complaint: str) -> None:
+    """Raise one sentence that lists each fault with its tensors, unless there are none."""
+    listed = [f"{fault}: {len(names)} ({_shorten(names)})" for fault, names in faults.items() if names]
+    if listed:
+        raise UserError(f"{complaint}, tensors {'; '.join(listed)}.")
 
 
 def _shorten(names, few=3):

@@ -24,7 +24,7 @@ DATA = {
 
 LIMITS = [
     "Research software, not a medical device. Not for diagnosis.",
-    "It answers for H&E breast tissue at about 0.42 micrometres a pixel, of which it sees the image's central square; "
+    "It answers for H&E breast tissue at about 0.42 micrometres a pixel, seen whole in the image's central square; "
     "it has no answer for anything else, and does not notice.",
     "A member's accuracy is on few images; where its split says validation, those images also chose its epoch.",
 ]

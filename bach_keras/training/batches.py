@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from bach_keras import preprocess
 from bach_keras.evidence.stains import tally
+from bach_keras.preprocess import View
 from bach_keras.wording import counted
 from datasets.augment import DRAWS, Brightness, RandomView, StainJitter, uniform_draws
 from datasets.errors import UserError
@@ -47,6 +48,7 @@ class ImageCache:
             indices: int [n].
             cut: takes uint8 [m, H, W, 3] and int32 [m], which of the n these are; returns [m, size, size, 3].
         """
+        # Each shape's rows are cut together, and then put back where their indices stand.
         places = tf.gather(self.places, indices)
         rows = [tf.cast(tf.where(places[:, 0] == number)[:, 0], tf.int32) for number in range(len(self.stacks))]
         parts = [
@@ -56,21 +58,19 @@ class ImageCache:
         return tf.dynamic_stitch(rows, parts)
 
 
-def cache_images(records: tf.data.Dataset, targets: dict[int, int], recipe) -> ImageCache:
+def cache_images(records: tf.data.Dataset, targets: dict[int, int], view: View) -> ImageCache:
     """Resize every record and normalise its stain, once.
 
     Args:
         records: dicts with ``image`` uint8 [H, W, 3], ``label`` and ``filename``.
         targets: label index -> the node's answer; every record's label must be in it.
-        recipe: its ``image_size`` is what the shorter side becomes, and its ``stain_normalisation`` is applied.
+        view: what the shorter side becomes, and which stain normalisation is applied.
     """
 
     def resized(record):
-        image = preprocess.resize_shorter(record["image"], recipe.image_size)
-        image, known = preprocess.normalise_stain_each(image, recipe.image_size, recipe.stain_normalisation)
-        return image, known, record["label"], record["filename"]
+        return (*view.resized(record["image"]), record["label"], record["filename"])
 
-    # Grown in place: hundreds of images of their own would leave the heap in pieces, twice the cache's size.
+    # The stacks grow in place: hundreds of separate images would leave the heap in pieces, twice the cache's size.
     stacks, places, answers, names, labels, normalised = {}, [], [], [], [], []
     for image, known, label, name in preprocess.untuned(records.map(resized, num_parallel_calls=tf.data.AUTOTUNE)):
         pixels = image.numpy()
@@ -81,7 +81,7 @@ def cache_images(records: tf.data.Dataset, targets: dict[int, int], recipe) -> I
         names.append(name.numpy().decode())
         labels.append(LABELS[int(label)])
         normalised.append(bool(known))
-    method = recipe.stain_normalisation
+    method = view.stain_normalisation
     shapes = list(stacks)
     return ImageCache(
         stacks=tuple(tf.constant(np.frombuffer(stacks.pop(shape), np.uint8).reshape(-1, *shape)) for shape in shapes),
@@ -108,9 +108,11 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
     amounts = {StainJitter: recipe.stain_jitter, Brightness: recipe.brightness}
     colours = [layer(amount) for layer, amount in amounts.items() if amount]
 
+    # A stateful shuffle or random layer would start again at epoch 0 in a resumed run, so each epoch has its own seed.
     def one_epoch(epoch):
         seed = tf.stack([tf.constant(recipe.seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=seed)
+        # The draws follow the image and not its place in the order: an image's own never depend on its neighbours.
         order = tf.reshape(order[: steps * recipe.part_size], (steps, recipe.part_size))
         return tf.data.Dataset.from_tensor_slices((order, tf.gather(uniform_draws(count, seed), order)))
 
@@ -118,6 +120,7 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
         def cut(images, rows):
             return view({"images": images, DRAWS: tf.gather(draws, rows)})["images"]
 
+        # The square is cut before the colours change, which spares the work on pixels that are thrown away.
         images = cache.squares(indices, cut)
         for layer in colours:
             images = layer({"images": images, DRAWS: draws})["images"]
@@ -126,6 +129,7 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
     batches = (
         tf.data.Dataset.range(first_epoch, first_epoch + epochs)
         .flat_map(one_epoch)
+        # Batches may be made side by side, but they come in the order of the epoch.
         .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     )
     # Keras runs an extra step an epoch on a data set whose length it does not know.
@@ -133,11 +137,7 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
 
 
 def steps_per_epoch(count: int, recipe) -> int:
-    """Return the steps of an epoch of so many images: its full batches, each in as many parts as the recipe says.
-
-    Raises:
-        UserError: the images do not fill one batch.
-    """
+    """Return the steps of an epoch of so many images: its full batches, each in as many parts as the recipe says."""
     batches = count // recipe.batch_size
     if not batches:
         raise UserError(

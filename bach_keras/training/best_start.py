@@ -1,96 +1,59 @@
 """Training from several starts, and keeping the better by validation (Koné & Boulmane 2018, section 3.3)."""
 
-import json
-import os
-import shutil
+import logging
+from dataclasses import replace
 from pathlib import Path
 
-from bach_keras import run_folder as runs
-from bach_keras.training import checkpoint as progress
+from bach_keras.run_folder import Run, check_destination, share_run
+from bach_keras.training.checkpoint import standing
+from bach_keras.training.start import Start
 from bach_keras.training.stops import Interrupted, writing
-from bach_keras.training.train import check_start, node_files, train_or_go_on
-from bach_keras.tree import get_node
+from bach_keras.training.train import Job, finish
 from datasets.errors import UserError
 
+LOG = logging.getLogger(__name__)
 
-def train_best(data, node: str, starts: dict, recipe, run_dir, overwrite=False, say=print, **options) -> dict:
-    """Train one node from each of several starts, and keep the better run as ``run_dir``.
 
-    Each is a run of its own, ``<run_dir>-from-<name>``, and is left for an ensemble. Those that are finished are
-    not trained again, one that was cut goes on.
+def train_best(job: Job, starts: dict[str, Start], overwrite: bool = False) -> dict:
+    """Train a job from each of several starts, and make the better run the job's; return its ``metrics.json``.
 
-    Args:
-        data: a ``SplitData`` with validation images.
-        node: ``norbe`` or ``invis``.
-        starts: name -> ``Start``.
-        recipe: the numbers.
-        run_dir: where the better run goes, its files shared with that run's own folder.
-        overwrite: keep a run that is there as ``<run_dir>.previous``.
-        say: prints a line of progress.
-        options: what ``train`` takes beside.
-
-    Returns:
-        What the better run's ``metrics.json`` holds.
-
-    Raises:
-        UserError: no validation images, or a run that is there but was trained otherwise.
+    Each is a run of its own, ``<folder>-from-<name>``, and is left for an ensemble. Those that are finished are not
+    trained again, and one that was interrupted is resumed. The job's own start is not looked at.
     """
-    if not data.files.get("validation"):
+    if not job.data.files.get("validation"):
         raise UserError(
-            f"--init best chooses by validation images, and protocol {data.protocol} keeps none: "
+            f"--init best chooses by validation images, and protocol {job.data.protocol} keeps none: "
             "choose another --protocol or --init."
         )
-    run_dir = Path(run_dir)
-    runs.check_destination(run_dir, overwrite)
-    for start in starts.values():
-        check_start(start, node_files(data, get_node(node)))
-    folders = {name: run_dir.with_name(f"{run_dir.name}-from-{name}") for name in starts}
+    check_destination(job.folder, overwrite)
+    jobs = {
+        name: replace(job, start=start, folder=job.folder.with_name(f"{job.folder.name}-from-{name}"))
+        for name, start in starts.items()
+    }
+    # All starts are checked before the first is trained, which may take hours.
+    for each in jobs.values():
+        each.start.check(each.files["validation"])
+    # Each is resumed by itself, so the command is the same as before.
     try:
-        results = {
-            name: train_or_go_on(data, node, start, recipe, folders[name], say, **options)
-            for name, start in starts.items()
-        }
+        results = {name: finish(each) for name, each in jobs.items()}
     except Interrupted as interrupted:
         interrupted.resume = "Resume by giving the same command again: what is finished is kept."
         raise
-    validated = {name: _validated(folder) for name, folder in folders.items()}
-    better = max(starts, key=lambda name: progress.standing(validated[name]))
-    told = ", ".join(f"{name} {at['accuracy']:.3f} (loss {at['loss']:.4f})" for name, at in validated.items())
-    say(f"by validation {better} is the better start: {told}; both runs are kept")
-    chosen = {name: {"run": str(folders[name]), **at} for name, at in validated.items()}
-    with writing(run_dir):
-        _share(folders[better], run_dir, {"init": "best", "started_from": better, "candidates": chosen}, overwrite)
+    scores = {name: validation_score(each.folder) for name, each in jobs.items()}
+    better = max(scores, key=lambda name: standing(scores[name]))
+    listed = ", ".join(f"{name} {at['accuracy']:.3f} (loss {at['loss']:.4f})" for name, at in scores.items())
+    LOG.info(f"by validation {better} is the better start: {listed}; both runs are kept")
+    candidates = {name: {"run": str(jobs[name].folder), **at} for name, at in scores.items()}
+    chosen = {"init": "best", "started_from": better, "candidates": candidates}
+    with writing(job.folder):
+        share_run(jobs[better].folder, job.folder, chosen, overwrite)
     return results[better]
 
 
-def standing(folder: Path) -> tuple[float, float]:
-    """Return what ranks finished runs: the higher the better."""
-    return progress.standing(_validated(folder))
-
-
-def _validated(folder: Path) -> dict[str, float]:
-    """Return a finished run's validation accuracy and loss at its best epoch."""
-    run = runs.open_run(folder)
-    metrics, best = runs.read_metrics(run), runs.best_epoch(run)
+def validation_score(folder: Path) -> dict[str, float]:
+    """Return a finished run's validation accuracy and loss at its best epoch; ``standing`` ranks them."""
+    run = Run.open(folder)
+    metrics, best = run.metrics(), run.best_row()
     if not ("accuracy" in metrics and "val_loss" in best):
         raise UserError(f"{folder} kept no validation images, so it cannot be ranked: name another run.")
     return {"accuracy": metrics["accuracy"], "loss": float(best["val_loss"])}
-
-
-def _share(source: Path, run_dir: Path, told: dict, overwrite: bool) -> None:
-    """Make a run folder of another's files, whole or not at all."""
-    partial = run_dir.with_name(f".{run_dir.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial, copy_function=_link_or_copy)
-    config = json.loads((partial / "config.json").read_text())
-    (partial / "config.json").unlink()
-    runs.write_json(partial / "config.json", config | told)
-    runs.set_aside(run_dir, overwrite)
-    partial.rename(run_dir)
-
-
-def _link_or_copy(source, target):
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without links
-        shutil.copyfile(source, target)

@@ -1,7 +1,7 @@
 """Several devices: all GPUs of a host, or several hosts that ``TF_CONFIG`` names.
 
 Each device takes an equal part of every batch. Batch norm's statistics and dropout's masks are those of the whole
-batch (see ``bach_keras.network``), so a training is that of one device but for rounding.
+batch (see ``bach_keras.network``), so a training equals that of one device up to rounding.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import os
 import keras
 import tensorflow as tf
 
+from bach_keras.recipe import Recipe
 from bach_keras.training.stops import TrainingError
 from datasets.errors import UserError
 
@@ -21,13 +22,8 @@ LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledE
 
 @functools.cache
 def choose() -> tf.distribute.Strategy | None:
-    """Return the strategy of this process, the same at every call; None for one device.
-
-    Several hosts can only be joined before anything else uses TensorFlow's devices: call it first.
-
-    Raises:
-        UserError: ``TF_CONFIG`` cannot be used.
-    """
+    """Return the strategy of this process, the same at every call; None for one device."""
+    # Several hosts can only be joined before anything else uses TensorFlow's devices, so this is called first.
     if hosts() > 1:
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
@@ -36,6 +32,7 @@ def choose() -> tf.distribute.Strategy | None:
                 f"The hosts that TF_CONFIG names cannot be joined ({error}): check it, start the same 'train' on each "
                 "of them, and unset it for every other command."
             ) from error
+    # A strategy for one device would only cost time.
     devices = accelerators()
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else None
 
@@ -48,6 +45,7 @@ def accelerators() -> list[str]:
 def hosts() -> int:
     """Return how many hosts ``TF_CONFIG`` names, this one too; 1 without it."""
     try:
+        # TensorFlow's own resolver takes what is not a cluster for one host, without a word.
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
         return max(1, sum(len(cluster.get(job, ())) for job in ("chief", "worker")))
     except (ValueError, AttributeError, TypeError) as error:
@@ -77,6 +75,7 @@ def is_chief() -> bool:
     """Return whether this host writes the run folder: the job ``chief``, or without one the first worker."""
     if not across_hosts():
         return True
+    # Without a chief, TensorFlow gives the first worker its work.
     cluster = choose().cluster_resolver
     job = "chief" if "chief" in cluster.cluster_spec().jobs else "worker"
     return (cluster.task_type, cluster.task_id) == (job, 0)
@@ -84,16 +83,13 @@ def is_chief() -> bool:
 
 @contextlib.contextmanager
 def scope():
-    """Build, compile and fit a network in this context.
-
-    Raises:
-        TrainingError: another host was lost.
-    """
+    """Build, compile and fit a network in this context; where another host is lost, this is a ``TrainingError``."""
     strategy = choose()
     try:
         with strategy.scope() if strategy else contextlib.nullcontext():
             yield
     except LOST as error:
+        # TensorFlow's text goes on for screens, and the other host's own output says what happened.
         reason = " ".join(str(error).split())[:300]
         raise TrainingError(
             f"Another host was lost ({reason}): look at what it said, then start 'train --resume' on every host."
@@ -101,25 +97,18 @@ def scope():
 
 
 def wait() -> None:
-    """Wait until every host is here.
-
-    Raises:
-        TrainingError: one was lost.
-    """
+    """Wait until every host is here."""
     if across_hosts():
+        # A sum over all hosts is not there before the last of them adds to it.
         with scope():
             choose().reduce("SUM", tf.constant(1), axis=None)
 
 
-def check(recipe) -> None:
-    """Refuse a recipe that the devices cannot share.
-
-    Raises:
-        UserError: it is not for as many devices.
-    """
-    devices = count()
+def check(recipe: Recipe, devices: int) -> None:
+    """Refuse a recipe that several devices cannot share."""
     if devices == 1:
         return
+    # Uneven parts would weigh some images more than others in the averaged gradient.
     if recipe.batch_size % devices:
         raise UserError(
             f"--batch-size {recipe.batch_size} cannot be shared out evenly over {devices} devices: choose a multiple "
@@ -141,6 +130,7 @@ def check(recipe) -> None:
 
 def shared(model: keras.Model) -> keras.Model:
     """Return a functional model as ``fit`` takes it under the strategy, on the same layers."""
+    # On one device Keras's own class needs none of the repairs below.
     return Shared(model.input, model.output, name=model.name) if choose() else model
 
 

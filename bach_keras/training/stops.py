@@ -7,6 +7,7 @@ import signal
 import keras
 import tensorflow as tf
 
+from bach_keras.run_folder import Run
 from datasets.errors import WorkError
 
 
@@ -19,13 +20,7 @@ class Terminated(KeyboardInterrupt):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training that Ctrl-C or SIGTERM ended, in words for the user.
-
-    Args:
-        kept: a sentence on what is kept.
-        resume: a sentence on how to resume.
-        cause: the KeyboardInterrupt.
-    """
+    """A training that Ctrl-C or SIGTERM ended, with a sentence on what is kept and one on how to resume."""
 
     def __init__(self, kept: str, resume: str, cause: KeyboardInterrupt):
         super().__init__(kept)
@@ -48,6 +43,7 @@ def terminable():
     def stop(number, frame):
         raise Terminated
 
+    # Schedulers of clusters send SIGTERM before they kill, which leaves time to say what is kept.
     try:
         before = signal.signal(signal.SIGTERM, stop)
     except ValueError:  # only the main thread may
@@ -61,36 +57,24 @@ def terminable():
 
 @contextlib.contextmanager
 def writing(folder):
-    """Write a run's files in this context.
-
-    Raises:
-        TrainingError: they could not be written.
-    """
+    """Write a run's files in this context; what cannot be written becomes a ``TrainingError``."""
     try:
         yield
     except (OSError, RuntimeError, tf.errors.OpError) as error:  # h5py raises either when a disk is full
         if isinstance(error, TrainingError):
             raise
         raise TrainingError(
-            f"{folder} could not be written ({' '.join(str(error).split())}): make room on the disk, then go on with "
-            "'train --resume'."
+            f"{folder} could not be written ({' '.join(str(error).split())}): make room on the disk, then "
+            "resume it with 'train --resume'."
         ) from error
 
 
 class StopAtDivergence(keras.callbacks.Callback):
-    """Stops at the first step whose loss is NaN or infinite, before that epoch's weights are kept.
+    """Stops at the first step whose loss is NaN or infinite, before that epoch's weights are kept."""
 
-    The loss of a step is computed before its update, and by the batch's own statistics. So at the end of an epoch the
-    weights and the running statistics of batch norm are looked at too.
-
-    Args:
-        folder: the run's folder, for the message.
-        steps: steps an epoch.
-    """
-
-    def __init__(self, folder, steps: int):
+    def __init__(self, run: Run, steps: int):
         super().__init__()
-        self.folder, self.steps = folder, steps
+        self.run, self.steps = run, steps
         self._epoch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -101,11 +85,13 @@ class StopAtDivergence(keras.callbacks.Callback):
             self._stop(f"the loss is {logs['loss']} at step {batch + 1} of {self.steps}")
 
     def on_epoch_end(self, epoch, logs=None):
+        # The loss of a step is computed before its update, and by the batch's own statistics. So the weights and the
+        # running statistics of batch norm are looked at too, before they are kept.
         where = f"after step {self.steps} of {self.steps}"
         trained = {id(weight) for weight in self.model.trainable_weights}
         spoilt = [weight for weight in self.model.weights if not _all_are_finite(weight)]
         if any(id(weight) in trained for weight in spoilt):
-            self._stop(f"weights are no numbers {where}")
+            self._stop(f"the weights contain NaN or infinity {where}")
         if spoilt:
             self._stop(f"the statistics of batch norm contain NaN or infinity ({_named(spoilt)}) {where}")
         variances = [getattr(layer, "moving_variance", None) for layer in self.model._flatten_layers()]
@@ -114,12 +100,14 @@ class StopAtDivergence(keras.callbacks.Callback):
             self._stop(f"variances of batch norm are below 0 ({_named(negative)}) {where}")
 
     def _stop(self, what: str):
-        rate = float(self.model.optimizer.learning_rate.numpy())  # on several devices no float is made of it
-        there = (self.folder / "snapshots" / "best.weights.h5").is_file()
-        kept = f"the last good weights are {self.folder}/snapshots/best" if there else "no epoch was whole before it"
+        # On several devices the rate must become an array before it can become a number.
+        rate = float(self.model.optimizer.learning_rate.numpy())
+        folder = self.run.folder
+        kept = f"the last good weights are {folder}/snapshots/best"
+        kept = kept if "best" in self.run.snapshots else "no epoch was complete before it"
         raise TrainingError(
-            f"The training of {self.folder} diverged: {what} of epoch {self._epoch + 1}, at a rate of {rate:.3g}; "
-            f"{kept}. Train anew with a lower --lr."
+            f"The training of {folder} diverged: {what} of epoch {self._epoch + 1}, at a rate of {rate:.3g}; "
+            f"{kept}. Train again with a lower --lr."
         )
 
 
@@ -133,7 +121,7 @@ def _named(weights) -> str:
 
 
 class StopAfter(keras.callbacks.Callback):
-    """Stops after a phase's last epoch, where a fit is told of all the run's."""
+    """Stops after a phase's last epoch, as ``fit`` gets the number of all the run's epochs."""
 
     def __init__(self, epochs: int):
         super().__init__()
@@ -147,9 +135,7 @@ class StopAfter(keras.callbacks.Callback):
 class StopAtLoss(keras.callbacks.Callback):
     """Stops after the first epoch whose training loss is as low as another run's (Koné & Boulmane 2018, section 5).
 
-    Args:
-        loss: the training loss to reach.
-        progress: is told in ``progress.reached`` that it was.
+    ``progress.reached`` then says so.
     """
 
     def __init__(self, loss: float, progress):

@@ -1,311 +1,291 @@
-"""Train one node, top to bottom: data, network, two phases, the best epoch, its run folder."""
+"""Train one node, top to bottom: the job, its run folder, the network, its phases, the best epoch."""
 
 import contextlib
+import logging
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from bach_keras import run_folder as runs
 from bach_keras.evidence import metrics
 from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.fields import shown
 from bach_keras.network.head import Classifier
 from bach_keras.recipe import Recipe
-from bach_keras.training import batches as pipeline
-from bach_keras.training import checkpoint as kept
-from bach_keras.training import devices as strategy
+from bach_keras.run_folder import Run, check_destination, recipe_as_json, versions
+from bach_keras.training import checkpoint, devices
+from bach_keras.training.batches import cache_images, evaluation_batches, steps_per_epoch
+from bach_keras.training.checkpoint import STATE_SHARE, Checkpoint, interruptible
 from bach_keras.training.fit import fit_phase
-from bach_keras.training.phases import Start, phases, snapshot_epochs
+from bach_keras.training.phases import phases, snapshot_epochs
+from bach_keras.training.start import Start
 from bach_keras.training.stops import writing
-from bach_keras.tree import Node, get_node
-from bach_keras.wording import counted
+from bach_keras.tree import Node
 from datasets.errors import UserError
 from datasets.labels import LABELS
+from datasets.split_data import SplitData
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One node to train.
+
+    Attributes:
+        node: which.
+        data: the images, under a protocol.
+        start: where the weights come from.
+        recipe: the numbers.
+        folder: the run folder.
+        stop_at: stop after the epoch whose training loss reaches that of this run's best validated epoch; the
+            recipe's epochs are then the most that are trained (Koné & Boulmane 2018, section 5).
+        tensorboard: write event files into the run folder.
+    """
+
+    node: Node
+    data: SplitData
+    start: Start
+    recipe: Recipe
+    folder: Path
+    stop_at: Run | None = None
+    tensorboard: bool = False
+
+    @cached_property
+    def files(self) -> dict[str, list[str]]:
+        """Split name -> the file names whose label trains this node; refuses a split that cannot train it."""
+        labels, config = self.data.labels, self.data.config
+        unknown = sorted({file for files in self.data.files.values() for file in files} - set(labels))
+        if unknown:
+            raise UserError(
+                f"The split names {len(unknown)} images that config {config} does not hold, such as "
+                f"{shown(unknown[0])}: it belongs to another config, or was changed."
+            )
+        targets = self.node.targets
+        files = {name: [file for file in held if labels[file] in targets] for name, held in self.data.files.items()}
+        there = {targets[labels[file]] for file in files["train"]}
+        for index, answer in enumerate(self.node.classes):
+            if index not in there:
+                wanted = " or ".join(self.node.labels[index])
+                raise UserError(
+                    f"{self.node.title} separates {self.node.classes[0]} from {self.node.classes[1]}, but no training "
+                    f"image of config {config} is labelled {wanted}, so it cannot learn {answer}: "
+                    "train carci on it, or choose --config bach or bach_bisque."
+                )
+        return files
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all images of the node, as they were prepared."""
+        return self.data.digest(name for names in self.files.values() for name in names)
+
+    @property
+    def settings(self) -> dict:
+        """What config.json says of a run that starts now."""
+        parent = self.start.parent
+        settings = {
+            "node": self.node.name,
+            "config": self.data.config,
+            "protocol": self.data.protocol,
+            "init": self.start.init,
+            "recipe": recipe_as_json(self.recipe),
+            "versions": versions(),
+            "split": self.data.files,
+            "split_origin": self.data.origin,
+            "images_sha256": self.digest,
+            # The images of the runs that it comes from are its own too.
+            "trained_on": sorted({*self.files["train"], *(parent.provenance.trained_on if parent else ())}),
+            "chosen_on": sorted({
+                *self.files.get("validation", []),
+                *(parent.provenance.chosen_on if parent else ()),
+                # These chose the epoch of the run that says when to stop, so they choose here as well.
+                *(self.stop_at.provenance.chosen_on if self.stop_at else ()),
+            }),
+            "ancestors": [*parent.settings.get("ancestors", []), str(parent.folder)] if parent else [],
+        }  # fmt: skip
+        return settings | ({"until": self.stop_at.loss_to_reach(self.node.name)} if self.stop_at else {})
+
+    def check(self) -> None:
+        """Refuse what would fail, or flatter, once a run has started."""
+        devices.check(self.recipe, devices.count())
+        # An accuracy on images that the start trained on would flatter.
+        self.start.check(self.files.get("validation", []))
+        steps_per_epoch(len(self.files["train"]), self.recipe)
+        for other in filter(None, (self.start.parent, self.stop_at)):
+            if Path(self.folder).resolve() == other.folder.resolve():
+                raise UserError(f"{self.folder} is the run that this one comes from: choose another --run-dir.")
+        # Weights that do not fit are found now, and not after a folder was made.
+        if not self.start.is_random:
+            self.start.load(network(self.recipe))
+
+
+def create(job: Job, overwrite: bool = False) -> Run:
+    """Make the run folder of a job; with ``overwrite`` a run that exists is kept as ``<folder>.previous``."""
+    settings = job.settings | {"tensorboard": job.tensorboard}
+    job.check()
+    check_destination(job.folder, overwrite)
+    devices.wait()  # or a host that looks late would find the run that the chief creates
+    run = Run.create(job.folder, settings, overwrite) if devices.is_chief() else Run(Path(job.folder), settings)
+    devices.wait()  # or one that reads early would resume the run that is replaced
+    return run
+
+
+def reopen(job: Job, allow_changes: bool = False) -> Run:
+    """Open the run folder of a job, to resume its training from the last complete epoch.
+
+    With ``allow_changes`` the recipe, the versions of packages and the images may differ; config.json notes it.
+    """
+    run = Run.open(job.folder)
+    if run.is_finished:
+        raise UserError(f"{run.folder} is finished: there is nothing to resume.")
+    devices.check(job.recipe, devices.count())
+    now = {"recipe": recipe_as_json(job.recipe), "versions": versions(), "images_sha256": job.digest}
+    changed = run.differences(now)
+    if changed and not allow_changes:
+        raise UserError(
+            f"Cannot resume {run.folder} because these settings changed: {'; '.join(changed)}. Give it what it had, "
+            "start from scratch in another --run-dir, or use --allow-changes to resume anyway."
+        )
+    if changed:
+        _check_changes(run, job.recipe)
+        LOG.info(f"resuming with changes: {'; '.join(changed)}")
+        # A reader of the result must see that it is not of one recipe.
+        progress = checkpoint.load(run)
+        noted = [*run.settings.get("changes", []), {"after_epoch": progress.epoch, "changed": changed}]
+        run = Run(run.folder, {**run.settings, **now, "changes": noted})
+        if devices.is_chief():
+            run.write_settings()
+            checkpoint.forget_lost_best(run, progress)
+    if devices.is_chief():
+        run.remove_unfinished()
+    return run
+
+
+# A recipe cannot change the optimizer's variables, or how epochs count as steps, while a run is under way.
+_FIXED = ("precision", "batch_size", "accumulate", "head_epochs")
+
+
+def _check_changes(run: Run, recipe: Recipe) -> None:
+    fixed = [name for name in _FIXED if getattr(run.recipe, name) != getattr(recipe, name)]
+    if fixed:
+        raise UserError(
+            f"{run.folder} cannot be resumed with another {', '.join(fixed)}, not even with --allow-changes: its state "
+            "would not fit. Start from scratch in another --run-dir."
+        )
+
+
+def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) -> dict:
+    """Train what is left of a job, and write its run folder.
+
+    Args:
+        job: what to train.
+        run: its folder, as ``create`` or ``reopen`` gives it.
+        callbacks: Keras callbacks that come last in every phase.
+        state_share: the most of the time that may go into writing the state to resume from.
+
+    Returns:
+        What ``metrics.json`` holds; nothing on a host that is not the chief.
+
+    Raises:
+        TrainingError: the loss diverged, the disk is full, or another host was lost.
+        Interrupted: by Ctrl-C or SIGTERM.
+    """
+    with interruptible(run, job.data.data_dir):
+        # The run's recipe is the job's, as the file has it: all hosts and every resumption read the same numbers.
+        recipe, start = run.recipe, job.start
+        seed_everything(recipe.seed)
+
+        # Images are resized once and stay in memory; each epoch crops and turns them in its own way.
+        targets = {LABELS.index(label): answer for label, answer in job.node.targets.items()}
+        caches = {
+            name: cache_images(job.data.images(job.files[name]), targets, recipe.view)
+            for name in ("train", "validation")
+            if job.files.get(name)
+        }
+        stains = {name: cache.stains for name, cache in caches.items() if cache.stains}
+        for name, found in stains.items():
+            LOG.info(f"{name} images: {stains_in_words(found)}")
+
+        # Each phase takes up where the state says, so that a resumed run passes over those that are done.
+        progress = checkpoint.load(run)
+        with devices.scope(), precision(recipe.precision):
+            model = network(recipe)
+            start.load(model)
+            progress.restore_weights(model)
+            keeper = Checkpoint(run, model, progress, snapshot_epochs(recipe, start), state_share)
+            for phase in phases(recipe, start):
+                if progress.epoch < phase.first_epoch + phase.epochs and not progress.reached:
+                    fit_phase(keeper, caches, phase, callbacks)
+        if not devices.is_chief():
+            return {}
+
+        # The network is built again in full precision, which evaluation and export take.
+        model = network(recipe)
+        run.load_snapshot(model, "best")
+        with writing(run.folder):
+            run.write_model(model)
+        best = progress.best["epoch"]
+        result = {"kind": "node", "node": job.node.name, "epochs": progress.epoch, "best_epoch": best}
+        result["seconds"] = round(progress.seconds, 1)
+        if stains:
+            result["stains"] = stains
+
+        # The validation images chose the epoch, so their accuracy flatters; the line and the file say so.
+        if validation := caches.get("validation"):
+            LOG.info(f"the best epoch is {best}; checking it on the validation images")
+            answers = np.argmax(model.predict(evaluation_batches(validation, recipe), verbose=0), axis=1)
+            matrix = metrics.confusion(validation.targets, answers, 2)
+            result |= metrics.scores(matrix)
+            result |= {"split": "validation", "confusion_matrix": matrix.tolist(), "chosen_on": "validation"}
+            LOG.info(f"validation accuracy {metrics.in_words(result)}; these images also chose the epoch")
+        else:
+            LOG.info("this protocol keeps no validation images, so there is no accuracy to report")
+        if until := run.settings.get("until"):
+            result |= {"until": until, "reached": progress.reached}
+            outcome = "reached" if progress.reached else "not reached"
+            LOG.info(
+                f"the training loss of {until['run']}, {until['loss']:.4f}, was {outcome} by epoch {progress.epoch}"
+            )
+
+        # metrics.json is what makes a run a finished one, so it comes last.
+        with writing(run.folder):
+            run.write_metrics(result)
+            checkpoint.remove(run)
+        return result
+
+
+def finish(job: Job, **options) -> dict:
+    """Train a job, resume a run of the same that was interrupted, or take the result of one that is finished.
+
+    Takes ``train``'s options. Refuses a run that was trained with other settings.
+    """
+    if not check_destination(job.folder, overwrite=True):
+        return train(job, create(job), **options)
+    # It may be another run that happens to stand there, and its result would pass for this one's.
+    run = Run.open(job.folder)
+    wanted = job.settings
+    if run.is_finished:
+        del wanted["versions"]  # a finished run keeps its result, and config.json says with which versions
+    if changed := run.differences(wanted):
+        raise UserError(
+            f"{job.folder} holds another run than the one wanted here: {'; '.join(changed)}. Move it away, or choose "
+            "another place."
+        )
+    if not run.is_finished:
+        LOG.info(f"{job.node.name}: resuming {job.folder}")
+        return train(job, reopen(job), **options)
+    LOG.info(f"{job.node.name}: {job.folder} is finished already")
+    checkpoint.remove(run)  # it may have been interrupted right after its last file
+    return run.metrics()
 
 
 def seed_everything(seed: int) -> None:
     """Make what follows repeatable bit for bit on the CPU: every random stream starts here."""
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-
-
-def train(
-    data,
-    node_name: str,
-    start: Start,
-    recipe: Recipe,
-    run_dir,
-    overwrite=False,
-    say=print,
-    until: runs.Run | None = None,
-    tensorboard: bool = False,
-) -> dict:
-    """Train one node and write its run folder.
-
-    Args:
-        data: a ``datasets.split_data.SplitData``: the configuration under a protocol.
-        node_name: ``carci``, ``norbe`` or ``invis``.
-        start: where the weights come from.
-        recipe: the numbers.
-        run_dir: the run folder.
-        overwrite: keep a run that is there as ``<run_dir>.previous`` and begin anew.
-        say: prints a line of progress.
-        until: stop after the epoch whose training loss reaches that of this run's best validated epoch; the
-            recipe's epochs are then the most that are trained.
-        tensorboard: write the event files of ``callbacks.tensorboard`` into ``<run_dir>/tensorboard``.
-
-    Returns:
-        What ``metrics.json`` holds; nothing on a host that is not the chief.
-
-    Raises:
-        UserError: the data cannot train this node, the run folder is taken, ``until`` does not fit, or
-            the recipe is not for as many devices.
-        TrainingError: the loss diverged, the disk is full, or another host was lost.
-    """
-    node = get_node(node_name)
-    used = node_files(data, node)
-    config = _config(data, node, used, start, recipe, until) | {"tensorboard": tensorboard}
-    strategy.check(recipe)
-    _check(start, until, used, recipe, run_dir)
-    runs.check_destination(run_dir, overwrite)
-    strategy.wait()  # or a host that looks late would find the run that the chief begins
-    run = runs.create_run(run_dir, config, overwrite) if strategy.is_chief() else runs.Run(Path(run_dir), config)
-    strategy.wait()  # or one that reads early would go on from the run that is replaced
-    return _train(run, data, node, start, used, say)
-
-
-def _check(start, until, used, recipe, run_dir) -> None:
-    """Refuse what would fail, or flatter, once a run has begun."""
-    check_start(start, used)
-    pipeline.steps_per_epoch(len(used["train"]), recipe)
-    for other in filter(None, (start.parent, until)):
-        if Path(run_dir).resolve() == other.folder.resolve():
-            raise UserError(f"{run_dir} is the run that this one comes from: choose another --run-dir.")
-    if not start.is_random:
-        load_start(network(recipe), start)
-
-
-def check_start(start: Start, used: dict[str, list[str]]) -> None:
-    """Refuse a start from a run that trained on images which are to validate.
-
-    Args:
-        start: where the weights come from.
-        used: split name -> the node's file names.
-
-    Raises:
-        UserError: names a few of the images.
-    """
-    before = start.parent.names("trained_on") if start.parent else ()
-    seen = sorted(set(before) & set(used.get("validation", ())))
-    if seen:
-        count = len(used["validation"])
-        raise UserError(
-            f"{start.parent.folder} trained on {len(seen)} of the {counted(count, 'image')} that "
-            f"{'is' if count == 1 else 'are'} to validate here "
-            f"({', '.join(seen[:3])}{', ...' if len(seen) > 3 else ''}), so the accuracy would mean "
-            "nothing: start from a run of the same --protocol and --split-seed, or train under the split it had."
-        )
-
-
-def _config(data, node, used, start, recipe, until) -> dict:
-    """Return what config.json says of a run that begins."""
-    return {
-        "node": node.name,
-        "config": data.config,
-        "protocol": data.protocol,
-        "init": start.init,
-        "recipe": runs.recipe_as_json(recipe),
-        "versions": runs.versions(),
-        "split": data.files,
-        "split_origin": data.origin,
-        "images_sha256": data.digest(name for names in used.values() for name in names),
-        **runs.provenance(used, start.parent, until),
-        **({"until": runs.loss_to_reach(until, node.name)} if until else {}),
-    }
-
-
-def resume(data, start: Start, run: runs.Run, say=print, recipe: Recipe | None = None, allow_changes=False) -> dict:
-    """Go on with a run that was cut, from its last whole epoch.
-
-    Args:
-        data: its data, split as it was.
-        start: where it began.
-        run: the run.
-        say: prints a line of progress.
-        recipe: the numbers that are asked for now; its own if not given.
-        allow_changes: go on though the recipe or the versions of packages differ, and note it in config.json.
-
-    Raises:
-        UserError: the run is finished, or what is asked for differs from it.
-        TrainingError: the loss diverged, or the disk is full.
-    """
-    if run.is_finished:
-        raise UserError(f"{run.folder} is finished: there is nothing to resume.")
-    recipe = recipe or run.recipe
-    strategy.check(recipe)
-    node = get_node(run.config["node"])
-    used = node_files(data, node)
-    now = {
-        "recipe": runs.recipe_as_json(recipe),
-        "versions": runs.versions(),
-        "images_sha256": data.digest(name for names in used.values() for name in names),
-    }
-    changed = runs.differences(run, now)
-    if changed and not allow_changes:
-        raise UserError(
-            f"{run.folder} cannot go on as it began: {'; '.join(changed)}. Give it what it had, train anew in another "
-            "--run-dir, or go on regardless with --allow-changes."
-        )
-    if changed:
-        _check_changes(run, recipe)
-        say(f"going on with changes: {'; '.join(changed)}")
-        progress = kept.load(run)
-        noted = [*run.config.get("changes", []), {"after_epoch": progress.epoch, "changed": changed}]
-        run = runs.Run(run.folder, {**run.config, **now, "changes": noted})
-        if strategy.is_chief():
-            runs.write_json(run.folder / "config.json", run.config)
-            kept.forget_lost_best(run, progress)
-    return _train(run, data, node, start, used, say)
-
-
-# What a recipe cannot change on the way: the optimizer's variables, and how epochs count as steps.
-_FIXED = ("precision", "batch_size", "accumulate", "head_epochs")
-
-
-def _check_changes(run, recipe) -> None:
-    fixed = [name for name in _FIXED if getattr(run.recipe, name) != getattr(recipe, name)]
-    if fixed:
-        raise UserError(
-            f"{run.folder} cannot go on with another {', '.join(fixed)}, with --allow-changes either: its state would "
-            "not fit. Train anew in another --run-dir."
-        )
-
-
-def train_or_go_on(
-    data, node_name: str, start: Start, recipe: Recipe, run_dir, say=print, until=None, tensorboard=False
-) -> dict:
-    """Train a node, go on with a run of the same that was cut, or take the result of one that is finished.
-
-    Takes, returns and raises what ``train`` does.
-
-    Raises:
-        UserError: a run is there that was trained otherwise.
-    """
-    if not runs.check_destination(run_dir, overwrite=True):
-        return train(data, node_name, start, recipe, run_dir, say=say, until=until, tensorboard=tensorboard)
-    run = runs.open_run(run_dir)
-    node = get_node(node_name)
-    wanted = _config(data, node, node_files(data, node), start, recipe, until)
-    if run.is_finished:
-        del wanted["versions"]  # what is done is done, and config.json says with which
-    changed = runs.differences(run, wanted)
-    if changed:
-        raise UserError(
-            f"{run_dir} holds another run than the one wanted here: {'; '.join(changed)}. Move it away, or choose "
-            "another place."
-        )
-    if not run.is_finished:
-        say(f"{node_name}: going on with {run_dir}")
-        return resume(data, start, run, say)
-    say(f"{node_name}: {run_dir} is finished already")
-    kept.remove(run)  # it may have been cut right after its last file
-    return runs.read_metrics(run)
-
-
-def node_files(data, node: Node) -> dict[str, list[str]]:
-    """Return split name -> the file names whose label trains this node.
-
-    Raises:
-        UserError: one of the node's two classes has no training image, or an image is not there.
-    """
-    labels = data.labels
-    unknown = sorted({file for files in data.files.values() for file in files} - set(labels))
-    if unknown:
-        raise UserError(
-            f"The split names {len(unknown)} images that config {data.config} does not hold, such as "
-            f"{shown(unknown[0])}: it is another config's, or was changed."
-        )
-    used = {name: [file for file in files if labels[file] in node.targets] for name, files in data.files.items()}
-    there = {node.targets[labels[file]] for file in used["train"]}
-    for index, answer in enumerate(node.classes):
-        if index not in there:
-            wanted = " or ".join(node.labels[index])
-            raise UserError(
-                f"{node.title} tells {node.classes[0]} from {node.classes[1]}, but no training image of "
-                f"config {data.config} is labelled {wanted}, so it cannot learn {answer}: "
-                "train carci on it, or choose --config bach or bach_bisque."
-            )
-    return used
-
-
-def _train(run: runs.Run, data, node, start, used, say) -> dict:
-    """Train what is left of a run.
-
-    Raises:
-        Interrupted: by Ctrl-C or SIGTERM.
-    """
-    try:
-        return _train_to_the_end(run, data, node, start, used, say)
-    except KeyboardInterrupt as cause:
-        raise kept.interrupted(run, getattr(data, "data_dir", None), cause) from cause
-
-
-def _train_to_the_end(run: runs.Run, data, node, start, used, say) -> dict:
-    recipe = run.recipe
-    seed_everything(recipe.seed)
-    targets = {LABELS.index(label): answer for label, answer in node.targets.items()}
-    caches = {
-        name: pipeline.cache_images(data.images(used[name]), targets, recipe)
-        for name in ("train", "validation")
-        if used.get(name)
-    }
-    stains = {name: cache.stains for name, cache in caches.items() if cache.stains}
-    for name, found in stains.items():
-        say(f"{name} images: {stains_in_words(found)}")
-    progress = kept.load(run)
-    with strategy.scope(), precision(recipe.precision):
-        model = network(recipe)
-        load_start(model, start)
-        progress.restore_weights(model)
-        keeper = kept.Keeper(run, model, progress, snapshot_epochs(recipe, start))
-        first_epoch = 0
-        for number, phase in enumerate(phases(recipe, start)):
-            if progress.epoch < first_epoch + phase.epochs and not progress.reached:
-                fit_phase(keeper, caches, phase, number, first_epoch, say)
-            first_epoch += phase.epochs
-
-    if not strategy.is_chief():
-        return {}
-    # Anew in full precision: evaluation and export take it so.
-    model = network(recipe)
-    runs.load_snapshot(model, run.folder / "snapshots" / "best")
-    with writing(run.folder):
-        _save_model(run, model)
-    validation = caches.get("validation")
-    best = progress.best["epoch"]
-    result = {"kind": "node", "node": node.name, "epochs": progress.epoch, "best_epoch": best}
-    result["seconds"] = round(progress.seconds, 1)
-    if stains:
-        result["stains"] = stains
-    if validation:
-        say(f"the best epoch is {best}; checking it on the validation images")
-        answers = np.argmax(model.predict(pipeline.evaluation_batches(validation, recipe), verbose=0), axis=1)
-        matrix = metrics.confusion(validation.targets, answers, 2)
-        result |= metrics.scores(matrix)
-        result |= {"split": "validation", "confusion_matrix": matrix.tolist(), "chosen_on": "validation"}
-        say(f"validation accuracy {metrics.in_words(result)}; these images also chose the epoch")
-    else:
-        say("this protocol keeps no validation images, so there is no accuracy to report")
-    if until := run.config.get("until"):
-        result |= {"until": until, "reached": progress.reached}
-        outcome = "reached" if progress.reached else "not reached"
-        say(f"the training loss of {until['run']}, {until['loss']:.4f}, was {outcome} by epoch {progress.epoch}")
-    with writing(run.folder):
-        runs.write_json(run.folder / "metrics.json", result)
-        kept.remove(run)
-    return result
 
 
 def network(recipe: Recipe) -> Classifier:
@@ -322,22 +302,3 @@ def precision(name: str):
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def load_start(model, start: Start):
-    """Put the weights that a run starts from into a new network; none leaves it random."""
-    if start.parent is not None:
-        parent = runs.read_model(start.parent.model_path)
-        head = model.layer_groups["head"]
-        kept.copy_weights(parent, model, but=head)
-    elif start.weights is not None:
-        from bach_keras.network.weights import load_weights
-
-        load_weights(model.features(), start.weights)
-
-
-def _save_model(run, model):
-    """Write model.keras, whole or not at all."""
-    partial = run.folder / ".part.model.keras"
-    model.save(partial)
-    partial.replace(run.model_path)

@@ -44,7 +44,7 @@ def test_a_field_holds_what_it_must_and_nothing_else(kind, good, bad):
             check({"field": value}, {"field": kind})
 
 
-def test_a_field_is_named_with_what_it_stands_in():
+def test_a_field_is_named_with_the_object_around_it():
     with pytest.raises(FieldError, match=r"^recipe\.seed is missing$"):
         check({}, {"seed": whole()}, within="recipe")
     with pytest.raises(FieldError, match=r"^recipe must be an object, not a list$"):
@@ -69,11 +69,11 @@ def test_what_is_shown_of_a_value_is_short_and_moves_no_cursor():
         (b'{"a": {"b": 1, "b": 2}}', "it has 'b' twice"),
         (b'{"a": ' + b"9" * 5000 + b"}", "a number that is too long"),
         (b"\xff", "not UTF-8"),
-        (b"{", "it is no JSON"),
+        (b"{", "it is not JSON"),
         (b"3", "it must be an object, not 3"),
     ],
 )
-def test_json_that_is_no_object_of_ours_says_why(text, words):
+def test_json_that_is_not_an_object_says_why(text, words):
     with pytest.raises(FieldError, match=words):
         parse_object(text)
 

@@ -21,7 +21,7 @@ def test_grey_images_are_drawn_grey(grey):
     np.testing.assert_array_equal(as_pictures(grey), np.repeat(LEVELS[..., :1], 3, axis=3))
 
 
-def test_transparency_lies_on_white():
+def test_transparency_is_drawn_on_white():
     drawn = as_pictures(np.concatenate([LEVELS, np.full((2, 4, 6, 1), 0, np.uint8)], axis=3))
     assert (drawn == 255).all()
 
@@ -34,7 +34,7 @@ def test_transparency_lies_on_white():
     ],
     ids=["-1 to 1", "normalised", "16 bits", "0 to 3", "NaN", "one image", "two channels", "none", "text"],
 )  # fmt: skip
-def test_images_that_would_be_guessed_at_are_refused(images):
+def test_ambiguous_images_are_refused(images):
     with pytest.raises(ValueError, match=r"give (\[n, height|uint8|numbers)"):
         as_pictures(images)
 
@@ -56,19 +56,19 @@ def test_labels_of_any_usual_form_are_classes(labels):
     [
         ([1], "one for each image"),
         (1, "one for each image"),
-        ([2, 0], "label 2 is no class"),
-        ([-1, 0], "label -1 is no class"),
-        ([0.5, 0], "label 0.5 is no class"),
-        ([np.nan, 0], "label nan is no class"),
+        ([2, 0], "label 2 is not a class"),
+        ([-1, 0], "label -1 is not a class"),
+        ([0.5, 0], "label 0.5 is not a class"),
+        ([np.nan, 0], "label nan is not a class"),
         ([[1, 1], [0, 1]], "mark several classes"),
         ([[0, 0], [0, 1]], "mark several classes"),
         ([[0, 1, 0], [1, 0, 0]], "have the shape"),
-        (["light", "grey"], "'grey' is none"),
+        (["light", "grey"], "'grey' is not one"),
         ((np.array([1, 0]), np.array([1.0, 1.0])), "sample weights"),
         ({"a": [1, 0], "b": [1, 0]}, "'a', 'b': name one"),
     ],
 )
-def test_labels_that_mark_no_one_class_are_refused(labels, message):
+def test_labels_that_do_not_mark_one_class_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
         as_classes(labels, 2, NAMES)
 
@@ -96,7 +96,7 @@ def test_logits_become_probabilities():
 
 
 @pytest.mark.parametrize("output", ["kind", None, 0, np.int64(0)])
-def test_the_one_output_of_a_dict_or_list_is_taken(output):
+def test_the_only_output_of_a_dict_or_list_is_used(output):
     answers = np.array([[0.1, 0.9], [0.8, 0.2]])
     if output != 0:
         np.testing.assert_allclose(probabilities({"kind": answers}, output=output), answers)
@@ -119,7 +119,7 @@ def test_one_of_several_outputs_must_be_named(several):
         (np.array([[3.0, -2.0]] * 2), {}, "say from_logits=True"),
         (np.array([[3.0], [0.1]]), {}, "say from_logits=True"),
         (np.array([[0.2, 0.8]] * 2), {"from_logits": True}, "answers probabilities"),
-        (np.array([[0.9, 0.8]] * 2), {}, "several labels an image"),
+        (np.array([[0.9, 0.8]] * 2), {}, "several labels per image"),
         (np.array([[0.2, 0.3, 0.5]] * 2), {}, "answers 3 classes and class_names are 2"),
         (np.array([[0.2], [0.3]]), {"class_names": ("a", "b", "c")}, "what 0 means and what 1 means"),
         (np.zeros((2, 4, 4, 2)), {}, r"only \[2, classes\]"),
@@ -127,12 +127,12 @@ def test_one_of_several_outputs_must_be_named(several):
         (np.array([[0.2, 0.8]] * 2), {"output": "kind"}, "no output 'kind'"),
     ],
 )
-def test_answers_that_are_not_what_they_are_said_to_be_are_refused(outputs, settings, message):
+def test_answers_that_do_not_fit_are_refused(outputs, settings, message):
     with pytest.raises(ValueError, match=message):
         probabilities(outputs, **settings)
 
 
-def test_answers_that_are_no_numbers_stay_so_and_trouble_no_others():
+def test_nan_answers_stay_nan_and_do_not_affect_others():
     found = probabilities(np.array([[np.nan, 1], [0, np.log(3)]]), from_logits=True)
     assert np.isnan(found[0]).all()
     np.testing.assert_allclose(found[1], [0.25, 0.75])

@@ -11,7 +11,7 @@ from callbacks.layer_groups import with_layer_groups
 
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_updates_are_those_written_by_hand(nesterov, dtype):
+def test_updates_equal_those_written_by_hand(nesterov, dtype):
     generator = np.random.default_rng(4)
     start = generator.normal(size=(5, 3)).astype(dtype)
     gradients = generator.normal(size=(6, 5, 3)).astype(dtype)
@@ -54,7 +54,7 @@ def test_no_momentum_is_refused():
         FusedSGD(0.1)
 
 
-def test_the_sparse_gradient_of_an_embedding_is_taken():
+def test_the_sparse_gradient_of_an_embedding_is_applied():
     found = []
     for kind in (FusedSGD, keras.optimizers.SGD):
         keras.utils.set_random_seed(2)

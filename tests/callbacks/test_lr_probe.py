@@ -146,5 +146,5 @@ def test_a_loss_that_never_changes_has_no_clear_rise(values):
         ("accuracy", "max"), ("val_acc", "max"), ("auc_3", "max"), ("f1_score", "max"), ("oddity", None),
     ],
 )  # fmt: skip
-def test_a_metrics_name_tells_which_way_it_gets_better(metric, way):
+def test_a_metrics_name_says_which_way_it_gets_better(metric, way):
     assert direction(metric) == way

@@ -1,4 +1,4 @@
-"""The range test: what it reads from a sweep, and that it leaves no trace in the model."""
+"""The range test: what it reads from a sweep, and that it leaves the model as it was."""
 
 import json
 
@@ -9,7 +9,8 @@ import tensorflow as tf
 from PIL import Image
 
 from callbacks.layer_groups import with_layer_groups
-from callbacks.lr_range_test import LRRangeTest, lr_range_test, smooth
+from callbacks.lr_curve import smooth
+from callbacks.lr_range_test import LRRangeTest, lr_range_test
 from callbacks.sgdr import SGDR
 
 SHORT = {"steps": 20, "skip_begin": 2, "skip_end": 1}
@@ -61,7 +62,7 @@ def assert_same(ones, others):
 
 
 @pytest.mark.parametrize("steps", [40, 60, 100, 300])
-def test_finds_where_the_loss_starts_to_diverge(steps):
+def test_the_rate_where_the_loss_starts_to_diverge_is_found(steps):
     result = lr_range_test(quadratic_model(), quadratic_data(), steps=steps, skip_end=0).result()
     assert result["stopped"] == "diverged"
     assert 0.2 < result["divergence"] < 1.3
@@ -120,10 +121,15 @@ def test_accuracy_suggests_a_third_of_its_best_rate():
     assert all(value * 8 == pytest.approx(round(value * 8)) for value in result["values"])
 
 
+def record(test: LRRangeTest, values) -> None:
+    """Give a range test the losses of a sweep that it did not run."""
+    test.sweep.losses = test.sweep.values = list(values)
+
+
 def read(values, metric: str) -> dict:
     """Return what a sweep reads from these values, one a step from 1e-3 to 1."""
     test = LRRangeTest(1e-3, 1.0, len(values), metric)
-    test._losses, test._values = list(values), list(values)
+    record(test, values)
     return test.result()
 
 
@@ -156,7 +162,7 @@ def test_a_clear_loss_diverges_where_it_is_least():
     assert result["divergence"] == result["rates"][10 + int(np.argmin(result["smoothed"][10:-5]))]
 
 
-def test_stops_at_a_loss_that_is_not_finite():
+def test_the_sweep_stops_at_a_loss_that_is_not_finite():
     model = quadratic_model()
     test = lr_range_test(model, quadratic_data(), min_lr=1e-3, max_lr=1e30, stop_factor=1e38)
     result = test.result()
@@ -165,7 +171,7 @@ def test_stops_at_a_loss_that_is_not_finite():
     assert model.get_weights()[0] == 0
 
 
-def test_leaves_no_trace():
+def test_a_sweep_leaves_no_trace():
     model = network()
     model.fit(classes(), shuffle=False, epochs=1, verbose=0)
     history, before = model.history, state(model)
@@ -177,7 +183,7 @@ def test_leaves_no_trace():
 
 
 @pytest.mark.parametrize("optimizer_is_built", [True, False])
-def test_training_after_it_equals_training_without_it(optimizer_is_built):
+def test_training_after_a_sweep_equals_training_without_one(optimizer_is_built):
     runs = []
     for swept in (False, True):
         model = network()
@@ -191,7 +197,7 @@ def test_training_after_it_equals_training_without_it(optimizer_is_built):
     assert_same(*runs)
 
 
-def test_a_broken_off_sweep_is_undone(monkeypatch):
+def test_a_sweep_that_is_interrupted_is_undone(monkeypatch):
     model = network()
     model.optimizer.build(model.trainable_variables)
     before = state(model)
@@ -239,7 +245,7 @@ def test_an_unknown_metric_is_refused_and_the_model_restored():
     assert model.get_weights()[0] == 0
 
 
-def test_what_it_cannot_sweep_is_refused():
+def test_several_steps_per_execution_and_models_that_are_not_built_are_refused():
     with pytest.raises(ValueError, match="steps_per_execution=1"):
         lr_range_test(quadratic_model(steps_per_execution=2), quadratic_data())
     unbuilt = keras.Sequential([keras.layers.Dense(1)])
@@ -295,13 +301,13 @@ def test_no_point_need_be_left_out(skips):
 @pytest.mark.parametrize("values", [[5.0, 4, 6, 7, 8, 9], [1.0, 2, 3, 4, 5, 6], [6.0, 5, 4, 3, 2, 1], [2.0] * 6])
 def test_a_least_point_at_either_end_is_read(values):
     test = LRRangeTest(1e-3, 1.0, 6, smoothing=0.0, skip_begin=0, skip_end=0)
-    test._losses, test._values = values, values
+    record(test, values)
     assert np.isfinite(test.result()["divergence"])
 
 
-def test_where_the_first_of_a_noisy_curve_is_its_least_the_guess_is_where_it_rises():
+def test_a_noisy_curve_whose_first_point_is_least_is_read_where_it_rises():
     test = LRRangeTest(1e-3, 1.0, 12, smoothing=0.0, skip_begin=0, skip_end=0)
-    test._losses = test._values = [1.0, 1.2, 1.1, 1.3, 1.05, 1.25, 1.08, 1.04, 3.0, 6.0, 9.0, 12.0]
+    record(test, [1.0, 1.2, 1.1, 1.3, 1.05, 1.25, 1.08, 1.04, 3.0, 6.0, 9.0, 12.0])
     result = test.result()
     assert not result["clear"]
     assert result["divergence"] == test.schedule[7]
@@ -438,7 +444,7 @@ def test_data_without_a_batch_is_called_empty(empty):
 
 
 @pytest.mark.parametrize("row", [0, 3, 40])
-def test_nan_in_the_data_is_no_divergence(row):
+def test_nan_in_the_data_is_not_a_divergence(row):
     model = regression()
     before = state(model)
     features = np.ones((64, 3), "float32")
@@ -451,15 +457,15 @@ def test_nan_in_the_data_is_no_divergence(row):
 
 def test_a_loss_that_turns_nan_without_a_rise_is_not_clear():
     test = LRRangeTest(1e-3, 1.0)
-    test._losses = test._values = np.linspace(1, 0.4, 60).tolist()
-    test._stopped = "nan"
+    record(test, np.linspace(1, 0.4, 60))
+    test.sweep.stopped = "nan"
     assert not test.result()["clear"]
-    test._losses = test._values = [*np.linspace(1, 0.4, 60), 0.6, 1.2, 5.0, 40.0, 300.0]
+    record(test, [*np.linspace(1, 0.4, 60), 0.6, 1.2, 5.0, 40.0, 300.0])
     assert test.result()["clear"]
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-def test_a_schedule_is_put_back_and_followed_after_the_sweep(scaled):
+def test_a_schedule_is_restored_and_followed_after_the_sweep(scaled):
     def compiled():
         optimizer = keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.05, 2, 0.5))
         return regression(optimizer=keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer)
@@ -488,7 +494,7 @@ def test_gradient_accumulation_and_a_loss_scale_leave_no_trace():
         assert_same(state(model), before)
 
 
-def test_an_error_in_a_step_puts_the_model_back():
+def test_an_error_in_a_step_restores_the_model():
     def broken():
         yield from list(sums())
         raise OSError("the disk is gone")
@@ -523,13 +529,13 @@ def test_a_sweep_of_few_steps_leaves_fewer_points_out():
     assert lr_range_test(regression(), sums(), steps=20).result()["stopped"] == "diverged"
 
 
-def test_numpys_numbers_are_taken():
+def test_numpys_numbers_are_accepted():
     options = {"steps": np.int64(40), "skip_begin": np.int32(2), "min_lr": np.float32(1e-4), "max_lr": np.float64(1)}
     result = lr_range_test(regression(), sums(), **options).result()
     assert json.loads(json.dumps(result)) == result
 
 
-def test_a_keras_dataset_is_taken():
+def test_a_keras_dataset_is_accepted():
     batches = list(sums().as_numpy_iterator())
 
     class Batches(keras.utils.PyDataset):
@@ -557,7 +563,7 @@ def test_a_model_that_cannot_be_swept_is_refused_in_one_sentence():
             lr_range_test(regression(), data)
 
 
-def test_plot_is_a_png(tmp_path):
+def test_the_plot_is_a_png(tmp_path):
     test = lr_range_test(quadratic_model(), quadratic_data(), steps=60)
     test.plot(tmp_path / "sweep.png")
     with Image.open(tmp_path / "sweep.png") as image:
@@ -574,7 +580,7 @@ class SetsTheRate(keras.callbacks.Callback):
 def test_another_callback_that_sets_the_rate_of_a_step_is_refused_and_the_model_restored():
     model = regression()
     before = model.get_weights()[0]
-    with pytest.raises(ValueError, match=r"set the rate of a step to 0.5, where the range test has 1e-05: leave that"):
+    with pytest.raises(ValueError, match=r"set the rate of a step to 0.5, where the range test has 1e-05: remove that"):
         model.fit(sums(), epochs=100, shuffle=False, verbose=0, callbacks=[LRRangeTest(), SetsTheRate()])
     np.testing.assert_array_equal(model.get_weights()[0], before)
     # Listed before, it has no effect.

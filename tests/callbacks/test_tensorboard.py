@@ -12,7 +12,7 @@ from PIL import Image
 
 from callbacks.lr_range_test import LRRangeTest
 from callbacks.sgdr import SGDR
-from callbacks.tensorboard import RIGHT, WRONG, TensorBoard, contact_sheet
+from callbacks.tensorboard import RIGHT, WRONG, TensorBoard
 
 
 def written(folder: Path) -> dict[str, list[tuple[int, object]]]:
@@ -67,7 +67,7 @@ def test_scalars_are_keras_logs_and_the_rate_of_each_group(tmp_path):
         assert [rate for _, rate in train[f"learning_rate/{name}"]] == pytest.approx(rates * multiplier)
 
 
-def test_a_resumed_run_goes_on_with_its_curves(tmp_path):
+def test_a_resumed_run_continues_its_curves(tmp_path):
     for first in (0, 2):
         fit(TensorBoard(tmp_path), initial_epoch=first, epochs=first + 2)
     assert [step for step, _ in written(tmp_path / "train")["loss"]] == [1, 2, 3, 4]
@@ -86,12 +86,7 @@ def test_the_rate_may_be_a_function(tmp_path):
     assert written(tmp_path / "train")["learning_rate"] == [(1, 0.25)]
 
 
-def test_images_are_shown_with_the_models_answers(tmp_path, monkeypatch):
-    captions = []
-    monkeypatch.setattr(
-        "callbacks.tensorboard.contact_sheet",
-        lambda images, texts: captions.append(texts) or contact_sheet(images, texts),
-    )
+def test_images_are_shown_with_the_models_answers(tmp_path):
     images = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (0, 255, 255)])
     board = TensorBoard(
         tmp_path, images=images, labels=[0, 0, 1], class_names=("dark", "light"), from_logits=True, image_epochs=2,
@@ -102,7 +97,7 @@ def test_images_are_shown_with_the_models_answers(tmp_path, monkeypatch):
         board.on_epoch_end(epoch, {})
     board.on_train_end()
     # The logits are (0, -3) and (0, 3): a probability of 1 / (1 + exp(-3)).
-    assert captions[0] == [
+    assert board.captions() == [
         ("dark 0.95\nis dark", RIGHT),
         ("light 0.95\nis dark", WRONG),
         ("light 0.95\nis light", RIGHT),
@@ -119,20 +114,10 @@ def test_images_are_shown_with_the_models_answers(tmp_path, monkeypatch):
 def test_probabilities_are_taken_as_they_are_and_labels_may_be_unknown(tmp_path):
     board = TensorBoard(tmp_path, images=np.zeros((1, 4, 4, 3), np.uint8), class_names=("dark", "light"))
     board.set_model(lambda images, training: np.array([[0.25, 0.75]]))
-    assert board._answers() == contact_sheet(board.images, [("light 0.75", (0, 0, 0))])
+    assert board.captions() == [("light 0.75", (0, 0, 0))]
 
 
-def captions_of(board, monkeypatch) -> list:
-    shown = []
-    monkeypatch.setattr(
-        "callbacks.tensorboard.contact_sheet", lambda images, texts: shown.append(texts) or contact_sheet(images, texts)
-    )
-    board.on_epoch_end(0, {})
-    board.on_train_end()
-    return shown[0]
-
-
-def test_right_answers_of_one_sigmoid_are_green(tmp_path, monkeypatch):
+def test_right_answers_of_one_sigmoid_are_green(tmp_path):
     images = np.stack([np.full((8, 8, 1), value, np.float32) for value in (0, 1, 1)])
     inputs = keras.Input((8, 8, 1))
     mean = keras.layers.Reshape((1,))(keras.layers.GlobalAveragePooling2D()(inputs))
@@ -142,14 +127,14 @@ def test_right_answers_of_one_sigmoid_are_green(tmp_path, monkeypatch):
     board = TensorBoard(tmp_path, images=images, labels=[[0.0], [1.0], [0.0]], class_names=("dark", "light"))
     board.set_model(model)
     board.on_train_begin()
-    assert captions_of(board, monkeypatch) == [
+    assert board.captions() == [
         ("dark 0.95\nis dark", RIGHT),
         ("light 0.95\nis light", RIGHT),
         ("light 0.95\nis dark", WRONG),
     ]
 
 
-def test_one_of_several_outputs_is_shown(tmp_path, monkeypatch):
+def test_one_of_several_outputs_is_shown(tmp_path):
     def answers(images, training):
         return {"age": np.zeros((2, 1)), "kind": np.array([[0.75, 0.25], [0.25, 0.75]])}
 
@@ -157,18 +142,18 @@ def test_one_of_several_outputs_is_shown(tmp_path, monkeypatch):
     images = np.zeros((2, 4, 4), np.uint8)
     board = TensorBoard(tmp_path, images=images, labels=labels, class_names=("dark", "light"), output="kind")
     board.set_model(answers)
-    assert captions_of(board, monkeypatch) == [("dark 0.75\nis dark", RIGHT), ("light 0.75\nis dark", WRONG)]
+    assert board.captions() == [("dark 0.75\nis dark", RIGHT), ("light 0.75\nis dark", WRONG)]
 
 
 @pytest.mark.parametrize("given", [{}, {"from_logits": True, "class_names": ("a", "b", "c")}])
-def test_what_would_be_shown_wrongly_is_refused_before_an_epoch_is_spent(tmp_path, given):
+def test_what_would_be_shown_wrongly_is_refused_before_the_first_epoch(tmp_path, given):
     board = TensorBoard(tmp_path, **{"images": np.zeros((4, 8, 8, 3), np.uint8), "class_names": "ab"} | given)
-    with pytest.raises(ValueError, match=r"say the same of both|answers 2 classes and class_names are 3"):
+    with pytest.raises(ValueError, match=r"give both the same value|answers 2 classes and class_names are 3"):
         fit(board)
     assert not list(tmp_path.rglob("events.*"))
 
 
-def test_a_training_goes_on_where_its_answers_become_unshowable(tmp_path):
+def test_a_training_continues_where_its_answers_can_no_longer_be_shown(tmp_path):
     answers = [np.array([[0.25, 0.75]]), np.array([[2.0, 3.0]])]
     board = TensorBoard(tmp_path, images=np.zeros((1, 4, 4, 3), np.uint8), class_names="ab", image_epochs=1)
     board.set_model(lambda images, training: answers.pop(0))
@@ -180,13 +165,13 @@ def test_a_training_goes_on_where_its_answers_become_unshowable(tmp_path):
     assert [step for step, _ in written(tmp_path / "validation")["answers"]] == [1]
 
 
-def test_answers_that_are_nan_are_said_to_be(tmp_path, monkeypatch):
+def test_answers_that_are_nan_are_shown_as_that(tmp_path):
     board = TensorBoard(tmp_path, images=np.zeros((1, 4, 4, 3), np.uint8), class_names="ab", labels=[0])
     board.set_model(lambda images, training: np.full((1, 2), np.nan))
-    assert captions_of(board, monkeypatch) == [("no answer: NaN\nis a", WRONG)]
+    assert board.captions() == [("no answer: NaN\nis a", WRONG)]
 
 
-def test_the_folder_may_have_a_name_that_is_no_text(tmp_path):
+def test_the_folder_may_have_a_name_that_is_not_text(tmp_path):
     folder = tmp_path / os.fsdecode(b"\xff[1]")
     fit(TensorBoard(folder))
     assert len(list((folder / "train").glob("events.*"))) == 1
@@ -194,7 +179,7 @@ def test_the_folder_may_have_a_name_that_is_no_text(tmp_path):
 
 def test_a_range_test_is_a_curve_and_a_picture(tmp_path):
     test = LRRangeTest(1e-3, 1.0, 20)
-    test._losses = test._values = list(np.linspace(2, 1, 20))
+    test.sweep.losses = test.sweep.values = list(np.linspace(2, 1, 20))
     board = TensorBoard(tmp_path)
     board.write_range_test(test, "lr_range_test/head")
     board.on_train_end()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bach_keras import run_folder as runs
+from bach_keras.run_folder import Run
 from datasets.catalogue import BACH
 from datasets.split_data import SplitData, data_of_run, open_data, split_data
 from datasets.splits import get_split
@@ -45,7 +45,7 @@ def test_phantoms_are_judged_on_their_own_test_images_under_every_protocol():
 
 
 def test_a_run_holds_its_split_and_where_it_came_from(tree_of_runs, few_phantoms):
-    config = runs.open_run(tree_of_runs["norbe"]).config
+    config = Run.open(tree_of_runs["norbe"]).settings
     assert config["split_origin"] == few_phantoms.origin
     data = data_of_run(json.loads(json.dumps(config)))
     assert isinstance(data, SplitData)

@@ -1,10 +1,11 @@
 """Reference answers of ResNeXt-50 (32x4d), computed by PyTorch in float64.
 
-``python -m tests.network.golden`` writes them anew to golden.npz (needs
+``python -m tests.network.golden`` computes golden.npz again (needs
 requirements-bench.txt). Weights, batch-norm statistics and images are drawn by
 the functions below, here and in the test alike, so only answers are stored.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ STAGES = ("maxpool", "layer1", "layer2", "layer3", "layer4")
 SAMPLES = 1000  # values of a stage that are kept
 
 
-def draw_tensors(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def draw_tensors(shapes: dict[str, Sequence[int]]) -> dict[str, np.ndarray]:
     """Draw a state dict: PyTorch's name -> shape to name -> float32, the same on every machine.
 
     Kernels are He-normal; batch-norm scales, shifts and statistics are random

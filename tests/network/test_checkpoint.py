@@ -12,7 +12,8 @@ import pytest
 import safetensors
 from safetensors.numpy import save_file
 
-from bach_keras.network.checkpoint import read_tensors, write_h5
+from bach_keras.network.checkpoint import Checkpoint, write_h5
+from datasets.errors import UserError
 from tests.network.torch_files import (
     COUNT,
     EMPTY_DICT,
@@ -41,16 +42,16 @@ def assert_same(tensors, **expected):
         np.testing.assert_array_equal(tensors[key], array)
 
 
-def test_pytorch_state_dict(tmp_path, write):
+def test_a_pytorch_state_dict_is_read(tmp_path, write):
     write(tmp_path / "w.pth", STATE_DICT, a=MATRIX, b=COUNT)
-    assert_same(read_tensors(tmp_path / "w.pth"), weight=MATRIX, count=COUNT)
+    assert_same(Checkpoint(tmp_path / "w.pth").read(), weight=MATRIX, count=COUNT)
 
 
-def test_strides_offsets_and_shared_storages(tmp_path, write):
+def test_strides_offsets_and_shared_storages_are_followed(tmp_path, write):
     transposed = tensor("a", "FloatStorage", 6, shape=(3, 2), strides=(1, 3))
     second_row = tensor("a", "FloatStorage", 6, offset=3, shape=(3,), strides=(1,))
     write(tmp_path / "w.pth", mapping(t=transposed, row=second_row), a=MATRIX)
-    assert_same(read_tensors(tmp_path / "w.pth"), t=MATRIX.T, row=MATRIX[1])
+    assert_same(Checkpoint(tmp_path / "w.pth").read(), t=MATRIX.T, row=MATRIX[1])
 
 
 @pytest.mark.parametrize(
@@ -63,19 +64,19 @@ def test_strides_offsets_and_shared_storages(tmp_path, write):
 )
 def test_every_float_becomes_float32(tmp_path, write, storage, stored):
     write(tmp_path / "w.pth", mapping(x=tensor("a", storage, 2, shape=(2,), strides=(1,))), a=stored)
-    assert_same(read_tensors(tmp_path / "w.pth"), x=np.array([1.5, -2], np.float32))
+    assert_same(Checkpoint(tmp_path / "w.pth").read(), x=np.array([1.5, -2], np.float32))
 
 
-def test_parameters_wrappers_and_data_parallel_prefix(tmp_path, write):
+def test_parameters_under_a_wrapper_with_a_prefix_are_read(tmp_path, write):
     parameter = name("torch._utils", "_rebuild_parameter") + sequence(
         tensor("a", "FloatStorage", 6, shape=(6,), strides=(1,)), b"\x88", EMPTY_DICT
     )
     state_dict = EMPTY_DICT + text("module.fc.weight") + parameter + b"R" + b"s"
     write(tmp_path / "w.pth", mapping(epoch=number(3), state_dict=state_dict), a=MATRIX)
-    assert_same(read_tensors(tmp_path / "w.pth"), **{"fc.weight": MATRIX.ravel()})
+    assert_same(Checkpoint(tmp_path / "w.pth").read(), **{"fc.weight": MATRIX.ravel()})
 
 
-WHOLE = tensor("a", "FloatStorage", 6, shape=(6,), strides=(1,))
+ROW = tensor("a", "FloatStorage", 6, shape=(6,), strides=(1,))
 
 
 @pytest.mark.parametrize(
@@ -85,36 +86,36 @@ WHOLE = tensor("a", "FloatStorage", 6, shape=(6,), strides=(1,))
         "model.module._orig_mod.", "module.module.",
     ],
 )  # fmt: skip
-def test_what_wrappers_put_before_every_name_is_taken_off(tmp_path, write, prefix):
+def test_the_prefixes_of_wrappers_are_removed(tmp_path, write, prefix):
     names = ("conv1.weight", "layer1.0.conv1.weight")
-    write(tmp_path / "w.pth", mapping(model=mapping(**{prefix + name: WHOLE for name in names})), a=MATRIX)
-    assert_same(read_tensors(tmp_path / "w.pth"), **dict.fromkeys(names, MATRIX.ravel()))
+    write(tmp_path / "w.pth", mapping(model=mapping(**{prefix + name: ROW for name in names})), a=MATRIX)
+    assert_same(Checkpoint(tmp_path / "w.pth").read(), **dict.fromkeys(names, MATRIX.ravel()))
 
 
-def test_prefixes_are_taken_off_in_every_format(tmp_path):
+def test_prefixes_are_removed_in_every_format(tmp_path):
     save_file({"_orig_mod.model.weight": MATRIX}, tmp_path / "w.safetensors")
     write_h5(tmp_path / "w.h5", {"module.weight": MATRIX})
     for path in tmp_path.iterdir():
-        assert_same(read_tensors(path), weight=MATRIX)
+        assert_same(Checkpoint(path).read(), weight=MATRIX)
 
 
-def test_a_part_that_was_compiled_and_an_average_of_weights_are_read(tmp_path, write):
-    write(tmp_path / "part", mapping(**{"conv1.weight": WHOLE, "layer1._orig_mod.0.conv1.weight": WHOLE}), a=MATRIX)
-    assert list(read_tensors(tmp_path / "part")) == ["conv1.weight", "layer1.0.conv1.weight"]
+def test_a_part_that_was_compiled_and_averaged_weights_are_read(tmp_path, write):
+    write(tmp_path / "part", mapping(**{"conv1.weight": ROW, "layer1._orig_mod.0.conv1.weight": ROW}), a=MATRIX)
+    assert list(Checkpoint(tmp_path / "part").read()) == ["conv1.weight", "layer1.0.conv1.weight"]
     count = tensor("b", "LongStorage", 1, shape=(), strides=())
-    write(tmp_path / "average", mapping(**{"n_averaged": count, "module.weight": WHOLE}), a=MATRIX, b=COUNT)
-    assert list(read_tensors(tmp_path / "average")) == ["weight"]
+    write(tmp_path / "average", mapping(**{"n_averaged": count, "module.weight": ROW}), a=MATRIX, b=COUNT)
+    assert list(Checkpoint(tmp_path / "average").read()) == ["weight"]
 
 
-def test_a_name_that_only_some_tensors_have_before_theirs_stays(tmp_path, write):
-    write(tmp_path / "w.pth", mapping(**{"model.weight": WHOLE, "weight": WHOLE}), a=MATRIX)
-    assert list(read_tensors(tmp_path / "w.pth")) == ["model.weight", "weight"]
+def test_a_prefix_of_only_some_names_stays(tmp_path, write):
+    write(tmp_path / "w.pth", mapping(**{"model.weight": ROW, "weight": ROW}), a=MATRIX)
+    assert list(Checkpoint(tmp_path / "w.pth").read()) == ["model.weight", "weight"]
 
 
-def test_two_tensors_of_one_name_are_refused(tmp_path, write):
-    write(tmp_path / "w.pth", mapping(**{"layer1._orig_mod.weight": WHOLE, "layer1.weight": WHOLE}), a=MATRIX)
-    with pytest.raises(ValueError, match="two tensors of one name"):
-        read_tensors(tmp_path / "w.pth")
+def test_two_tensors_of_the_same_name_are_refused(tmp_path, write):
+    write(tmp_path / "w.pth", mapping(**{"layer1._orig_mod.weight": ROW, "layer1.weight": ROW}), a=MATRIX)
+    with pytest.raises(UserError, match="two tensors of the same name"):
+        Checkpoint(tmp_path / "w.pth").read()
 
 
 def made(module, kind, state):
@@ -122,7 +123,7 @@ def made(module, kind, state):
     return name(module, kind) + b")\x81" + state + b"b"
 
 
-def test_torchvisions_own_training_checkpoint_is_read_and_its_settings_are_not_made(tmp_path, write):
+def test_torchvisions_own_training_checkpoint_is_read_and_its_settings_are_not_built(tmp_path, write):
     settings = mapping(
         lr=b"G" + struct.pack(">d", 0.1),
         device=name("torch", "device") + sequence(text("cuda")) + b"R",
@@ -132,35 +133,33 @@ def test_torchvisions_own_training_checkpoint_is_read_and_its_settings_are_not_m
         best=name("numpy._core.multiarray", "scalar") + sequence(name("numpy", "dtype"), text("f8")) + b"R",
         milestones=name("collections", "Counter") + sequence(EMPTY_DICT) + b"R",
     )
-    momentum = EMPTY_DICT + number(0) + mapping(momentum_buffer=WHOLE, step=number(3)) + b"s"
+    momentum = EMPTY_DICT + number(0) + mapping(momentum_buffer=ROW, step=number(3)) + b"s"
     write(
         tmp_path / "w.pth",
         mapping(
-            model=mapping(weight=WHOLE),
+            model=mapping(weight=ROW),
             optimizer=mapping(
                 state=momentum, param_groups=b"]" + mapping(lr=b"N", params=b"]" + number(0) + b"a") + b"a"
             ),
             lr_scheduler=mapping(_last_lr=b"]" + number(0) + b"a", last_epoch=number(3)),
             epoch=number(3),
             args=made("argparse", "Namespace", settings),
-            model_ema=mapping(
-                n_averaged=tensor("b", "LongStorage", 1, shape=(), strides=()), **{"module.weight": WHOLE}
-            ),
+            model_ema=mapping(n_averaged=tensor("b", "LongStorage", 1, shape=(), strides=()), **{"module.weight": ROW}),
             scaler=mapping(scale=b"G" + struct.pack(">d", 65536.0)),
         ),
         a=MATRIX,
         b=COUNT,
     )
-    assert_same(read_tensors(tmp_path / "w.pth"), weight=MATRIX.ravel())
+    assert_same(Checkpoint(tmp_path / "w.pth").read(), weight=MATRIX.ravel())
 
 
 @pytest.mark.parametrize("wrapper", ["model", "state_dict", "model_state_dict"])
-def test_code_beside_a_state_dict_is_refused_too(tmp_path, write, wrapper):
+def test_code_next_to_a_state_dict_is_refused_too(tmp_path, write, wrapper):
     victim = tmp_path / "ran"
     called = name("os", "system") + sequence(text(f"touch {victim}")) + b"R"
-    write(tmp_path / "w.pth", mapping(**{wrapper: mapping(weight=WHOLE), "args": called}), a=MATRIX)
-    with pytest.raises(ValueError, match=r"asks for os\.system"):
-        read_tensors(tmp_path / "w.pth")
+    write(tmp_path / "w.pth", mapping(**{wrapper: mapping(weight=ROW), "args": called}), a=MATRIX)
+    with pytest.raises(UserError, match=r"asks for os\.system"):
+        Checkpoint(tmp_path / "w.pth").read()
     assert not victim.exists()
 
 
@@ -172,8 +171,8 @@ def test_a_pickle_that_asks_for_code_is_refused_by_name(tmp_path, write, module,
     victim = tmp_path / "ran"
     opcodes = name(module, attribute) + sequence(text(f"touch {victim}")) + b"R"
     write(tmp_path / "w.pth", mapping(x=opcodes))
-    with pytest.raises(ValueError, match=rf"asks for {module}\.{attribute}"):
-        read_tensors(tmp_path / "w.pth")
+    with pytest.raises(UserError, match=rf"asks for {module}\.{attribute}"):
+        Checkpoint(tmp_path / "w.pth").read()
     assert not victim.exists()
 
 
@@ -187,11 +186,11 @@ def test_a_tensor_never_reaches_outside_its_storage(tmp_path, write, offset, sha
         mapping(x=tensor("a", "FloatStorage", 6, offset=offset, shape=shape, strides=strides)),
         a=MATRIX,
     )
-    with pytest.raises(ValueError, match=r"cut short or damaged .*outside its storage"):
-        read_tensors(tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"cut short or damaged .*outside its storage"):
+        Checkpoint(tmp_path / "w.pth").read()
 
 
-def test_a_tensor_beside_the_state_dict_may_be_empty_or_repeat_one_number(tmp_path, write):
+def test_a_tensor_outside_the_state_dict_may_be_empty_or_repeat_one_number(tmp_path, write):
     beside = {
         "empty": tensor("b", "FloatStorage", 0, shape=(0, 4), strides=(4, 1)),
         "repeated": tensor("c", "FloatStorage", 1, shape=(4,), strides=(0,)),
@@ -199,31 +198,31 @@ def test_a_tensor_beside_the_state_dict_may_be_empty_or_repeat_one_number(tmp_pa
     model = mapping(fc=tensor("a", "FloatStorage", 6, shape=(2, 3), strides=(3, 1)))
     numbers = {"a": MATRIX, "b": np.zeros(0, np.float32), "c": np.ones(1, np.float32)}
     write(tmp_path / "w.pth", mapping(model=model, optimizer=mapping(**beside)), **numbers)
-    assert_same(read_tensors(tmp_path / "w.pth"), fc=MATRIX)
+    assert_same(Checkpoint(tmp_path / "w.pth").read(), fc=MATRIX)
 
 
 def test_a_huge_memo_number_takes_no_memory(tmp_path, write):
     write(tmp_path / "w.pth", number(3) + b"r" + struct.pack("<I", 1 << 22))
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="holds no state dict"):
-            read_tensors(tmp_path / "w.pth")
+        with pytest.raises(UserError, match="holds no state dict"):
+            Checkpoint(tmp_path / "w.pth").read()
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()
 
 
-def test_a_cut_file_says_so(tmp_path):
+def test_a_truncated_file_is_called_so(tmp_path):
     save_file({"weight": MATRIX}, tmp_path / "safetensors")
     write_h5(tmp_path / "h5", {"weight": MATRIX})
     write_zip(tmp_path / "zip", STATE_DICT, a=MATRIX, b=COUNT)
     write_legacy(tmp_path / "legacy", STATE_DICT, a=MATRIX, b=COUNT)
     for path in sorted(tmp_path.iterdir()):
-        whole = path.read_bytes()
-        for length in range(9, len(whole), max(1, len(whole) // 100)):
-            path.write_bytes(whole[:length])
-            with pytest.raises(ValueError, match="is cut short or damaged"):
-                read_tensors(path)
+        content = path.read_bytes()
+        for length in range(9, len(content), max(1, len(content) // 100)):
+            path.write_bytes(content[:length])
+            with pytest.raises(UserError, match="is cut short or damaged"):
+                Checkpoint(path).read()
 
 
 def test_a_flipped_bit_in_a_zip_archive_is_seen(tmp_path):
@@ -231,16 +230,16 @@ def test_a_flipped_bit_in_a_zip_archive_is_seen(tmp_path):
     write_zip(path, STATE_DICT, a=MATRIX, b=COUNT)
     content = path.read_bytes()
     path.write_bytes(content.replace(MATRIX.tobytes(), (MATRIX + 1).tobytes()))
-    with pytest.raises(ValueError, match="is cut short or damaged"):
-        read_tensors(path)
+    with pytest.raises(UserError, match="is cut short or damaged"):
+        Checkpoint(path).read()
 
 
-def test_each_file_that_is_no_checkpoint_has_its_sentence(tmp_path):
+def test_each_file_that_is_not_a_checkpoint_has_its_own_sentence(tmp_path):
     path = tmp_path / "w"
 
     def refused(match):
-        with pytest.raises(ValueError, match=match):
-            read_tensors(path)
+        with pytest.raises(UserError, match=match):
+            Checkpoint(path).read()
 
     for content in (b"", b"<!doctype html> sign in", b"version https://git-lfs.github.com/spec/v1"):
         path.write_bytes(content)
@@ -262,10 +261,10 @@ def test_each_file_that_is_no_checkpoint_has_its_sentence(tmp_path):
         file["weight"] = MATRIX
     refused("not one that `weights port` wrote")
     with pytest.raises(FileNotFoundError, match="no file of weights at"):
-        read_tensors(tmp_path / "absent.pth")
+        Checkpoint(tmp_path / "absent.pth").read()
 
 
-def test_safetensors(tmp_path):
+def test_safetensors_of_every_float_type_are_read(tmp_path):
     path = tmp_path / "w.bin"  # the suffix does not matter
     half = np.array([1.5, -2], np.float16)
     brain = np.array([0x3FC0, 0xC000], np.uint16)
@@ -275,31 +274,31 @@ def test_safetensors(tmp_path):
         for key, (dtype, array) in arrays.items()
     }
     path.write_bytes(safetensors.serialize(specs))
-    tensors = read_tensors(path)
+    tensors = Checkpoint(path).read()
     expected = np.array([1.5, -2], np.float32)
     assert_same({key: tensors[key] for key in specs}, weight=MATRIX, half=expected, brain=expected)
 
 
-def test_h5_keeps_tensors_and_attributes(tmp_path):
+def test_an_h5_keeps_tensors_and_attributes(tmp_path):
     path = tmp_path / "w.h5"
     write_h5(path, {"layer1.0.conv1.weight": MATRIX, "n": COUNT}, origin="here")
-    assert_same(read_tensors(path), **{"layer1.0.conv1.weight": MATRIX, "n": COUNT})
+    assert_same(Checkpoint(path).read(), **{"layer1.0.conv1.weight": MATRIX, "n": COUNT})
     with h5py.File(path) as file:
         assert file.attrs["origin"] == "here"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_h5_that_fails_leaves_the_old_file_alone(tmp_path):
+def test_an_h5_that_cannot_be_written_leaves_the_old_file(tmp_path):
     path = tmp_path / "w.h5"
     write_h5(path, {"weight": MATRIX})
     with pytest.raises(TypeError):
         write_h5(path, {"weight": MATRIX, "bad": object()})
-    assert_same(read_tensors(path), weight=MATRIX)
+    assert_same(Checkpoint(path).read(), weight=MATRIX)
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_checkpoint_that_pytorch_itself_writes_with_its_settings(tmp_path, zipped):
+def test_a_checkpoint_that_pytorch_itself_writes_with_its_settings_is_read(tmp_path, zipped):
     torch = pytest.importorskip("torch")
     layer = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(layer.parameters())
@@ -311,11 +310,13 @@ def test_a_checkpoint_that_pytorch_itself_writes_with_its_settings(tmp_path, zip
     parts = {"model": layer, "optimizer": optimizer, "lr_scheduler": steps, "model_ema": average}
     checkpoint = {name: part.state_dict() for name, part in parts.items()} | {"args": settings, "epoch": 1}
     torch.save(checkpoint, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
-    assert_same(read_tensors(tmp_path / "w.pth"), **{key: part.numpy() for key, part in layer.state_dict().items()})
+    assert_same(
+        Checkpoint(tmp_path / "w.pth").read(), **{key: part.numpy() for key, part in layer.state_dict().items()}
+    )
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_files_that_pytorch_itself_writes(tmp_path, zipped):
+def test_files_that_pytorch_itself_writes_are_read(tmp_path, zipped):
     torch = pytest.importorskip("torch")
     layer = torch.nn.BatchNorm1d(3)
     state_dict = layer.state_dict()
@@ -325,4 +326,4 @@ def test_files_that_pytorch_itself_writes(tmp_path, zipped):
     torch.save({"state_dict": state_dict}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     expected = {key: value.detach() for key, value in state_dict.items()}
     expected["brain"] = expected["brain"].float()
-    assert_same(read_tensors(tmp_path / "w.pth"), **{key: value.numpy() for key, value in expected.items()})
+    assert_same(Checkpoint(tmp_path / "w.pth").read(), **{key: value.numpy() for key, value in expected.items()})

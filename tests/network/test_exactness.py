@@ -6,7 +6,7 @@ import pytest
 
 from bach_keras.network.fold import fold
 from bach_keras.network.resnext import resnext50
-from bach_keras.network.weights import port_torch, torch_shape, torch_variables
+from bach_keras.network.weights import port_torch, torch_shapes
 from tests.network import golden
 
 TOLERANCE = 1e-5
@@ -14,10 +14,9 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def answers():
-    """Returns form and size -> the outputs of the stages and the logits."""
+    """Return a function of form and size that gives the outputs of the stages and the logits."""
     model = resnext50((None, None, 3), include_top=True)
-    shapes = {name: tuple(torch_shape(variable)) for name, variable in torch_variables(model).items()}
-    port_torch(model, golden.draw_tensors(shapes))
+    port_torch(model, golden.draw_tensors(torch_shapes(model)))
     forms = {"plain": model, "folded": fold(model)}
     forms = {
         form: keras.Model(
@@ -52,7 +51,7 @@ def test_every_stage_equals_pytorchs(answers, expected, form, size):
 
 
 def test_the_comparison_sees_a_shift_by_one_pixel(answers, expected):
-    """TensorFlow's own "same" padding at stride 2 would move the features so: it must not pass."""
+    """TensorFlow's own "same" padding at stride 2 would shift the features like this."""
     stem, *_ = answers("plain", (224, 224))
     shifted = golden.sample(np.roll(stem, 1, axis=2))
     assert relative_error(shifted, expected["224.maxpool"]) > 0.1

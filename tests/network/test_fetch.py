@@ -4,15 +4,20 @@ import hashlib
 import re
 import socket
 
+import h5py
 import huggingface_hub
+import numpy as np
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.numpy import save
 
-from bach_keras.network import fetch as module
-from bach_keras.network.fetch import HUB, URLS, fetch
+from bach_keras.network.fetch import HUB, URLS, fetch_weights
+from datasets.errors import UserError, WorkError
 from tests.file_server import serving
+from tests.network.small_network import draw_tensors, network
 
-CONTENT = bytes(range(256)) * 64
+TENSORS = draw_tensors()
+CONTENT = save(TENSORS)
 NAME = f"net-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
 COMMIT = "0123456789" * 4
 
@@ -24,62 +29,63 @@ def server(monkeypatch):
         yield running
 
 
-@pytest.fixture
-def ported(monkeypatch):
-    """Replace the porting, which has tests of its own, by a copy; list what it was asked."""
-    calls = []
-
-    def copy(source, dest, *, overwrite, origin):
-        calls.append((overwrite, origin))
-        with open(source, "rb") as file:
-            dest.write_bytes(file.read())
-
-    monkeypatch.setattr(module, "port", copy)
-    return calls
+def fetch(to, source, **options):
+    return fetch_weights(to, source, model=network(), **options)
 
 
-def test_fetch_verifies_ports_and_leaves_nothing_else(server, ported, tmp_path):
+def assert_converted(path, origin):
+    with h5py.File(path) as file:
+        assert file.attrs["origin"] == origin
+        assert set(file) == set(TENSORS)
+        np.testing.assert_array_equal(file["conv1.weight"], TENSORS["conv1.weight"])
+
+
+def test_weights_are_fetched_converted_and_nothing_else_is_left(server, tmp_path):
     to = tmp_path / "new" / "w.h5"
-    progress = []
-    assert fetch(to, server.url(NAME), progress=lambda *numbers: progress.append(numbers)) == to
-    assert to.read_bytes() == CONTENT
+    assert fetch(to, server.url(NAME)) == to
+    assert_converted(to, server.url(NAME))
     assert list(to.parent.iterdir()) == [to]
-    assert ported == [(False, server.url(NAME))]
-    assert progress[-1] == (len(CONTENT), len(CONTENT))
     assert server.ranges == [None]
 
 
-def test_a_download_that_was_cut_goes_on_where_it_stopped(server, ported, tmp_path):
+def test_a_download_that_was_interrupted_is_resumed(server, tmp_path):
     to = tmp_path / "w.h5"
     server.stops_after = 1000
-    with pytest.raises(ConnectionError, match=r"broke off after 1000 bytes \(of 16384\): fetch again"):
+    with pytest.raises(
+        (ConnectionError, WorkError), match=rf"broke off after 1000 bytes \(of {len(CONTENT)}\): fetch again"
+    ):
         fetch(to, server.url(NAME))
     assert not to.exists()
     server.stops_after = None
-    progress = []
-    fetch(to, server.url(NAME), progress=lambda *numbers: progress.append(numbers))
+    fetch(to, server.url(NAME))
     assert server.ranges == [None, "bytes=1000-"]
-    assert progress[-1] == (len(CONTENT), len(CONTENT))
-    assert to.read_bytes() == CONTENT
+    assert_converted(to, server.url(NAME))
 
 
-@pytest.mark.parametrize("part", [b"", b"x" * 1000, b"x" * 20000])
-def test_a_file_that_is_not_what_its_name_says_is_removed(server, ported, tmp_path, part):
+def test_no_bar_is_drawn_where_stderr_is_not_a_terminal(server, tmp_path, capsys):
+    fetch(tmp_path / "w.h5", server.url(NAME))
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("part", [b"", b"x" * 1000, b"x" * 2 * len(CONTENT)], ids=["none", "short", "long"])
+def test_a_file_with_other_digits_than_its_name_is_removed(server, tmp_path, part):
     name = NAME if part else "net-00000000.pth"
     (tmp_path / f"{name}.part").write_bytes(part)
-    with pytest.raises(ValueError, match="is not the published file: its SHA-256 begins"):
+    with pytest.raises(UserError, match="is not the published file: its SHA-256 begins"):
         fetch(tmp_path / "w.h5", server.url(name))
     assert list(tmp_path.iterdir()) == []
-    assert ported == []
 
 
-def test_a_verified_file_that_is_no_checkpoint_is_kept_apart(server, tmp_path):
-    with pytest.raises(ValueError, match="is not a file of weights"):
-        fetch(tmp_path / "w.h5", server.url(NAME))
-    assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.part"]
+def test_a_verified_file_that_is_not_a_checkpoint_keeps_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    content = b"<!doctype html>"
+    name = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    with serving(content) as server, pytest.raises(UserError, match="is not a file of weights"):
+        fetch(tmp_path / "w.h5", server.url(name))
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.part"]
 
 
-def test_no_network(monkeypatch, tmp_path):
+def test_a_server_that_cannot_be_reached_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
@@ -88,15 +94,21 @@ def test_no_network(monkeypatch, tmp_path):
             fetch(tmp_path / "w.h5", url)
 
 
-def test_refused_before_anything_is_asked(server, tmp_path):
+@pytest.mark.parametrize("host", ["[", "\u00e4\u00e4", ""])
+def test_a_malformed_url_is_refused(tmp_path, host):
+    with pytest.raises((UserError, ConnectionError), match=r"could not be|cannot be fetched"):
+        fetch(tmp_path / "w.h5", f"http://{host}/\u00e4-00000000.pth")
+
+
+def test_what_cannot_be_fetched_is_refused_before_the_server_is_asked(server, tmp_path):
     (tmp_path / "w.h5").write_text("mine")
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         fetch(tmp_path / "w.h5", server.url(NAME))
-    with pytest.raises(ValueError, match=r"must end in .h5"):
+    with pytest.raises(UserError, match=r"must end in .h5"):
         fetch(tmp_path / "w.pth", server.url(NAME))
-    with pytest.raises(ValueError, match="cannot be verified"):
+    with pytest.raises(UserError, match="cannot be verified"):
         fetch(tmp_path / "new.h5", server.url("net.pth"))
-    with pytest.raises(ValueError, match="There is no source 'torchvison': name one of torchvision"):
+    with pytest.raises(UserError, match="There is no source 'torchvison': name one of torchvision"):
         fetch(tmp_path / "new.h5", "torchvison")
     assert server.ranges == []
 
@@ -121,32 +133,42 @@ def hub(monkeypatch, tmp_path):
     return asked
 
 
-def test_hub_at_a_commit(hub, ported, tmp_path):
+def test_a_repository_is_fetched_at_a_commit(hub, tmp_path):
     fetch(tmp_path / "w.h5", "timm/some", revision=COMMIT)
     assert hub == [("timm/some", "model.safetensors", COMMIT)]
-    assert ported == [(False, f"timm/some@{COMMIT}")]
-    assert (tmp_path / "w.h5").read_bytes() == CONTENT
+    assert_converted(tmp_path / "w.h5", f"timm/some@{COMMIT}")
 
 
 @pytest.mark.parametrize("repository", HUB)
-def test_hub_at_its_pinned_commit_is_verified(hub, ported, tmp_path, repository):
-    with pytest.raises(ValueError, match=f"{repository} is not the published file"):
+def test_a_repository_at_its_pinned_commit_is_verified(hub, tmp_path, repository):
+    with pytest.raises(UserError, match=f"{repository} is not the published file"):
         fetch(tmp_path / "w.h5", repository)
     assert hub == [(repository, "model.safetensors", HUB[repository][0])]
-    assert ported == []
+    assert not (tmp_path / "w.h5").exists()
 
 
 @pytest.mark.parametrize("revision", [None, "main", COMMIT[:7]])
-def test_hub_without_a_commit(hub, tmp_path, revision):
-    with pytest.raises(ValueError, match="timm/some needs a revision of 40 hexadecimal digits"):
+def test_a_repository_without_a_commit_is_refused(hub, tmp_path, revision):
+    with pytest.raises(UserError, match="timm/some needs a revision of 40 hexadecimal digits"):
         fetch(tmp_path / "w.h5", "timm/some", revision=revision)
     assert hub == []
 
 
-def test_hub_out_of_reach(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (
+            LocalEntryNotFoundError("Cannot find it.\nA second line."),
+            ConnectionError,
+            r"\(Cannot find it\): try",
+        ),
+        (OSError(28, "No space left on device"), WorkError, "No space left on device"),
+    ],
+)
+def test_an_error_of_the_hub_is_one_sentence(monkeypatch, tmp_path, error, kind, words):
     def download(*_, **__):
-        raise LocalEntryNotFoundError("Cannot find it.\nA second line.")
+        raise error
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    with pytest.raises(ConnectionError, match=r"could not be fetched \(Cannot find it\): try again"):
+    with pytest.raises(kind, match=words):
         fetch(tmp_path / "w.h5", "timm/some", revision=COMMIT)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.network.fold import fold
 from bach_keras.network.head import Classifier
-from bach_keras.network.resnext import BatchNorm, ResNeXt
+from bach_keras.network.resnext import Architecture, BatchNorm, ResNeXt
 from callbacks.layer_groups import freeze
 
 TINY = {"blocks": (1, 2, 1, 1), "cardinality": 2, "base_width": 4, "stem": 8}
@@ -27,7 +27,7 @@ def stir(model):
 
 @pytest.fixture
 def network():
-    return stir(ResNeXt((None, None, 3), include_top=True, classes=5, **TINY))
+    return stir(ResNeXt((None, None, 3), include_top=True, classes=5, architecture=Architecture(**TINY)))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def close(one, other, tolerance=1e-5):
     return np.linalg.norm(one - other) < tolerance * np.linalg.norm(other)
 
 
-def test_folded_equals_unfolded(network):
+def test_a_folded_network_equals_the_unfolded_one(network):
     twin = fold(network)
     assert not [layer for layer in twin.layers if isinstance(layer, BatchNorm)]
     assert close(twin(images(), training=False), network(images(), training=False))
@@ -88,22 +88,22 @@ def test_grouped_convolutions_of_a_folded_network_run_compiled(network):
     assert close(compiled(tf.constant(images()), training=False), network(images(), training=False))
 
 
-@pytest.mark.skipif(not has_native_grouped_convolution(), reason="oneDNN, which fuses, is not there")
+@pytest.mark.skipif(not has_native_grouped_convolution(), reason="without oneDNN nothing is fused")
 def test_a_blocks_sum_and_relu_are_done_within_its_last_convolution(network, tmp_path):
-    """Also for batches of any size, of which TensorFlow cannot tell the shapes."""
+    """Also for batches of any size, whose shapes TensorFlow does not know."""
     twin, module, v1 = fold(network), tf.Module(), tf.compat.v1
     module.weights = [weight.value for weight in twin.weights]
-    whole = [tf.TensorSpec((None, 45, 61, 3), tf.float32)]
-    serve = tf.function(lambda batch: twin(batch, training=False), input_signature=whole)
+    signature = [tf.TensorSpec((None, 45, 61, 3), tf.float32)]
+    serve = tf.function(lambda batch: twin(batch, training=False), input_signature=signature)
     tf.saved_model.save(module, tmp_path, signatures=serve)
     with v1.Session(graph=tf.Graph()) as session:
-        signature = v1.saved_model.load(session, ["serve"], str(tmp_path)).signature_def["serving_default"]
-        (given,), (answer,) = signature.inputs.values(), signature.outputs.values()
-        told = v1.RunMetadata()
+        loaded = v1.saved_model.load(session, ["serve"], str(tmp_path)).signature_def["serving_default"]
+        (given,), (answer,) = loaded.inputs.values(), loaded.outputs.values()
+        metadata = v1.RunMetadata()
         wanted = v1.RunOptions(output_partition_graphs=True)
-        found = session.run(answer.name, {given.name: images()}, wanted, told)
+        found = session.run(answer.name, {given.name: images()}, wanted, metadata)
     assert close(found, network(images(), training=False))
-    nodes = [node for graph in told.partition_graphs for node in graph.node]
+    nodes = [node for graph in metadata.partition_graphs for node in graph.node]
     fused = [[word.decode() for word in node.attr["fused_ops"].list.s] for node in nodes if "FusedConv2D" in node.op]
     assert fused.count(["BiasAdd", "Add", "Relu"]) == sum(TINY["blocks"])
     assert not [node.name for node in nodes if node.op in ("AddN", "AddV2", "Relu")]

@@ -6,9 +6,8 @@ import pytest
 import tensorflow as tf
 
 from bach_keras.network.head import Classifier
-from bach_keras.network.resnext import ResNeXt
-
-TINY = {"blocks": (1, 1, 1, 1), "cardinality": 2, "base_width": 4, "stem": 8}
+from bach_keras.network.resnext import Architecture, ResNeXt
+from tests.few_phantoms import TINY
 
 
 @pytest.fixture(scope="module")
@@ -21,21 +20,21 @@ def images():
     return tf.constant(np.random.default_rng(0).normal(size=(3, 64, 64, 3)), tf.float32)
 
 
-def test_answer_is_two_float32_logits(classifier, images):
+def test_the_answer_is_two_float32_logits(classifier, images):
     logits = classifier(images, training=False)
     assert (tuple(logits.shape), logits.dtype) == ((3, 2), tf.float32)
 
 
-def test_arrays_are_taken_as_tensors_are(classifier, images):
+def test_arrays_give_the_same_answers_as_tensors(classifier, images):
     np.testing.assert_array_equal(classifier(images.numpy(), training=False), classifier(images, training=False))
 
 
-def test_odd_size():
+def test_images_may_have_an_odd_size():
     odd = Classifier(45, classes=3, backbone=TINY)
     assert tuple(odd(tf.ones((1, 45, 45, 3)), training=False).shape) == (1, 3)
 
 
-def test_head_has_the_papers_layers(classifier):
+def test_the_head_has_the_papers_layers(classifier):
     head = [layer for layer in classifier.layers if layer.name.startswith("head.")]
     kinds = [type(layer).__name__ for layer in head if "max" not in layer.name and "mean" not in layer.name]
     assert kinds == [
@@ -74,7 +73,7 @@ def test_trunk_ends_where_its_group_ends(classifier):
 
 
 def test_backbone_keeps_the_names_of_the_plain_network(classifier):
-    body = ResNeXt((64, 64, 3), **TINY)
+    body = ResNeXt((64, 64, 3), architecture=Architecture(**TINY))
     names = [layer.name for layer in classifier.layers if not layer.name.startswith("head.")]
     # The first is the input, which Keras numbers.
     assert names[1:] == [layer.name for layer in body.layers][1:]

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bach_keras.network import resnext
 from bach_keras.network.convolution import Convolution
-from bach_keras.network.resnext import BatchNorm, MaxPool, ResNeXt
+from bach_keras.network.resnext import Architecture, BatchNorm, MaxPool, ResNeXt, resnext50
+from tests import few_phantoms
 
-TINY = {"blocks": (1, 1, 1, 1), "cardinality": 2, "base_width": 4, "stem": 8}
+TINY = Architecture(**few_phantoms.TINY)
 
 
 def normal(*shape, seed=0):
@@ -23,15 +23,15 @@ def must_compile(function, *args):
 
 @pytest.fixture(scope="module")
 def full():
-    return resnext.resnext50((None, None, 3), include_top=True)
+    return resnext50((None, None, 3), include_top=True)
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return ResNeXt((None, None, 3), include_top=True, classes=5, **TINY)
+    return ResNeXt((None, None, 3), include_top=True, classes=5, architecture=TINY)
 
 
-def test_parameters_of_the_full_network(full):
+def test_the_full_network_has_the_published_number_of_parameters(full):
     assert sum(int(np.prod(variable.shape)) for variable in full.trainable_variables) == 25_028_904
 
 
@@ -44,7 +44,7 @@ def test_layers_with_weights_are_named_as_in_torchvision(full):
     assert {layer.name for layer in full.layers if layer.weights} == expected
 
 
-def test_kernels_of_the_full_network(full):
+def test_kernels_of_the_full_network_have_the_published_shapes(full):
     assert full.get_layer("conv1").kernel.shape == (7, 7, 3, 64)
     assert full.get_layer("layer1.0.conv2").kernel.shape == (3, 3, 4, 128)
     assert full.get_layer("layer4.2.conv2").kernel.shape == (3, 3, 32, 1024)
@@ -58,7 +58,7 @@ def test_kernels_of_the_full_network(full):
         (45, 61, [(12, 16), (12, 16), (6, 8), (3, 4), (2, 2)]),
     ],
 )
-def test_shapes_of_the_stages(tiny, height, width, places):
+def test_each_stage_after_the_first_halves_the_sides(tiny, height, width, places):
     stages = keras.Model(tiny.inputs, [tiny.get_layer(name).output for name in tiny.stage_outputs])
     answers = stages(tf.constant(normal(2, height, width, 3)), training=False)
     expected = [(2, *place, depth) for place, depth in zip(places, (8, 32, 64, 128, 256), strict=True)]
@@ -68,13 +68,13 @@ def test_shapes_of_the_stages(tiny, height, width, places):
     ]
 
 
-def test_stride_sits_in_the_grouped_convolution(tiny):
+def test_the_stride_is_in_the_grouped_convolution(tiny):
     block = "layer2.0."
     strides = {name: tiny.get_layer(block + name).stride for name in ("conv1", "conv2", "conv3", "downsample.0")}
     assert strides == {"conv1": 1, "conv2": 2, "conv3": 1, "downsample.0": 2}
 
 
-def test_top_gives_logits_float32(tiny):
+def test_the_top_gives_float32_logits(tiny):
     logits = tiny(tf.constant(normal(2, 45, 61, 3)), training=False)
     assert (tuple(logits.shape), logits.dtype) == ((2, 5), tf.float32)
 
@@ -160,7 +160,7 @@ def half_precision(request):
 
 
 def test_mixed_precision_computes_in_halves_and_keeps_float32(half_precision):
-    model = ResNeXt((None, None, 3), include_top=True, classes=5, **TINY)
+    model = ResNeXt((None, None, 3), include_top=True, classes=5, architecture=TINY)
     assert {weight.dtype for weight in model.weights} == {"float32"}
     images = tf.constant(normal(2, 45, 61, 3))
     features = keras.Model(model.input, model.get_layer("layer4.0.relu").output)(images)
@@ -176,7 +176,7 @@ def test_mixed_precision_computes_in_halves_and_keeps_float32(half_precision):
 
 
 def test_mixed_precision_trains(half_precision):
-    model = ResNeXt((32, 32, 3), include_top=True, classes=2, **TINY)
+    model = ResNeXt((32, 32, 3), include_top=True, classes=2, architecture=TINY)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01), loss, jit_compile=False)
     images, labels = normal(4, 32, 32, 3), np.array([0, 1, 0, 1])

@@ -1,4 +1,4 @@
-"""Trained weights into a network, on a small one with every kind of layer that ResNeXt-50 has."""
+"""Trained weights into a small network."""
 
 import hashlib
 from pathlib import Path
@@ -9,60 +9,23 @@ import pytest
 from safetensors.numpy import save_file
 
 from bach_keras.network.checkpoint import write_h5
-from bach_keras.network.resnext import ResNeXt, resnext50
-from bach_keras.network.weights import default_path, load_weights, port, port_torch
-
-CLASSES = 5
-
-
-def torchvision_shapes(blocks=(1, 1, 1, 1), stem=4, cardinality=2, base_width=2, classes=CLASSES):
-    """Return torchvision's names and shapes of a ResNeXt, as its module tree makes them."""
-    shapes = {}
-
-    def convolution(name, filters, depth, size):
-        shapes[f"{name}.weight"] = (filters, depth, size, size)
-
-    def batch_norm(name, width):
-        for vector in ("weight", "bias", "running_mean", "running_var"):
-            shapes[f"{name}.{vector}"] = (width,)
-        shapes[f"{name}.num_batches_tracked"] = ()
-
-    convolution("conv1", stem, 3, 7)
-    batch_norm("bn1", stem)
-    depth = stem
-    for stage, count in enumerate(blocks):
-        width, filters = cardinality * base_width * 2**stage, 4 * stem * 2**stage
-        for block in range(count):
-            name = f"layer{stage + 1}.{block}"
-            convolution(f"{name}.conv1", width, depth, 1)
-            convolution(f"{name}.conv2", width, width // cardinality, 3)
-            convolution(f"{name}.conv3", filters, width, 1)
-            for number, channels in enumerate((width, width, filters), start=1):
-                batch_norm(f"{name}.bn{number}", channels)
-            if block == 0:
-                convolution(f"{name}.downsample.0", filters, depth, 1)
-                batch_norm(f"{name}.downsample.1", filters)
-            depth = filters
-    shapes["fc.weight"], shapes["fc.bias"] = (classes, depth), (classes,)
-    return shapes
-
-
-def network(include_top=True, **kwargs):
-    options = {"blocks": (1, 1, 1, 1), "cardinality": 2, "base_width": 2, "stem": 4} | kwargs
-    return ResNeXt((32, 32, 3), include_top, CLASSES, **options)
+from bach_keras.network.resnext import resnext50
+from bach_keras.network.weights import convert_weights, default_path, load_weights, port_torch
+from datasets.errors import MissingError, UserError, WorkError
+from tests.full_disk import fill_the_disk
+from tests.network.small_network import draw_tensors, network, torchvision_shapes
 
 
 @pytest.fixture
 def tensors():
-    rng = np.random.default_rng(0)
-    return {name: rng.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in torchvision_shapes().items()}
+    return draw_tensors()
 
 
 def assert_refused(tensors, match, model=None):
-    """Expect a ValueError whose text matches, and a network that was left as it was."""
+    """Expect a refusal that matches, and a network that was left as it was."""
     model = model or network()
     before = model.get_weights()
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(UserError, match=match):
         port_torch(model, tensors)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -92,7 +55,7 @@ def test_every_weight_is_filled(tensors):
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
-def test_a_network_without_top_leaves_only_the_top_over(tensors):
+def test_a_network_without_a_top_ignores_only_the_top(tensors):
     model = network(include_top=False)
     port_torch(model, tensors)
     np.testing.assert_array_equal(model.get_layer("bn1").gamma, tensors["bn1.weight"])
@@ -134,26 +97,20 @@ def test_a_resnet_has_a_sentence_of_its_own():
     assert_refused(tensors, r"ungrouped network such as ResNet-50 .*\[4, 4, 3, 3\], not \[4, 2, 3, 3\]")
 
 
-SPOILED = {
-    "running_var": (np.nan, "not finite"),
-    "running_mean": (np.inf, "not finite"),
-    "weight": (-np.inf, "not finite"),
-    "bias": (np.nan, "not finite"),
-}
-
-
-@pytest.mark.parametrize(("part", "value", "words"), [(part, *told) for part, told in SPOILED.items()])
-def test_a_number_that_is_none_is_refused_by_name(tensors, part, value, words):
+@pytest.mark.parametrize(
+    ("part", "value"), [("running_var", np.nan), ("running_mean", np.inf), ("weight", -np.inf), ("bias", np.nan)]
+)
+def test_nan_and_infinity_are_refused_by_name(tensors, part, value):
     tensors[f"layer2.0.bn1.{part}"][1] = value
     assert_refused(
-        tensors, rf"holds no trained network, tensors with numbers that are {words}: 1 \(layer2.0.bn1.{part}\)"
+        tensors, rf"does not hold a trained network, tensors with NaN or infinity: 1 \(layer2.0.bn1.{part}\)"
     )
 
 
-def test_kernels_and_the_top_are_looked_at_too(tensors):
+def test_kernels_and_the_top_are_checked_too(tensors):
     tensors["layer1.0.conv2.weight"][0, 0, 1, 1] = np.nan
     tensors["fc.weight"][0, 0] = np.inf
-    assert_refused(tensors, r"not finite: 2 \(layer1.0.conv2.weight, fc.weight\)")
+    assert_refused(tensors, r"NaN or infinity: 2 \(layer1.0.conv2.weight, fc.weight\)")
 
 
 @pytest.mark.parametrize("value", [-1e-3, -1e-30])
@@ -166,7 +123,7 @@ def test_numbers_that_float32_cannot_hold_are_refused(tmp_path, tensors):
     wide = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
     wide["conv1.weight"][0] = 1e300
     save_file(wide, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=r"not finite: 1 \(conv1.weight\)"):
+    with pytest.raises(UserError, match=r"NaN or infinity: 1 \(conv1.weight\)"):
         load_weights(network(), tmp_path / "w.safetensors")
 
 
@@ -176,41 +133,41 @@ def test_nothing_becomes_infinite_after_it_was_checked(tmp_path, tensors, way):
     wide["bn1.running_mean"][0] = 1e39
     write_h5(tmp_path / "w.h5", wide)
     fill, source = {"arrays": (port_torch, wide), "file": (load_weights, tmp_path / "w.h5")}[way]
-    with pytest.raises(ValueError, match=r"not finite: 1 \(bn1.running_mean\)"):
+    with pytest.raises(UserError, match=r"NaN or infinity: 1 \(bn1.running_mean\)"):
         fill(network(), source)
 
 
-def test_weights_of_whole_numbers_are_refused(tensors):
+def test_integer_weights_are_refused(tensors):
     tensors["conv1.weight"] = tensors["conv1.weight"].astype(np.int8)
-    assert_refused(tensors, r"of another type than floating point: 1 \(conv1.weight\)")
+    assert_refused(tensors, r"of a type other than floating point: 1 \(conv1.weight\)")
 
 
-def test_port_leaves_nothing_where_a_number_is_none(tmp_path, tensors):
+def test_converting_leaves_nothing_behind_where_a_variance_is_below_0(tmp_path, tensors):
     tensors["layer4.0.bn3.running_var"][0] = -1
     save_file(tensors, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=r"w.safetensors holds no trained network, .*layer4.0.bn3.running_var"):
-        port(tmp_path / "w.safetensors", tmp_path / "w.h5", model=network())
+    with pytest.raises(UserError, match=r"w.safetensors does not hold a trained network, .*layer4.0.bn3.running_var"):
+        convert_weights(tmp_path / "w.safetensors", tmp_path / "w.h5", model=network())
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
-def test_a_top_of_a_million_classes_is_refused_before_it_is_made(tmp_path, tensors):
+def test_a_top_of_too_many_classes_is_refused_before_it_is_built(tmp_path, tensors):
     depth = tensors["fc.weight"].shape[1]
     tensors |= {"fc.weight": np.zeros((10**5, depth), np.float32), "fc.bias": np.zeros(10**5, np.float32)}
     save_file(tensors, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=r"tells 100,000 classes apart, not 1 to 50,000"):
-        port(tmp_path / "w.safetensors", tmp_path / "w.h5", model=network(include_top=False))
+    with pytest.raises(UserError, match=r"has a top of 100,000 classes, not 1 to 50,000"):
+        convert_weights(tmp_path / "w.safetensors", tmp_path / "w.h5", model=network(include_top=False))
 
 
-def test_port_keeps_a_top_of_any_width_with_the_network(tmp_path, tensors):
+def test_converting_keeps_a_top_of_any_width(tmp_path, tensors):
     tensors |= {"fc.weight": tensors["fc.weight"][:3], "fc.bias": tensors["fc.bias"][:3]}
     save_file(tensors, tmp_path / "w.safetensors")
-    port(tmp_path / "w.safetensors", tmp_path / "w.h5", model=network(include_top=False))
+    convert_weights(tmp_path / "w.safetensors", tmp_path / "w.h5", model=network(include_top=False))
     with h5py.File(tmp_path / "w.h5") as file:
         np.testing.assert_array_equal(file["fc.weight"], tensors["fc.weight"])
     tensors["fc.bias"] = np.zeros(4, np.float32)
     save_file(tensors, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"fc.bias \[4\] instead of \[3\]"):
-        port(tmp_path / "other.safetensors", tmp_path / "v.h5", model=network(include_top=False))
+    with pytest.raises(UserError, match=r"fc.bias \[4\] instead of \[3\]"):
+        convert_weights(tmp_path / "other.safetensors", tmp_path / "v.h5", model=network(include_top=False))
 
 
 def test_only_a_batch_norms_own_count_may_be_left_over(tensors):
@@ -218,10 +175,10 @@ def test_only_a_batch_norms_own_count_may_be_left_over(tensors):
     assert_refused(tensors | {"bn1.num_batches_tracked": np.zeros(9)}, r"left over: 1 \(bn1.num_batches_tracked\)")
 
 
-def test_port_keeps_the_tensors_and_says_where_they_came_from(tmp_path, tensors):
+def test_converting_keeps_the_tensors_and_notes_where_they_came_from(tmp_path, tensors):
     source, dest = tmp_path / "model.safetensors", tmp_path / "new" / "w.h5"
     save_file(tensors, source)
-    port(source, dest, model=network())
+    convert_weights(source, dest, model=network())
     with h5py.File(dest) as file:
         assert file.attrs["origin"] == "model.safetensors"
         assert file.attrs["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
@@ -235,37 +192,45 @@ def test_port_keeps_the_tensors_and_says_where_they_came_from(tmp_path, tensors)
     np.testing.assert_array_equal(backbone.get_layer("conv1").kernel, straight.get_layer("conv1").kernel)
 
 
-def test_port_checks_against_resnext50_by_default(tmp_path, tensors):
+def test_converting_checks_against_resnext50_by_default(tmp_path, tensors):
     save_file(tensors, tmp_path / "small.safetensors")
-    with pytest.raises(ValueError, match=r"small.safetensors does not fit resnext50, tensors missing"):
-        port(tmp_path / "small.safetensors", tmp_path / "w.h5")
+    with pytest.raises(UserError, match=r"small.safetensors does not fit resnext50, tensors missing"):
+        convert_weights(tmp_path / "small.safetensors", tmp_path / "w.h5")
     assert not (tmp_path / "w.h5").exists()
 
 
-def test_port_writes_to_free_h5_names_only(tmp_path, tensors):
+def test_converting_writes_to_free_h5_names_only(tmp_path, tensors):
     source, dest = tmp_path / "model.safetensors", tmp_path / "w.h5"
     save_file(tensors, source)
-    with pytest.raises(ValueError, match=r"must end in .h5"):
-        port(source, tmp_path / "w.keras", model=network())
+    with pytest.raises(UserError, match=r"must end in .h5"):
+        convert_weights(source, tmp_path / "w.keras", model=network())
     dest.write_text("mine")
-    with pytest.raises(FileExistsError, match="is there already"):
-        port(source, dest, model=network())
+    with pytest.raises(UserError, match="already exists"):
+        convert_weights(source, dest, model=network())
     assert dest.read_text() == "mine"
-    port(source, dest, overwrite=True, model=network())
+    convert_weights(source, dest, overwrite=True, model=network())
     load_weights(network(), dest)
-    with pytest.raises(FileNotFoundError, match=r"absent.pth"):
-        port(tmp_path / "absent.pth", tmp_path / "other.h5")
+    with pytest.raises(MissingError, match=r"absent.pth"):
+        convert_weights(tmp_path / "absent.pth", tmp_path / "other.h5")
 
 
 def test_load_weights_names_the_file(tmp_path, tensors):
     del tensors["conv1.weight"]
     save_file(tensors, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=r"w.safetensors does not fit .*missing: 1 \(conv1.weight\)"):
+    with pytest.raises(UserError, match=r"w.safetensors does not fit .*missing: 1 \(conv1.weight\)"):
         load_weights(network(), tmp_path / "w.safetensors")
 
 
-def test_default_path(monkeypatch, tmp_path):
+def test_the_default_path_follows_keras_home(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     assert default_path() == tmp_path / "models" / "resnext50_imagenet.h5"
     monkeypatch.delenv("KERAS_HOME")
     assert default_path() == Path.home() / ".keras" / "models" / "resnext50_imagenet.h5"
+
+
+def test_a_disk_that_fills_up_is_not_the_users_mistake(tmp_path, tensors):
+    save_file(tensors, tmp_path / "w.safetensors")
+    fill_the_disk(tmp_path / "w.h5")
+    with pytest.raises(WorkError, match=r"w.h5 cannot be written"):
+        convert_weights(tmp_path / "w.safetensors", tmp_path / "w.h5", model=network())
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]

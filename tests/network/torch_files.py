@@ -35,14 +35,15 @@ def mapping(**entries):
     return EMPTY_DICT + b"".join(text(key) + value + b"s" for key, value in entries.items())
 
 
-def tensor(key, storage, size, *, offset=0, shape, strides, view=b""):
-    """Return the opcodes that rebuild a tensor on the storage ``key`` of ``size`` elements.
+def storage(key, kind, size, view=b""):
+    """Return the opcodes of a storage of ``size`` elements; the older format has a None for ``view``."""
+    return sequence(text("storage"), name("torch", kind), text(key), text("cpu"), number(size), view) + b"Q"
 
-    The older format has a None for ``view``, the zip archive nothing.
-    """
-    reference = sequence(text("storage"), name("torch", storage), text(key), text("cpu"), number(size), view)
+
+def tensor(*storage_of, offset=0, shape, strides):
+    """Return the opcodes that rebuild a tensor on a storage, given by the arguments of ``storage``."""
     shape, strides = (sequence(*map(number, values)) for values in (shape, strides))
-    arguments = sequence(reference + b"Q", number(offset), shape, strides, b"\x89", EMPTY_DICT)
+    arguments = sequence(storage(*storage_of), number(offset), shape, strides, b"\x89", EMPTY_DICT)
     return name("torch._utils", "_rebuild_tensor_v2") + arguments + b"R"
 
 
@@ -70,6 +71,6 @@ def write_legacy(path, opcodes, little_endian=True, **storages):
 
 
 STATE_DICT = mapping(
-    weight=tensor("a", "FloatStorage", 6, shape=(2, 3), strides=(3, 1), view=b"N"),
+    weight=tensor("a", "FloatStorage", 6, b"N", shape=(2, 3), strides=(3, 1)),
     count=tensor("b", "LongStorage", 1, shape=(), strides=()),
 )

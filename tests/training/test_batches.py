@@ -32,7 +32,9 @@ def cached(count=COUNT, recipe=RECIPE):
         "label": tf.TensorSpec((), tf.int64),
         "filename": tf.TensorSpec((), tf.string),
     }
-    return cache_images(tf.data.Dataset.from_generator(records, output_signature=signature), {0: 0, 1: 1, 2: 1}, recipe)
+    return cache_images(
+        tf.data.Dataset.from_generator(records, output_signature=signature), {0: 0, 1: 1, 2: 1}, recipe.view
+    )
 
 
 def held(cache, index):

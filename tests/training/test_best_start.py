@@ -1,30 +1,32 @@
 """The better of two starts, by validation."""
 
 import json
+import logging
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bach_keras import run_folder as runs
-from bach_keras.training import train as training
-from bach_keras.training.best_start import standing, train_best
+from bach_keras.members import load_member
+from bach_keras.run_folder import Run
+from bach_keras.training.best_start import train_best, validation_score
+from bach_keras.training.checkpoint import standing
+from tests.trainings import RANDOM, job, start_at
 
 
 @pytest.fixture(scope="module")
-def chosen(few_phantoms, tree_of_runs, recipe, tmp_path_factory):
-    place = tmp_path_factory.mktemp("best") / "norbe"
-    carci = runs.open_run(tree_of_runs["carci"])
-    starts = {"none": training.Start("none"), "carci": training.Start(str(carci.folder), parent=carci)}
+def chosen(tree_of_runs, recipe, tmp_path_factory):
+    """Return a job that was trained from two starts, these, and its metrics."""
+    starts = {"none": RANDOM, "carci": start_at(tree_of_runs["carci"])}
     short = replace(recipe, head_epochs=0, cycles=1, cycle_epochs=2)
-    lines = []
-    result = train_best(few_phantoms, "norbe", starts, short, place, say=lines.append)
-    return place, starts, short, result, lines
+    planned = job(tmp_path_factory.mktemp("best") / "norbe", "norbe", recipe=short)
+    return planned, starts, train_best(planned, starts)
 
 
 def test_both_runs_stay_and_the_better_is_the_nodes(chosen):
-    place, starts, _, result, _ = chosen
+    planned, starts, result = chosen
+    place = planned.folder
     config = json.loads((place / "config.json").read_text())
     candidates = config["candidates"]
     assert set(candidates) == set(starts)
@@ -32,39 +34,36 @@ def test_both_runs_stay_and_the_better_is_the_nodes(chosen):
     order = {name: (-told["accuracy"], told["loss"]) for name, told in candidates.items()}
     assert order[better] == min(order.values())
     assert result["accuracy"] == candidates[better]["accuracy"]
-    kept = runs.load_member("norbe", str(place)).model.get_weights()
-    own = runs.load_member("norbe", candidates[better]["run"]).model.get_weights()
+    kept = load_member("norbe", str(place)).model.get_weights()
+    own = load_member("norbe", candidates[better]["run"]).model.get_weights()
     for one, other in zip(kept, own, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert all(runs.open_run(told["run"]).is_finished for told in candidates.values())
+    assert all(Run.open(told["run"]).is_finished for told in candidates.values())
 
 
-def test_a_run_whose_loss_is_no_number_stands_below(chosen, tmp_path):
-    place, *_ = chosen
-    folder = tmp_path / "copy"
-    shutil.copytree(place, folder)
-    history = runs.read_history(runs.open_run(folder))
-    runs.write_history(folder / "history.csv", [{**row, "val_loss": "nan"} for row in history])
-    assert standing(folder) < standing(place)
+def test_a_run_whose_loss_is_nan_stands_below(chosen, tmp_path):
+    planned, *_ = chosen
+    spoilt = Run.open(shutil.copytree(planned.folder, tmp_path / "copy"))
+    spoilt.write_history([{**row, "val_loss": "nan"} for row in spoilt.history()])
+    assert standing(validation_score(spoilt.folder)) < standing(validation_score(planned.folder))
 
 
-def test_finished_candidates_are_not_trained_again(chosen, few_phantoms):
-    place, starts, recipe, result, _ = chosen
-    lines = []
-    again = train_best(few_phantoms, "norbe", starts, recipe, place, overwrite=True, say=lines.append)
-    assert again == result
-    assert sum("is finished already" in line for line in lines) == 2
-    assert (place.with_name("norbe.previous") / "metrics.json").is_file()
+def test_finished_candidates_are_not_trained_again(chosen, caplog):
+    caplog.set_level(logging.INFO)
+    planned, starts, result = chosen
+    assert train_best(planned, starts, overwrite=True) == result
+    assert sum("is finished already" in line for line in caplog.messages) == 2
+    assert (planned.folder.with_name("norbe.previous") / "metrics.json").is_file()
 
 
-def test_candidates_of_another_recipe_are_refused(chosen, few_phantoms):
-    place, starts, recipe, *_ = chosen
-    other = replace(recipe, seed=5)
+def test_candidates_of_another_recipe_are_refused(chosen):
+    planned, starts, _ = chosen
+    other = replace(planned, recipe=replace(planned.recipe, seed=5))
     with pytest.raises(ValueError, match="holds another run than the one wanted here: seed was 0, is 5"):
-        train_best(few_phantoms, "norbe", starts, other, place, overwrite=True, say=lambda line: None)
+        train_best(other, starts, overwrite=True)
 
 
-def test_without_validation_images_there_is_nothing_to_choose_by(few_phantoms, recipe, tmp_path):
+def test_without_validation_images_there_is_nothing_to_choose_by(few_phantoms, tmp_path):
     whole = replace(few_phantoms, protocol="all", files={**few_phantoms.files, "validation": []})
     with pytest.raises(ValueError, match="--init best chooses by validation images, and protocol all keeps none"):
-        train_best(whole, "norbe", {"none": training.Start("none")}, recipe, tmp_path / "run")
+        train_best(job(tmp_path / "run", "norbe", data=whole), {"none": RANDOM})

@@ -9,19 +9,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
-from bach_keras import run_folder as runs
 from bach_keras.recipe import Recipe
-from bach_keras.training import checkpoint as kept
-from bach_keras.training import devices as strategy
-from bach_keras.training import train as training
+from bach_keras.run_folder import Run
+from bach_keras.training import devices
 from bach_keras.training.stops import TrainingError
+from bach_keras.training.train import create, reopen
+from bach_keras.training.train import train as train_job
 from cli import cli
 from tests import few_phantoms as few
+from tests.trainings import AFTER_EVERY_EPOCH, job, start_at
 
 ROOT = Path(__file__).parents[2]
 # At .01 batch norm over four images makes chaos of rounding, also on one device whose start is changed by 1e-6.
@@ -29,49 +31,56 @@ RECIPE = replace(few.RECIPE, head_epochs=0, cycles=1, cycle_epochs=2, lr=3e-5)
 SECONDS = 240  # far more than is needed, so that a hang ends
 
 
-def train(parent: str, folder: str, head_epochs: int = 0, tensorboard: bool = False) -> dict:
-    """Train norbe from a run of carci, or go on with that; the last batch of validation is a single image."""
+def train(parent: str, folder: str, head_epochs: int = 0, tensorboard: bool = False, **options) -> dict:
+    """Train norbe from a run of carci, or resume that; the last batch of validation is a single image."""
     data = few.few_phantoms()
     spare = next(name for name in data.files["test"] if data.labels[name] == "normal")
     data.files["validation"].append(spare)
-    start = training.Start(parent, parent=runs.open_run(parent))
-    if Path(folder, "config.json").is_file():
-        return training.resume(data, start, runs.open_run(folder))
     recipe = replace(RECIPE, head_epochs=head_epochs)
-    return training.train(data, "norbe", start, recipe, folder, tensorboard=tensorboard)
+    planned = job(Path(folder), "norbe", start_at(Path(parent)), recipe, data, tensorboard=tensorboard)
+    is_there = Path(folder, "config.json").is_file()
+    return train_job(planned, reopen(planned) if is_there else create(planned), **options)
+
+
+class CompareCopies(keras.callbacks.Callback):
+    """Looks, at the end, at both devices' copies of every weight."""
+
+    def on_train_end(self, logs=None):
+        for weight in self.model.weights:
+            one, other = (copy.numpy() for copy in weight.value.values)
+            np.testing.assert_array_equal(one, other, weight.path)
+        print("compared", len(self.model.weights))
+
+
+class Leave(keras.callbacks.Callback):
+    """Leaves the training after some epochs, when the chief has written."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.after:
+            devices.wait()
+            sys.exit(0)
 
 
 def train_mirrored(parent: str, folder: str):
     """Train on two logical devices of this process, and look at both copies of every weight."""
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    strategy.accelerators = lambda: ["CPU:0", "CPU:1"]
-    networks, whole = [], training.network
-    training.network = lambda recipe: networks.append(whole(recipe)) or networks[-1]
-    train(parent, folder, tensorboard=True)
-    assert strategy.in_words() == ", 2 devices"
-    # The first is built on one device, to try the start before a folder is made.
-    for weight in networks[1].weights:
-        one, other = (copy.numpy() for copy in weight.value.values)
-        np.testing.assert_array_equal(one, other, weight.path)
+    # A process of its own: nothing else sees that it takes processors for GPUs.
+    devices.accelerators = lambda: ["CPU:0", "CPU:1"]
+    train(parent, folder, tensorboard=True, callbacks=[CompareCopies()])
+    assert devices.in_words() == ", 2 devices"
 
 
 def train_as_worker(parent: str, folder: str, head_epochs: int = 0, leave_after: int = 0):
     """Train with another process; both may leave after some epochs."""
-    strategy.choose()
-    assert strategy.in_words() == ", 2 devices on 2 hosts"
-    kept.STATE_SHARE = 1e9  # the state after every epoch, however short
-    to_the_end = kept.Keeper.on_epoch_end
-
-    def leave(keeper, epoch, logs=None):
-        to_the_end(keeper, epoch, logs)
-        if epoch + 1 == leave_after:
-            strategy.wait()  # until the chief has written
-            sys.exit(0)
-
-    kept.Keeper.on_epoch_end = leave
-    result = train(parent, folder, head_epochs)
-    assert bool(result) == strategy.is_chief()
+    devices.choose()
+    assert devices.in_words() == ", 2 devices on 2 hosts"
+    result = train(parent, folder, head_epochs, callbacks=[Leave(leave_after)], state_share=AFTER_EVERY_EPOCH)
+    assert bool(result) == devices.is_chief()
 
 
 def run(call: str, folders: list[Path], environments: list[dict]) -> None:
@@ -105,20 +114,21 @@ def tf_configs(count: int) -> list[dict]:
 
 
 def last_weights(folder: Path, snapshot: str) -> dict:
-    model = runs.read_model(folder / "model.keras")
-    runs.load_snapshot(model, folder / "snapshots" / snapshot)
+    run = Run.open(folder)
+    model = run.read_model()
+    run.load_snapshot(model, snapshot)
     return {weight.path: weight.numpy() for weight in model.weights}
 
 
 def assert_same_training(folder: Path, alone: Path, parent: Path):
-    """Hold weights, statistics and history of two runs against each other, but for a small share of what changed."""
-    ended = f"cycle-{runs.open_run(alone).recipe.head_epochs}-1"  # as many phases before it as epochs
+    """Compare weights, statistics and history of two runs, up to a small share of what changed."""
+    ended = f"cycle-{Run.open(alone).recipe.head_epochs}-1"  # as many phases before it as epochs
     ours, theirs, before = last_weights(folder, ended), last_weights(alone, ended), last_weights(parent, "best")
     for path, weight in theirs.items():
         moved, size = np.abs(weight - before[path]).max(), np.abs(weight).max()
         assert (moved > 0) == path.startswith(("layer3", "layer4", "head")), path
         np.testing.assert_allclose(ours[path], weight, rtol=0, atol=1e-3 * moved + 1e-5 * size, err_msg=path)
-    for row, other in zip(*(runs.read_history(runs.open_run(each)) for each in (folder, alone)), strict=True):
+    for row, other in zip(*(Run.open(each).history() for each in (folder, alone)), strict=True):
         for name in ("loss", "val_loss", "accuracy", "val_accuracy", "learning_rate"):
             assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-4)
 
@@ -126,7 +136,7 @@ def assert_same_training(folder: Path, alone: Path, parent: Path):
 @pytest.fixture(scope="module")
 def alone(tree_of_runs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone") / "run"
-    assert not strategy.in_words()
+    assert not devices.in_words()
     train(str(tree_of_runs["carci"]), str(folder))
     return folder
 
@@ -144,11 +154,11 @@ def test_two_hosts_train_as_one_device_and_only_the_chief_writes(tree_of_runs, a
 
 
 @pytest.mark.long
-def test_two_hosts_go_on_from_the_folder_that_they_share(tree_of_runs, tmp_path):
+def test_two_hosts_resume_from_the_folder_that_they_share(tree_of_runs, tmp_path):
     chief, other, alone = (tmp_path / name for name in ("chief", "other", "alone"))
     call = f"train_as_worker({str(tree_of_runs['carci'])!r}, '{{folder}}', head_epochs=1"
     run(f"{call}, leave_after=2)", [chief, other], tf_configs(2))
-    assert not runs.open_run(chief).is_finished
+    assert not Run.open(chief).is_finished
     assert not other.exists()
     # A copy shows what the other would write.
     shutil.copytree(chief, other)
@@ -159,20 +169,19 @@ def test_two_hosts_go_on_from_the_folder_that_they_share(tree_of_runs, tmp_path)
     assert_same_training(chief, alone, tree_of_runs["carci"])
 
 
-def test_what_devices_cannot_share_is_refused(monkeypatch):
-    strategy.check(replace(RECIPE, accumulate=2, precision="mixed_float16"))
-    monkeypatch.setattr(strategy, "count", lambda: 4)
+def test_what_devices_cannot_share_is_refused():
+    devices.check(replace(RECIPE, accumulate=2, precision="mixed_float16"), 1)
     with pytest.raises(ValueError, match="--batch-size 10 cannot be shared out evenly over 4 devices"):
-        strategy.check(Recipe())
+        devices.check(Recipe(), 4)
     with pytest.raises(ValueError, match="--accumulate is for one device"):
-        strategy.check(Recipe(batch_size=8, accumulate=2))
+        devices.check(Recipe(batch_size=8, accumulate=2), 4)
     with pytest.raises(ValueError, match="take mixed_bfloat16"):
-        strategy.check(Recipe(batch_size=8, precision="mixed_float16"))
-    strategy.check(Recipe(batch_size=8, precision="mixed_bfloat16"))
+        devices.check(Recipe(batch_size=8, precision="mixed_float16"), 4)
+    devices.check(Recipe(batch_size=8, precision="mixed_bfloat16"), 4)
 
 
 def test_several_hosts_train_from_one_start(tree_of_runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(strategy, "across_hosts", lambda: True)
+    monkeypatch.setenv("TF_CONFIG", tf_configs(2)[0]["TF_CONFIG"])
     words = ["train", "--node", "norbe", "--config", "phantom", "--init", f"best:{tree_of_runs['carci']}"]
     answer = CliRunner().invoke(cli, [*words, "--run-dir", str(tmp_path / "run")])
     assert answer.exit_code == 2
@@ -180,7 +189,7 @@ def test_several_hosts_train_from_one_start(tree_of_runs, tmp_path, monkeypatch)
 
 
 def test_a_lost_host_ends_the_training_in_a_sentence():
-    with pytest.raises(TrainingError, match=r"Another host was lost \(socket closed\)"), strategy.scope():
+    with pytest.raises(TrainingError, match=r"Another host was lost \(socket closed\)"), devices.scope():
         raise tf.errors.UnavailableError(None, None, "socket\nclosed")
 
 
@@ -188,12 +197,12 @@ def test_a_lost_host_ends_the_training_in_a_sentence():
 def test_a_broken_tf_config_says_so(text, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ValueError, match="TF_CONFIG cannot be read"):
-        strategy.hosts()
+        devices.hosts()
 
 
 def test_a_cluster_of_one_is_no_cluster(monkeypatch):
-    assert strategy.hosts() == 1
+    assert devices.hosts() == 1
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"chief": ["localhost:1"]}, "task": {"type": "chief", "index": 0}}')
-    assert strategy.hosts() == 1
+    assert devices.hosts() == 1
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": ["d:1"]}}')
-    assert strategy.hosts() == 3
+    assert devices.hosts() == 3

@@ -1,4 +1,4 @@
-"""Batches in parts and mixed precision: against updates written by hand, and through a run that is cut."""
+"""Batches in parts and mixed precision: against updates written by hand, and through a run that is interrupted."""
 
 import shutil
 from dataclasses import replace
@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bach_keras import run_folder as runs
-from bach_keras.training import batches as pipeline
-from bach_keras.training import checkpoint as kept
-from bach_keras.training import train as training
+from bach_keras.run_folder import Run
+from bach_keras.training.batches import ImageCache, steps_per_epoch, training_batches
 from bach_keras.training.fit import compiled
 from bach_keras.training.phases import Phase
+from bach_keras.training.train import reopen, train
 from callbacks.sgdr import SGDR
 from tests import few_phantoms as few
+from tests.trainings import AFTER_EVERY_EPOCH, job, trained
 
 EPOCHS, PEAK = 3, 0.2
 RATES = {"middle": 1 / 3, "head": 1.0}
@@ -27,7 +27,7 @@ def cache():
     pixels = np.random.default_rng(6).integers(0, 256, (13, 32, 40, 3), np.uint8)
     pixels[::2] //= 2  # something to learn
     places = np.stack([np.zeros(13, np.int32), np.arange(13, dtype=np.int32)], axis=1)
-    return pipeline.ImageCache((tf.constant(pixels),), places, np.arange(13, dtype=np.int32) % 2, ("",) * 13)
+    return ImageCache((tf.constant(pixels),), places, np.arange(13, dtype=np.int32) % 2, ("",) * 13)
 
 
 @pytest.fixture
@@ -75,26 +75,49 @@ def test_updates_are_those_written_by_hand(cache, policy, accumulate, precision,
     policy(precision)
     model = two_layers()
     start = [weight.numpy().astype("float64") for weight in model.weights]
-    trained = compiled(model, Phase("middle+head", RATES, EPOCHS, 1, 1), recipe)
-    steps = pipeline.steps_per_epoch(len(cache), recipe)
+    model_of_phase = compiled(model, Phase("middle+head", RATES, EPOCHS, 1, 1), recipe)
+    steps = steps_per_epoch(len(cache), recipe)
     assert steps == 3 * accumulate
-    history = trained.fit(
-        pipeline.training_batches(cache, recipe, 0, EPOCHS),
+    history = model_of_phase.fit(
+        training_batches(cache, recipe, 0, EPOCHS),
         steps_per_epoch=steps,
         epochs=EPOCHS,
         shuffle=False,
         verbose=0,
         callbacks=[SGDR(PEAK, EPOCHS * 3, 1)],
     ).history
-    assert isinstance(trained.optimizer, keras.optimizers.LossScaleOptimizer) == (precision == "mixed_float16")
-    assert int(trained.optimizer.iterations.numpy()) == EPOCHS * 3
+    assert isinstance(model_of_phase.optimizer, keras.optimizers.LossScaleOptimizer) == (precision == "mixed_float16")
+    assert int(model_of_phase.optimizer.iterations.numpy()) == EPOCHS * 3
     ends = [PEAK * (1 + np.cos(np.pi * step / 9)) / 2 for step in (2, 5, 8)]
     np.testing.assert_allclose(history["learning_rate"], ends, rtol=1e-6)
-    wanted = by_hand(*start, list(pipeline.training_batches(cache, whole, 0, EPOCHS)))
+    wanted = by_hand(*start, list(training_batches(cache, whole, 0, EPOCHS)))
     for weight, before, after in zip(model.weights, start, wanted, strict=True):
         moved = np.abs(after - before).max()
         assert moved > 0.1
         np.testing.assert_allclose(weight.numpy(), after, rtol=0, atol=tolerance * moved)
+
+
+class Copy(keras.callbacks.Callback):
+    """Copies a run after an epoch, as it would be if it were interrupted there."""
+
+    def __init__(self, run, place, after):
+        super().__init__()
+        self.run, self.place, self.after = run, place, after
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.after:
+            shutil.copytree(self.run, self.place)
+
+
+class Look(keras.callbacks.Callback):
+    """Notes the loss scale that a training begins with."""
+
+    scale = initial_scale = None
+
+    def on_train_begin(self, logs=None):
+        optimizer = self.model.optimizer
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            self.scale, self.initial_scale = float(optimizer.dynamic_scale.numpy()), optimizer.initial_scale
 
 
 @pytest.mark.parametrize(
@@ -102,38 +125,23 @@ def test_updates_are_those_written_by_hand(cache, policy, accumulate, precision,
     [{"accumulate": 2}, {"precision": "mixed_bfloat16"}, {"precision": "mixed_float16", "accumulate": 2}],
     ids=str,
 )
-def test_a_cut_run_goes_on_bit_for_bit_and_leaves_float32(few_phantoms, options, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_resumed_bit_for_bit_and_leaves_float32(options, tmp_path):
     recipe = replace(few.RECIPE, head_epochs=0, cycles=1, cycle_epochs=3, **options)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    save, restore, restored = kept.save, kept.Progress.restore, []
+    trained(job(whole, recipe=recipe), callbacks=[Copy(whole, cut, after=2)], state_share=AFTER_EVERY_EPOCH)
+    resumed, look = job(cut, recipe=recipe), Look()
+    train(resumed, reopen(resumed), callbacks=[look])
 
-    def save_and_copy(run, progress):
-        save(run, progress)
-        if progress.epoch == 2 and not cut.exists():
-            shutil.copytree(whole, cut)
-
-    def restore_and_look(progress, model, optimizer):
-        restore(progress, model, optimizer)
-        restored.append(optimizer)
-
-    monkeypatch.setattr(kept, "save", save_and_copy)
-    monkeypatch.setattr(kept, "STATE_SHARE", 1e9)  # after every epoch, however short
-    monkeypatch.setattr(kept.Progress, "restore", restore_and_look)
-    start = training.Start("none")
-    training.train(few_phantoms, "carci", start, recipe, whole, say=lambda line: None)
-    training.resume(few_phantoms, start, runs.open_run(cut), say=lambda line: None)
-
-    models = [runs.read_model(folder / "model.keras") for folder in (whole, cut)]
+    models = [Run.open(folder).read_model() for folder in (whole, cut)]
     for weight, other in zip(*(model.weights for model in models), strict=True):
         np.testing.assert_array_equal(weight.numpy(), other.numpy(), weight.path)
     assert (whole / "history.csv").read_text() == (cut / "history.csv").read_text()
-    (optimizer,) = restored
     if recipe.precision == "mixed_float16":
         # What is restored is not what a new optimizer has.
-        assert 0 < float(optimizer.dynamic_scale.numpy()) < optimizer.initial_scale
+        assert 0 < look.scale < look.initial_scale
     else:
         # No step was left out for its gradients: the cosine counts updates, four an epoch, and not parts.
-        rates = [float(row["learning_rate"]) for row in runs.read_history(runs.open_run(whole))]
+        rates = [float(row["learning_rate"]) for row in Run.open(whole).history()]
         assert rates == pytest.approx([recipe.lr * (1 + np.cos(np.pi * step / 12)) / 2 for step in (3, 7, 11)])
     assert {weight.dtype for weight in models[0].weights} == {"float32"}
     assert {layer.compute_dtype for layer in models[0].layers} == {"float32"}

@@ -1,4 +1,4 @@
-"""Runs that get SIGKILL at a random moment and go on must end as one that was left alone."""
+"""Runs that get SIGKILL at a random moment and are resumed must end as one that was left alone."""
 
 import json
 import runpy

@@ -1,29 +1,23 @@
 import json
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
-from bach_keras import run_folder as runs
-from bach_keras.training import lr_find as find
-from bach_keras.training import train as training
-from bach_keras.training.phases import Start
+from bach_keras.run_folder import Run
+from bach_keras.training.lr_find import choose_phase, find_rate
+from tests.trainings import RANDOM, job, start_at, weights
 
 
-def quiet(line):
-    pass
-
-
-def sweep(few_phantoms, recipe, out, start, phase=None, **options):
-    chosen = find.choose_phase(recipe, start, phase)
-    return find.find_rate(few_phantoms, "carci", start, chosen, recipe, out, say=quiet, **options)
+def sweep(out, recipe, start=RANDOM, phase=None, metric="loss"):
+    return find_rate(job(out, start=start, recipe=recipe), choose_phase(recipe, start, phase), metric)
 
 
 def test_a_sweep_writes_what_it_found_and_changes_no_run(tree_of_runs, few_phantoms, recipe, tmp_path):
     folder = tree_of_runs["carci"]
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
-    start = Start(str(folder), parent=runs.open_run(folder))
-    result = sweep(few_phantoms, recipe, tmp_path / "out", start, phase="middle+head", metric="accuracy")
+    result = sweep(tmp_path / "out", recipe, start_at(folder), phase="middle+head", metric="accuracy")
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
     assert json.loads((tmp_path / "out/lr_range_test.json").read_text()) == json.loads(json.dumps(result))
     assert (tmp_path / "out/lr_range_test.png").read_bytes().startswith(b"\x89PNG")
@@ -37,69 +31,66 @@ def test_a_sweep_writes_what_it_found_and_changes_no_run(tree_of_runs, few_phant
     assert len(result["rates"]) > len(few_phantoms.files["train"]) // recipe.batch_size
 
 
-def test_from_random_weights_it_is_the_sweep_that_training_does(tree_of_runs, few_phantoms, recipe, tmp_path):
-    result = sweep(few_phantoms, recipe, tmp_path, Start("none"))
+def test_from_random_weights_it_is_the_sweep_that_training_does(tree_of_runs, recipe, tmp_path):
+    result = sweep(tmp_path, recipe)
     (trained,) = json.loads((tree_of_runs["carci"] / "lr_range_test.json").read_text())
     assert result["phase"] == "all"
     for name in ("rates", "values", "divergence", "suggestion"):
         assert result[name] == trained[name]
 
 
-def swept_model(monkeypatch):
-    """Return a list that will hold the network a sweep is run on."""
-    models = []
-
-    def network(recipe):
-        models.append(training.network(recipe))
-        return models[0]
-
-    monkeypatch.setattr(find, "network", network)
-    return models
-
-
-def test_a_run_of_the_node_is_swept_at_its_own_weights_which_stay(
-    tree_of_runs, few_phantoms, recipe, tmp_path, monkeypatch
-):
-    folder = tree_of_runs["carci"]
-    models = swept_model(monkeypatch)
-    sweep(few_phantoms, recipe, tmp_path, Start(str(folder), parent=runs.open_run(folder)), phase="head")
-    own = runs.read_model(folder / "model.keras").get_weights()
-    for one, other in zip(models[0].get_weights(), own, strict=True):
+def test_a_run_of_the_node_starts_a_sweep_with_its_own_head(tree_of_runs, recipe):
+    """All of carci's weights go in, and only those below the head of another node's run."""
+    own = start_at(tree_of_runs["carci"])
+    network = own.parent.read_model()
+    for weight in network.weights:
+        weight.assign(keras.ops.zeros_like(weight))
+    own.load(network, with_head=True)
+    for one, other in zip(network.get_weights(), weights(tree_of_runs["carci"]), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_another_nodes_run_gives_all_but_its_head(tree_of_runs, few_phantoms, recipe, tmp_path, monkeypatch):
-    folder = tree_of_runs["norbe"]
-    models = swept_model(monkeypatch)
-    sweep(few_phantoms, recipe, tmp_path, Start(str(folder), parent=runs.open_run(folder)))
-    own = {weight.path: weight.numpy() for weight in runs.read_model(folder / "model.keras").weights}
-    same = {weight.path: np.array_equal(weight.numpy(), own[weight.path]) for weight in models[0].weights}
-    assert not same["head.dense1/kernel"]
-    assert all(equal for path, equal in same.items() if not path.startswith("head."))
+def test_another_nodes_run_gives_all_except_its_head(tree_of_runs):
+    parent = Run.open(tree_of_runs["norbe"]).read_model()
+    network = Run.open(tree_of_runs["norbe"]).read_model()
+    for weight in network.weights:
+        weight.assign(keras.ops.zeros_like(weight))
+    start_at(tree_of_runs["norbe"]).load(network)
+    for weight, given in zip(network.weights, parent.weights, strict=True):
+        wanted = np.zeros_like(given) if weight.path.startswith("head.") else given
+        np.testing.assert_array_equal(weight, wanted, weight.path)
+
+
+def test_a_sweep_from_a_run_of_the_node_is_at_that_runs_weights(tree_of_runs, recipe, tmp_path):
+    """Swept at its own head the loss of the first step is less than at a new one."""
+    own, new = (
+        sweep(tmp_path / node, recipe, start_at(tree_of_runs[node]), phase="head")["values"][0]
+        for node in ("carci", "norbe")
+    )
+    assert own < new
 
 
 def test_a_phase_that_training_does_not_have_is_refused(recipe, tree_of_runs):
     with pytest.raises(ValueError, match="From --init none training has no phase 'head': choose --phase all"):
-        find.choose_phase(recipe, Start("none"), "head")
-    folder = tree_of_runs["carci"]
+        choose_phase(recipe, RANDOM, "head")
     with pytest.raises(ValueError, match=r"choose --phase head or middle\+head"):
-        find.choose_phase(recipe, Start(str(folder), parent=runs.open_run(folder)), "all")
+        choose_phase(recipe, start_at(tree_of_runs["carci"]), "all")
 
 
 @pytest.mark.parametrize(("images", "measured"), [(8, True), (0, False)])
-def test_the_loss_is_read_by_a_probe_unless_there_is_none(few_phantoms, recipe, tmp_path, images, measured):
-    result = sweep(few_phantoms, replace(recipe, lr_probe=images), tmp_path, Start("none"))
+def test_the_loss_is_read_by_a_probe_unless_there_is_none(recipe, tmp_path, images, measured):
+    result = sweep(tmp_path, replace(recipe, lr_probe=images))
     assert ("probe" in result) == measured
     assert result["suggestion"] == pytest.approx(result["divergence"] / 10)
 
 
-def test_the_least_sweep_is_read(few_phantoms, recipe, tmp_path):
-    result = sweep(few_phantoms, replace(recipe, lr_steps=20, lr_bounds=(1e-5, 10.0)), tmp_path, Start("none"))
+def test_the_least_sweep_is_read(recipe, tmp_path):
+    result = sweep(tmp_path, replace(recipe, lr_steps=20, lr_bounds=(1e-5, 10.0)))
     assert 10 <= len(result["rates"]) <= 20
 
 
-def test_a_step_is_an_update_where_batches_are_computed_in_parts(few_phantoms, recipe, tmp_path):
-    result = sweep(few_phantoms, replace(recipe, accumulate=2), tmp_path, Start("none"))
+def test_a_step_is_an_update_where_batches_are_computed_in_parts(recipe, tmp_path):
+    result = sweep(tmp_path, replace(recipe, accumulate=2))
     low, high = recipe.lr_bounds
     planned = np.geomspace(low, high, 2 * recipe.lr_steps)
     np.testing.assert_allclose(result["rates"], planned[: len(result["rates"])])

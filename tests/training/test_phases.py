@@ -6,7 +6,8 @@ import pytest
 
 from bach_keras.recipe import PAPER
 from bach_keras.training.lr_find import choose_phase
-from bach_keras.training.phases import Start, phases
+from bach_keras.training.phases import phases
+from bach_keras.training.start import Start
 from bach_keras.wording import counted
 
 RANDOM, TRAINED = Start("none"), Start("weights.h5", weights="weights.h5")

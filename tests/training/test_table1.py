@@ -1,69 +1,69 @@
 """Table 1 again: what is planned, that nothing is trained twice, and what the page says."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bach_keras import run_folder as runs
-from bach_keras.training import command
-from bach_keras.training import table1 as reproduce
-from bach_keras.training.table1 import plan
+from bach_keras.run_folder import Run, recipe_as_json, versions
+from bach_keras.training.table1 import Plan, open_plan, plan_system, reproduce_table1
+from tests.trainings import RANDOM
 
 
-def names(jobs):
-    return [job.folder.name for job in jobs]
+def names(runs):
+    return [run.folder.name for run in runs]
 
 
 def test_the_competitions_ten_members_are_planned():
-    jobs, trees = plan("bach_bisque", ["paper"], [0], Path("out"), "imagenet")
+    runs, trees = plan_system("bach_bisque", "paper", 0, Path("out"), "imagenet")
     assert [tree.row for tree in trees] == ["init", "init+ext", "ensemble", "full ensemble"]
     full = {node: len(members) for node, members in trees[-1].members.items()}
     assert full == {"carci": 4, "norbe": 3, "invis": 3}
-    assert names(jobs)[-3:] == ["bach_bisque-carci-whole", "bach_bisque-norbe-whole", "bach-invis-whole"]
-    whole = {job.node: job for job in jobs if job.until}
-    assert all(job.protocol == "all" for job in whole.values())
-    assert whole["carci"].until.name == "bach_bisque-carci"
-    assert whole["invis"].until.name == "bach-invis-from-carci"
+    assert names(runs)[-3:] == ["bach_bisque-carci-whole", "bach_bisque-norbe-whole", "bach-invis-whole"]
+    whole = {run.node: run for run in runs if run.stop_at}
+    assert all(run.protocol == "all" for run in whole.values())
+    assert whole["carci"].stop_at.name == "bach_bisque-carci"
+    assert whole["invis"].stop_at.name == "bach-invis-from-carci"
     # A run comes after those that it needs.
-    for index, job in enumerate(jobs):
-        assert {job.parent, job.until} - {None} <= {earlier.folder for earlier in jobs[:index]}
+    for index, run in enumerate(runs):
+        assert {run.parent, run.stop_at} - {None} <= {earlier.folder for earlier in runs[:index]}
 
 
-def test_protocols_and_seeds_are_planned_side_by_side():
-    jobs, trees = plan("phantom", ["paper", "kfold:5/1"], [0, 1], Path("out"), "none")
-    assert len({job.folder for job in jobs}) == len(jobs) == 4 * 8
-    assert {job.folder.parent.name for job in jobs} == {
+def test_protocols_and_seeds_are_planned_side_by_side_and_each_once():
+    plan = open_plan("phantom", ["paper", "kfold:5/1", "paper"], [0, 1, 0], Path("out"), "none")
+    assert len({run.folder for run in plan.runs}) == len(plan.runs) == 4 * 8
+    assert {run.folder.parent.name for run in plan.runs} == {
         "paper-seed0", "paper-seed1", "kfold-5-1-seed0", "kfold-5-1-seed1"
     }  # fmt: skip
-    assert len(trees) == 4 * 3
+    assert len(plan.trees) == 4 * 3
+
+
+def test_a_protocol_without_validation_images_is_refused():
+    with pytest.raises(ValueError, match="protocol all keeps no validation images"):
+        open_plan("phantom", ["all"], [0], Path("out"), "none")
 
 
 def test_bisque_trains_carci_alone():
-    jobs, trees = plan("bisque", ["patient"], [0], Path("out"), "imagenet")
-    assert names(jobs) == ["bisque-carci"]
+    runs, trees = plan_system("bisque", "patient", 0, Path("out"), "imagenet")
+    assert names(runs) == ["bisque-carci"]
     assert trees == []
 
 
 @pytest.fixture
-def reproduced(few_phantoms, recipe, tmp_path, monkeypatch):
-    """Return a function that reproduces on a few phantoms, and the folder."""
-
-    def split(config, protocol, data_dir=None):
-        everything = {"train": sorted(few_phantoms.files["train"] + few_phantoms.files["validation"])}
-        files = {**few_phantoms.files, **everything, "validation": []} if protocol == "all" else few_phantoms.files
-        return replace(few_phantoms, protocol=protocol, files=files)
-
-    monkeypatch.setattr(reproduce, "split_data", split)
-    monkeypatch.setattr(reproduce, "ready", lambda data, say: data)
-    monkeypatch.setattr(reproduce, "default_recipe", lambda config: replace(recipe, head_epochs=0, lr_steps=20))
-    monkeypatch.setattr(command, "open_data", lambda config, protocol, *rest: split(config, protocol))
+def reproduced(few_phantoms, recipe, tmp_path, caplog):
+    """Return a function that reproduces on a few phantoms and gives the results and what was logged, and the folder."""
+    caplog.set_level(logging.INFO)
+    everything = {"train": sorted(few_phantoms.files["train"] + few_phantoms.files["validation"])}
+    whole = replace(few_phantoms, protocol="all", files={**few_phantoms.files, **everything, "validation": []})
+    runs, trees = plan_system("phantom", "patient", 0, tmp_path, "none")
+    plan = Plan("phantom", tmp_path, runs, trees, {("phantom", "patient"): few_phantoms, ("phantom", "all"): whole})
 
     def run(**options):
-        lines = []
-        result = reproduce.reproduce("phantom", ["patient"], [0], tmp_path, {}, "none", say=lines.append, **options)
-        return result, lines
+        caplog.clear()
+        result = reproduce_table1(plan, replace(recipe, head_epochs=0, lr_steps=20), RANDOM, **options)
+        return result, list(caplog.messages)
 
     return run, tmp_path
 
@@ -95,7 +95,7 @@ def test_everything_is_trained_scored_and_shown_and_no_second_time(reproduced):
     assert json.loads((place / "results.json").read_text())["trees"] == json.loads(json.dumps(result["trees"]))
 
     trained = (place / "patient-seed0/phantom-carci/model.keras").stat().st_mtime_ns
-    # One run cut, one evaluation lost: only these are done again, and what the run is a member of.
+    # One run is interrupted, one evaluation lost: only these are done again, and what the run is a member of.
     (place / "patient-seed0/phantom-invis-whole/metrics.json").unlink()
     (place / "patient-seed0/tree-init/metrics.json").unlink()
     again, lines = run()
@@ -109,9 +109,9 @@ def test_everything_is_trained_scored_and_shown_and_no_second_time(reproduced):
 def test_a_run_of_another_recipe_is_not_taken(reproduced, recipe, few_phantoms):
     run, place = reproduced
     folder = place / "patient-seed0" / "phantom-carci"
-    runs.create_run(folder, {
+    Run.create(folder, {
         "node": "carci", "config": "phantom", "protocol": "patient", "init": "none", "split": few_phantoms.files,
-        "recipe": runs.recipe_as_json(replace(recipe, batch_size=2)), "versions": runs.versions(),
+        "recipe": recipe_as_json(replace(recipe, batch_size=2)), "versions": versions(),
     })  # fmt: skip
     with pytest.raises(ValueError, match=r"phantom-carci holds another run .* batch_size was 2, is 4"):
         run()

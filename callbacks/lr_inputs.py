@@ -1,4 +1,4 @@
-"""What a range test sweeps: which models and data it takes, and how the model is put back afterwards."""
+"""What a range test sweeps: which models and data it takes, and how the model is restored afterwards."""
 
 import itertools
 import operator
@@ -6,11 +6,11 @@ import operator
 import keras
 import tensorflow as tf
 
-EMPTY = "The data for the range test is empty: it holds no batch to take a step on."
+EMPTY = "The data for the range test is empty: it holds no batch for a step."
 
 
 class ModelState:
-    """A model's variables and optimizer as they are now, to be put back after a sweep."""
+    """A model's variables and optimizer as they are now, to be restored after a sweep."""
 
     def __init__(self, model):
         if not model.optimizer.built:
@@ -37,14 +37,13 @@ class ModelState:
             model.train_function = None
 
         self._undo.append(undo)
-        # What was traced before holds the schedule.
+        # The function that was traced before holds the schedule.
         model.make_train_function(force=True)
 
     def guard_steps(self, check):
-        """Put the model back where a step is broken off: by an error in the data or the model, or by Ctrl-C.
+        """Restore the model where an error in the data or the model, or Ctrl-C, ends a step.
 
-        Args:
-            check: called right before each step; it may raise.
+        ``check`` is called right before each step, and may raise.
         """
         model, step = self._model, self._model.train_function
 
@@ -65,7 +64,7 @@ class ModelState:
         model.train_function = guarded
 
     def restore(self):
-        """Put all back."""
+        """Restore the model and its optimizer."""
         for variable, value in self._values:
             variable.assign(value)
         while self._undo:
@@ -95,7 +94,7 @@ def check_model(model):
 
 
 def repeated(dataset, steps: int) -> tuple[object, dict]:
-    """Return data that offers so many steps, where it can be repeated, and what ``fit`` is to be told of its length."""
+    """Return data of at least so many steps, where it can be repeated, and the arguments of ``fit`` for its length."""
     if isinstance(dataset, tf.data.Dataset):
         if int(dataset.cardinality()) == 0:
             raise ValueError(EMPTY)
@@ -109,7 +108,7 @@ def repeated(dataset, steps: int) -> tuple[object, dict]:
         first = list(itertools.islice(dataset, 1))
         if not first:
             raise ValueError(EMPTY)
-        # Of all iterators Keras takes generators only.
+        # Keras takes no other iterators than generators.
         return (batch for batch in itertools.chain(first, dataset)), {"steps_per_epoch": steps}
     raise ValueError(
         f"The range test cannot take batches from {type(dataset).__name__}: give it a batched tf.data.Dataset, "
@@ -130,7 +129,7 @@ def not_finite_batch(batches, count: int) -> str:
 
 
 def number(value, name: str) -> float:
-    """Return a setting as a float, or say that it is none."""
+    """Return a setting as a float."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -138,7 +137,7 @@ def number(value, name: str) -> float:
 
 
 def whole(value, name: str) -> int:
-    """Return a setting as an int, or say that it is none."""
+    """Return a setting as an int."""
     try:
         return operator.index(value)
     except TypeError:

@@ -1,0 +1,105 @@
+"""Where a training starts: what ``--init`` names, whether it may, and putting its weights into a network."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from bach_keras.network.weights import default_path, load_weights
+from bach_keras.run_folder import Run
+from bach_keras.tree import ROOT
+from bach_keras.wording import counted
+from datasets.errors import UserError
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a network's weights come from.
+
+    Attributes:
+        init: what the user asked for: ``none``, ``imagenet``, a file or a run folder.
+        weights: a file of ImageNet weights, or None.
+        parent: the run it starts from, or None.
+    """
+
+    init: str
+    weights: Path | None = None
+    parent: Run | None = None
+
+    @property
+    def is_random(self) -> bool:
+        return self.weights is None and self.parent is None
+
+    def check(self, validation: list[str]) -> None:
+        """Refuse a start from a run that trained on images which will validate, and name a few of them."""
+        seen = sorted(self.parent.provenance.trained_on & set(validation)) if self.parent else []
+        if seen:
+            count = len(validation)
+            raise UserError(
+                f"{self.parent.folder} trained on {len(seen)} of the {counted(count, 'image')} that "
+                f"{'is' if count == 1 else 'are'} to validate here "
+                f"({', '.join(seen[:3])}{', ...' if len(seen) > 3 else ''}), so the accuracy would mean "
+                "nothing: start from a run of the same --protocol and --split-seed, or train under the split it had."
+            )
+
+    def load(self, model, with_head: bool = False) -> None:
+        """Put the weights into a new network; a random start leaves it as it is."""
+        if self.parent is not None:
+            # A parent of another node answers another question, so its head is of no use.
+            copy_weights(self.parent.read_model(), model, but=None if with_head else model.layer_groups["head"])
+        elif self.weights is not None:
+            load_weights(model.features(), self.weights)
+
+
+def start_from(init: str | None, config: str) -> Start:
+    """Return the start that ``--init`` names; by default ImageNet's weights, and random ones on phantom."""
+    init = init or ("none" if config == "phantom" else "imagenet")
+    if init == "none":
+        return Start(init)
+    if init == "imagenet":
+        path = default_path()
+        if not path.is_file():
+            raise UserError(
+                f"There are no ImageNet weights at {path}: get them with 'weights fetch', name a file with "
+                "--init FILE.h5, or start from random weights with --init none."
+            )
+        return Start(init, weights=path)
+    path = Path(init)
+    if path.is_dir():
+        parent = Run.open(path)
+        if not parent.is_finished:
+            raise UserError(f"{path} has not finished training, so nothing can start from it: --resume it first.")
+        return Start(init, parent=parent)
+    if not path.is_file():
+        raise UserError(f"--init {init} is neither imagenet, none, a weights file nor a run folder.")
+    return Start(init, weights=path)
+
+
+def starts_from(init: str | None, config: str, node: str, run_dir: Path) -> dict[str, Start]:
+    """Return the starts to try, by name: several for ``best`` and ``best:RUN``, else the one that is asked for."""
+    # best:RUN names carci's run; without a name it is looked for where train puts it by default.
+    word, _, named = (init or "").partition(":")
+    if word != "best":
+        return {"start": start_from(init, config)}
+    if node == ROOT.name:
+        raise UserError(f"--init best starts a specialist from {ROOT.name} or from elsewhere; {node} cannot.")
+    carci = Path(named) if named else run_dir.with_name(f"{config}-{ROOT.name}")
+    if not (carci / "config.json").is_file():
+        raise UserError(
+            f"--init best needs a finished run of {ROOT.name}, and there is none at {carci}: train it, "
+            "or name it with --init best:RUN."
+        )
+    plain = "none" if config == "phantom" else "imagenet"
+    return {plain: start_from(plain, config), ROOT.name: start_from(str(carci), config)}
+
+
+def copy_weights(source, target, but: str | None = None) -> None:
+    """Copy a network's weights into one of the same layers, except paths that match a pattern."""
+    values, wanted = (
+        {weight.path: weight for weight in network.weights if but is None or not re.search(but, weight.path)}
+        for network in (source, target)
+    )
+    # A parent of another backbone would give some layers and leave others random.
+    if {p: w.shape for p, w in values.items()} != {p: w.shape for p, w in wanted.items()}:
+        raise UserError("The run to start from has another network than this one: start from a run like it.")
+    for path, weight in wanted.items():
+        weight.assign(values[path])
