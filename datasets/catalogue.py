@@ -9,7 +9,10 @@ from datasets import phantom
 from datasets.errors import UserError
 from datasets.labels import CLASSES, MALIGNANT
 
-# What a hidden test image has for a label. It is not in LABELS: nothing trains on it or is scored on it.
+# Version of the records that the TFDS builder makes from the collections; records of another version are not read.
+VERSION = "1.1.0"
+
+# The label of a hidden test image. It is not in LABELS: nothing trains on it or is scored on it.
 UNLABELLED = "unlabelled"
 
 

@@ -5,9 +5,10 @@ with the old ones, and the lock of whoever prepares it.
 """
 
 import contextlib
+import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+LOG = logging.getLogger(__name__)
 
 _ABANDONED = 24 * 3600  # seconds that TFDS's own unfinished folder lies untouched before it counts as left behind
 _MOMENT = 0.05  # seconds; two renames take less
@@ -25,16 +28,18 @@ class _NoLocksError(OSError):
 
 
 @contextlib.contextmanager
-def alone(lock: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
+def alone(lock: Path, what: str) -> Iterator[None]:
     """Let a second process that wants to do the same wait for the first; where nothing can be locked, say so."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("wb") as file:
         try:
             if not _lock(file):
-                say(f"Waiting for {what} to end.")
+                LOG.info(f"Waiting for {what} to end.")
                 _lock(file, wait=True)
         except _NoLocksError:
-            say(f"The disk of {lock.parent} has no file locks: this goes on without one, so run {what} only after it.")
+            LOG.warning(
+                f"The disk of {lock.parent} has no file locks, so this continues without one: run {what} only after it."
+            )
         yield
 
 
