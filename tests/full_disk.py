@@ -1,16 +1,23 @@
-"""A disk that is full, for what is written beside its place and then renamed."""
+"""A disk that is full, for what is written under a temporary name and then renamed."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
-from datasets import whole
+from datasets.whole import whole
+
+class Enough(Exception):
+    """Ends a block, so that nothing is written."""
 
 
-def fill_the_disk(folder: Path) -> None:
-    """Let the next file that is written whole into a folder meet a full disk."""
+def fill_the_disk(path: Path) -> None:
+    """Let a file, if it is the next of this process to be written, meet a full disk."""
     if not os.path.exists("/dev/full"):
         pytest.skip("there is no /dev/full")
-    upcoming = next(whole._COUNT) + 1
-    (folder / f".{os.getpid()}-{upcoming}.part").symlink_to("/dev/full")
+    with contextlib.suppress(Enough), whole(path) as partial:
+        process, _, rest = partial.name.partition("-")
+        number, _, ending = rest.partition(".part")
+        raise Enough
+    path.with_name(f"{process}-{int(number) + 1}.part{ending}").symlink_to("/dev/full")

@@ -48,7 +48,7 @@ def test_what_fails_half_way_leaves_what_was_there(tmp_path, fault):
 def test_a_full_disk_is_told_with_the_path_and_leaves_nothing(tmp_path, write):
     path = tmp_path / "a.csv"
     path.write_text("old")
-    fill_the_disk(tmp_path)
+    fill_the_disk(path)
     with pytest.raises(OSError, match=r"a\.csv cannot be written: No space left on device\.$"):
         write(path)
     assert path.read_text() == "old"
@@ -60,7 +60,7 @@ def test_the_published_page_is_not_lost_to_a_full_disk(tmp_path, monkeypatch):
     page.write_text("old")
     monkeypatch.setattr(publish_splits, "PAGE", page)
     monkeypatch.setattr(publish_splits, "CONFIGS", {})
-    fill_the_disk(tmp_path)
+    fill_the_disk(page)
     with pytest.raises(OSError, match=r"README\.md cannot be written"):
         publish_splits.publish()
     assert page.read_text() == "old"

@@ -69,7 +69,7 @@ def test_a_full_disk_is_told_with_the_path_and_leaves_nothing(few_phantoms, tmp_
     records = [Record(name, few_phantoms.labels[name], "", "phantom") for name in few_phantoms.files["train"]]
     monkeypatch.setattr(contact_sheet.prepare, "records", lambda config, data_dir: records)
     monkeypatch.setattr(contact_sheet.prepare, "load", lambda config, data_dir, some: few_phantoms.images(some))
-    fill_the_disk(tmp_path)
+    fill_the_disk(tmp_path / "a.png")
     with pytest.raises(OSError, match=r"a\.png cannot be written: No space left on device\.$"):
         contact_sheet.write_contact_sheet(tmp_path / "a.png", "phantom", None, 1, SIZE, 0, 0.2, 0.2)
     assert list(tmp_path.iterdir()) == []

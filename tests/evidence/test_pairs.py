@@ -75,7 +75,7 @@ def test_a_split_of_one_part_is_refused_before_any_image_is_read(leaking, monkey
 def test_a_full_disk_is_told_with_the_path_and_an_earlier_audit_stays(leaking, monkeypatch, tmp_path):
     audited(monkeypatch, leaking, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    fill_the_disk(tmp_path)
+    fill_the_disk(tmp_path / "pair-001.png")
     result = audited(monkeypatch, leaking, tmp_path)
     assert result.exit_code == 2
     assert "pair-001.png cannot be written: No space left on device." in result.output
