@@ -72,11 +72,6 @@ class Canvas:
         """Paint the inside of an outline [n, 2]."""
         self._pen.polygon(outline.ravel().tolist(), fill=amounts)
 
-    def line(self, outline: np.ndarray, amounts: tuple[int, int, int], width: float) -> None:
-        """Paint a closed line along an outline [n, 2]."""
-        closed = np.concatenate([outline, outline[:2]])
-        self._pen.line(closed.ravel().tolist(), fill=amounts, width=round(width * self.scale), joint="curve")
-
     def lattice(self, spacing: float, jitter: float = 0.25) -> np.ndarray:
         """Return [n, 2] points of a jittered triangular lattice over the image and its margin."""
         step = spacing * self.scale

@@ -4,7 +4,7 @@ A phantom is painted in optical density, where stains add up: one map of haemato
 Two stain vectors and the Beer-Lambert law turn them into colour (Ruifrok & Johnston, "Quantification
 of histochemical staining by color deconvolution", 2001). The classes differ in the architecture of the
 tissue alone. Colour and magnification are marks of the patient, as on real slides, so a split that
-parts one patient's images leaks.
+puts one patient's images on both sides leaks.
 """
 
 import re
@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from datasets.canvas import HEIGHT, WIDTH, Canvas, Shape
-from datasets.errors import UserError
 from datasets.labels import CLASSES
 
 # Patient n has the class n modulo four, and every image of a patient has the patient's class.
@@ -43,34 +42,24 @@ def filename(label: str, patient: int, index: int) -> str:
 
 
 def draw_named(name: str) -> np.ndarray:
-    """Draw the phantom that ``filename`` gave this name.
-
-    Raises:
-        UserError: the name is not a phantom's.
-    """
+    """Draw the phantom that ``filename`` gave this name."""
     found = re.fullmatch(r"phantom-([a-z]+)-p(\d{3})-(\d+)\.png", name)
     if not found:
-        raise UserError(f"{name!r} is not the name of a phantom, such as {filename('normal', 4, 2)}.")
+        raise ValueError(f"{name!r} is not the name of a phantom, such as {filename('normal', 4, 2)}.")
     return draw(found[1], int(found[2]), int(found[3]))
 
 
 def draw(label: str, patient: int, index: int, seed: int = 0) -> np.ndarray:
-    """Draw one image; the same arguments give the same bytes.
+    """Draw one image, uint8 RGB [288, 384, 3]; the same arguments give the same bytes.
 
     Args:
         label: one of the four classes.
         patient: whose slide it is: it sets the stains, their strength and the magnification.
         index: which image of the patient.
         seed: another seed gives another population.
-
-    Returns:
-        uint8 RGB [288, 384, 3].
-
-    Raises:
-        UserError: the label is not one of the four classes.
     """
     if label not in _PAINTERS:
-        raise UserError(f"There is no phantom of {label!r}: choose one of {', '.join(CLASSES)}.")
+        raise ValueError(f"There is no phantom of {label!r}: choose one of {', '.join(CLASSES)}.")
     slide = np.random.default_rng([seed, patient])
     rng = np.random.default_rng([seed, patient, index])
     # The scale and the stains are the patient's; a smaller jitter is the image's.
@@ -191,15 +180,8 @@ def _invasive(canvas: Canvas) -> None:
     nests = canvas.lattice(rng.uniform(58, 76), jitter=0.7)
     cells = canvas.lattice(9.5, jitter=0.5)
     for x, y in nests[rng.random(len(nests)) < rng.uniform(0.35, 0.6)]:
-        nest = canvas.shape(
-            x,
-            y,
-            rng.uniform(14, 26),
-            rng.uniform(1.1, 1.9),
-            waviness=0.22,
-            harmonics=5,
-            angle=canvas.fibre_angle,
-        )
+        radius, stretch = rng.uniform(14, 26), rng.uniform(1.1, 1.9)
+        nest = canvas.shape(x, y, radius, stretch, waviness=0.22, harmonics=5, angle=canvas.fibre_angle)
         canvas.fill(nest.outline(), _CYTOPLASM)
         canvas.nuclei(cells[nest.depth(cells) < 0.95], 4.2, length=1.3, variety=0.3, depth=100)
     along = np.array([np.cos(canvas.fibre_angle), np.sin(canvas.fibre_angle)])

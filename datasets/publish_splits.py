@@ -31,8 +31,8 @@ def publish() -> None:
     for config in CONFIGS:
         for protocol in PUBLISHED_PROTOCOLS:
             write_split(published_path(config, protocol), make_split(_records(config), config, protocol))
-    with whole(PAGE) as unfinished:
-        unfinished.write_text(page(), encoding="utf-8")
+    with whole(PAGE) as partial:
+        partial.write_text(page(), encoding="utf-8")
 
 
 def page() -> str:

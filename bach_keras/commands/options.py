@@ -68,7 +68,9 @@ patients_option = click.option(
 )  # fmt: skip
 split_options = several(
     protocol_option,
-    click.option("--split-seed", default=0, show_default=True, help="Of the split; 0 is the published one."),
+    click.option(
+        "--split-seed", default=0, show_default=True, help="Random seed of the split; 0 gives the published split."
+    ),
     patients_option,
 )
 member_options = several(

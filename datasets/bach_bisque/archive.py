@@ -1,42 +1,17 @@
-"""The official BACH archive: fetched where the user asks for it, and checked against its published digest."""
+"""A published archive: fetched where the user asks for it, and checked against its published digest."""
 
 import contextlib
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.catalogue import Archive
 from datasets.download import CHUNK, download
 from datasets.errors import UserError, WorkError, working
 from datasets.progress import bar
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A published file; ``sizes`` is what it may have in bytes, as exactly as its page says."""
-
-    name: str
-    url: str
-    md5: str
-    sizes: range
-    licence: str
-    citation: str
-
-
-# Zenodo record 3632035; its page rounds the size to 10.4 GB.
-BACH_ARCHIVE = Archive(
-    name="ICIAR2018_BACH_Challenge.zip",
-    url="https://zenodo.org/records/3632035/files/ICIAR2018_BACH_Challenge.zip",
-    md5="8ae1801334aa943c44627c1eef3631b2",
-    sizes=range(10_350_000_000, 10_450_000_000),
-    licence="CC BY-NC-ND 4.0 (https://creativecommons.org/licenses/by-nc-nd/4.0): give credit, no commercial use, "
-    "and pass nothing on that is made from it, the prepared records included.",
-    citation='G. Aresta et al., "BACH: Grand challenge on breast cancer histology images", Medical Image Analysis 56, '
-    "122-139, 2019; data: https://doi.org/10.5281/zenodo.3632035.",
-)
 
 
 def bytes_to_fetch(archive: Archive, folder: Path) -> int:

@@ -83,7 +83,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         ),
         BachBisqueConfig(
             name="bisque",
-            description="58 images of UCSB BISQUE, 32 benign and 26 malignant, 896x768 pixels, ten groups by microarray and date.",
+            description="58 images of UCSB BISQUE, 32 benign and 26 malignant, 896x768 pixels, ten groups by "
+            "microarray and date.",
             instructions=_GET_BISQUE,
             cites=("gelasca2008evaluation",),
         ),

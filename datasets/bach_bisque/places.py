@@ -1,4 +1,4 @@
-"""A user's folder or zip as the files it holds, none of them read before it was looked at.
+"""A user's folder or zip as the files it holds, none of them read before it was checked.
 
 Nothing is unpacked: the official BACH archive also holds ten gigabytes of whole slides.
 """
@@ -16,8 +16,8 @@ from typing import BinaryIO
 from datasets.errors import UserError
 from datasets.images.folder import is_clutter, walk
 
-# No file that is read is larger: BACH's are of 9.4 MB, a scanner's colour profile is of 13. What claims to be, or
-# inflates to more, is not read on.
+# No file that is read is larger: BACH's have 9.4 MB, a scanner's colour profile has 13. Reading stops at what claims
+# to have more or inflates to more.
 MAX_BYTES = 128 << 20
 _PIECE = 4096
 
@@ -28,8 +28,7 @@ class Entry:
 
     Attributes:
         name: where it is, for sentences.
-        get_size: looks it up, in bytes; refuses what is no file, such as a pipe, which would be read for ever.
-        open: opens it.
+        get_size: returns bytes; refuses what is not a regular file, such as a pipe, which would be read for ever.
     """
 
     name: str
@@ -37,21 +36,13 @@ class Entry:
     open: Callable[[], BinaryIO]
 
     def check(self) -> None:
-        """Refuse what cannot be read or is too large, without reading it.
-
-        Raises:
-            OSError, ValueError: why.
-        """
+        """Refuse what cannot be read or is too large, without reading it."""
         size = self.get_size()
         if size > MAX_BYTES:
             raise UserError(f"{self.name} has {size:,} bytes; no image of this data set has more than {MAX_BYTES:,}.")
 
     def __call__(self) -> bytes:
-        """Read it, never more than ``MAX_BYTES``.
-
-        Raises:
-            OSError, ValueError: it cannot be read.
-        """
+        """Read it, never more than ``MAX_BYTES``."""
         self.check()
         content = bytearray()
         try:
@@ -59,10 +50,10 @@ class Entry:
                 # In small pieces: of a zip's entry, each may inflate to thousands of times its size.
                 while len(content) <= MAX_BYTES and (piece := file.read(_PIECE)):
                     content += piece
-        except Exception as error:  # zipfile and its decoders raise a dozen kinds for a damaged entry
+        except Exception as error:  # zipfile and its decoders raise errors of many kinds for a damaged entry
             raise UserError(f"{self.name} cannot be read ({error}): fetch it again.") from error
         if len(content) > MAX_BYTES:
-            raise UserError(f"{self.name} has more than {MAX_BYTES:,} bytes, so it is no image of this data set.")
+            raise UserError(f"{self.name} has more than {MAX_BYTES:,} bytes, so it is not an image of this data set.")
         return bytes(content)
 
 
@@ -71,9 +62,8 @@ class Place:
     """A folder or zip.
 
     Attributes:
-        path: its own.
-        files: name relative to it, with "/", -> file.
-        closed: folders in it that cannot be looked into.
+        files: name relative to ``path``, with "/", -> file.
+        closed: folders in it that cannot be listed.
     """
 
     path: Path
@@ -88,20 +78,14 @@ def open_folder(folder: Path) -> Place:
 
 
 def open_zip(path: Path, stack: contextlib.ExitStack) -> Place:
-    """List a zip's files.
-
-    Args:
-        path: the zip.
-        stack: keeps it open.
-
-    Raises:
-        UserError: it is damaged, holds a name twice, or has a name that climbs out of it.
-    """
+    """List a zip's files; the stack keeps it open. Refuse one that is damaged, or has a name twice or outside of it."""
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
-    except (zipfile.BadZipFile, NotImplementedError, LookupError, ValueError) as error:
-        raise UserError(f"{path} is not a whole zip file ({error}): remove it and fetch it again.") from error
-    # Some programs of Windows part folders by backslashes, against the format.
+    except OSError:
+        raise
+    except Exception as error:  # zipfile raises errors of many kinds for a damaged zip
+        raise UserError(f"{path} is not a complete zip file ({error}): remove it and fetch it again.") from error
+    # Some programs on Windows separate folders by backslashes, against the format.
     named = [(entry.filename.replace("\\", "/"), entry) for entry in archive.infolist()]
     held = [(name, entry) for name, entry in named if not name.endswith("/")]
     for name, entry in held:
@@ -110,7 +94,7 @@ def open_zip(path: Path, stack: contextlib.ExitStack) -> Place:
             raise UserError(f"{path} has an entry that climbs out of it, {entry.filename!r}: do not trust this zip.")
     twice = [name for name, count in Counter(name for name, _ in held).items() if count > 1]
     if twice:
-        raise UserError(f"{path} holds {twice[0]} twice under one name: make the zip anew, with one of the two.")
+        raise UserError(f"{path} holds {twice[0]} twice under one name: make the zip again, with one of the two.")
     return Place(path, {name: _zip_entry(archive, entry, path) for name, entry in held if not _is_clutter(name)})
 
 
@@ -140,7 +124,7 @@ def _file_entry(path: Path) -> Entry:
 
 
 def _regular(path: Path, found: os.stat_result) -> int:
-    """Return a file's size; refuse what is none."""
+    """Return a file's size; refuse what is not a regular file."""
     if not stat.S_ISREG(found.st_mode):
         raise UserError(f"{path} is a pipe, a device or a socket under the name of an image: take it away.")
     return found.st_size

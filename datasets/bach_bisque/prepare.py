@@ -7,10 +7,11 @@ import logging
 import shutil
 from pathlib import Path
 
-from datasets.bach_bisque import archive, replacing
+from datasets.bach_bisque import replacing
+from datasets.bach_bisque.archive import bytes_to_fetch, fetch
 from datasets.bach_bisque.prepared import Prepared, Summary
 from datasets.bach_bisque.sources import find_images, find_test_images, is_there, missing
-from datasets.catalogue import BACH, PHANTOM, Collection, get_collections
+from datasets.catalogue import PHANTOM, get_collections
 from datasets.download import DISK_FAULTS, check_free
 from datasets.errors import MissingError, UserError, WorkError, working
 
@@ -48,7 +49,7 @@ def prepare_dataset(
     collections = get_collections(config)
     if config == PHANTOM.name and source is not None:
         raise UserError("phantom is drawn, not read: leave the source out.")
-    if download and (source or BACH.name not in {collection.name for collection in collections}):
+    if download and (source or not any(collection.archive for collection in collections)):
         raise UserError("--download fetches BACH: give it without --source, for bach or bach_bisque.")
     place = Path(source or prepared.root / "downloads" / "manual").expanduser()
     if source is not None and not place.exists():  # a mistake, whether it would be read or not
@@ -73,20 +74,19 @@ def prepare_dataset(
 
 def _check_source(prepared: Prepared, source: Path, download: bool) -> None:
     """Refuse an incomplete source, or a full disk, before the long build begins; fetch BACH if that is wanted."""
-    collections = get_collections(prepared.config)
-    fetch = download and not is_there(BACH, source)
+    # What cannot be fetched is checked before ten gigabytes are.
+    collections = sorted(get_collections(prepared.config), key=lambda collection: collection.archive is not None)
+    to_fetch = [one for one in collections if one.archive and download and not is_there(one, source)]
     # PNG takes less than the bare pixels.
     pixels = sum(len(collection.records) * 3 * collection.size[0] * collection.size[1] for collection in collections)
-    to_fetch = archive.bytes_to_fetch(archive.BACH_ARCHIVE, source) if fetch else 0
-    check_free(prepared.root, pixels + to_fetch)
-    # What must be there already is checked before ten gigabytes are fetched.
-    for collection in sorted(collections, key=lambda collection: collection.name == BACH.name):
+    check_free(prepared.root, pixels + sum(bytes_to_fetch(collection.archive, source) for collection in to_fetch))
+    for collection in collections:
         if collection.name == PHANTOM.name:
             continue
-        if collection.name == BACH.name and fetch:
-            with replacing.alone(source / f".{archive.BACH_ARCHIVE.name}.lock", "another download"):
-                if not is_there(BACH, source):
-                    archive.fetch(archive.BACH_ARCHIVE, source)
+        if collection in to_fetch:
+            with replacing.alone(source / f".{collection.archive.name}.lock", "another download"):
+                if not is_there(collection, source):  # another process fetched it in the meantime
+                    fetch(collection.archive, source)
         with find_images(collection, source), find_test_images(collection, source):
             pass
 
@@ -129,3 +129,15 @@ def _disk_fault(error: BaseException | None) -> str | None:
             return error.message.rpartition("; ")[2]
         error = error.__cause__
     return None
+
+
+# The names that training/command.py uses.
+prepare = prepare_dataset
+
+
+def is_prepared(config: str, data_dir: Path | None = None) -> bool:
+    return Prepared(config, data_dir).is_there
+
+
+def describe(config: str, data_dir: Path | None = None) -> Summary:
+    return Prepared(config, data_dir).summary()

@@ -44,8 +44,8 @@ class Prepared:
     """A config of the data set in a folder of data sets, prepared or not yet.
 
     Whatever reads it raises a ``MissingError`` where it is not prepared, and a ``UserError`` where its files are
-    damaged. Importing TensorFlow takes seconds, so only ``load`` and ``differences`` do it: the tables are read straight
-    from the files that TFDS wrote.
+    damaged. The tables are read from the files that TFDS wrote: importing TensorFlow takes seconds, so only ``load``
+    and ``differences`` do it.
 
     Attributes:
         config: bach, bisque, bach_bisque or phantom.

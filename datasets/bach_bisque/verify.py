@@ -63,7 +63,7 @@ def _read_records(path: Path) -> Iterator[bytes]:
 
 
 def _check_sums(path: Path) -> list[str]:
-    """Say whether TensorFlow, which compares each record's checksums, can read the whole file."""
+    """Say whether TensorFlow, which compares each record's checksums, can read the file to its end."""
     try:
         for _ in tf.data.TFRecordDataset(str(path)):
             pass

@@ -4,7 +4,7 @@ import codecs
 
 TIFF, PNG, JPEG, BMP = "TIFF", "PNG", "JPEG", "BMP"
 
-# Bytes that are enough to tell.
+# Bytes that are enough to recognise a format.
 HEAD = 4096
 
 _TAKEN = (
@@ -62,7 +62,7 @@ _OTHERS = (
     (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
     (b"Rar!", "a RAR archive"),
     (b"\x1aE\xdf\xa3", "a video (Matroska or WebM)"),
-    (b"\0\5\x16\7", "what macOS keeps beside a file, not the file itself"),
+    (b"\0\5\x16\7", "what macOS keeps next to a file, not the file itself"),
     (b"version https://git-lfs", "a pointer of Git LFS: fetch the file itself (git lfs pull)"),
 )
 _BRANDS = {

@@ -13,12 +13,9 @@ def decode(data: bytes, kind: str, mode: str | None = "RGB") -> np.ndarray:
     """Decode an image of 8 bits a channel.
 
     Args:
-        data: the whole file, with nothing in it but the one picture.
+        data: the complete file, with only the one picture in it.
         kind: Pillow's name of the format.
         mode: Pillow's name of what to convert to; None leaves it as it is.
-
-    Raises:
-        NotTakenError: it cannot be decoded.
     """
     try:
         # Pillow warns of its own limit, where ours was checked before, and of damage.
