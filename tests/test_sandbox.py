@@ -11,7 +11,7 @@ import keras
 import pytest
 
 from bach_keras.network.weights import default_path
-from datasets.bach_bisque import prepare
+from datasets.bach_bisque.prepared import Prepared
 
 LOOK = """
 import os, socket, keras

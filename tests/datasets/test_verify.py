@@ -1,6 +1,5 @@
 """What verification finds: damage of each part of a record file, and records that are not those prepared."""
 
-import dataclasses
 import io
 
 import numpy as np
@@ -8,17 +7,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from datasets.bach_bisque import prepare
-from datasets.catalogue import PHANTOM
+from datasets.bach_bisque.prepare import prepare_dataset
+from datasets.bach_bisque.prepared import Prepared
 
 FRAME = 12  # bytes of a record's length and its checksum
 
 
 @pytest.fixture
-def prepared(tmp_path, monkeypatch):
+def prepared(tmp_path, four_phantoms):
     """Return a data folder with four prepared phantoms, and their record file."""
-    few = dataclasses.replace(PHANTOM, records=PHANTOM.records[:4])
-    monkeypatch.setattr(prepare.Builder.builder_configs["phantom"], "collections", (few,))
     [path] = prepare_dataset("phantom", data_dir=tmp_path).path.glob("*.tfrecord*")
     return tmp_path, path
 
@@ -41,7 +38,7 @@ def flip(path, number, where):
 
 
 def rewrite(path, change):
-    """Write the records anew, with right checksums, after changing the first one's features."""
+    """Write the records again, with right checksums, after changing the first one's features."""
     records = [data.numpy() for data in tf.data.TFRecordDataset(str(path))]
     example = tf.train.Example.FromString(records[0])
     change(example.features.feature)
@@ -94,7 +91,7 @@ def test_a_file_cut_short_is_named(prepared):
     assert f"train has no readable record of {last}." in found
 
 
-def test_a_wrong_checksum_is_told_even_where_all_else_is_right(prepared):
+def test_a_wrong_checksum_is_reported_even_where_all_else_is_right(prepared):
     data_dir, path = prepared
     flip(path, 1, "checksum")
     [found] = Prepared("phantom", data_dir).differences()

@@ -67,7 +67,7 @@ def test_a_split_of_one_part_is_refused_before_any_image_is_read(leaking, monkey
     leaking.files, leaking.protocol = {"train": ["a.png", "b.png"], "validation": [], "test": []}, "all"
     result = audited(monkeypatch, leaking, tmp_path / "audit")
     assert result.exit_code == 2
-    assert "Protocol all parts nothing on phantom" in result.output
+    assert "Protocol all puts every image in one split of phantom" in result.output
     assert leaking.asked == []
     assert not (tmp_path / "audit").exists()
 
