@@ -6,7 +6,6 @@ import pytest
 from click.testing import CliRunner
 
 from cli import cli
-from datasets.bach_bisque.prepare import prepare_dataset
 from datasets.catalogue import CONFIGS, PHANTOM
 
 

@@ -185,7 +185,7 @@ def test_all_keeps_nothing_to_validate():
 def test_what_a_split_cannot_exclude_is_said():
     assert "both sides" in leak_note("bisque", "paper")
     for config in ("bach", "bach_bisque"):
-        assert "kfold:5/2 parts BACH image by image and cannot exclude leaks" in leak_note(config, "kfold:5/2")
+        assert "kfold:5/2 splits BACH image by image and cannot exclude leaks" in leak_note(config, "kfold:5/2")
         assert "leaves out 80 of BACH's 400" in leak_note(config, "kfold:5/2", PATIENTS)
     whole = {record.filename: "1" for record in BACH.records}
     quiet = [("phantom", "kfold:5/1", None), ("bach", "patient", None), ("bach", "all", None),

@@ -69,7 +69,7 @@ def test_other_formats_and_lines_of_pixels_are_refused(tmp_path):
     Image.fromarray(RGB).save(gif)
     Image.fromarray(RGB).save(moving, save_all=True, append_images=[Image.fromarray(255 - RGB)])
     Image.fromarray(np.zeros((1, 30_000, 3), np.uint8)).save(line)
-    for path, reason in ((gif, "no image of PNG"), (moving, "animation"), (line, "50 times as long as wide")):
+    for path, reason in ((gif, "not a PNG, JPEG"), (moving, "animation"), (line, "50 times as long as wide")):
         with pytest.raises(ValueError, match=f"{path} .*{reason}"):
             read_rgb(path)
 
