@@ -62,8 +62,8 @@ def test_a_sheet_is_read_however_it_is_written(tmp_path, text):
         ("filename,patient\nb001.tif,7\n\nb101.tif,7\n", "line 4: BACH has no image 'b101.tif'"),
         ("filename,patient\nb001.tif, \nb002.tif,NA\n", "names no patient"),
         ("b001.tif,7\nB001,8\n", "line 2: b001.tif is of patient 8 here, and of 7 above"),
-        ('b001.tif,"7\n', "is no CSV text"),
-        ("b001.tif,7\udcff\n", "is no CSV text"),
+        ('b001.tif,"7\n', "is not CSV text"),
+        ("b001.tif,7\udcff\n", "is not CSV text"),
     ],
 )
 def test_a_bad_sheet_is_refused_in_one_sentence(tmp_path, text, complaint):

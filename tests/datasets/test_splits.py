@@ -5,6 +5,7 @@ import pytest
 
 from datasets import publish_splits, splits
 from datasets.catalogue import BACH, BISQUE, BISQUE_ARRAYS, CONFIGS, PHANTOM, Record, get_collections
+from datasets.errors import UserError
 from datasets.labels import LABELS
 from datasets.splits import get_split, leak_note, make_split, published_path, read_split, write_split
 
@@ -216,8 +217,8 @@ def test_the_dates_of_one_array_are_said_to_count_as_groups(protocol):
         ("bach", "kfold:5/0", None, "no fold 'kfold:5/0'"),
         ("bach", "kfold:5/6", None, "i goes from 1 to K"),
         ("bach", "kfold:1/1", None, "K is at least 2"),
-        ("bisque", "kfold:10/1", None, "kfold:10/1 on bisque leaves a validation part without malignant images"),
-        ("bach", "kfold:9999/1", None, r"cannot part bach into 9999: it has 400 patients.*Choose a smaller K"),
+        ("bisque", "kfold:10/1", None, "kfold:10/1 on bisque leaves a validation set without malignant images"),
+        ("bach", "kfold:9999/1", None, r"cannot split bach into 9999: it has 400 patients.*Choose a smaller K"),
         ("bach", "kfold:101/1", None, "without benign, insitu, invasive, normal images"),
         ("bach", "patient", {"b001.tif": "1"}, "without benign, insitu, invasive, normal images"),
         ("bach", "paper", PATIENTS, "changes nothing for protocol paper on bach"),
@@ -225,7 +226,7 @@ def test_the_dates_of_one_array_are_said_to_count_as_groups(protocol):
     ],
 )
 def test_a_split_that_cannot_be_is_refused(config, protocol, patients, complaint):
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         get_split(config, protocol, patients=patients)
 
 
@@ -237,7 +238,7 @@ def test_bad_requests_are_refused():
         make_split([stray], "bisque", "paper")
 
 
-def test_a_written_split_reads_back_sorted_and_leaves_nothing_beside_it(tmp_path):
+def test_a_written_split_reads_back_sorted_and_leaves_nothing_else(tmp_path):
     out = tmp_path / "new" / "split.csv"
     split = get_split("bisque", "paper", seed=3, out=out)
     assert read_split(out) == split
@@ -254,7 +255,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
         write_split(out, {"b.tif": "train", "\udcff.tif": "train"})
     assert read_split(out) == {"a.tif": "train"}
     assert list(tmp_path.iterdir()) == [out]
-    with pytest.raises(IsADirectoryError, match="is a folder: name a CSV file"):
+    with pytest.raises(UserError, match="is a folder: name a CSV file"):
         write_split(tmp_path, {"a.tif": "train"})
 
 

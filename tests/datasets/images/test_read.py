@@ -39,7 +39,7 @@ def test_what_cannot_be_read_says_why(tmp_path, monkeypatch):
     tiff = tmp_path / "c.tif"
     tiff.write_bytes(b"II*\0" + (10**6).to_bytes(4, "little") + bytes(900))
     for path, reason in (
-        (deep, "8 bits"), (pages, "2 pages"), (cut, "cut short"), (tiff, "cut short"), (text, "no image"),
+        (deep, "8 bits"), (pages, "2 pages"), (cut, "cut short"), (tiff, "cut short"), (text, "not a PNG"),
         (empty, "empty"), (tmp_path / "missing.png", "not there"), (Path("/proc/self/mem"), "cannot be read"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=reason):
