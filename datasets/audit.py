@@ -57,24 +57,17 @@ _LEAST_CONTRAST = 0.05
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images, by their file names, that show the same tissue.
-
-    Attributes:
-        correlation: of the detail in the part that both show, up to 1.
-        orientation: one of ``ORIENTATIONS``.
-        right, down: where the upper left corner of the second, so oriented, lies on the first, in its pixels.
-        overlap: the part that both show, as a share of the smaller image.
-    """
+    """Two images, by their file names, that show the same tissue."""
 
     first: str
     first_split: str
     second: str
     second_split: str
-    correlation: float
-    orientation: str
-    right: int
+    correlation: float  # of the detail in the part that both show, up to 1
+    orientation: str  # one of ``ORIENTATIONS``
+    right: int  # with ``down``, where the upper left corner of the second, so oriented, is on the first, in its pixels
     down: int
-    overlap: float
+    overlap: float  # the part that both show, as a share of the smaller image
 
 
 def orient(image: np.ndarray, orientation: str) -> np.ndarray:
@@ -103,7 +96,7 @@ class Structure:
             fine=_local_contrast(_density(image, _FINE)),
             coarse=_local_contrast(coarse),
             answering=_window_hashes(coarse, [np.arange(0, size - _WINDOW + 1, _STEP) for size in coarse.shape]),
-            asking=np.stack([_some_hashes(orient(coarse, orientation)) for orientation in ORIENTATIONS]),
+            asking=np.stack([_asking(orient(coarse, orientation)) for orientation in ORIENTATIONS]),
         )
 
 
@@ -130,7 +123,7 @@ def _local_mean(values: np.ndarray, radius: float) -> np.ndarray:
     return values
 
 
-def _some_hashes(density: np.ndarray) -> np.ndarray:
+def _asking(density: np.ndarray) -> np.ndarray:
     """Hash windows spread evenly from border to border."""
     return _window_hashes(density, [np.linspace(0, n - _WINDOW, _ASKED).round().astype(int) for n in density.shape])
 

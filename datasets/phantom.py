@@ -92,7 +92,7 @@ def _stroma(canvas: Canvas, fat: float, cells: float = 40) -> None:
         points = canvas.lattice(34, jitter=0.3)
         where = points @ np.array([np.cos(canvas.fibre_angle + 1), np.sin(canvas.fibre_angle + 1)])
         for x, y in points[where < np.quantile(where, fat)]:
-            cell = canvas.shape(x, y, 17.5, waviness=0.04)
+            cell = canvas.shape((x, y), 17.5, waviness=0.04)
             canvas.fill(cell.outline(18), _FAT_WALL)
             canvas.fill(cell.outline(18, 0.90), _FAT)
     points = canvas.lattice(cells, jitter=0.9)
@@ -121,15 +121,15 @@ def _normal(canvas: Canvas) -> None:
     _stroma(canvas, fat=rng.uniform(0.25, 0.55))
     for x, y in canvas.apart(rng.integers(3, 6), 110):
         if rng.random() < 0.4:  # a duct: one wide lumen
-            duct = canvas.shape(x, y, rng.uniform(34, 46), rng.uniform(1, 1.35))
+            duct = canvas.shape((x, y), rng.uniform(34, 46), rng.uniform(1, 1.35))
             canvas.fill(duct.outline(scale=1.5), _LOOSE_STROMA)
             _gland(canvas, duct, lumen=0.72, layers=2, nucleus=2.7)
             continue
-        lobule = canvas.shape(x, y, rng.uniform(66, 84), rng.uniform(1, 1.2))
+        lobule = canvas.shape((x, y), rng.uniform(66, 84), rng.uniform(1, 1.2))
         canvas.fill(lobule.outline(), _LOOSE_STROMA)
         acini = canvas.lattice(46, jitter=0.2)
         for acinus in acini[lobule.depth(acini) < 0.85]:
-            shape = canvas.shape(*acinus, rng.uniform(14, 18), rng.uniform(1, 1.15))
+            shape = canvas.shape(acinus, rng.uniform(14, 18), rng.uniform(1, 1.15))
             _gland(canvas, shape, lumen=0.55, layers=1, nucleus=2.7)
 
 
@@ -139,10 +139,10 @@ def _benign(canvas: Canvas) -> None:
     _stroma(canvas, fat=rng.choice([0, rng.uniform(0.1, 0.2)]))
     spacing = rng.uniform(48, 60)
     points = canvas.lattice(spacing, jitter=0.3)
-    bare = canvas.shape(rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), rng.uniform(30, 60))
+    bare = canvas.shape((rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)), rng.uniform(30, 60))
     for x, y in points[bare.depth(points) > 1]:
         size = spacing * rng.uniform(0.40, 0.50)
-        shape = canvas.shape(x, y, size, rng.uniform(1, 1.4), waviness=0.08)
+        shape = canvas.shape((x, y), size, rng.uniform(1, 1.4), waviness=0.08)
         _gland(canvas, shape, lumen=rng.uniform(0.32, 0.45), layers=2, nucleus=3.0)
 
 
@@ -152,7 +152,7 @@ def _insitu(canvas: Canvas) -> None:
     _stroma(canvas, fat=rng.uniform(0.1, 0.4))
     pattern = rng.choice(["solid", "cribriform", "necrotic"])
     for x, y in canvas.apart(rng.integers(3, 6), 116):
-        duct = canvas.shape(x, y, rng.uniform(42, 62), rng.uniform(1, 1.25), waviness=0.03)
+        duct = canvas.shape((x, y), rng.uniform(42, 62), rng.uniform(1, 1.25), waviness=0.03)
         canvas.fill(duct.outline(scale=1.14), _HALO)
         canvas.fill(duct.outline(scale=1.06), _WALL)
         canvas.fill(duct.outline(), _CYTOPLASM)
@@ -166,7 +166,7 @@ def _insitu(canvas: Canvas) -> None:
         if pattern == "cribriform":
             holes = canvas.lattice(26, jitter=0.2)
             for hole in holes[duct.depth(holes) < 0.72]:
-                canvas.fill(canvas.shape(*hole, rng.uniform(5.5, 7.5)).outline(14), _LUMEN)
+                canvas.fill(canvas.shape(hole, rng.uniform(5.5, 7.5)).outline(14), _LUMEN)
         # Flat myoepithelial nuclei lie along the wall.
         ring = duct.outline(int(duct.length() / (13 * canvas.scale)), 1.04)
         along = np.arctan2(ring[:, 1] - duct.y, ring[:, 0] - duct.x) + np.pi / 2
@@ -181,7 +181,7 @@ def _invasive(canvas: Canvas) -> None:
     cells = canvas.lattice(9.5, jitter=0.5)
     for x, y in nests[rng.random(len(nests)) < rng.uniform(0.35, 0.6)]:
         radius, stretch = rng.uniform(14, 26), rng.uniform(1.1, 1.9)
-        nest = canvas.shape(x, y, radius, stretch, waviness=0.22, harmonics=5, angle=canvas.fibre_angle)
+        nest = canvas.shape((x, y), radius, stretch, waviness=0.22, harmonics=5, angle=canvas.fibre_angle)
         canvas.fill(nest.outline(), _CYTOPLASM)
         canvas.nuclei(cells[nest.depth(cells) < 0.95], 4.2, length=1.3, variety=0.3, depth=100)
     along = np.array([np.cos(canvas.fibre_angle), np.sin(canvas.fibre_angle)])

@@ -15,19 +15,13 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitData:
-    """Images of a configuration, split by a protocol.
-
-    Attributes:
-        prepared: the images.
-        protocol: paper, patient, kfold:K/i or all.
-        files: split name -> sorted file names.
-        origin: what else the split came from: its ``seed``, ``patients_sha256`` of the sheet of patients (None
-            without one), and ``note``, what the split cannot exclude ("" where there is nothing to say).
-    """
+    """Images of a configuration, split by a protocol."""
 
     prepared: Prepared
     protocol: str
-    files: dict[str, list[str]]
+    files: dict[str, list[str]]  # split name -> sorted file names
+    # What else the split came from: its ``seed``, ``patients_sha256`` of the sheet of patients (None without one), and
+    # ``note``, what the split cannot exclude ("" where there is nothing to say).
     origin: dict
 
     @property

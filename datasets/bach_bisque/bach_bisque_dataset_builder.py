@@ -26,7 +26,7 @@ _LABELS_DOC = (
 _GET_BACH = """\
 BACH: ICIAR2018_BACH_Challenge.zip of https://zenodo.org/records/3632035, as it is or unpacked (its licence,
 CC BY-NC-ND 4.0, forbids passing it on); the test images, if wanted, in ICIAR2018_BACH_Challenge_TestDataset.zip
-beside it."""
+next to it."""
 _GET_BISQUE = """\
 BISQUE: the 58 files ytma*_ccd.tif of the "Breast Cancer Cell" set of
 https://bioimage.ucsb.edu/research/bio-segmentation, in a folder of any depth or a zip."""
@@ -38,19 +38,12 @@ class NotPreparedError(FileNotFoundError, AssertionError):
 
 @dataclasses.dataclass(eq=False)
 class BachBisqueConfig(tfds.core.BuilderConfig):
-    """A config of the data set.
+    """A config of the data set."""
 
-    Attributes:
-        collections: whose images it joins; by default those of the config of this name in ``datasets.catalogue``.
-        instructions: what to put into TFDS's manual folder, None where nothing is needed.
-        cites: keys of the entries of CITATIONS.bib, in addition to the paper's.
-        licence: of the images, where it is known.
-    """
-
-    collections: tuple[Collection, ...] = ()
-    instructions: str | None = None
-    cites: tuple[str, ...] = ()
-    licence: str | None = None
+    collections: tuple[Collection, ...] = ()  # by default those of the config of this name in ``datasets.catalogue``
+    instructions: str | None = None  # what to put into TFDS's manual folder; None where nothing is needed
+    cites: tuple[str, ...] = ()  # keys of the entries of CITATIONS.bib, in addition to the paper's
+    licence: str | None = None  # of the images, where it is known
 
 
 def _first(config: str) -> str:
@@ -61,10 +54,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds ``train``, all labelled images, and ``test``, BACH's unlabelled ones where they are there.
 
     ``datasets.splits`` says which labelled images train.
-
-    Attributes:
-        source: the folder or zip to read instead of TFDS's manual folder.
-        shows_progress: whether to draw a bar over the images.
     """
 
     VERSION = tfds.core.Version(VERSION)
@@ -103,8 +92,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         ),
     ]
 
-    source: Path | None = None
-    shows_progress: bool = False
+    source: Path | None = None  # the folder or zip to read instead of TFDS's manual folder
+    shows_progress: bool = False  # whether to draw a bar over the images
 
     @property
     def MANUAL_DOWNLOAD_INSTRUCTIONS(self) -> str | None:  # noqa: N802 - TFDS names it so
@@ -139,7 +128,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         needs_files = any(collection.name != PHANTOM.name for collection in collections)
         source = (self.source or self._manual_folder(dl_manager)) if needs_files else None
         splits = {"train": self._generate_examples("train", collections, source, sources.find_images)}
-        tested = [collection for collection in collections if _has_test_images(collection, source)]
+        tested = []
+        for collection in collections:
+            with sources.find_test_images(collection, source) as found:
+                if found:
+                    tested.append(collection)
         if tested:
             splits["test"] = self._generate_examples("test", tested, source, sources.find_test_images)
         return splits
@@ -180,21 +173,13 @@ class _OrderedWriter(tfds_writer.ExampleWriter):
     """Writes an example's fields in one order; left alone, each process chooses its own."""
 
     def write(self, path, examples):
-        return super().write(path, ((key, _in_order(example)) for key, example in examples))
-
-
-def _in_order(example: bytes) -> bytes:
-    return tf.train.Example.FromString(example).SerializeToString(deterministic=True)
+        parsed = ((key, tf.train.Example.FromString(example)) for key, example in examples)
+        return super().write(path, ((key, example.SerializeToString(deterministic=True)) for key, example in parsed))
 
 
 def _citations(bibliography: str, keys: tuple[str, ...]) -> str:
     entries = bibliography.strip().split("\n\n")
     return "\n\n".join(entry for key in keys for entry in entries if f"{{{key}," in entry)
-
-
-def _has_test_images(collection: Collection, source: Path | None) -> bool:
-    with sources.find_test_images(collection, source) as found:
-        return bool(found)
 
 
 def _images(collection: Collection, source: Path | None, find: Callable) -> Iterator[tuple[Record, Image.Image]]:

@@ -20,19 +20,15 @@ from datasets.images.folder import is_clutter, walk
 # to have more or inflates to more.
 MAX_BYTES = 128 << 20
 _PIECE = 4096
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file, not read yet.
+    """One file, not read yet."""
 
-    Attributes:
-        name: where it is, for sentences.
-        get_size: returns bytes; refuses what is not a regular file, such as a pipe, which would be read for ever.
-    """
-
-    name: str
-    get_size: Callable[[], int]
+    name: str  # where it is, for sentences
+    get_size: Callable[[], int]  # in bytes; refuses what is not a regular file: a pipe would be read for ever
     open: Callable[[], BinaryIO]
 
     def check(self) -> None:
@@ -59,16 +55,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Place:
-    """A folder or zip.
-
-    Attributes:
-        files: name relative to ``path``, with "/", -> file.
-        closed: folders in it that cannot be listed.
-    """
+    """A folder or zip."""
 
     path: Path
-    files: dict[str, Entry]
-    closed: list[Path] = field(default_factory=list)
+    files: dict[str, Entry]  # name relative to the path, with "/", -> file
+    closed: list[Path] = field(default_factory=list)  # folders in it that cannot be listed
 
 
 def open_folder(folder: Path) -> Place:
@@ -95,11 +86,8 @@ def open_zip(path: Path, stack: contextlib.ExitStack) -> Place:
     twice = [name for name, count in Counter(name for name, _ in held).items() if count > 1]
     if twice:
         raise UserError(f"{path} holds {twice[0]} twice under one name: make the zip again, with one of the two.")
-    return Place(path, {name: _zip_entry(archive, entry, path) for name, entry in held if not _is_clutter(name)})
-
-
-def _is_clutter(name: str) -> bool:
-    return any(map(is_clutter, PurePosixPath(name).parts))
+    shown = [(name, entry) for name, entry in held if not any(map(is_clutter, PurePosixPath(name).parts))]
+    return Place(path, {name: _zip_entry(archive, entry, path) for name, entry in shown})
 
 
 def _file_entry(path: Path) -> Entry:
@@ -136,12 +124,8 @@ def _zip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> 
     def get_size() -> int:
         if entry.flag_bits & 1:
             raise UserError(f"{name} is encrypted: unpack the zip and name the folder.")
-        if not _can_inflate(entry):
+        if entry.compress_type not in _METHODS:
             raise UserError(f"{name} is compressed in a way that Python cannot undo: unpack it and name the folder.")
         return entry.file_size
 
     return Entry(name, get_size, lambda: archive.open(entry))
-
-
-def _can_inflate(entry: zipfile.ZipInfo) -> bool:
-    return entry.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}

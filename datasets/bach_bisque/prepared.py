@@ -20,24 +20,17 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Record))
 
 @dataclass(frozen=True)
 class Summary:
-    """What a prepared config holds.
-
-    Attributes:
-        labels, sources: name -> number of images; a label without images is left out.
-        groups: number of known patients or microarrays.
-        test_images: number of unlabelled test images.
-        built: whether this call built it, rather than found it.
-    """
+    """What a prepared config holds."""
 
     config: str
     path: Path
     version: str
     images: int
-    labels: dict[str, int]
-    sources: dict[str, int]
-    groups: int
-    test_images: int
-    built: bool = False
+    labels: dict[str, int]  # name -> number of images; a label without images is left out
+    sources: dict[str, int]  # collection -> number of images
+    groups: int  # number of known patients or microarrays
+    test_images: int  # number of unlabelled test images
+    built: bool = False  # whether this call built it, rather than found it
 
 
 class Prepared:

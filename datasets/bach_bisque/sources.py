@@ -152,8 +152,9 @@ def _open(collection: Collection, source: Path, key: Key, stack: contextlib.Exit
         place = open_folder(source)
         if _holds(collection, place, key):
             return place
+    zips = [source] if is_file else sorted(source.glob("*.[zZ][iI][pP]"))
     damaged = None
-    for archive in [source] if is_file else _zips_in(source):
+    for archive in [path for path in zips if path.is_file() and not is_clutter(path.name)]:
         try:
             place = open_zip(archive, stack)
         except UserError as error:  # the zip may be another collection's
@@ -167,10 +168,6 @@ def _open(collection: Collection, source: Path, key: Key, stack: contextlib.Exit
     if damaged:
         raise damaged
     return None
-
-
-def _zips_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.[zZ][iI][pP]") if path.is_file() and not is_clutter(path.name))
 
 
 def missing(collection: Collection, source: Path) -> str:

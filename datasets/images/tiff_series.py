@@ -22,13 +22,7 @@ _STACK = (33629, 33630, 33631)  # MetaMorph's: one value a plane
 
 
 def check_single(directory: Directory, samples: int, values: int) -> None:
-    """Refuse a file that mentions more pictures than the one in its first directory.
-
-    Args:
-        directory: the first.
-        samples: how many channels each of its pixels has.
-        values: how many values it holds in all.
-    """
+    """Refuse a file that mentions more pictures than the one, of these many values, in its first directory."""
     for tag, kind in _KINDS.items():
         if tag in directory:
             raise NotTakenError(f"is {kind}: save the picture that is meant as 8-bit RGB")
