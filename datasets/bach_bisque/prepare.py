@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def prepare_dataset(
         raise UserError("phantom is drawn, not read: leave the source out.")
     if download and (source or not any(collection.archive for collection in collections)):
         raise UserError("--download fetches BACH: give it without --source, for bach or bach_bisque.")
-    place = Path(source or prepared.root / "downloads" / "manual").expanduser()
+    place = Path(os.path.expanduser(source or prepared.root / "downloads" / "manual"))
     if source is not None and not place.exists():  # a mistake, whether it would be read or not
         raise MissingError(missing(collections[0], place))
     replacing.clear(prepared.folder)  # before the free space is measured

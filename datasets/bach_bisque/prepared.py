@@ -49,7 +49,7 @@ class Prepared:
     def __init__(self, config: str, data_dir: Path | None = None):
         get_collections(config)  # refuses an unknown name
         self.config = config
-        self.root = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+        self.root = Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")))
         self.folder = self.root / "bach_bisque" / config / VERSION
 
     @property

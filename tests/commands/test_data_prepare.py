@@ -1,11 +1,16 @@
 """The commands data prepare, info and verify, and where they and others look for data."""
 
 import dataclasses
+import errno
+import io
+import shutil
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from cli import cli
+from datasets.bach_bisque.prepare import prepare_dataset
 from datasets.catalogue import CONFIGS, PHANTOM
 
 
@@ -109,6 +114,42 @@ def test_a_data_folder_that_is_mistyped_is_an_error_and_is_not_made(tmp_path, mo
         assert result.exit_code == 2
         assert f"--data-dir {name} {wrong}: check the name, or make it with `data prepare" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_disk_that_becomes_full_ends_with_1_and_leaves_nothing(tmp_path, monkeypatch):
+    from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
+
+    def fail(*given, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Builder, "download_and_prepare", fail)
+    result = run("prepare", "--config", "phantom", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert "phantom/1.1.0 cannot be written: No space left on device. Nothing was changed" in result.stderr
+    assert [path.name for path in (tmp_path / "bach_bisque" / "phantom").iterdir()] == [".prepare.lock"]
+
+
+def test_a_disk_that_is_too_small_starts_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10, 9, 1_000))
+    result = run("prepare", "--config", "phantom", "--data-dir", tmp_path / "data")
+    assert result.exit_code == 2
+    assert "GB free: make room" in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_no_bar_is_drawn_where_stderr_is_not_a_terminal(tmp_path):
+    words = ("--config", "phantom", "--data-dir", tmp_path)
+    assert run("prepare", *words).stderr == ""
+    assert run("verify", *words).stderr == ""
+
+
+def test_one_bar_is_drawn_over_the_images_on_a_terminal(tmp_path, monkeypatch):
+    stderr = io.StringIO()
+    stderr.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", stderr)
+    prepare_dataset("phantom", data_dir=tmp_path)
+    assert "Preparing train: 100%" in stderr.getvalue()
+    assert "Generating" not in stderr.getvalue()
 
 
 def test_data_prepare_makes_its_data_folder(tmp_path):
