@@ -102,21 +102,21 @@ def found_test_images(collection, source):
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
-def test_test_images_beside_the_archive_or_its_root_are_found(tiny_bach, bach_root, bach_zip, bach_test_root, form):
+def test_test_images_next_to_the_archive_or_its_root_are_found(tiny_bach, bach_root, bach_zip, bach_test_root, form):
     first = found_test_images(tiny_bach, bach_test_root)
     assert list(first) == list(tiny_bach.unlabelled)
     for source in (bach_root, bach_zip):
-        beside = source.parent / bach_test_root.name
+        neighbour = source.parent / bach_test_root.name
         if form == "zip":
-            shutil.make_archive(str(beside), "zip", bach_root.parent, bach_test_root.name)
-        elif not beside.exists():
-            shutil.copytree(bach_test_root, beside)
+            shutil.make_archive(str(neighbour), "zip", bach_root.parent, bach_test_root.name)
+        elif not neighbour.exists():
+            shutil.copytree(bach_test_root, neighbour)
     if form == "zip":
         shutil.rmtree(bach_test_root)
     assert found_test_images(tiny_bach, bach_root) == found_test_images(tiny_bach, bach_zip) == first
 
 
-def test_test_images_under_another_name_beside_the_archive_are_not_looked_for(tiny_bach, bach_root, bach_test_root):
+def test_test_images_under_another_name_next_to_the_archive_are_not_looked_for(tiny_bach, bach_root, bach_test_root):
     bach_test_root.rename(bach_test_root.with_name("test"))
     assert found_test_images(tiny_bach, bach_root) == {}
 
@@ -147,7 +147,7 @@ def test_the_digest_of_pixels_is_the_images_not_the_files():
     assert pixel_digest(flat) != pixel_digest(flat.resize((6, 4)))
 
 
-def test_an_unpacked_folder_comes_before_the_zip_beside_it(tiny_bach, bach_root, bach_zip):
+def test_an_unpacked_folder_comes_before_the_zip_next_to_it(tiny_bach, bach_root, bach_zip):
     shutil.move(bach_zip, bach_root.parent)
     (bach_root / "Photos" / "Normal" / "n001.tif").write_bytes(b"changed")
     assert contents(tiny_bach, bach_root.parent)[tiny_bach.records[0]] == b"changed"
@@ -325,7 +325,7 @@ def test_a_damaged_zip_entry_is_named(tiny_bach, bach_zip):
 
 
 @pytest.mark.skipif(not REAL_BISQUE, reason="BISQUE_DIR does not name a folder with BISQUE's 58 images")
-def test_the_real_bisque_is_whole_and_readable():
+def test_the_real_bisque_is_complete_and_readable():
     with find_images(BISQUE, Path(REAL_BISQUE)) as files:
         assert len(files) == 58
         for record in (BISQUE.records[0], BISQUE.records[-1]):

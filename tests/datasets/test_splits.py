@@ -94,7 +94,7 @@ def test_bach_by_patient_is_the_known_one():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_bisque_by_patient_keeps_arrays_whole_and_both_labels_on_both_sides(seed):
+def test_bisque_by_patient_keeps_arrays_together_and_both_labels_on_both_sides(seed):
     split = get_split("bisque", "patient", seed)
     assert groups_of(BISQUE, split, "train").isdisjoint(groups_of(BISQUE, split, "validation"))
     assert "ytma55_030603" in groups_of(BISQUE, split, "train")
@@ -124,7 +124,7 @@ def test_phantom_test_is_the_same_for_every_protocol_and_seed():
 @pytest.mark.parametrize(("config", "seed", "patients"), [
     ("bach", 0, None), ("bach", 3, PATIENTS), ("bisque", 0, None), ("bisque", 2, None), ("phantom", 1, None),
 ])  # fmt: skip
-def test_folds_part_the_images_and_keep_groups_whole(config, seed, patients):
+def test_folds_split_the_images_and_keep_groups_together(config, seed, patients):
     (collection,) = get_collections(config)
     usable = {r.filename for r in collection.records if r.group not in collection.test_groups}
     group = {r.filename: r.group or (patients or {}).get(r.filename, r.filename) for r in collection.records}
@@ -149,7 +149,7 @@ def test_folds_without_groups_are_stratified_exactly():
         assert set(count(BACH, split, "validation").values()) == {20}
 
 
-def test_a_share_is_the_nearest_that_whole_groups_can_make():
+def test_a_share_is_the_nearest_that_undivided_groups_can_make():
     # Of 12 benign and 8 malignant images a quarter is 3 and 2: b comes nearest, and nothing then brings it nearer.
     sizes = {"a": (8, 0), "b": (3, 3), "c": (1, 5)}
     groups = {
@@ -162,7 +162,7 @@ def test_a_share_is_the_nearest_that_whole_groups_can_make():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_with_a_sheet_patients_stay_whole_and_unnamed_images_train(seed):
+def test_with_a_sheet_patients_stay_together_and_unnamed_images_train(seed):
     split = get_split("bach_bisque", "patient", seed, patients=PATIENTS)
     train, validation = (
         {PATIENTS[name] for name in PATIENTS if split[name] == part} for part in ("train", "validation")

@@ -25,7 +25,7 @@ def zipped() -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "JPEG"])
-def test_the_four_formats_are_told_by_their_first_bytes(kind):
+def test_the_four_formats_are_recognised_by_their_first_bytes(kind):
     assert decode_rgb(saved(kind)).shape == (4, 6, 3)
 
 
