@@ -203,14 +203,11 @@ def _box_sums(values: np.ndarray, starts: list[np.ndarray], stops: list[np.ndarr
 
 
 def find_pairs(images: Iterable[tuple[str, np.ndarray]], split: dict[str, str]) -> list[Pair]:
-    """Find the images that show tissue which another part of the split shows too.
+    """Find the pairs of images that show the same tissue on two sides of a split, the most alike first.
 
     Args:
         images: file names and their pixels, uint8 RGB [H, W, 3]; each is reduced as it comes.
         split: file name -> ``train``, ``validation`` or ``test``.
-
-    Returns:
-        The pairs, the most alike first; each once, in its best orientation.
     """
     structures = {name: Structure.of(image) for name, image in bar(images, what="Reading", total=len(split))}
     parts = {part: [name for name in structures if split[name] == part] for part in SPLITS}

@@ -44,6 +44,7 @@ class SplitData:
 
     def digest(self, filenames) -> str:
         """Return a SHA-256 of the named images' names and pixels, as they were prepared."""
+        self.prepared.check_names(filenames)
         pixels = self.prepared.digests
         return hashlib.sha256("".join(f"{name} {pixels[name]}\n" for name in sorted(filenames)).encode()).hexdigest()
 
@@ -61,12 +62,7 @@ def open_data(config: str, protocol: str, seed: int = 0, data_dir=None, patients
 def split_data(config: str, protocol: str, seed: int = 0, data_dir=None, patients: Path | None = None) -> SplitData:
     """Split a configuration by a protocol, before its images are needed.
 
-    Args:
-        config: bach, bisque, bach_bisque or phantom.
-        protocol: paper, patient, kfold:K/i or all.
-        seed: of the split.
-        data_dir: where data sets are; see ``Prepared``.
-        patients: a CSV file that says which patient a BACH image is from; see ``datasets.patients``.
+    ``seed`` is that of the split; ``patients`` a CSV file that says which patient a BACH image is from.
     """
     named = read_patients(patients) if patients else None
     split = get_split(config, protocol, seed, patients=named)

@@ -48,19 +48,14 @@ def parse_protocol(protocol: str) -> tuple[str, int, int]:
 def make_split(
     records: Iterable[Record], config: str, protocol: str, seed: int = 0, patients: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Split records by a protocol.
+    """Split the records of a config, in any order, by a protocol: file name -> ``train``, ``validation`` or ``test``.
+
+    Only phantom has a test part, the same patients for every protocol and seed.
 
     Args:
-        records: the images, in any order.
-        config: bach, bisque, bach_bisque or phantom.
-        protocol: ``paper``, ``patient``, ``kfold:K/i`` or ``all``.
         seed: which of the possible splits; BACH's by patient is fixed where ``patients`` is not given.
         patients: BACH's file names -> patients, as ``datasets.patients.read_patients`` gives them. Images that
             it does not name always train.
-
-    Returns:
-        File name -> ``train``, ``validation`` or ``test``. Only phantom has a test part, the same
-        patients for every protocol and seed.
     """
     name, _, _ = parse_protocol(protocol)
     collections = {collection.name: collection for collection in get_collections(config)}

@@ -85,8 +85,7 @@ def _macenko(pixels, sample):
     stains let red through, so an image full of tissue may have hardly such a pixel, or those of nuclei alone: where
     no two stains are found so, tissue is what absorbs in any channel against the image's own glass.
 
-    Returns:
-        (float64 [N, P, 3], bool [N]: whether the stains could be measured).
+    Returns float64 [N, P, 3], and whether the stains could be measured, bool [N].
     """
     table = tf.constant(-np.log((np.arange(256) + 1) / _LIGHT))
     pixels, sample = (tf.gather(table, tf.cast(levels, tf.int32)) for levels in (pixels, sample))
@@ -172,8 +171,7 @@ def _reinhard(pixels, sample):
     In CIE L*a*b*, as the stain normalisers in use have it, and not in the paper's lαβ, whose logarithm
     is coarse in the dark.
 
-    Returns:
-        (float64 [N, P, 3], bool [N]: whether there is any contrast to match).
+    Returns float64 [N, P, 3], and whether there is any contrast to match, bool [N].
     """
     mean, variance = tf.nn.moments(_to_lab(sample), axes=[1], keepdims=True)
     deviation = tf.sqrt(variance)

@@ -33,10 +33,8 @@ def prepare_dataset(
     the new records are complete.
 
     Args:
-        config: bach, bisque, bach_bisque or phantom.
         source: a folder or zip with the original images, for bach_bisque a folder with those of both;
             by default TFDS's manual folder, ``<data_dir>/downloads/manual``.
-        data_dir: where data sets are; see ``Prepared``.
         download: whether the official BACH archive may be fetched into the manual folder, if no BACH is there.
         overwrite: whether to build again what is already there.
 

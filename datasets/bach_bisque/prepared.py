@@ -114,20 +114,21 @@ class Prepared:
             test_images=len(self.tables.get("test", ())),
         )
 
+    def check_names(self, filenames: Iterable[str]) -> None:
+        """Refuse names that are not those of labelled images."""
+        unknown = sorted(set(filenames) - set(self.digests))
+        if unknown:
+            raise UserError(f"{self.config} holds no image {', '.join(unknown[:3])} ({len(unknown)} unknown names).")
+
     def load(self, filenames: Iterable[str] | None = None):
         """Read the labelled images, or those that are named, in an order that is always the same.
 
         Returns:
             A ``tf.data.Dataset`` of known cardinality: dicts of image (uint8 RGB [H, W, 3]), label (int64 [], an index
             of ``LABELS``), and filename, group and source (string []).
-
-        Raises:
-            UserError: it does not hold an image of that name.
         """
-        wanted = None if filenames is None else set(filenames)
-        unknown = sorted((wanted or set()) - set(self.digests))
-        if unknown:
-            raise UserError(f"{self.config} holds no image {', '.join(unknown[:3])} ({len(unknown)} unknown names).")
+        wanted = set(self.digests if filenames is None else filenames)
+        self.check_names(wanted)
 
         import tensorflow as tf
         import tensorflow_datasets as tfds
@@ -140,7 +141,7 @@ class Prepared:
                 read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
                 decoders={"image": tfds.decode.SkipDecoding()},
             )
-        if wanted is not None:
+        if filenames is not None:
             names = tf.constant(sorted(wanted), tf.string)
             dataset = dataset.filter(lambda example: tf.reduce_any(example["filename"] == names))
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(wanted)))

@@ -3,9 +3,9 @@
 import contextlib
 import csv
 import hashlib
+import io
 import os
 import re
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +18,7 @@ from datasets.errors import MissingError, UserError
 from datasets.images.admission import NotTakenError
 from datasets.images.folder import is_clutter
 from datasets.images.read import decode_rgb
+from datasets.images.tiff_directory import Directory
 
 TEST_ARCHIVE = "ICIAR2018_BACH_Challenge_TestDataset.zip"
 GROUND_TRUTH = "microscopy_ground_truth.csv"
@@ -113,17 +114,9 @@ def read_image(collection: Collection, record: Record, read: Callable[[], bytes]
 
 
 def _stored_mode(data: bytes) -> str:
-    """Return the colours that a TIFF's first directory says it holds, in Pillow's words."""
-    order = "<" if data.startswith(b"II") else ">"
-    first, count, entry, value = ("Q", "Q", 20, 12) if b"+" in data[2:4] else ("I", "H", 12, 8)
-    place = struct.unpack_from(order + first, data, 8 if first == "Q" else 4)[0]
-    tags = {}
-    for number in range(struct.unpack_from(order + count, data, place)[0]):
-        start = place + struct.calcsize(count) + number * entry
-        tag, kind = struct.unpack_from(order + "HH", data, start)
-        if tag in {_PHOTOMETRIC, _SAMPLES}:
-            tags[tag] = struct.unpack_from(order + {1: "B", 3: "H"}.get(kind, "I"), data, start + value)[0]
-    colours, channels = tags.get(_PHOTOMETRIC), tags.get(_SAMPLES, 1)
+    """Return the colours that a TIFF says it holds, in Pillow's words."""
+    directory = Directory(io.BytesIO(data))
+    colours, channels = directory.number(_PHOTOMETRIC), directory.number(_SAMPLES, 1)
     return _MODES.get((colours, channels), f"of {channels} channels (photometric interpretation {colours})")
 
 

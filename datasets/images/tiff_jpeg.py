@@ -38,11 +38,9 @@ def read_tables(directory: Directory) -> bytes:
 
 
 def decode(data: bytes, tables: bytes, size: tuple[int, int, int], samples: int, is_ycbcr: bool) -> np.ndarray:
-    """Decode one strip or tile to uint8 [height, width, samples].
+    """Decode the bytes of one strip or tile, with the tables of ``read_tables``, to uint8 [height, width, samples].
 
     Args:
-        data: its bytes.
-        tables: those that all share, of ``read_tables``.
         size: its width, its rows, and the rows that it may be stored with.
         samples: 1 or 3.
         is_ycbcr: whether it holds YCbCr, and not RGB.

@@ -5,6 +5,7 @@ import pytest
 
 from bach_keras import run_folder as runs
 from datasets.catalogue import BACH
+from datasets.errors import UserError
 from datasets.split_data import SplitData, data_of_run, open_data, split_data
 from datasets.splits import get_split
 
@@ -57,3 +58,14 @@ def test_a_resumed_run_keeps_its_own_split_whatever_is_published_now():
     config = {"config": "bisque", "protocol": "patient", "split": files}
     data = data_of_run(config)
     assert (data.config, data.protocol, data.files, data.origin) == ("bisque", "patient", files, {})
+
+
+def test_a_run_on_images_that_the_set_does_not_hold_is_refused(tmp_path):
+    (tmp_path / "bach_bisque" / "bisque" / "1.1.0").mkdir(parents=True)
+    row = {"filename": "a.tif", "label": "benign", "group": "", "source": "bisque", "sha256": "0"}
+    for name, content in (("dataset_info.json", {}), ("metadata.json", {"train": [row]})):
+        (tmp_path / "bach_bisque" / "bisque" / "1.1.0" / name).write_text(json.dumps(content))
+    data = data_of_run({"config": "bisque", "protocol": "all", "split": {"train": ["a.tif", "x.tif"]}}, tmp_path)
+    assert data.labels == {"a.tif": "benign"}
+    with pytest.raises(UserError, match=r"bisque holds no image x\.tif \(1 unknown names\)"):
+        data.digest(data.files["train"])
