@@ -12,7 +12,7 @@ from pathlib import Path
 
 from datasets.bach_bisque import replacing
 from datasets.catalogue import PHANTOM, UNLABELLED, VERSION, Record, get_collections
-from datasets.errors import MissingError, UserError
+from datasets.errors import MissingError, UserError, working
 from datasets.labels import LABELS
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Record))
@@ -133,10 +133,11 @@ class Prepared:
         import tensorflow as tf
         import tensorflow_datasets as tfds
 
+        builder = self._builder()
         with self._reading():
             # Shards are read one after the other, so that the order depends on the keys alone. Images are decoded only
             # after the filter.
-            dataset = self._builder().as_dataset(
+            dataset = builder.as_dataset(
                 split="train",
                 read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
                 decoders={"image": tfds.decode.SkipDecoding()},
@@ -156,15 +157,17 @@ class Prepared:
 
         from datasets.bach_bisque import verify
 
+        builder = self._builder()
         with self._reading():
-            splits = self._builder().info.splits
-            files = {split: [Path(path) for path in splits[split].filepaths] for split in tables}
-        return verify.differences(tables, files)
+            files = {split: [Path(path) for path in builder.info.splits[split].filepaths] for split in tables}
+        with working():
+            return verify.differences(tables, files)
 
     def _builder(self):
         from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
 
-        return Builder(config=self.config, data_dir=self.root)
+        with self._reading():
+            return Builder(config=self.config, data_dir=self.root)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
