@@ -27,7 +27,7 @@ from bach_keras.serving.card import CARD, model_card
 from bach_keras.serving.tflite.graph import Graph
 from bach_keras.serving.tflite.int8 import PROCESSORS, quantised
 from bach_keras.wording import counted
-from datasets.bach_bisque import prepare
+from datasets.bach_bisque.prepared import Prepared
 from datasets.errors import UserError
 from datasets.images.admission import NotTakenError, check_size
 from datasets.images.folder import find_images
@@ -227,7 +227,7 @@ def training_images(members) -> Iterable[np.ndarray]:
     member = members[0]
     here = training_names(member.config, member.trained_on)
     with _asking_for_others():
-        records = prepare.load(member.config, filenames=_some(here))
+        records = Prepared(member.config).load(_some(here))
     return (record["image"] for record in preprocess.untuned(records).as_numpy_iterator())
 
 
@@ -238,7 +238,7 @@ def training_names(config: str, trained_on) -> list[str]:
         UserError: it is not prepared on this machine.
     """
     with _asking_for_others():
-        return sorted(set(trained_on) & {record.filename for record in prepare.records(config)})
+        return sorted(set(trained_on) & {record.filename for record in Prepared(config).records})
 
 
 @contextlib.contextmanager
