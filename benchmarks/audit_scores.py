@@ -121,13 +121,13 @@ def score_unrelated(images: list[np.ndarray], groups: list[str]) -> None:
 def main(config, every, data_dir):
     """Print the scores of one config."""
     from bach_keras.preprocess import untuned
-    from datasets.bach_bisque import prepare
+    from datasets.bach_bisque.prepared import Prepared
 
-    chosen = prepare.records(config, data_dir)[::every]
+    chosen = Prepared(config, data_dir).records[::every]
     groups = {record.filename: record.group for record in chosen}
     images = {
         record["filename"].decode(): record["image"]
-        for record in untuned(prepare.load(config, data_dir, list(groups))).as_numpy_iterator()
+        for record in untuned(Prepared(config, data_dir).load(groups)).as_numpy_iterator()
     }
     score_planted(list(images.values()))
     score_unrelated(list(images.values()), [groups[name] for name in images])

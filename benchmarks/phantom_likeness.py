@@ -118,10 +118,10 @@ def share_between(groups: list[str], values: np.ndarray) -> float:
 def measure_config(config: str, data_dir: Path | None) -> dict[str, str]:
     """Return the rows of one config: mean and deviation over its images."""
     from bach_keras.preprocess import untuned
-    from datasets.bach_bisque import prepare
+    from datasets.bach_bisque.prepared import Prepared
 
     measured, labels, groups = [], [], []
-    for record in untuned(prepare.load(config, data_dir)).as_numpy_iterator():
+    for record in untuned(Prepared(config, data_dir).load()).as_numpy_iterator():
         measured.append(measure(record["image"]))
         labels.append(LABELS[record["label"]])
         groups.append(record["group"].decode())

@@ -225,11 +225,11 @@ def cache_memory(count, shape, recipe):
 
 def preparation(config, source):
     """Return how many images a preparation from a folder or zip built, and its seconds."""
-    from datasets.bach_bisque.prepare import prepare
+    from datasets.bach_bisque.prepare import prepare_dataset
 
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        summary = prepare(config, source, folder, overwrite=True)
+        summary = prepare_dataset(config, source, folder, overwrite=True)
         return summary.images + summary.test_images, time.perf_counter() - start
 
 
@@ -253,10 +253,11 @@ def main():
     tf.config.set_visible_devices([], "GPU")
     from bach_keras.recipe import PAPER
     from bach_keras.training.batches import cache_images
-    from datasets.bach_bisque import prepare
+    from datasets.bach_bisque.prepare import prepare_dataset
+    from datasets.bach_bisque.prepared import Prepared
 
     if given.config == "phantom":
-        prepare.prepare("phantom", data_dir=given.data_dir)
+        prepare_dataset("phantom", data_dir=given.data_dir)
     if given.source:
         try:
             count, seconds = preparation(given.config, given.source)
@@ -265,7 +266,7 @@ def main():
         print(
             f"{given.config}, {count} images prepared in {seconds:.1f} s: {count / seconds:.1f} images/s\n", flush=True
         )
-    records = prepare.load(given.config, given.data_dir).take(IMAGES)
+    records = Prepared(given.config, given.data_dir).load().take(IMAGES)
     cache = cache_images(records, ANSWERS, PAPER)
     print(
         f"{given.config}, {len(cache)} images, to batches of {PAPER.batch_size} at {PAPER.image_size}; images/s, "

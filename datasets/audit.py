@@ -9,7 +9,8 @@ correlation at every shift decides, at a low resolution first.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,11 @@ import numpy as np
 from PIL import Image
 
 from datasets.escape import csv_line
+from datasets.progress import bar
 from datasets.splits import SPLITS
 from datasets.whole import whole
+
+LOG = logging.getLogger(__name__)
 
 # What brings the second image of a pair onto the first: quarter turns against the clock, then
 # for the last four left and right exchanged.
@@ -42,7 +46,7 @@ _COARSE, _FINE = 72, 144
 # within about a pixel of the right place; and how many to a side ask.
 _WINDOW, _STEP, _ASKED = 28, 2, 4
 _FREQUENCIES = 8
-# Radius, in pixels, of the mean that is taken off, so that single nuclei count and shade does not; and of
+# Radius, in pixels, of the mean that is subtracted, so that single nuclei count and shade does not; and of
 # the contrast that is divided by, so that a few dark glands do not drown the rest.
 _MEAN_RADIUS, _CONTRAST_RADIUS = 3.0, 8.0
 # Variance of optical density that is as good as blank, and the mean square of local contrast that an
@@ -53,25 +57,17 @@ _LEAST_CONTRAST = 0.05
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images that show the same tissue.
-
-    Attributes:
-        first, first_split, second, second_split: file names, and where each is.
-        correlation: of the detail in the part that both show, up to 1.
-        orientation: one of ``ORIENTATIONS``.
-        right, down: where the upper left corner of the second, so oriented, lies on the first, in its pixels.
-        overlap: the part that both show, as a share of the smaller image.
-    """
+    """Two images, by their file names, that show the same tissue."""
 
     first: str
     first_split: str
     second: str
     second_split: str
-    correlation: float
-    orientation: str
-    right: int
+    correlation: float  # of the detail in the part that both show, up to 1
+    orientation: str  # one of ``ORIENTATIONS``
+    right: int  # with ``down``, where the upper left corner of the second, so oriented, is on the first, in its pixels
     down: int
-    overlap: float
+    overlap: float  # the part that both show, as a share of the smaller image
 
 
 def orient(image: np.ndarray, orientation: str) -> np.ndarray:
@@ -83,20 +79,13 @@ def orient(image: np.ndarray, orientation: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Structure:
-    """What of an image is compared.
+    """What of an image is compared."""
 
-    Attributes:
-        scale: how many pixels of the image are one of ``fine``.
-        fine, coarse: float32 [h, w], local contrast at the two resolutions.
-        answering: uint64 [n], hashes of windows all over the image.
-        asking: uint64 [8, 16], hashes of some windows in each orientation.
-    """
-
-    scale: float
-    fine: np.ndarray
-    coarse: np.ndarray
-    answering: np.ndarray
-    asking: np.ndarray
+    scale: float  # how many pixels of the image are one of ``fine``
+    fine: np.ndarray  # float32 [h, w], local contrast at the higher resolution
+    coarse: np.ndarray  # float32 [h, w], local contrast at the lower resolution
+    answering: np.ndarray  # uint64 [n], hashes of windows all over the image
+    asking: np.ndarray  # uint64 [8, 16], hashes of some windows in each orientation
 
     @classmethod
     def of(cls, image: np.ndarray) -> "Structure":
@@ -107,7 +96,7 @@ class Structure:
             fine=_local_contrast(_density(image, _FINE)),
             coarse=_local_contrast(coarse),
             answering=_window_hashes(coarse, [np.arange(0, size - _WINDOW + 1, _STEP) for size in coarse.shape]),
-            asking=np.stack([_some_hashes(orient(coarse, orientation)) for orientation in ORIENTATIONS]),
+            asking=np.stack([_asking(orient(coarse, orientation)) for orientation in ORIENTATIONS]),
         )
 
 
@@ -134,7 +123,7 @@ def _local_mean(values: np.ndarray, radius: float) -> np.ndarray:
     return values
 
 
-def _some_hashes(density: np.ndarray) -> np.ndarray:
+def _asking(density: np.ndarray) -> np.ndarray:
     """Hash windows spread evenly from border to border."""
     return _window_hashes(density, [np.linspace(0, n - _WINDOW, _ASKED).round().astype(int) for n in density.shape])
 
@@ -142,12 +131,7 @@ def _some_hashes(density: np.ndarray) -> np.ndarray:
 def _window_hashes(density: np.ndarray, starts: list[np.ndarray]) -> np.ndarray:
     """Say in 64 bits which of a window's lowest cosine coefficients are above their median.
 
-    Args:
-        density: [h, w].
-        starts: the rows and the columns where windows begin.
-
-    Returns:
-        uint64 [rows * columns].
+    From a density [h, w] and the rows and the columns where windows begin: uint64 [rows * columns].
     """
     windows = np.lib.stride_tricks.sliding_window_view(density, (_WINDOW, _WINDOW))[np.ix_(*starts)]
     angles = np.pi * np.arange(_FREQUENCIES)[:, None] * (np.arange(_WINDOW) + 0.5) / _WINDOW
@@ -161,8 +145,7 @@ def _window_hashes(density: np.ndarray, starts: list[np.ndarray]) -> np.ndarray:
 def hash_distances(first: Structure, second: Structure) -> np.ndarray:
     """Return the least number of bits in which windows of two images differ, asked both ways.
 
-    Returns:
-        uint8 [8], by the orientation that brings the second onto the first.
+    It is uint8 [8], by the orientation that brings the second onto the first.
     """
     return np.minimum(_nearest(first.answering, second.asking), _nearest(second.answering, first.asking)[_INVERSES])
 
@@ -183,15 +166,14 @@ class Match:
 
 
 def correlate(first: np.ndarray, second: np.ndarray) -> Match:
-    """Correlate the parts that two images share at every shift, and return the best.
+    """Return the best correlation, over all shifts, of the part that two images share.
 
-    Args:
-        first, second: local contrast, float32 [h, w], of means about zero; the shapes may differ.
+    Both are local contrast, float32 [h, w], of means about zero; the shapes may differ.
     """
     sides = list(zip(first.shape, second.shape, strict=True))
     size = [own + other for own, other in sides]
     products = np.fft.irfft2(np.fft.rfft2(first, size) * np.fft.rfft2(second, size).conj(), size)
-    # A shift that leaves too little in common along one side needs no look.
+    # A shift that leaves too little in common along one side is passed over.
     margins = [int(MIN_OVERLAP * min(pair)) for pair in sides]
     shifts = [np.arange(margin - other, own - margin + 1) for (own, other), margin in zip(sides, margins, strict=True)]
     starts = [np.maximum(shift, 0) for shift in shifts]
@@ -220,35 +202,29 @@ def _box_sums(values: np.ndarray, starts: list[np.ndarray], stops: list[np.ndarr
     return down[:, right] - down[:, left]
 
 
-def find_pairs(
-    images: Iterable[tuple[str, np.ndarray]], split: dict[str, str], say: Callable[[str], None] = lambda line: None
-) -> list[Pair]:
-    """Find the images that show tissue which another part of the split shows too.
+def find_pairs(images: Iterable[tuple[str, np.ndarray]], split: dict[str, str]) -> list[Pair]:
+    """Find the pairs of images that show the same tissue on two sides of a split, the most alike first.
 
     Args:
         images: file names and their pixels, uint8 RGB [H, W, 3]; each is reduced as it comes.
         split: file name -> ``train``, ``validation`` or ``test``.
-        say: prints a line of progress.
-
-    Returns:
-        The pairs, the most alike first; each once, in its best orientation.
     """
-    structures = {name: Structure.of(image) for name, image in images}
+    structures = {name: Structure.of(image) for name, image in bar(images, what="Reading", total=len(split))}
     parts = {part: [name for name in structures if split[name] == part] for part in SPLITS}
     pairs = []
     for one, other in itertools.combinations((part for part in SPLITS if parts[part]), 2):
-        for number, name in enumerate(parts[one], 1):
+        for name in bar(parts[one], what=f"Comparing {one} with {other}"):
             for other_name in parts[other]:
                 found = compare(structures[name], structures[other_name])
                 if found is not None:
                     pairs.append(Pair(name, one, other_name, other, **found))
-            if number % 50 == 0 or number == len(parts[one]):
-                say(f"{one} against {other}: {number} of {len(parts[one])} images compared, {len(pairs)} pairs so far")
+        counts = f"{len(parts[one])} images of {one} with {len(parts[other])} of {other}"
+        LOG.info(f"compared {counts}: {len(pairs)} pairs so far")
     return sorted(pairs, key=lambda pair: -pair.correlation)
 
 
 def compare(first: Structure, second: Structure) -> dict[str, float | int | str] | None:
-    """Return what a ``Pair`` says beside the names, or None if the two do not show the same tissue."""
+    """Return the fields of a ``Pair`` but for the names, or None if the two do not show the same tissue."""
     best = None
     for number in np.flatnonzero(hash_distances(first, second) <= MAX_DISTANCE):
         orientation = ORIENTATIONS[number]
@@ -267,10 +243,10 @@ def compare(first: Structure, second: Structure) -> dict[str, float | int | str]
 
 
 def write_pairs(path: Path, pairs: list[Pair]) -> None:
-    """Write a row for each pair, in one step; without pairs the file holds its first line alone."""
+    """Write a row for each pair under a line of titles."""
     lines = [csv_line(field.name for field in dataclasses.fields(Pair))]
     for pair in pairs:
         rounded = {"correlation": f"{pair.correlation:.3f}", "overlap": f"{pair.overlap:.3f}"}
         lines.append(csv_line((dataclasses.asdict(pair) | rounded).values()))
-    with whole(path) as unfinished:
-        unfinished.write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))
+    with whole(path) as partial:
+        partial.write_bytes("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape"))

@@ -21,13 +21,9 @@ CROPS = ("any", "three")
 
 
 def uniform_draws(count: int, seed):
-    """Return the numbers of some images, float32 [count, DRAW_COUNT] in [0, 1).
+    """Return the numbers of some images, float32 [count, DRAW_COUNT] in [0, 1), from a seed, int [2].
 
     The view's and the colours' come from streams of their own.
-
-    Args:
-        count: how many images.
-        seed: int [2].
     """
     view = tf.random.stateless_uniform((count, _VIEW.stop), seed)
     colour = tf.random.stateless_uniform((count, DRAW_COUNT - _VIEW.stop), tf.random.fold_in(seed, 1))
@@ -43,7 +39,7 @@ class _FromDraws(keras_cv.layers.VectorizedBaseImageAugmentationLayer):
 
     def __init__(self, **kwargs):
         # Never drawn from; without a seed the base takes the global generator, which determinism forbids.
-        # Mixed precision is for the network: in half of it, pictures would lose levels.
+        # Mixed precision is for the network: in half precision, pictures would lose levels.
         super().__init__(**{"seed": 1, "dtype": "float32", **kwargs})
 
     # The public hooks of keras-cv's base see no entry but images and labels; this one sees the draws.
@@ -115,7 +111,7 @@ class StainJitter(_FromDraws):
     """A slide stained a little more or less, by haematoxylin and by eosin (Tellez et al. 2018).
 
     After "Whole-slide mitosis detection in H&E breast histology using PHH3 as a reference to train
-    distilled stain-invariant convolutional networks": optical density is parted into the two stains and
+    distilled stain-invariant convolutional networks": optical density is split into the two stains and
     a rest (Ruifrok & Johnston 2001), and each stain's concentration c becomes a·c + b. The rest is left alone.
 
     Args:
@@ -133,7 +129,7 @@ class StainJitter(_FromDraws):
     def changed(self, images, draws):
         a, b = tf.split(self.amount * (2 * draws[:, _STAIN] - 1), 2, axis=1)
         scales = tf.pad(1 + a, [[0, 0], [0, 1]], constant_values=1.0)
-        # Parting, scaling and mixing again are one matrix for an image.
+        # Splitting, scaling and mixing again are one matrix for an image.
         matrix = tf.matmul(self._unmix * scales[:, None, :], self._mix[None])
         added = tf.matmul(b, self._mix[:2])
         density = -tf.math.log(tf.maximum(images, 1.0) / 255.0)

@@ -61,21 +61,16 @@ class Canvas:
         self._pen = ImageDraw.Draw(self._image)
         self.fibre_angle = rng.uniform(0, np.pi)
 
-    def shape(self, x, y, radius, stretch=1.0, *, waviness=0.06, harmonics=3, angle=None) -> Shape:
+    def shape(self, centre, radius, stretch=1.0, *, waviness=0.06, harmonics=3, angle=None) -> Shape:
         """Return a random outline: higher harmonics are weaker, and the angle is random if not given."""
         fading = waviness / np.sqrt(np.arange(1, harmonics + 1))
         waves = np.stack([self.rng.normal(0, fading), self.rng.uniform(0, 2 * np.pi, harmonics)], axis=1)
         angle = self.rng.uniform(0, np.pi) if angle is None else angle
-        return Shape(x, y, radius * self.scale, stretch, angle, waves)
+        return Shape(*centre, radius * self.scale, stretch, angle, waves)
 
     def fill(self, outline: np.ndarray, amounts: tuple[int, int, int]) -> None:
         """Paint the inside of an outline [n, 2]."""
         self._pen.polygon(outline.ravel().tolist(), fill=amounts)
-
-    def line(self, outline: np.ndarray, amounts: tuple[int, int, int], width: float) -> None:
-        """Paint a closed line along an outline [n, 2]."""
-        closed = np.concatenate([outline, outline[:2]])
-        self._pen.line(closed.ravel().tolist(), fill=amounts, width=round(width * self.scale), joint="curve")
 
     def lattice(self, spacing: float, jitter: float = 0.25) -> np.ndarray:
         """Return [n, 2] points of a jittered triangular lattice over the image and its margin."""

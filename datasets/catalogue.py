@@ -9,25 +9,21 @@ from datasets import phantom
 from datasets.errors import UserError
 from datasets.labels import CLASSES, MALIGNANT
 
-# What a hidden test image has for a label. It is not in LABELS: nothing trains on it or is scored on it.
+# Version of the records that the TFDS builder makes from the collections; records of another version are not read.
+VERSION = "1.1.0"
+
+# The label of a hidden test image. It is not in LABELS: nothing trains on it or is scored on it.
 UNLABELLED = "unlabelled"
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image.
+    """One image."""
 
-    Attributes:
-        filename: unique in its collection.
-        label: one of ``datasets.labels.LABELS``, or ``UNLABELLED``.
-        group: the patient or tissue microarray it comes from, "" where that is unknown.
-        source: the name of its collection.
-    """
-
-    filename: str
-    label: str
-    group: str
-    source: str
+    filename: str  # unique in its collection
+    label: str  # one of ``datasets.labels.LABELS``, or ``UNLABELLED``
+    group: str  # the patient or tissue microarray it comes from, "" where that is unknown
+    source: str  # the name of its collection
 
     @property
     def key(self) -> str:
@@ -36,22 +32,27 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Collection:
-    """A set of images of one origin.
-
-    Attributes:
-        name: what ``Record.source`` says.
-        size: width and height of every image in pixels.
-        records: every labelled image, in a fixed order.
-        test_groups: groups that no protocol trains or validates on.
-        unlabelled: a challenge's test images, whose labels are not public.
-    """
+class Archive:
+    """A file that somebody published."""
 
     name: str
-    size: tuple[int, int]
-    records: tuple[Record, ...]
-    test_groups: frozenset[str] = frozenset()
-    unlabelled: tuple[Record, ...] = ()
+    url: str
+    md5: str
+    sizes: range  # what it may have in bytes, as exactly as its page says
+    licence: str  # what whoever fetches it agrees to
+    citation: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A set of images of one origin."""
+
+    name: str
+    size: tuple[int, int]  # width and height of every image in pixels
+    records: tuple[Record, ...]  # every labelled image, in a fixed order
+    test_groups: frozenset[str] = frozenset()  # groups that no protocol trains or validates on
+    archive: Archive | None = None  # the file that its images may be fetched in
+    unlabelled: tuple[Record, ...] = ()  # a challenge's test images, whose labels are not public
 
 
 # BACH's folder of a class and the prefix of its files (Aresta et al. 2019).
@@ -70,6 +71,16 @@ BACH = Collection(
         Record(f"{prefix}{number:03d}.tif", label, "", "bach")
         for label, (_, prefix) in BACH_FOLDERS.items()
         for number in range(1, 101)
+    ),
+    archive=Archive(
+        name="ICIAR2018_BACH_Challenge.zip",
+        url="https://zenodo.org/records/3632035/files/ICIAR2018_BACH_Challenge.zip",
+        md5="8ae1801334aa943c44627c1eef3631b2",
+        sizes=range(10_350_000_000, 10_450_000_000),  # the page rounds it to 10.4 GB
+        licence="CC BY-NC-ND 4.0 (https://creativecommons.org/licenses/by-nc-nd/4.0): give credit, no commercial use, "
+        "and pass nothing on that is made from it, the prepared records included.",
+        citation='G. Aresta et al., "BACH: Grand challenge on breast cancer histology images", Medical Image Analysis '
+        "56, 122-139, 2019; data: https://doi.org/10.5281/zenodo.3632035.",
     ),
     unlabelled=tuple(Record(f"test{number}.tif", UNLABELLED, "", "bach") for number in range(100)),
 )
@@ -118,11 +129,7 @@ CONFIGS = {"bach": (BACH,), "bisque": (BISQUE,), "bach_bisque": (BACH, BISQUE), 
 
 
 def get_collections(config: str) -> tuple[Collection, ...]:
-    """Return the collections that a config of the data set joins.
-
-    Raises:
-        UserError: no config has that name.
-    """
+    """Return the collections that a config of the data set joins; refuse an unknown config."""
     if config not in CONFIGS:
         raise UserError(f"There is no config {config!r}: choose one of {', '.join(CONFIGS)}.")
     return CONFIGS[config]

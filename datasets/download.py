@@ -1,4 +1,4 @@
-"""Fetching one large file over HTTP, so that a cut download goes on where it stopped."""
+"""Fetching one large file over HTTP, so that an interrupted download can be resumed."""
 
 import errno
 import shutil
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
+
+from datasets.errors import UserError, WorkError
 
 TIMEOUT = 30  # seconds without an answer
 CHUNK = 1 << 20  # bytes between two calls of progress
@@ -19,29 +21,33 @@ DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 def download(
     url: str, part: Path, progress: Callable[[int, int | None], None] | None = None, *, otherwise: str
 ) -> None:
-    """Bring a file up to the whole of what a server has, beginning after what it holds already.
+    """Fill a file up to what a server has, beginning after what the file holds already.
 
-    What came is not verified here: that is the caller's to do before anybody uses the file.
+    The content is not verified here: the caller must do so before anybody uses the file.
 
     Args:
         url: what to fetch.
-        part: the file to fill; its name should say that it is not whole.
+        part: the file to fill; its name should say that it is not complete.
         progress: called with the bytes so far and in all (None where the server does not say).
-        otherwise: how to go on without a connection, the end of the sentence "try again, ...".
+        otherwise: what to do without a connection, the end of the sentence "try again, ...".
 
     Raises:
-        ConnectionError: the server cannot be reached, has no such file, or broke off.
-        OSError: the file cannot be written.
+        ConnectionError: the server cannot be reached or has no such file.
+        WorkError: the server broke off, or the disk became full; the next call resumes.
     """
     done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    except ValueError as error:
+        raise UserError(f"{url} is not a URL that can be fetched ({error}).") from error
     total = None
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            if response.status != HTTPStatus.PARTIAL_CONTENT:  # the whole file, from its beginning
+            if response.status != HTTPStatus.PARTIAL_CONTENT:  # the complete file, from its beginning
                 done = 0
-            if "Content-Length" in response.headers:
-                total = done + int(response.headers["Content-Length"])
+            length = response.headers.get("Content-Length", "")
+            if length.isdecimal():
+                total = done + int(length)
             with part.open("ab" if done else "wb") as file:
                 while chunk := response.read(CHUNK):
                     done += file.write(chunk)
@@ -49,7 +55,7 @@ def download(
                         progress(done, total)
     except urllib.error.HTTPError as error:
         error.close()
-        # What is there already reaches the file's end: it only remains to be verified.
+        # This answer means that the file is complete already, and only remains to be verified.
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise ConnectionError(
                 f"{url} could not be fetched: the server answered {error.code} {error.reason}."
@@ -57,22 +63,21 @@ def download(
     except urllib.error.URLError as error:
         raise ConnectionError(f"{url} could not be reached ({error.reason}): try again, {otherwise}.") from error
     except (OSError, HTTPException) as error:
-        if getattr(error, "errno", None) in DISK_FAULTS or getattr(error, "filename", None) is not None:
-            raise OSError(f"{part} cannot be written ({error.strerror}): make room, then fetch again.") from error
-        raise ConnectionError(_broken_off(url, done, error)) from error
+        if getattr(error, "errno", None) in DISK_FAULTS:
+            raise WorkError(f"{part} cannot be written ({error.strerror}): make room, then fetch again.") from error
+        if getattr(error, "filename", None) is not None:  # the file could not be opened
+            raise OSError(f"{part} cannot be written: {error.strerror}.") from error
+        raise WorkError(_broken_off(url, done, error)) from error
     if total is not None and done < total:
-        raise ConnectionError(_broken_off(url, done, f"of {total}"))
+        raise WorkError(_broken_off(url, done, f"of {total}"))
 
 
 def check_free(folder: Path, needed: int) -> None:
-    """Refuse to begin what the disk cannot hold.
+    """Refuse, by an ``OSError``, to begin what the disk cannot hold.
 
     Args:
         folder: where it will be written; it need not exist yet.
         needed: bytes.
-
-    Raises:
-        OSError: less is free.
     """
     place = folder
     while not place.exists():
@@ -86,4 +91,4 @@ def check_free(folder: Path, needed: int) -> None:
 
 
 def _broken_off(url: str, done: int, reason: object) -> str:
-    return f"The download of {url} broke off after {done} bytes ({reason}): fetch again to go on from there."
+    return f"The download of {url} broke off after {done} bytes ({reason}): fetch again to resume it."

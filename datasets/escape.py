@@ -1,4 +1,4 @@
-"""Text from outside, made safe for the place it is put out to: a terminal, CSV, HTML, Markdown.
+"""Text from outside, made safe for the place where it is written: a terminal, CSV, HTML, Markdown.
 
 Names of files, words of servers and fields of JSON may hold anything. They are kept as they are, and escaped where they
 leave: one function for each kind of output. ``json.dumps`` is JSON's own.
@@ -12,7 +12,7 @@ import re
 # What moves the cursor, ends a line or turns the writing round: controls, line and paragraph separators, and the
 # characters that Unicode's bidirectional algorithm obeys.
 _CONTROLS = "\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-# Python holds a byte that is no text as a lone surrogate. Those of the upper controls move a cursor as well; the
+# Python holds a byte that is not text as a lone surrogate. Those of the upper controls move a cursor as well; the
 # others may go out as the bytes they were.
 _HALVES, _CONTROL_BYTES, _OTHER_BYTES = "\ud800-\udfff", "\udc80-\udc9f", "\udca0-\udcff"
 _BYTES_KEPT = rf"(?![{_OTHER_BYTES}])[{_HALVES}]"
@@ -61,7 +61,7 @@ def for_markdown(value) -> str:
     """Return text for a paragraph, an item of a list or a cell of a table, on one line."""
     text = _MARKUP.sub(lambda found: "\\" + found[0], _IN_PAGES.sub(_shown, str(value)).strip())
     text = _BEGINS_A_BLOCK.sub(r"\\", text)
-    # Entities last: their own signs are none to escape.
+    # Entities come last: their own signs must not be escaped.
     return html.escape(text, quote=False).replace("@", "&#64;")
 
 

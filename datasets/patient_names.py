@@ -1,4 +1,4 @@
-"""What a sheet writes for a patient: which cells say that nobody knows, and which spellings are one patient's.
+"""What a sheet writes for a patient: which cells mean that nobody knows, and which spellings are one patient's.
 
 A patient whose images are on both sides of a split flatters every score, while two patients taken for one only make
 the split coarser: so in doubt spellings are joined.
@@ -18,7 +18,7 @@ _UNKNOWN = frozenset({
     "nopatient", "tba", "tbd", "desconhecido", "desconocido", "inconnu", "onbekend", "sconosciuto", "unbekannt",
 })  # fmt: skip
 
-# Codes of programs: Excel's errors (#REF!, #NAME?), Windows' numbers that are none (1.#IND), a missing value of SAS and
+# Codes of programs: Excel's errors (#REF!, #NAME?), NaN and infinity of Windows (1.#IND), a missing value of SAS and
 # Stata (.a), and of SPSS, which is negative (-9, -99).
 _CODE = re.compile(r"#[a-z0-9/_]+[!?]|-?1[.,]#[a-z0-9]+|\.[a-z_]|[-−–]\s*\d+([.,]\d*)?")
 _NUMBER = re.compile(r"\d+([.,]\d+)?(e[+-]?\d{1,2})?")
@@ -59,7 +59,7 @@ def _plain(cell: str) -> str:
 
 
 def _parts(text: str) -> list[str]:
-    """Part a text into its runs of letters and of digits; signs and spaces are left out."""
+    """Split a text into its runs of letters and of digits; signs and spaces are left out."""
     marked = "".join(letter if unicodedata.category(letter)[0] in "LMN" else " " for letter in text)
     return [run for word in marked.split() for run in re.findall(r"[0-9]+|[^0-9]+", word)]
 

@@ -7,15 +7,16 @@ says that the images which it leaves out are of other patients than those named.
 import codecs
 import csv
 import io
-import sys
+import logging
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from datasets.catalogue import BACH
 from datasets.errors import MissingError, UserError
 from datasets.patient_names import is_unknown, patient_key
+
+LOG = logging.getLogger(__name__)
 
 _FILENAME = ("filename", "file", "image", "imagename", "imageid", "name")
 _PATIENT = ("patient", "patientid", "patientname", "case", "caseid")
@@ -24,31 +25,18 @@ _DELIMITERS = ",;\t|"
 _BY_STEM = {record.filename.removesuffix(".tif"): record.filename for record in BACH.records}
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def read_patients(path: Path, say: Callable[[str], None] = _say) -> dict[str, str]:
+def read_patients(path: Path) -> dict[str, str]:
     """Read a sheet of BACH's patients: a CSV file with an image and its patient on each line.
 
     The columns are named by a first line such as ``filename,patient``, in any order and among others, or are
-    just these two without such a line. They are parted by commas, semicolons, tabs or bars. An image may be written
+    just these two without such a line. They are separated by commas, semicolons, tabs or bars. An image may be written
     with or without its ending and folders.
 
     A patient written as NA, unknown, ? or the like is not known, and spellings of one patient (P1, p1, P-001) are one:
-    else a patient could be on both sides of a split.
-
-    Args:
-        path: the sheet.
-        say: prints a line for the user: how many images have no known patient, and which spellings were joined.
+    else a patient could be on both sides of a split. A warning says how many are unknown and what was joined.
 
     Returns:
         BACH's file name -> patient, for the images whose patient the sheet names.
-
-    Raises:
-        UserError: there is no such file.
-        UserError: it is no CSV text, a column or a patient is missing, it names an image that BACH does not
-            have, or one image with two patients.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,25 +65,23 @@ def read_patients(path: Path, say: Callable[[str], None] = _say) -> dict[str, st
         spellings[patient_key(patient)].add(patient)
     if not written:
         raise UserError(f"{path} names no patient: a sheet of patients has lines such as b001.tif,12.")
-    _report(path, len(unknown - set(written)), spellings, say)
+    _report(path, len(unknown - set(written)), spellings)
     # Whichever line comes first, the patient bears one name, as the draw of a split goes by it.
     return {filename: min(spellings[patient_key(patient)]) for filename, patient in written.items()}
 
 
-def _report(path: Path, unknown: int, spellings: dict[str, set[str]], say: Callable[[str], None]) -> None:
+def _report(path: Path, unknown: int, spellings: dict[str, set[str]]) -> None:
     if unknown:
-        say(f"{path}: the patients of {unknown} images are unknown, so these count as images that it does not name.")
+        LOG.warning(
+            f"{path}: the patients of {unknown} images are unknown, so these count as images that it does not name."
+        )
     joined = sorted(" = ".join(sorted(several)) for several in spellings.values() if len(several) > 1)
     if joined:
-        say(f"{path}: spellings were joined, each of these lists being one patient: {'; '.join(joined)}.")
+        LOG.warning(f"{path}: spellings were joined, each of these lists being one patient: {'; '.join(joined)}.")
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the lines that hold anything, with their numbers.
-
-    Raises:
-        UserError: it is no CSV text.
-    """
+    """Return the lines that are not empty, with their numbers."""
     try:
         text = _text(path.read_bytes())
         delimiter = _delimiter(text)
@@ -103,8 +89,8 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV text: save the sheet of patients as CSV (UTF-8).") from error
-    if rows and rows[0][1] == ["sep=", ""]:  # tells Excel what parts the cells
+        raise UserError(f"{path} is not CSV text: save the sheet of patients as CSV (UTF-8).") from error
+    if rows and rows[0][1] == ["sep=", ""]:  # tells Excel what separates the cells
         rows.pop(0)
     return [(number, row) for number, row in rows if any(row)]
 
@@ -119,7 +105,7 @@ def _text(content: bytes) -> str:
 
 
 def _delimiter(text: str) -> str:
-    """Return what parts the first line into most cells."""
+    """Return what splits the first line into most cells."""
     first = text.lstrip("\r\n").splitlines()[:1]
     if first and first[0].lower().startswith("sep=") and len(first[0]) == 5:
         return first[0][4]

@@ -4,7 +4,7 @@ A phantom is painted in optical density, where stains add up: one map of haemato
 Two stain vectors and the Beer-Lambert law turn them into colour (Ruifrok & Johnston, "Quantification
 of histochemical staining by color deconvolution", 2001). The classes differ in the architecture of the
 tissue alone. Colour and magnification are marks of the patient, as on real slides, so a split that
-parts one patient's images leaks.
+puts one patient's images on both sides leaks.
 """
 
 import re
@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from datasets.canvas import HEIGHT, WIDTH, Canvas, Shape
-from datasets.errors import UserError
 from datasets.labels import CLASSES
 
 # Patient n has the class n modulo four, and every image of a patient has the patient's class.
@@ -43,34 +42,24 @@ def filename(label: str, patient: int, index: int) -> str:
 
 
 def draw_named(name: str) -> np.ndarray:
-    """Draw the phantom that ``filename`` gave this name.
-
-    Raises:
-        UserError: the name is not a phantom's.
-    """
+    """Draw the phantom that ``filename`` gave this name."""
     found = re.fullmatch(r"phantom-([a-z]+)-p(\d{3})-(\d+)\.png", name)
     if not found:
-        raise UserError(f"{name!r} is not the name of a phantom, such as {filename('normal', 4, 2)}.")
+        raise ValueError(f"{name!r} is not the name of a phantom, such as {filename('normal', 4, 2)}.")
     return draw(found[1], int(found[2]), int(found[3]))
 
 
 def draw(label: str, patient: int, index: int, seed: int = 0) -> np.ndarray:
-    """Draw one image; the same arguments give the same bytes.
+    """Draw one image, uint8 RGB [288, 384, 3]; the same arguments give the same bytes.
 
     Args:
         label: one of the four classes.
         patient: whose slide it is: it sets the stains, their strength and the magnification.
         index: which image of the patient.
         seed: another seed gives another population.
-
-    Returns:
-        uint8 RGB [288, 384, 3].
-
-    Raises:
-        UserError: the label is not one of the four classes.
     """
     if label not in _PAINTERS:
-        raise UserError(f"There is no phantom of {label!r}: choose one of {', '.join(CLASSES)}.")
+        raise ValueError(f"There is no phantom of {label!r}: choose one of {', '.join(CLASSES)}.")
     slide = np.random.default_rng([seed, patient])
     rng = np.random.default_rng([seed, patient, index])
     # The scale and the stains are the patient's; a smaller jitter is the image's.
@@ -103,7 +92,7 @@ def _stroma(canvas: Canvas, fat: float, cells: float = 40) -> None:
         points = canvas.lattice(34, jitter=0.3)
         where = points @ np.array([np.cos(canvas.fibre_angle + 1), np.sin(canvas.fibre_angle + 1)])
         for x, y in points[where < np.quantile(where, fat)]:
-            cell = canvas.shape(x, y, 17.5, waviness=0.04)
+            cell = canvas.shape((x, y), 17.5, waviness=0.04)
             canvas.fill(cell.outline(18), _FAT_WALL)
             canvas.fill(cell.outline(18, 0.90), _FAT)
     points = canvas.lattice(cells, jitter=0.9)
@@ -132,15 +121,15 @@ def _normal(canvas: Canvas) -> None:
     _stroma(canvas, fat=rng.uniform(0.25, 0.55))
     for x, y in canvas.apart(rng.integers(3, 6), 110):
         if rng.random() < 0.4:  # a duct: one wide lumen
-            duct = canvas.shape(x, y, rng.uniform(34, 46), rng.uniform(1, 1.35))
+            duct = canvas.shape((x, y), rng.uniform(34, 46), rng.uniform(1, 1.35))
             canvas.fill(duct.outline(scale=1.5), _LOOSE_STROMA)
             _gland(canvas, duct, lumen=0.72, layers=2, nucleus=2.7)
             continue
-        lobule = canvas.shape(x, y, rng.uniform(66, 84), rng.uniform(1, 1.2))
+        lobule = canvas.shape((x, y), rng.uniform(66, 84), rng.uniform(1, 1.2))
         canvas.fill(lobule.outline(), _LOOSE_STROMA)
         acini = canvas.lattice(46, jitter=0.2)
         for acinus in acini[lobule.depth(acini) < 0.85]:
-            shape = canvas.shape(*acinus, rng.uniform(14, 18), rng.uniform(1, 1.15))
+            shape = canvas.shape(acinus, rng.uniform(14, 18), rng.uniform(1, 1.15))
             _gland(canvas, shape, lumen=0.55, layers=1, nucleus=2.7)
 
 
@@ -150,10 +139,10 @@ def _benign(canvas: Canvas) -> None:
     _stroma(canvas, fat=rng.choice([0, rng.uniform(0.1, 0.2)]))
     spacing = rng.uniform(48, 60)
     points = canvas.lattice(spacing, jitter=0.3)
-    bare = canvas.shape(rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), rng.uniform(30, 60))
+    bare = canvas.shape((rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)), rng.uniform(30, 60))
     for x, y in points[bare.depth(points) > 1]:
         size = spacing * rng.uniform(0.40, 0.50)
-        shape = canvas.shape(x, y, size, rng.uniform(1, 1.4), waviness=0.08)
+        shape = canvas.shape((x, y), size, rng.uniform(1, 1.4), waviness=0.08)
         _gland(canvas, shape, lumen=rng.uniform(0.32, 0.45), layers=2, nucleus=3.0)
 
 
@@ -163,7 +152,7 @@ def _insitu(canvas: Canvas) -> None:
     _stroma(canvas, fat=rng.uniform(0.1, 0.4))
     pattern = rng.choice(["solid", "cribriform", "necrotic"])
     for x, y in canvas.apart(rng.integers(3, 6), 116):
-        duct = canvas.shape(x, y, rng.uniform(42, 62), rng.uniform(1, 1.25), waviness=0.03)
+        duct = canvas.shape((x, y), rng.uniform(42, 62), rng.uniform(1, 1.25), waviness=0.03)
         canvas.fill(duct.outline(scale=1.14), _HALO)
         canvas.fill(duct.outline(scale=1.06), _WALL)
         canvas.fill(duct.outline(), _CYTOPLASM)
@@ -177,7 +166,7 @@ def _insitu(canvas: Canvas) -> None:
         if pattern == "cribriform":
             holes = canvas.lattice(26, jitter=0.2)
             for hole in holes[duct.depth(holes) < 0.72]:
-                canvas.fill(canvas.shape(*hole, rng.uniform(5.5, 7.5)).outline(14), _LUMEN)
+                canvas.fill(canvas.shape(hole, rng.uniform(5.5, 7.5)).outline(14), _LUMEN)
         # Flat myoepithelial nuclei lie along the wall.
         ring = duct.outline(int(duct.length() / (13 * canvas.scale)), 1.04)
         along = np.arctan2(ring[:, 1] - duct.y, ring[:, 0] - duct.x) + np.pi / 2
@@ -191,15 +180,8 @@ def _invasive(canvas: Canvas) -> None:
     nests = canvas.lattice(rng.uniform(58, 76), jitter=0.7)
     cells = canvas.lattice(9.5, jitter=0.5)
     for x, y in nests[rng.random(len(nests)) < rng.uniform(0.35, 0.6)]:
-        nest = canvas.shape(
-            x,
-            y,
-            rng.uniform(14, 26),
-            rng.uniform(1.1, 1.9),
-            waviness=0.22,
-            harmonics=5,
-            angle=canvas.fibre_angle,
-        )
+        radius, stretch = rng.uniform(14, 26), rng.uniform(1.1, 1.9)
+        nest = canvas.shape((x, y), radius, stretch, waviness=0.22, harmonics=5, angle=canvas.fibre_angle)
         canvas.fill(nest.outline(), _CYTOPLASM)
         canvas.nuclei(cells[nest.depth(cells) < 0.95], 4.2, length=1.3, variety=0.3, depth=100)
     along = np.array([np.cos(canvas.fibre_angle), np.sin(canvas.fibre_angle)])

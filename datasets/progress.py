@@ -11,4 +11,5 @@ def bar(items: Iterable | None = None, *, what: str, total: int | None = None, u
     Nothing is drawn where stderr is not a terminal, and nothing is left of it at the end. There is one at a time: close
     it, or use it up, before the next begins.
     """
-    return tqdm(items, desc=what, total=total, unit=f" {unit}s", disable=None, leave=False, dynamic_ncols=True)
+    counted = {"unit": unit, "unit_scale": True} if unit == "B" else {"unit": f" {unit}s"}  # bytes as kB, MB, GB
+    return tqdm(items, desc=what, total=total, disable=None, leave=False, dynamic_ncols=True, **counted)

@@ -1,6 +1,7 @@
 """Writes the published split files and the page that counts them: ``python -m datasets.publish_splits``."""
 
 from collections import Counter
+from pathlib import Path
 
 from datasets.catalogue import CONFIGS, get_collections
 from datasets.labels import LABELS
@@ -31,8 +32,12 @@ def publish() -> None:
     for config in CONFIGS:
         for protocol in PUBLISHED_PROTOCOLS:
             write_split(published_path(config, protocol), make_split(_records(config), config, protocol))
-    with whole(PAGE) as unfinished:
-        unfinished.write_text(page(), encoding="utf-8")
+    write_page()
+
+
+def write_page(path: Path = PAGE) -> None:
+    with whole(path) as partial:
+        partial.write_text(page(), encoding="utf-8")
 
 
 def page() -> str:

@@ -1,39 +1,41 @@
 """A prepared configuration under a protocol: which image is in which split."""
 
 import hashlib
-import sys
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from datasets.bach_bisque import prepare
+from datasets.bach_bisque.prepared import Prepared
 from datasets.patients import read_patients
 from datasets.splits import SPLITS, TEST, VALIDATION, get_split, leak_note
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SplitData:
-    """Images of a configuration, parted by a protocol.
+    """Images of a configuration, split by a protocol."""
 
-    Attributes:
-        config: bach, bisque, bach_bisque or phantom.
-        protocol: paper, patient, kfold:K/i or all.
-        data_dir: where data sets live; None for TFDS's place.
-        files: split name -> sorted file names.
-        origin: what else the split came from: its ``seed``, ``patients_sha256`` of the sheet of patients (None
-            without one), and ``note``, what the split cannot exclude ("" where there is nothing to say).
-        labels: file name -> label name.
-    """
-
-    config: str
+    prepared: Prepared
     protocol: str
-    data_dir: Path | None = None
-    files: dict[str, list[str]] = field(default_factory=dict)
-    origin: dict = field(default_factory=dict)
+    files: dict[str, list[str]]  # split name -> sorted file names
+    # What else the split came from: its ``seed``, ``patients_sha256`` of the sheet of patients (None without one), and
+    # ``note``, what the split cannot exclude ("" where there is nothing to say).
+    origin: dict
+
+    @property
+    def config(self) -> str:
+        return self.prepared.config
+
+    @property
+    def data_dir(self) -> Path:
+        return self.prepared.root
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        return {record.filename: record.label for record in prepare.records(self.config, self.data_dir)}
+        """File name -> label name."""
+        return {record.filename: record.label for record in self.prepared.records}
 
     @property
     def held_out(self) -> str:
@@ -42,37 +44,25 @@ class SplitData:
 
     def digest(self, filenames) -> str:
         """Return a SHA-256 of the named images' names and pixels, as they were prepared."""
-        pixels = prepare.pixel_digests(self.config, self.data_dir)
+        self.prepared.check_names(filenames)
+        pixels = self.prepared.digests
         return hashlib.sha256("".join(f"{name} {pixels[name]}\n" for name in sorted(filenames)).encode()).hexdigest()
 
     def images(self, filenames):
-        """Read the named images, as ``datasets.bach_bisque.prepare.load`` gives them."""
-        return prepare.load(self.config, self.data_dir, filenames)
+        """Read the named images, as ``Prepared.load`` gives them."""
+        return self.prepared.load(filenames)
 
 
 def open_data(config: str, protocol: str, seed: int = 0, data_dir=None, patients: Path | None = None) -> SplitData:
-    """Open a prepared configuration under a protocol; see ``split_data``.
-
-    Raises:
-        UserError: the configuration is not prepared.
-    """
-    prepare.describe(config, data_dir)
+    """Open a configuration under a protocol as ``split_data`` does; refuse one that is not prepared."""
+    Prepared(config, data_dir).summary()
     return split_data(config, protocol, seed, data_dir, patients)
 
 
 def split_data(config: str, protocol: str, seed: int = 0, data_dir=None, patients: Path | None = None) -> SplitData:
-    """Part a configuration by a protocol, before its images are needed.
+    """Split a configuration by a protocol, before its images are needed.
 
-    Args:
-        config: bach, bisque, bach_bisque or phantom.
-        protocol: paper, patient, kfold:K/i or all.
-        seed: of the split.
-        data_dir: where data sets live; None for TFDS's place.
-        patients: a CSV file that says which patient a BACH image is from; see ``datasets.patients``.
-
-    Raises:
-        UserError: there is no such file of patients.
-        UserError: unknown configuration or protocol, or patients that cannot be read or used.
+    ``seed`` is that of the split; ``patients`` a CSV file that says which patient a BACH image is from.
     """
     named = read_patients(patients) if patients else None
     split = get_split(config, protocol, seed, patients=named)
@@ -82,22 +72,22 @@ def split_data(config: str, protocol: str, seed: int = 0, data_dir=None, patient
         "patients_sha256": hashlib.sha256(Path(patients).read_bytes()).hexdigest() if patients else None,
         "note": leak_note(config, protocol, named),
     }
-    return SplitData(config, protocol, data_dir, files, origin)
+    return SplitData(Prepared(config, data_dir), protocol, files, origin)
 
 
 def data_of_run(config: dict, data_dir=None) -> SplitData:
-    """Open the data of a run by its ``config.json``, split as it was when the run began."""
-    return SplitData(config["config"], config["protocol"], data_dir, config["split"], config.get("split_origin", {}))
+    """Open the data of a run by its ``config.json``, split as it was when the run started."""
+    prepared = Prepared(config["config"], data_dir)
+    return SplitData(prepared, config["protocol"], config["split"], config.get("split_origin", {}))
 
 
 def default_config(data_dir=None) -> str:
-    """Return ``bach`` where it is prepared, else ``phantom``, and say so loudly on stderr."""
-    if prepare.is_prepared("bach", data_dir):
+    """Return ``bach`` where it is prepared, else ``phantom``, with a warning."""
+    bach = Prepared("bach", data_dir)
+    if bach.is_there:
         return "bach"
-    print(
-        f"WARNING: no --config was given and bach is not prepared in {prepare.data_root(data_dir)}, so this uses "
-        "phantom: SYNTHETIC images. Prepare BACH with `data prepare --config bach`, or name a data set with --config.",
-        file=sys.stderr,
-        flush=True,
+    LOG.warning(
+        f"WARNING: no --config was given and bach is not prepared in {bach.root}, so this uses phantom: SYNTHETIC "
+        "images. Prepare BACH with `data prepare --config bach`, or name a data set with --config."
     )
     return "phantom"

@@ -28,14 +28,7 @@ _BACH_VALIDATION = ((41, 59), (60, 90), (139, 169), (240, 258), (260, 273), (345
 
 
 def parse_protocol(protocol: str) -> tuple[str, int, int]:
-    """Read a protocol's name.
-
-    Returns:
-        ``paper``, ``patient``, ``kfold`` or ``all``; of how many parts one validates; and which, from 1.
-
-    Raises:
-        UserError: there is no such protocol or fold.
-    """
+    """Return a protocol's kind (paper, patient, kfold or all), of how many parts one validates, and which, from 1."""
     if protocol in {"paper", "patient"}:
         return protocol, 4, 1
     if protocol == "all":
@@ -55,23 +48,14 @@ def parse_protocol(protocol: str) -> tuple[str, int, int]:
 def make_split(
     records: Iterable[Record], config: str, protocol: str, seed: int = 0, patients: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Split records by a protocol.
+    """Split the records of a config, in any order, by a protocol: file name -> ``train``, ``validation`` or ``test``.
+
+    Only phantom has a test part, the same patients for every protocol and seed.
 
     Args:
-        records: the images, in any order.
-        config: bach, bisque, bach_bisque or phantom.
-        protocol: ``paper``, ``patient``, ``kfold:K/i`` or ``all``.
         seed: which of the possible splits; BACH's by patient is fixed where ``patients`` is not given.
         patients: BACH's file names -> patients, as ``datasets.patients.read_patients`` gives them. Images that
             it does not name always train.
-
-    Returns:
-        File name -> ``train``, ``validation`` or ``test``. Only phantom has a test part, the same
-        patients for every protocol and seed.
-
-    Raises:
-        UserError: unknown config or protocol, a record that is not of this config, patients that nothing
-            asks for, or more folds than the groups allow.
     """
     name, _, _ = parse_protocol(protocol)
     collections = {collection.name: collection for collection in get_collections(config)}
@@ -83,7 +67,7 @@ def make_split(
     by_source = defaultdict(list)
     for record in records:
         if record.source not in collections:
-            raise UserError(f"{record.filename} is of {record.source!r}, which config {config!r} does not hold.")
+            raise ValueError(f"{record.filename} is of {record.source!r}, which config {config!r} does not hold.")
         by_source[record.source].append(record)
     split = {}
     for source, members in by_source.items():
@@ -111,7 +95,7 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
             groups[group].append(record)
     if name == "kfold" and count > len(groups):
         raise UserError(
-            f"Protocol {protocol} cannot part {collection.name} into {count}: it has {len(groups)} patients, "
+            f"Protocol {protocol} cannot split {collection.name} into {count}: it has {len(groups)} patients, "
             "microarrays or images of unknown origin. Choose a smaller K."
         )
     folds = _folds(groups, count, seed)
@@ -120,7 +104,7 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
         missing = {record.label for record in records} - {record.label for record in fold}
         if missing:
             raise UserError(
-                f"Protocol {protocol} on {collection.name} leaves a validation part without "
+                f"Protocol {protocol} on {collection.name} leaves a validation set without "
                 f"{', '.join(sorted(missing))} images: too few patients or microarrays are known for it."
             )
     return {record.filename for record in folds[number - 1]}
@@ -134,7 +118,7 @@ def _group(record: Record, patients: Mapping[str, str] | None) -> str | None:
 
 
 def _folds(groups: dict[str, list[Record]], count: int, seed: int) -> list[list[Record]]:
-    """Part groups into folds of like labels: each fold takes its share of what the ones before it left."""
+    """Split groups into folds of like labels: each fold takes its share of what the ones before it left."""
     left = {name: groups[name] for name in _shuffled(groups, seed)}
     folds = []
     for parts in range(count, 1, -1):
@@ -172,7 +156,7 @@ def _shuffled(names: Iterable[str], seed: int) -> list[str]:
 
 
 def leak_note(config: str, protocol: str, patients: Mapping[str, str] | None = None) -> str:
-    """Say what a split cannot exclude, in whole sentences; "" where patients are kept apart."""
+    """Say what a split cannot exclude, in sentences; "" where patients are kept apart."""
     name, _, _ = parse_protocol(protocol)
     if name == "paper":
         return "Protocol paper splits image by image: a patient's images can be on both sides, so it flatters."
@@ -192,7 +176,7 @@ def _bach_note(protocol: str, patients: Mapping[str, str] | None) -> str:
     name, _, _ = parse_protocol(protocol)
     if patients is None and name == "kfold":
         return (
-            f"No public list says which patient a BACH image is from, so {protocol} parts BACH image by image and "
+            f"No public list says which patient a BACH image is from, so {protocol} splits BACH image by image and "
             "cannot exclude leaks: a patient's images can be on both sides. --patients takes the challenge's sheet."
         )
     unnamed = 0 if patients is None else len(BACH.records) - len(patients)
@@ -216,12 +200,9 @@ def get_split(
     out: Path | None = None,
     patients: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return the split of a whole config, and write it to a CSV file where one is named.
+    """Return the split of a config, and write it to a CSV file where one is named.
 
     Needs no data on the disk. Seed 0 is read from the published file, if there is one.
-
-    Raises:
-        UserError: what ``make_split`` refuses.
     """
     records = [record for collection in get_collections(config) for record in collection.records]
     if seed == 0 and patients is None and protocol in PUBLISHED_PROTOCOLS:
@@ -234,29 +215,20 @@ def get_split(
 
 
 def write_split(path: Path, split: dict[str, str]) -> None:
-    """Write ``filename,split`` rows, sorted by name, in one step.
-
-    Raises:
-        OSError: the path is a folder, or cannot be written.
-    """
+    """Write ``filename,split`` rows, sorted by name."""
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a CSV file.")
     rows = sorted(split.items())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("filename", "split"))
         writer.writerows(rows)
 
 
 def read_split(path: Path) -> dict[str, str]:
-    """Read a split file.
-
-    Raises:
-        UserError: there is no such file.
-        UserError: a row is not ``filename,split`` with a known split and a new name.
-    """
+    """Read a split file: file name -> its split."""
     path = Path(path)
     if not path.is_file():
         raise MissingError(f"There is no split file {path}.")

@@ -28,7 +28,7 @@ _EXTREME = 1.0
 
 # An image of which less than this share is tissue is left as it is.
 _LEAST_TISSUE = 0.01
-# So is one whose two stains cannot be told apart (squared sine of their angle), or lack one of them ...
+# So is one whose two stains cannot be distinguished (squared sine of their angle), or lack one of them ...
 _LEAST_ANGLE = 0.003
 _LEAST_CONCENTRATION = 0.05
 # ... and one so even, in units of L*, that its deviation is noise.
@@ -46,26 +46,19 @@ def normalise(images, method: str, sample=None):
         images: uint8 [H, W, 3] or [N, H, W, 3].
         method: one of NORMALISATIONS.
         sample: the part of each image that its own colours are measured on, uint8 of the same rank;
-            by default the whole.
+            by default all of it.
 
     Returns:
         uint8, rounded, in the shape of ``images``. An image without the tissue to measure, such as a
         blank one, comes back as it is; ``normalise_each`` says which.
-
-    Raises:
-        ValueError: no method has that name.
     """
     return normalise_each(images, method, sample)[0]
 
 
 def normalise_each(images, method: str, sample=None):
-    """Give images the colours of the method's reference, and say which could be normalised.
+    """Return what ``normalise`` does and whether each image was normalised.
 
-    Takes and raises what ``normalise`` does.
-
-    Returns:
-        (what ``normalise`` returns, bool: whether each image was normalised). The second is [N], or a scalar
-        for one image; with the method "none" all of it is True.
+    The second is bool [N], or a scalar for one image; with the method "none" it is always True.
     """
     if method not in NORMALISATIONS:
         raise ValueError(f"There is no stain normalisation {method!r}: choose one of {', '.join(NORMALISATIONS)}.")
@@ -92,8 +85,7 @@ def _macenko(pixels, sample):
     stains let red through, so an image full of tissue may have hardly such a pixel, or those of nuclei alone: where
     no two stains are found so, tissue is what absorbs in any channel against the image's own glass.
 
-    Returns:
-        (float64 [N, P, 3], bool [N]: whether the stains could be measured).
+    Returns float64 [N, P, 3], and whether the stains could be measured, bool [N].
     """
     table = tf.constant(-np.log((np.arange(256) + 1) / _LIGHT))
     pixels, sample = (tf.gather(table, tf.cast(levels, tf.int32)) for levels in (pixels, sample))
@@ -179,8 +171,7 @@ def _reinhard(pixels, sample):
     In CIE L*a*b*, as the stain normalisers in use have it, and not in the paper's lαβ, whose logarithm
     is coarse in the dark.
 
-    Returns:
-        (float64 [N, P, 3], bool [N]: whether there is any contrast to match).
+    Returns float64 [N, P, 3], and whether there is any contrast to match, bool [N].
     """
     mean, variance = tf.nn.moments(_to_lab(sample), axes=[1], keepdims=True)
     deviation = tf.sqrt(variance)

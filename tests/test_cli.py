@@ -103,12 +103,12 @@ def test_data_splits_says_what_it_cannot_exclude_beside_the_counts(tmp_path):
 def test_a_damaged_record_gets_one_sentence(monkeypatch):
     import tensorflow as tf
 
-    from datasets.bach_bisque import prepare
+    from datasets.bach_bisque.prepared import Prepared
 
     def damaged(*asked):
         raise tf.errors.DataLossError(None, None, "corrupted record at 12")
 
-    monkeypatch.setattr(prepare, "describe", damaged)
+    monkeypatch.setattr(Prepared, "summary", damaged)
     result = run("data", "info", "--config", "bisque")
     assert result.exit_code == 2
     assert "cannot be read (corrupted record at 12): run `data verify`" in result.output

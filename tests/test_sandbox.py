@@ -11,7 +11,7 @@ import keras
 import pytest
 
 from bach_keras.network.weights import default_path
-from datasets.bach_bisque import prepare
+from datasets.bach_bisque.prepared import Prepared
 
 LOOK = """
 import os, socket, keras
@@ -32,10 +32,10 @@ def test_the_home_is_the_tests_own():
 
 
 def test_data_weights_and_configuration_are_looked_for_there_alone():
-    assert prepare.data_root().is_relative_to(Path.home())
+    assert Prepared("bach").root.is_relative_to(Path.home())
     assert default_path().is_relative_to(Path.home())
     assert not default_path().exists()
-    assert not prepare.is_prepared("bach")
+    assert not Prepared("bach").is_there
     assert (keras.config.floatx(), keras.config.epsilon(), keras.backend.backend()) == ("float32", 1e-7, "tensorflow")
 
 

@@ -1,4 +1,4 @@
-"""The commands ``data ...``: prepare, describe and split the data sets."""
+"""The commands ``data ...``: prepare, describe, split and check the data sets."""
 
 import sys
 
@@ -29,7 +29,7 @@ def data():
 @click.option("--config", type=click.Choice(CONFIGS), required=True, help="Data set.")
 @click.option("--source", type=FOLDER, help="Folder or zip with the images. [default: DATA_DIR/downloads/manual]")
 @click.option("--download", is_flag=True, help="Fetch BACH (10.4 GB, CC BY-NC-ND 4.0) into that folder if it lacks it.")
-@click.option("--overwrite", is_flag=True, help="Build anew what is prepared already.")
+@click.option("--overwrite", is_flag=True, help="Build again what is prepared already.")
 @new_data_dir_option
 def prepare(config, source, download, overwrite, data_dir):
     """Build a data set once.
@@ -38,17 +38,17 @@ def prepare(config, source, download, overwrite, data_dir):
     Example:
       python cli.py data prepare --config bisque --source ~/bisque
     """
-    from datasets.bach_bisque.prepare import prepare as build
+    from datasets.bach_bisque.prepare import prepare_dataset
 
-    summary = build(config, source, data_dir, download=download, overwrite=overwrite)
+    summary = prepare_dataset(config, source, data_dir, download=download, overwrite=overwrite)
     say(f"{config}: {'built' if summary.built else 'already prepared'} in {summary.path}")
     _print_summary(summary)
     if summary.built and config != "phantom":
         from bach_keras.evidence.stains import in_words, survey
         from bach_keras.recipe import Recipe
-        from datasets.bach_bisque.prepare import load
+        from datasets.bach_bisque.prepared import Prepared
 
-        for counted in survey(load(config, data_dir), Recipe.image_size):
+        for counted in survey(Prepared(config, data_dir).load(), Recipe.image_size):
             say(f"  stain normalisation: {in_words(counted)}")
 
 
@@ -56,21 +56,22 @@ def prepare(config, source, download, overwrite, data_dir):
 @click.option("--config", type=click.Choice(CONFIGS), help="Data set. [default: all of them]")
 @data_dir_option
 def info(config, data_dir):
-    """Tell what the prepared data sets hold, and where.
+    """Say which data sets are prepared, where, and what they hold.
 
     \b
     Example:
       python cli.py data info --config bisque
     """
-    from datasets.bach_bisque.prepare import describe
+    from datasets.bach_bisque.prepared import Prepared
+    from datasets.errors import MissingError, UserError
 
     for name in [config] if config else CONFIGS:
         try:
-            summary = describe(name, data_dir)
-        except (OSError, ValueError) as error:
+            summary = Prepared(name, data_dir).summary()
+        except (OSError, UserError) as error:
             if config:
                 raise
-            say(f"{name}: {'not prepared' if isinstance(error, FileNotFoundError) else error}")
+            say(f"{name}: {'not prepared' if isinstance(error, MissingError) else error}")
             continue
         _print_summary(summary)
         sources = ", ".join(f"{count} of {source}" for source, count in summary.sources.items())
@@ -93,18 +94,18 @@ def verify(config, data_dir):
     Example:
       python cli.py data verify --config bisque
     """
-    from datasets.bach_bisque.prepare import describe, find_differences
+    from datasets.bach_bisque.prepared import Prepared
     from datasets.split_data import default_config
 
-    config = config or default_config(data_dir)
-    differences = find_differences(config, data_dir)
+    prepared = Prepared(config or default_config(data_dir), data_dir)
+    differences = prepared.differences()
     for line in differences:
         say(line)
     if differences:
-        say(f"{config} is not as it was prepared: run 'data prepare --config {config} --overwrite'")
+        say(f"{prepared.config} is not as it was prepared: run 'data prepare --config {prepared.config} --overwrite'")
         sys.exit(1)
-    summary = describe(config, data_dir)
-    say(f"{config}: all {summary.images + summary.test_images} images are as they were prepared")
+    summary = prepared.summary()
+    say(f"{prepared.config}: all {summary.images + summary.test_images} images are as they were prepared")
 
 
 @data.command()
@@ -118,9 +119,9 @@ def verify(config, data_dir):
     help="Random seed of the split; 0 gives the published split.",
 )
 @patients_option
-@click.option("--out", type=FOLDER, help="CSV to write, filename,split.")
+@click.option("--out", type=FOLDER, help="CSV file to write, with the columns filename and split.")
 def splits(config, protocol, split_seed, patients, out):
-    """Tell, and write, which image is in which split. Needs no images.
+    """Count the images of each split and optionally write it as CSV. Needs no images.
 
     \b
     Example:
@@ -133,8 +134,8 @@ def splits(config, protocol, split_seed, patients, out):
 
     named = read_patients(patients) if patients else None
     counts = Counter(get_split(config, protocol, split_seed, out, named).values())
-    told = ", ".join(f"{counts[name]} {name}" for name in SPLITS if counts[name])
-    say(f"{config}, {protocol}, seed {split_seed}: {told}" + (f"; written to {out}" if out else ""))
+    counted = ", ".join(f"{counts[name]} {name}" for name in SPLITS if counts[name])
+    say(f"{config}, {protocol}, seed {split_seed}: {counted}" + (f"; written to {out}" if out else ""))
     if note := leak_note(config, protocol, named):
         say(note, err=True)
 
@@ -142,11 +143,23 @@ def splits(config, protocol, split_seed, patients, out):
 @data.command()
 @config_option
 @click.option("--out", type=FOLDER, required=True, help="PNG to write.")
-@click.option("--images", type=click.IntRange(1), default=6, show_default=True, help="How many, the labels in turns.")
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    default=6,
+    show_default=True,
+    help="Number of images, spread evenly over the labels.",
+)
 @click.option("--image-size", type=click.IntRange(32), default=288, show_default=True, help="Side of each, in pixels.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the choice and of the changes.")
-@click.option("--stain-jitter", type=AMOUNT, default=0.2, show_default=True, help="Strong; training's default is 0.")
-@click.option("--brightness", type=AMOUNT, default=0.2, show_default=True, help="Strong; training's default is 0.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed of the choice and of the changes.")
+@click.option(
+    "--stain-jitter", type=AMOUNT, default=0.2, show_default=True,
+    help="Random change of each stain's strength, as a fraction; 0.2 is strong, and training's default is 0.",
+)  # fmt: skip
+@click.option(
+    "--brightness", type=AMOUNT, default=0.2, show_default=True,
+    help="Random change of brightness, as a fraction; 0.2 is strong, and training's default is 0.",
+)  # fmt: skip
 @data_dir_option
 def show(config, out, images, image_size, seed, stain_jitter, brightness, data_dir):
     """Draw images before and after each operation of augmentation and stain normalisation.
@@ -179,7 +192,7 @@ def audit(config, protocol, split_seed, patients, out, data_dir):
     from datasets.split_data import default_config, open_data
 
     config = config or default_config(data_dir)
-    pairs = run_audit(open_data(config, protocol, split_seed, data_dir, patients), out, say)
+    pairs = run_audit(open_data(config, protocol, split_seed, data_dir, patients), out)
     for pair in pairs:
         say(
             f"{pair.first} ({pair.first_split}) and {pair.second} ({pair.second_split}), {pair.orientation}: "

@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bach_keras import preprocess
 from datasets.augment import DRAW_COUNT, DRAWS, Brightness, RandomView, StainJitter, uniform_draws
-from datasets.bach_bisque import prepare
+from datasets.bach_bisque.prepared import Prepared
 from datasets.errors import MissingError, UserError
+from datasets.progress import bar
 from datasets.stain import NORMALISATIONS
 from datasets.whole import whole
 
@@ -44,11 +45,11 @@ def write_contact_sheet(path, config, data_dir, count, size, seed, stain_jitter,
         raise MissingError(f"The folder {path.parent} is not there: make it first, or choose another --out.")
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a PNG file with --out.")
-    names = _pick(prepare.records(config, data_dir), count, seed)
+    names = _pick(Prepared(config, data_dir).records, count, seed)
     # They are read in the order of the records, not in that of the names.
     resized = {
         record["filename"].numpy().decode(): preprocess.resize_shorter(record["image"], size)
-        for record in preprocess.untuned(prepare.load(config, data_dir, names))
+        for record in bar(preprocess.untuned(Prepared(config, data_dir).load(names)), what="Reading", total=len(names))
     }
     sheet = _joined(rows([resized[name] for name in names], size, seed, stain_jitter, brightness))
     with whole(path) as partial:

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bach_keras.preprocess import untuned
 from datasets.audit import Pair, find_pairs, orient, write_pairs
-from datasets.errors import UserError
+from datasets.errors import UserError, working
 from datasets.whole import whole
 
 # In pixels: the shorter side of a drawn image, a line of text, its letters, and the gap around an image.
@@ -15,13 +15,12 @@ _SIDE, _LINE, _FONT, _GAP = 384, 22, 15, 8
 _FRAME = "#00c000"
 
 
-def audit(data, out: Path, say=print) -> list[Pair]:
+def audit(data, out: Path) -> list[Pair]:
     """Compare the images across a split; write ``pairs.csv`` and ``pair-001.png`` and so on.
 
     Args:
         data: a ``datasets.split_data.SplitData``.
         out: the folder to write into. An earlier audit's files there are replaced.
-        say: prints a line of progress.
 
     Returns:
         The pairs, the most alike first.
@@ -32,16 +31,20 @@ def audit(data, out: Path, say=print) -> list[Pair]:
     """
     split = {name: part for part, names in data.files.items() for name in names}
     if len(set(split.values())) < 2:
-        raise UserError(f"Protocol {data.protocol} parts nothing on {data.config}: audit another protocol.")
+        raise UserError(
+            f"Protocol {data.protocol} puts every image in one split of {data.config}, so there is nothing to compare: "
+            "choose another."
+        )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    pairs = find_pairs(_read(data, split), split, say)
-    earlier = set(out.glob("pair-[0-9]*.png"))
-    if pairs:
-        draw_pairs(out, pairs, _read(data, {name for pair in pairs for name in (pair.first, pair.second)}))
-    write_pairs(out / "pairs.csv", pairs)
-    for picture in earlier - {_picture(out, number) for number in range(1, len(pairs) + 1)}:
-        picture.unlink()
+    with working():
+        pairs = find_pairs(_read(data, split), split)
+        earlier = set(out.glob("pair-[0-9]*.png"))
+        if pairs:
+            draw_pairs(out, pairs, _read(data, {name for pair in pairs for name in (pair.first, pair.second)}))
+        write_pairs(out / "pairs.csv", pairs)
+        for picture in earlier - {_picture(out, number) for number in range(1, len(pairs) + 1)}:
+            picture.unlink()
     return pairs
 
 

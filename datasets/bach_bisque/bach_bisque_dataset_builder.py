@@ -13,8 +13,9 @@ from tensorflow_datasets.core import writer as tfds_writer
 
 from datasets import phantom
 from datasets.bach_bisque import sources
-from datasets.catalogue import CONFIGS, PHANTOM, UNLABELLED, Collection, Record
+from datasets.catalogue import PHANTOM, UNLABELLED, VERSION, Collection, Record, get_collections
 from datasets.labels import LABELS
+from datasets.progress import bar
 
 _LABELS_DOC = (
     "normal: normal tissue; benign: benign lesion, no carcinoma; insitu: carcinoma in situ, inside the "
@@ -25,7 +26,7 @@ _LABELS_DOC = (
 _GET_BACH = """\
 BACH: ICIAR2018_BACH_Challenge.zip of https://zenodo.org/records/3632035, as it is or unpacked (its licence,
 CC BY-NC-ND 4.0, forbids passing it on); the test images, if wanted, in ICIAR2018_BACH_Challenge_TestDataset.zip
-beside it."""
+next to it."""
 _GET_BISQUE = """\
 BISQUE: the 58 files ytma*_ccd.tif of the "Breast Cancer Cell" set of
 https://bioimage.ucsb.edu/research/bio-segmentation, in a folder of any depth or a zip."""
@@ -37,74 +38,62 @@ class NotPreparedError(FileNotFoundError, AssertionError):
 
 @dataclasses.dataclass(eq=False)
 class BachBisqueConfig(tfds.core.BuilderConfig):
-    """A config and the collections whose images it joins.
+    """A config of the data set."""
 
-    Attributes:
-        collections: the collections.
-        instructions: what to put into TFDS's manual folder, None where nothing is needed.
-        cites: keys of the entries of CITATIONS.bib beside those of the paper.
-        licence: of the images, where it is known.
-    """
-
-    collections: tuple[Collection, ...] = ()
-    instructions: str | None = None
-    cites: tuple[str, ...] = ()
-    licence: str | None = None
+    collections: tuple[Collection, ...] = ()  # by default those of the config of this name in ``datasets.catalogue``
+    instructions: str | None = None  # what to put into TFDS's manual folder; None where nothing is needed
+    cites: tuple[str, ...] = ()  # keys of the entries of CITATIONS.bib, in addition to the paper's
+    licence: str | None = None  # of the images, where it is known
 
 
 def _first(config: str) -> str:
     return f"run `python cli.py data prepare --config {config} --source DIR_OR_ZIP` first"
 
 
-def _config(name: str, description: str, **more) -> BachBisqueConfig:
-    return BachBisqueConfig(name=name, description=description, collections=CONFIGS[name], **more)
-
-
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds ``train``, all labelled images, and ``test``, BACH's unlabelled ones where they are there.
 
     ``datasets.splits`` says which labelled images train.
-
-    Attributes:
-        source: the folder or zip to read instead of TFDS's manual folder.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version(VERSION)
     RELEASE_NOTES: ClassVar = {
         "1.1.0": "BACH's test images as split `test`; a digest of every image's pixels in the metadata.",
         "1.0.0": "First release.",
     }
     BUILDER_CONFIGS: ClassVar = [
-        _config(
-            "bach",
-            "400 images of the BACH challenge, 100 a class, 2048x1536 pixels of 0.42 micrometres; with its "
+        BachBisqueConfig(
+            name="bach",
+            description="400 images of the BACH challenge, 100 a class, 2048x1536 pixels of 0.42 micrometres; with its "
             "second archive also the 100 unlabelled test images.",
             instructions=_GET_BACH,
             cites=("aresta2019bach",),
             licence="CC BY-NC-ND 4.0",
         ),
-        _config(
-            "bisque",
-            "58 images of UCSB BISQUE, 32 benign and 26 malignant, 896x768 pixels, ten groups by microarray and date.",
+        BachBisqueConfig(
+            name="bisque",
+            description="58 images of UCSB BISQUE, 32 benign and 26 malignant, 896x768 pixels, ten groups by "
+            "microarray and date.",
             instructions=_GET_BISQUE,
             cites=("gelasca2008evaluation",),
         ),
-        _config(
-            "bach_bisque",
-            "BACH and BISQUE together, the paper's Init + Ext.",
+        BachBisqueConfig(
+            name="bach_bisque",
+            description="BACH and BISQUE together, the paper's Init + Ext.",
             instructions=f"{_GET_BACH}\n{_GET_BISQUE}",
             cites=("aresta2019bach", "gelasca2008evaluation"),
             licence="BACH: CC BY-NC-ND 4.0",
         ),
-        _config(
-            "phantom",
-            "Synthetic tissue of the four classes, 384x288 pixels, drawn here: needs no download.",
+        BachBisqueConfig(
+            name="phantom",
+            description="Synthetic tissue of the four classes, 384x288 pixels, drawn here: needs no download.",
             cites=("ruifrok2001quantification",),
             licence="Apache-2.0",
         ),
     ]
 
-    source: Path | None = None
+    source: Path | None = None  # the folder or zip to read instead of TFDS's manual folder
+    shows_progress: bool = False  # whether to draw a bar over the images
 
     @property
     def MANUAL_DOWNLOAD_INSTRUCTIONS(self) -> str | None:  # noqa: N802 - TFDS names it so
@@ -135,11 +124,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        collections = self.builder_config.collections
+        collections = self.builder_config.collections or get_collections(self.builder_config.name)
         needs_files = any(collection.name != PHANTOM.name for collection in collections)
         source = (self.source or self._manual_folder(dl_manager)) if needs_files else None
         splits = {"train": self._generate_examples("train", collections, source, sources.find_images)}
-        tested = [collection for collection in collections if _has_test_images(collection, source)]
+        tested = []
+        for collection in collections:
+            with sources.find_test_images(collection, source) as found:
+                if found:
+                    tested.append(collection)
         if tested:
             splits["test"] = self._generate_examples("test", tested, source, sources.find_test_images)
         return splits
@@ -159,15 +152,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[tuple[str, dict]]:
         # Noted before the first image: with max_examples_per_split TFDS does not ask for the last.
         rows = self.info.metadata[split] = []
-        for collection in collections:
-            for record, image in _images(collection, source, find):
-                rows.append(dataclasses.asdict(record) | {"sha256": sources.pixel_digest(image)})
-                # Pillow's fast PNG takes a third of the time of TensorFlow's own.
-                png = io.BytesIO()
-                image.save(png, "PNG", compress_level=1)
-                png.seek(0)
-                label = -1 if record.label == UNLABELLED else record.label
-                yield record.key, dataclasses.asdict(record) | {"image": png, "label": label}
+        count = sum(len(collection.unlabelled if split == "test" else collection.records) for collection in collections)
+        images = (found for collection in collections for found in _images(collection, source, find))
+        if self.shows_progress:
+            images = bar(images, what=f"Preparing {split}", total=count)
+        for record, image in images:
+            rows.append(dataclasses.asdict(record) | {"sha256": sources.pixel_digest(image)})
+            # Pillow's fast PNG takes a third of the time of TensorFlow's own.
+            png = io.BytesIO()
+            image.save(png, "PNG", compress_level=1)
+            png.seek(0)
+            label = -1 if record.label == UNLABELLED else record.label
+            yield record.key, dataclasses.asdict(record) | {"image": png, "label": label}
 
     def _example_writer(self) -> tfds_writer.ExampleWriter:
         return _OrderedWriter(self.info.file_format)
@@ -177,21 +173,13 @@ class _OrderedWriter(tfds_writer.ExampleWriter):
     """Writes an example's fields in one order; left alone, each process chooses its own."""
 
     def write(self, path, examples):
-        return super().write(path, ((key, _in_order(example)) for key, example in examples))
-
-
-def _in_order(example: bytes) -> bytes:
-    return tf.train.Example.FromString(example).SerializeToString(deterministic=True)
+        parsed = ((key, tf.train.Example.FromString(example)) for key, example in examples)
+        return super().write(path, ((key, example.SerializeToString(deterministic=True)) for key, example in parsed))
 
 
 def _citations(bibliography: str, keys: tuple[str, ...]) -> str:
     entries = bibliography.strip().split("\n\n")
     return "\n\n".join(entry for key in keys for entry in entries if f"{{{key}," in entry)
-
-
-def _has_test_images(collection: Collection, source: Path | None) -> bool:
-    with sources.find_test_images(collection, source) as found:
-        return bool(found)
 
 
 def _images(collection: Collection, source: Path | None, find: Callable) -> Iterator[tuple[Record, Image.Image]]:

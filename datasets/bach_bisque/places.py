@@ -1,4 +1,4 @@
-"""A user's folder or zip as the files it holds, none of them read before it was looked at.
+"""A user's folder or zip as the files it holds, none of them read before it was checked.
 
 Nothing is unpacked: the official BACH archive also holds ten gigabytes of whole slides.
 """
@@ -16,42 +16,29 @@ from typing import BinaryIO
 from datasets.errors import UserError
 from datasets.images.folder import is_clutter, walk
 
-# No file that is read is larger: BACH's are of 9.4 MB, a scanner's colour profile is of 13. What claims to be, or
-# inflates to more, is not read on.
+# No file that is read is larger: BACH's have 9.4 MB, a scanner's colour profile has 13. Reading stops at what claims
+# to have more or inflates to more.
 MAX_BYTES = 128 << 20
 _PIECE = 4096
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file, not read yet.
+    """One file, not read yet."""
 
-    Attributes:
-        name: where it is, for sentences.
-        get_size: looks it up, in bytes; refuses what is no file, such as a pipe, which would be read for ever.
-        open: opens it.
-    """
-
-    name: str
-    get_size: Callable[[], int]
+    name: str  # where it is, for sentences
+    get_size: Callable[[], int]  # in bytes; refuses what is not a regular file: a pipe would be read for ever
     open: Callable[[], BinaryIO]
 
     def check(self) -> None:
-        """Refuse what cannot be read or is too large, without reading it.
-
-        Raises:
-            OSError, ValueError: why.
-        """
+        """Refuse what cannot be read or is too large, without reading it."""
         size = self.get_size()
         if size > MAX_BYTES:
             raise UserError(f"{self.name} has {size:,} bytes; no image of this data set has more than {MAX_BYTES:,}.")
 
     def __call__(self) -> bytes:
-        """Read it, never more than ``MAX_BYTES``.
-
-        Raises:
-            OSError, ValueError: it cannot be read.
-        """
+        """Read it, never more than ``MAX_BYTES``."""
         self.check()
         content = bytearray()
         try:
@@ -59,26 +46,20 @@ class Entry:
                 # In small pieces: of a zip's entry, each may inflate to thousands of times its size.
                 while len(content) <= MAX_BYTES and (piece := file.read(_PIECE)):
                     content += piece
-        except Exception as error:  # zipfile and its decoders raise a dozen kinds for a damaged entry
+        except Exception as error:  # zipfile and its decoders raise errors of many kinds for a damaged entry
             raise UserError(f"{self.name} cannot be read ({error}): fetch it again.") from error
         if len(content) > MAX_BYTES:
-            raise UserError(f"{self.name} has more than {MAX_BYTES:,} bytes, so it is no image of this data set.")
+            raise UserError(f"{self.name} has more than {MAX_BYTES:,} bytes, so it is not an image of this data set.")
         return bytes(content)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder or zip.
-
-    Attributes:
-        path: its own.
-        files: name relative to it, with "/", -> file.
-        closed: folders in it that cannot be looked into.
-    """
+    """A folder or zip."""
 
     path: Path
-    files: dict[str, Entry]
-    closed: list[Path] = field(default_factory=list)
+    files: dict[str, Entry]  # name relative to the path, with "/", -> file
+    closed: list[Path] = field(default_factory=list)  # folders in it that cannot be listed
 
 
 def open_folder(folder: Path) -> Place:
@@ -88,20 +69,14 @@ def open_folder(folder: Path) -> Place:
 
 
 def open_zip(path: Path, stack: contextlib.ExitStack) -> Place:
-    """List a zip's files.
-
-    Args:
-        path: the zip.
-        stack: keeps it open.
-
-    Raises:
-        UserError: it is damaged, holds a name twice, or has a name that climbs out of it.
-    """
+    """List a zip's files; the stack keeps it open. Refuse one that is damaged, or has a name twice or outside of it."""
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
-    except (zipfile.BadZipFile, NotImplementedError, LookupError, ValueError) as error:
-        raise UserError(f"{path} is not a whole zip file ({error}): remove it and fetch it again.") from error
-    # Some programs of Windows part folders by backslashes, against the format.
+    except OSError:
+        raise
+    except Exception as error:  # zipfile raises errors of many kinds for a damaged zip
+        raise UserError(f"{path} is not a complete zip file ({error}): remove it and fetch it again.") from error
+    # Some programs on Windows separate folders by backslashes, against the format.
     named = [(entry.filename.replace("\\", "/"), entry) for entry in archive.infolist()]
     held = [(name, entry) for name, entry in named if not name.endswith("/")]
     for name, entry in held:
@@ -110,12 +85,9 @@ def open_zip(path: Path, stack: contextlib.ExitStack) -> Place:
             raise UserError(f"{path} has an entry that climbs out of it, {entry.filename!r}: do not trust this zip.")
     twice = [name for name, count in Counter(name for name, _ in held).items() if count > 1]
     if twice:
-        raise UserError(f"{path} holds {twice[0]} twice under one name: make the zip anew, with one of the two.")
-    return Place(path, {name: _zip_entry(archive, entry, path) for name, entry in held if not _is_clutter(name)})
-
-
-def _is_clutter(name: str) -> bool:
-    return any(map(is_clutter, PurePosixPath(name).parts))
+        raise UserError(f"{path} holds {twice[0]} twice under one name: make the zip again, with one of the two.")
+    shown = [(name, entry) for name, entry in held if not any(map(is_clutter, PurePosixPath(name).parts))]
+    return Place(path, {name: _zip_entry(archive, entry, path) for name, entry in shown})
 
 
 def _file_entry(path: Path) -> Entry:
@@ -140,7 +112,7 @@ def _file_entry(path: Path) -> Entry:
 
 
 def _regular(path: Path, found: os.stat_result) -> int:
-    """Return a file's size; refuse what is none."""
+    """Return a file's size; refuse what is not a regular file."""
     if not stat.S_ISREG(found.st_mode):
         raise UserError(f"{path} is a pipe, a device or a socket under the name of an image: take it away.")
     return found.st_size
@@ -152,12 +124,8 @@ def _zip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> 
     def get_size() -> int:
         if entry.flag_bits & 1:
             raise UserError(f"{name} is encrypted: unpack the zip and name the folder.")
-        if not _can_inflate(entry):
+        if entry.compress_type not in _METHODS:
             raise UserError(f"{name} is compressed in a way that Python cannot undo: unpack it and name the folder.")
         return entry.file_size
 
     return Entry(name, get_size, lambda: archive.open(entry))
-
-
-def _can_inflate(entry: zipfile.ZipInfo) -> bool:
-    return entry.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}

@@ -1,13 +1,14 @@
 """Putting new records in the place of old ones, and clearing up after a preparation that was killed.
 
-Beside a set lie, while it is prepared, ``.building`` with the new records, for a moment ``.replaced-VERSION``
-with the old ones, and the lock of whoever prepares it.
+While a set is prepared, next to it are ``.building`` with the new records, for a moment ``.replaced-VERSION``
+with the old ones, and the lock of the process that prepares it.
 """
 
 import contextlib
+import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +17,9 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-_ABANDONED = 24 * 3600  # seconds that TFDS's own unfinished folder lies untouched before it counts as left behind
+LOG = logging.getLogger(__name__)
+
+_ABANDONED = 24 * 3600  # seconds without a change after which TFDS's own unfinished folder counts as left behind
 _MOMENT = 0.05  # seconds; two renames take less
 
 
@@ -25,25 +28,23 @@ class _NoLocksError(OSError):
 
 
 @contextlib.contextmanager
-def alone(lock: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
+def alone(lock: Path, what: str) -> Iterator[None]:
     """Let a second process that wants to do the same wait for the first; where nothing can be locked, say so."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("wb") as file:
         try:
             if not _lock(file):
-                say(f"Waiting for {what} to end.")
+                LOG.info(f"Waiting for {what} to end.")
                 _lock(file, wait=True)
         except _NoLocksError:
-            say(f"The disk of {lock.parent} has no file locks: this goes on without one, so run {what} only after it.")
+            LOG.warning(
+                f"The disk of {lock.parent} has no file locks, so this continues without one: run {what} only after it."
+            )
         yield
 
 
 def _lock(file: BinaryIO, wait: bool = False) -> bool:
-    """Lock a file for this process, and say whether it is ours now; it stays so until the file is closed.
-
-    Raises:
-        _NoLocksError: the system or the disk has no locks.
-    """
+    """Lock a file for this process until it is closed, and say whether that succeeded."""
     if fcntl is None:
         raise _NoLocksError
     try:
@@ -56,7 +57,7 @@ def _lock(file: BinaryIO, wait: bool = False) -> bool:
 
 
 def lock_of(target: Path) -> Path:
-    """Return the lock of whoever prepares a set."""
+    """Return the lock of the process that prepares a set."""
     return target.parent / ".prepare.lock"
 
 
@@ -65,20 +66,12 @@ def building_place(target: Path) -> Path:
     return target.parent / ".building"
 
 
-def restore(target: Path) -> bool:
+def restore(target: Path) -> None:
     """Give a set its name back where a replacement was killed between its two renames.
 
-    A replacement that is at work is let go on.
-
-    Returns:
-        Whether there was one to wait for or to undo.
-
-    Raises:
-        OSError: the set cannot be renamed.
+    A replacement that is at work is waited for.
     """
-    found = False
     while _is_between_renames(target):
-        found = True
         try:
             undone = _undo(target)
         except OSError as error:
@@ -88,18 +81,17 @@ def restore(target: Path) -> bool:
             ) from error
         if not undone:
             time.sleep(_MOMENT)
-    return found
 
 
 def _undo(target: Path) -> bool:
-    """Give a set its name back, unless whoever replaces it is at work."""
+    """Give a set its name back, unless the process that replaces it is at work."""
     try:
         with _if_free(target) as free:
             if free:
                 _rename_back(target)
             return free
     except _NoLocksError:
-        time.sleep(20 * _MOMENT)  # whoever is at work has done its second rename by then
+        time.sleep(20 * _MOMENT)  # a process at work has done its second rename by then
         _rename_back(target)
         return True
 
@@ -120,7 +112,7 @@ def clear_alone(target: Path) -> None:
 
 
 def replace(target: Path, new: Path) -> None:
-    """Put a whole set in the place of another, if there is one; the caller holds the lock."""
+    """Put a complete set in the place of another, if there is one; the caller holds the lock."""
     if target.exists():
         target.rename(_replaced(target))
     new.rename(target)
@@ -141,9 +133,10 @@ def _rename_back(target: Path) -> None:
 
 
 def _leftovers(target: Path) -> list[Path]:
-    """List what lies beside a set and is none; ``incomplete.*`` is TFDS's own name for what it has not ended.
+    """List what is left of unfinished work next to a set.
 
-    Such a folder may be a build of ``tfds.load`` that goes on at this moment, so only old ones count.
+    ``incomplete.*`` is TFDS's name for an unfinished folder. ``tfds.load`` may be writing it at this moment, so only
+    old ones count.
     """
     old = [folder for folder in target.parent.glob("incomplete.*") if _last_touched(folder) < time.time() - _ABANDONED]
     return [place for place in (building_place(target), _replaced(target), *old) if place.exists()]

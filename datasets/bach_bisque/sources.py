@@ -3,21 +3,22 @@
 import contextlib
 import csv
 import hashlib
+import io
 import os
 import re
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from datasets.bach_bisque.archive import BACH_ARCHIVE, check_digest
+from datasets.bach_bisque.archive import check_digest
 from datasets.bach_bisque.places import Entry, Place, open_folder, open_zip
 from datasets.catalogue import BACH, BACH_FOLDERS, UNLABELLED, Collection, Record
 from datasets.errors import MissingError, UserError
 from datasets.images.admission import NotTakenError
 from datasets.images.folder import is_clutter
 from datasets.images.read import decode_rgb
+from datasets.images.tiff_directory import Directory
 
 TEST_ARCHIVE = "ICIAR2018_BACH_Challenge_TestDataset.zip"
 GROUND_TRUTH = "microscopy_ground_truth.csv"
@@ -44,33 +45,22 @@ _MODES = {
 }
 
 Key = Callable[[Collection, PurePosixPath], str | None]
-Say = Callable[[str], None]
-
-
-def _quietly(line: str) -> None:
-    pass
 
 
 @contextlib.contextmanager
-def find_images(collection: Collection, source: Path, say: Say = _quietly) -> Iterator[dict[Record, Entry]]:
-    """Find every labelled image of a collection, at any depth.
-
-    Args:
-        collection: BACH or BISQUE.
-        source: a folder, or a zip, or a folder that has the zip in it.
-        say: prints a line for the user.
+def find_images(collection: Collection, source: Path) -> Iterator[dict[Record, Entry]]:
+    """Find every labelled image of a collection in a folder, a zip, or a folder that has the zip in it, at any depth.
 
     Yields:
         For each record, in the collection's order, a function that reads its file.
 
     Raises:
-        UserError: nothing is there, or some images are missing.
-        UserError: images are there twice or are not of the collection, BACH's table of labels
-            contradicts itself or its folders, or the zip is damaged, holds a name twice or has names that
-            climb out of it.
+        MissingError: nothing is there, or some images are missing.
+        UserError: images are there twice or are not of the collection, BACH's table of labels contradicts itself or
+            its folders, or the zip is damaged.
     """
     with contextlib.ExitStack() as stack:
-        place = _open(collection, source, _key, stack, say)
+        place = _open(collection, source, _key, stack)
         if place is None:
             raise MissingError(missing(collection, source))
         found = _match(collection, collection.records, place, _key)
@@ -83,7 +73,7 @@ def find_images(collection: Collection, source: Path, say: Say = _quietly) -> It
 def find_test_images(collection: Collection, source: Path) -> Iterator[dict[Record, Entry]]:
     """Find a collection's unlabelled test images, as ``find_images`` does; nothing if none is there.
 
-    Where the source is the labelled images' zip, or what it unpacks to, those beside it count too.
+    Where the source is the labelled images' zip, or what it unpacks to, those next to it count too.
     """
     with contextlib.ExitStack() as stack:
         places = _test_places(source) if collection.unlabelled else []
@@ -93,21 +83,13 @@ def find_test_images(collection: Collection, source: Path) -> Iterator[dict[Reco
 
 
 def is_there(collection: Collection, source: Path) -> bool:
-    """Say whether a place holds any labelled image of a collection, whole or not.
-
-    Raises:
-        UserError: a zip is damaged or has names that climb out of it.
-    """
+    """Say whether a place holds any labelled image of a collection."""
     with contextlib.ExitStack() as stack:
         return source.exists() and _open(collection, source, _key, stack) is not None
 
 
 def read_image(collection: Collection, record: Record, read: Callable[[], bytes]) -> Image.Image:
-    """Decode one file that ``find_images`` found: its pixels alone, without what else the file carries.
-
-    Raises:
-        UserError: the file is damaged, or is not a TIFF of 8-bit RGB and of the collection's size.
-    """
+    """Decode one file that ``find_images`` found to its pixels; refuse all but 8-bit RGB TIFFs of the right size."""
     name, data = getattr(read, "name", record.filename), read()
     width, height = collection.size
     original = f"give the original files, {width}x{height} RGB of 8 bits, as TIFF"
@@ -132,17 +114,9 @@ def read_image(collection: Collection, record: Record, read: Callable[[], bytes]
 
 
 def _stored_mode(data: bytes) -> str:
-    """Return the colours that a TIFF's first directory says it holds, in Pillow's words."""
-    order = "<" if data.startswith(b"II") else ">"
-    first, count, entry, value = ("Q", "Q", 20, 12) if b"+" in data[2:4] else ("I", "H", 12, 8)
-    place = struct.unpack_from(order + first, data, 8 if first == "Q" else 4)[0]
-    tags = {}
-    for number in range(struct.unpack_from(order + count, data, place)[0]):
-        start = place + struct.calcsize(count) + number * entry
-        tag, kind = struct.unpack_from(order + "HH", data, start)
-        if tag in {_PHOTOMETRIC, _SAMPLES}:
-            tags[tag] = struct.unpack_from(order + {1: "B", 3: "H"}.get(kind, "I"), data, start + value)[0]
-    colours, channels = tags.get(_PHOTOMETRIC), tags.get(_SAMPLES, 1)
+    """Return the colours that a TIFF says it holds, in Pillow's words."""
+    directory = Directory(io.BytesIO(data))
+    colours, channels = directory.number(_PHOTOMETRIC), directory.number(_SAMPLES, 1)
     return _MODES.get((colours, channels), f"of {channels} channels (photometric interpretation {colours})")
 
 
@@ -153,16 +127,14 @@ def pixel_digest(image: Image.Image) -> str:
 
 
 def _test_places(source: Path) -> list[Path]:
-    """List where test images may lie: the source and, where that is BACH's zip or its root, what lies beside it."""
+    """List where test images may be: the source and, where that is BACH's zip or its root, what is next to it."""
     if source.is_dir() and not (source / "Photos").is_dir():
         return [source]
     archive = Path(os.path.abspath(source)).with_name(TEST_ARCHIVE)
     return [source, *(place for place in (archive.with_suffix(""), archive) if place.exists())]
 
 
-def _open(
-    collection: Collection, source: Path, key: Key, stack: contextlib.ExitStack, say: Say = _quietly
-) -> Place | None:
+def _open(collection: Collection, source: Path, key: Key, stack: contextlib.ExitStack) -> Place | None:
     """Return the place that holds the collection: the folder itself before a zip in it."""
     if not source.exists():
         raise MissingError(missing(collection, source))
@@ -173,24 +145,22 @@ def _open(
         place = open_folder(source)
         if _holds(collection, place, key):
             return place
+    zips = [source] if is_file else sorted(source.glob("*.[zZ][iI][pP]"))
     damaged = None
-    for archive in [source] if is_file else _zips_in(source):
+    for archive in [path for path in zips if path.is_file() and not is_clutter(path.name)]:
         try:
             place = open_zip(archive, stack)
-        except ValueError as error:  # it may be another collection's
+        except UserError as error:  # the zip may be another collection's
             if key is _key or archive.name == TEST_ARCHIVE:  # test images may be absent: others are not missed
                 damaged = damaged or error
             continue
         if _holds(collection, place, key):
-            check_digest(BACH_ARCHIVE, archive, say)
+            if collection.archive:
+                check_digest(collection.archive, archive)
             return place
     if damaged:
         raise damaged
     return None
-
-
-def _zips_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.[zZ][iI][pP]") if path.is_file() and not is_clutter(path.name))
 
 
 def missing(collection: Collection, source: Path) -> str:
@@ -199,7 +169,7 @@ def missing(collection: Collection, source: Path) -> str:
     closed = open_folder(source).closed if source.is_dir() else []
     if closed:
         where += f", as far as it can be looked into ({closed[0]} cannot)"
-    fetch = f", or --download to fetch {BACH_ARCHIVE.name} (10.4 GB)" if collection.name == BACH.name else ""
+    fetch = f", or --download to fetch {collection.archive.name} (10.4 GB)" if collection.archive else ""
     return f"No image of {collection.name} {where}: give --source DIR_OR_ZIP{fetch}."
 
 
@@ -208,12 +178,7 @@ def _holds(collection: Collection, place: Place, key: Key) -> bool:
 
 
 def _match(collection: Collection, records: tuple[Record, ...], place: Place, key: Key) -> dict[Record, Entry]:
-    """Give each record its file.
-
-    Raises:
-        UserError: some are missing.
-        OSError, ValueError: some are there twice, are not of the collection, or are no files that can be read.
-    """
+    """Give each record its file; refuse missing, unexpected, repeated and unreadable ones."""
     found: dict[str, str] = {}
     for name in place.files:
         claimed = key(collection, PurePosixPath(name))
@@ -233,7 +198,7 @@ def _key(collection: Collection, path: PurePosixPath) -> str | None:
     match = _BISQUE_NAME.fullmatch(name)
     if collection.name == BACH.name:
         label = _LABEL_OF_FOLDER.get(path.parent.name)
-        # A copy of BISQUE beside it may have a folder Benign too.
+        # A copy of BISQUE next to it may have a folder Benign too.
         return f"{label}/{name}" if label and name.endswith(".tif") and not match else None
     return f"{match[1]}/{name}" if match and not any(map(_MASK_FOLDER.fullmatch, path.parts[:-1])) else None
 
@@ -254,7 +219,7 @@ def _check_complete(collection: Collection, records: tuple[Record, ...], place: 
         for what, keys in (("missing", expected - found), ("unexpected", found - expected))
         if keys
     ]
-    kind = FileNotFoundError if expected - found else ValueError
+    kind = MissingError if expected - found else UserError
     what = "test images" if records is collection.unlabelled else "images"
     message = f"{place.path} has {len(found)} {what} of {collection.name} where {len(expected)} belong: "
     closed = f"; {place.closed[0]} cannot be looked into" if place.closed else ""
@@ -272,16 +237,16 @@ def _check_ground_truth(collection: Collection, place: Place) -> None:
         rows = list(csv.reader(content.decode("utf-8-sig").splitlines()))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table} cannot be read ({error}): fetch it again.") from error
-    told = {}
+    said = {}
     for name, folder in (map(str.strip, row) for row in rows if len(row) == 2):
-        if told.setdefault(name, folder) != folder:
-            raise UserError(f"{table} says both {told[name]} and {folder} of {name}: one of the two is wrong.")
+        if said.setdefault(name, folder) != folder:
+            raise UserError(f"{table} says both {said[name]} and {folder} of {name}: one of the two is wrong.")
     for record in collection.records:
         folder = BACH_FOLDERS[record.label][0]
-        if told.get(record.filename) != folder:
-            says = told.get(record.filename, "nothing")
+        if said.get(record.filename) != folder:
+            says = said.get(record.filename, "nothing")
             raise UserError(
                 f"{table} says {says} of {record.filename}, which lies in {folder}: one of the two is wrong."
             )
-    if len(told) != len(collection.records):
-        raise UserError(f"{table} labels {len(told)} images where {len(collection.records)} belong.")
+    if len(said) != len(collection.records):
+        raise UserError(f"{table} labels {len(said)} images where {len(collection.records)} belong.")

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
-import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from PIL import Image
-from tqdm import tqdm
 
 from datasets.bach_bisque.sources import pixel_digest
 from datasets.catalogue import UNLABELLED
 from datasets.labels import LABELS
+from datasets.progress import bar
 
 # Bytes of a TFRecord file's record: its length, a checksum of that, the data, a checksum of the data.
 _LENGTH, _CHECKSUM = 8, 4
@@ -19,30 +18,31 @@ _LENGTH, _CHECKSUM = 8, 4
 _LABELS = dict(enumerate(LABELS)) | {-1: UNLABELLED}
 
 
-def differences(info: tfds.core.DatasetInfo) -> list[str]:
+def differences(tables: dict[str, list[dict]], files: dict[str, list[Path]]) -> list[str]:
     """Compare each record's pixels, label, source and group with the table written at preparation.
 
     Args:
-        info: of a prepared config.
+        tables: split -> its rows; see ``Prepared.tables``.
+        files: split -> its record files.
 
     Returns:
         A sentence for each record or file that differs; empty if none does.
     """
     found = []
-    for split, rows in info.metadata.items():
+    for split, rows in tables.items():
         missing = {row["filename"]: row for row in rows}
-        with tqdm(desc=f"Verifying {split}", total=len(rows), unit=" images", mininterval=1) as bar:
-            for path in map(Path, info.splits[split].filepaths):
-                found += _check_file(path, missing, bar) if path.is_file() else [f"{path} is missing."]
+        with bar(what=f"Verifying {split}", total=len(rows)) as progress:
+            for path in files[split]:
+                found += _check_file(path, missing, progress) if path.is_file() else [f"{path} is missing."]
         found += [f"{split} has no readable record of {name}." for name in sorted(missing)]
     return found
 
 
-def _check_file(path: Path, missing: dict[str, dict], bar: tqdm) -> list[str]:
+def _check_file(path: Path, missing: dict[str, dict], progress) -> list[str]:
     """Name what differs in one file, and take what it holds from the rows that are still missing."""
     found = []
     for number, data in enumerate(_read_records(path)):
-        bar.update()
+        progress.update()
         try:
             held = _contents(data)
         except (DecodeError, LookupError, UnicodeDecodeError):
@@ -63,7 +63,7 @@ def _read_records(path: Path) -> Iterator[bytes]:
 
 
 def _check_sums(path: Path) -> list[str]:
-    """Say whether TensorFlow, which compares each record's checksums, can read the whole file."""
+    """Say whether TensorFlow, which compares each record's checksums, can read the file to its end."""
     try:
         for _ in tf.data.TFRecordDataset(str(path)):
             pass
@@ -73,11 +73,7 @@ def _check_sums(path: Path) -> list[str]:
 
 
 def _contents(data: bytes) -> dict:
-    """Return a record's fields in the form of the table's rows.
-
-    Raises:
-        DecodeError, LookupError, UnicodeDecodeError: it is damaged.
-    """
+    """Return a record's fields in the form of the table's rows; raise DecodeError and others if it is damaged."""
     fields = tf.train.Example.FromString(data).features.feature
     text = {name: fields[name].bytes_list.value[0].decode() for name in ("filename", "source", "group")}
     label = fields["label"].int64_list.value[0]

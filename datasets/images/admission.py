@@ -1,4 +1,4 @@
-"""Which images are let in, whatever kind of file they come in: by `predict`, by `data prepare`, by an export."""
+"""Which images are accepted, whatever kind of file they come in: by `predict`, by `data prepare`, by an export."""
 
 from datasets.errors import UserError
 
@@ -15,18 +15,14 @@ MAX_RATIO = 50
 
 
 class NotTakenError(UserError):
-    """An image that is refused.
+    """An image that is refused: what every decoder and check of this folder raises.
 
     The message is what follows the file's name in a sentence, without a full stop: "has 3 pages: save ...".
     """
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse an image of no pixels, of too many, or of a shape that cannot be scaled, before it is decoded.
-
-    Raises:
-        NotTakenError: why.
-    """
+    """Refuse an image of no pixels, of too many, or of a shape that cannot be scaled, before it is decoded."""
     if width < 1 or height < 1:
         raise NotTakenError(f"has {width}x{height} pixels, so there is nothing to see")
     if width * height > MAX_PIXELS:

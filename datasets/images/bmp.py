@@ -20,11 +20,7 @@ _COMPRESSIONS = {1: "RLE", 2: "RLE", 4: "JPEG or RLE", 5: "an embedded PNG"}
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decode one BMP of 1, 4, 8, 24 or 32 bits to uint8 RGB [H, W, 3]; the fourth byte of a pixel says nothing.
-
-    Raises:
-        NotTakenError: why it is not taken.
-    """
+    """Decode one BMP of 1, 4, 8, 24 or 32 bits to uint8 RGB [H, W, 3]; the fourth byte of a pixel says nothing."""
     if len(data) < 54:
         raise NotTakenError("is cut short: a BMP's header is missing")
     offset, header, width, height = (_number(data, at) for at in (10, 14, 18, 22))
@@ -71,7 +67,7 @@ def _palette(data: bytes, header: int, bits: int, listed: int) -> np.ndarray:
     count = listed or 1 << bits
     raw = data[14 + header : 14 + header + 4 * count] if count <= 256 else b""
     if not raw or len(raw) != 4 * count:
-        raise NotTakenError("is damaged or cut short: its palette is not whole")
+        raise NotTakenError("is damaged or cut short: its palette is not complete")
     return np.frombuffer(raw, np.uint8).reshape(count, 4)[:, 2::-1]
 
 

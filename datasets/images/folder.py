@@ -45,10 +45,7 @@ def find_images(paths: Iterable) -> list[Path]:
     """List the images to read: named files as they are, folders walked for image suffixes, sorted.
 
     A folder that cannot be looked into, a link that leads nowhere and an image of a format that is not taken are in
-    the list too: ``read_rgb`` tells what is wrong with each.
-
-    Raises:
-        UserError: a folder holds no image.
+    the list too: ``read_rgb`` says what is wrong with each.
     """
     found = []
     for path in map(Path, paths):
@@ -97,7 +94,7 @@ def walk(root: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _leads_to_folder(entry: os.DirEntry) -> bool:
-    """Say so of a folder and a link to one; what cannot be looked up counts as a file, and reading it tells why."""
+    """Say whether this is a folder or a link to one; what cannot be looked up counts as a file: reading it says why."""
     try:
         return entry.is_dir()
     except OSError:
@@ -118,7 +115,7 @@ def _is_broken_link(path: Path) -> bool:
 
 
 def _is_folder(path) -> bool:
-    """Say so of a folder; a name that cannot be looked up is left to ``read_rgb``, which tells why."""
+    """Say whether this is a folder; a name that cannot be looked up is left to ``read_rgb``, which says why."""
     try:
         return path.is_dir()
     except OSError:

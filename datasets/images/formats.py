@@ -4,7 +4,7 @@ import codecs
 
 TIFF, PNG, JPEG, BMP = "TIFF", "PNG", "JPEG", "BMP"
 
-# Bytes that are enough to tell.
+# Bytes that are enough to recognise a format.
 HEAD = 4096
 
 _TAKEN = (
@@ -13,58 +13,51 @@ _TAKEN = (
 )  # fmt: skip
 
 # How files begin that are met among images, and what they are.
-_OTHERS = (
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
-    (b"\xff\x0a", "a JPEG XL image"),
-    (b"II\xbc", "a JPEG XR image"),
-    (b"\xff\xd8\xff\xf7", "a JPEG-LS image"),
-    (b"GIF87a", "a GIF"),
-    (b"GIF89a", "a GIF"),
-    (b"8BPS", "a Photoshop document"),
-    (b"gimp xcf", "a GIMP document"),
-    (b"\x76\x2f\x31\x01", "an OpenEXR image"),
-    (b"#?RADIANCE", "a Radiance image"),
-    (b"qoif", "a QOI image"),
-    (b"DDS ", "a DDS image"),
-    (b"\x8aMNG", "an MNG animation"),
-    (b"SIMPLE  =", "a FITS image"),
-    (b"farbfeld", "a farbfeld image"),
-    (b"\0\0\1\0", "an icon"),
-    (b"\0\0\2\0", "a cursor or a Targa image"),
-    (b"\xd7\xcd\xc6\x9a", "a Windows metafile"),
-    (b"IIRO", "a camera's raw image"),
-    (b"IIRS", "a camera's raw image"),
-    (b"IIU\0", "a camera's raw image"),
-    (b"FUJIFILMCCD-RAW", "a camera's raw image"),
-    (b"ZISRAWFILE", "a Zeiss slide or stack (CZI)"),
-    (b"\xda\xce\xbe\x0a", "a Nikon stack (ND2)"),
-    (b"p\0\0\0", "a Leica stack (LIF)"),
-    (b"[Virtual Microscope Specimen]", "a Hamamatsu slide (VMS)"),
-    (b"[Uncompressed Virtual", "a Hamamatsu slide (VMU)"),
-    (b"SIS0", "tiles of an Olympus slide (ETS)"),
-    (b"\xd0\xcf\x11\xe0", "an Office document or an Olympus stack (OIB)"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
-    (b"SQLite format 3", "a database"),
-    (b"NRRD0", "an NRRD volume"),
-    (b"%PDF", "a PDF document"),
-    (b"%!PS", "a PostScript document"),
-    (b"\xc5\xd0\xd3\xc6", "a PostScript document"),
-    (b"{\\rtf", "a text document (RTF)"),
-    (b"PK\x03\x04", "a zip archive or an Office document"),
-    (b"PK\x05\x06", "an empty zip archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"\xfd7zXZ\0", "an xz archive"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"\x1aE\xdf\xa3", "a video (Matroska or WebM)"),
-    (b"\0\5\x16\7", "what macOS keeps beside a file, not the file itself"),
-    (b"version https://git-lfs", "a pointer of Git LFS: fetch the file itself (git lfs pull)"),
-)
+_OTHERS = {
+    "a JPEG 2000 image": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    "a JPEG XL image": (b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"),
+    "a JPEG XR image": b"II\xbc",
+    "a JPEG-LS image": b"\xff\xd8\xff\xf7",
+    "a GIF": (b"GIF87a", b"GIF89a"),
+    "a Photoshop document": b"8BPS",
+    "a GIMP document": b"gimp xcf",
+    "an OpenEXR image": b"\x76\x2f\x31\x01",
+    "a Radiance image": b"#?RADIANCE",
+    "a QOI image": b"qoif",
+    "a DDS image": b"DDS ",
+    "an MNG animation": b"\x8aMNG",
+    "a FITS image": b"SIMPLE  =",
+    "a farbfeld image": b"farbfeld",
+    "an icon": b"\0\0\1\0",
+    "a cursor or a Targa image": b"\0\0\2\0",
+    "a Windows metafile": b"\xd7\xcd\xc6\x9a",
+    "a camera's raw image": (b"IIRO", b"IIRS", b"IIU\0", b"FUJIFILMCCD-RAW"),
+    "a Zeiss slide or stack (CZI)": b"ZISRAWFILE",
+    "a Nikon stack (ND2)": b"\xda\xce\xbe\x0a",
+    "a Leica stack (LIF)": b"p\0\0\0",
+    "a Hamamatsu slide (VMS)": b"[Virtual Microscope Specimen]",
+    "a Hamamatsu slide (VMU)": b"[Uncompressed Virtual",
+    "tiles of an Olympus slide (ETS)": b"SIS0",
+    "an Office document or an Olympus stack (OIB)": b"\xd0\xcf\x11\xe0",
+    "a NumPy array": b"\x93NUMPY",
+    "an HDF5 file": b"\x89HDF\r\n\x1a\n",
+    "a database": b"SQLite format 3",
+    "an NRRD volume": b"NRRD0",
+    "a PDF document": b"%PDF",
+    "a PostScript document": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
+    "a text document (RTF)": b"{\\rtf",
+    "a zip archive or an Office document": b"PK\x03\x04",
+    "an empty zip archive": b"PK\x05\x06",
+    "a gzip archive": b"\x1f\x8b",
+    "a bzip2 archive": b"BZh",
+    "an xz archive": b"\xfd7zXZ\0",
+    "a 7z archive": b"7z\xbc\xaf\x27\x1c",
+    "a Zstandard archive": b"\x28\xb5\x2f\xfd",
+    "a RAR archive": b"Rar!",
+    "a video (Matroska or WebM)": b"\x1aE\xdf\xa3",
+    "what macOS keeps next to a file, not the file itself": b"\0\5\x16\7",
+    "a pointer of Git LFS: fetch the file itself (git lfs pull)": b"version https://git-lfs",
+}
 _BRANDS = {
     b"avif": "an AVIF image", b"avis": "an AVIF animation", b"heic": "a HEIC image", b"heix": "a HEIC image",
     b"heim": "a HEIC image", b"heis": "a HEIC image", b"hevc": "a HEIC animation", b"mif1": "a HEIF image",
@@ -85,8 +78,8 @@ def sniff(head: bytes) -> str | None:
 
 def describe(head: bytes) -> str:
     """Say what a file of another format is by its first HEAD bytes: "a GIF"; "" where nothing tells."""
-    for start, kind in _OTHERS:
-        if head.startswith(start):
+    for kind, starts in _OTHERS.items():
+        if head.startswith(starts):
             return kind
     if head[:4] == b"RIFF":
         return "a WebP image" if head[8:12] == b"WEBP" else "a sound or a video (RIFF)"

@@ -23,8 +23,8 @@ MAX_SEGMENTS = 4096
 # More FF with another byte behind them than any image can have restart markers.
 MAX_MARKS = 4_000_000
 
-# Follows each stretch of a scan's data in a trial: where the data is whole, nobody reads it. It begins with a data byte
-# of ones, as libjpeg itself goes on with zeros, and so that it may stand behind fill.
+# Follows each stretch of a scan's data in a trial: where the data is complete, nobody reads it. It begins with a data
+# byte of ones, as libjpeg itself continues with zeros, and so that it may follow fill.
 SENTINEL = b"\xff\x00" + bytes.fromhex("3c965aa5") * 8
 
 # Frames that are decoded, and why others are not.
@@ -45,11 +45,7 @@ _MARKER = re.compile(rb"\xff([^\x00\xff])")
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decode one JPEG to uint8 RGB [H, W, 3]: of more pictures in the file, the first.
-
-    Raises:
-        NotTakenError: why it is not taken.
-    """
+    """Decode one JPEG to uint8 RGB [H, W, 3]: of more pictures in the file, the first."""
     _check_marks(data)
     reader = _Reader(data)
     pieces = reader.pieces()
@@ -84,7 +80,7 @@ class _Reader:
     bits: dict = field(default_factory=dict)
 
     def pieces(self) -> list[bytes]:
-        """Return the file as libjpeg needs it, parted behind each stretch of a scan's data."""
+        """Return the file as libjpeg needs it, split after each stretch of a scan's data."""
         stretches, place = [], 2
         for _ in range(MAX_SEGMENTS):
             found = _MARKER.search(self.data, place)
@@ -120,7 +116,7 @@ class _Reader:
             self._check_frame(marker, payload)
         elif marker == _DRI:
             if len(payload) != 2:
-                raise NotTakenError("is damaged: its restart interval is no number")
+                raise NotTakenError("is damaged: its restart interval is not a number")
             self.interval = int.from_bytes(payload, "big")
         # libjpeg reads no others, and these only where they are long enough.
         says_colours = (marker == 0xE0 and len(payload) >= 14) or (marker == 0xEE and len(payload) >= 12)

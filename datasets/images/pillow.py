@@ -10,16 +10,7 @@ from datasets.images.admission import NotTakenError
 
 
 def decode(data: bytes, kind: str, mode: str | None = "RGB") -> np.ndarray:
-    """Decode an image of 8 bits a channel.
-
-    Args:
-        data: the whole file, with nothing in it but the one picture.
-        kind: Pillow's name of the format.
-        mode: Pillow's name of what to convert to; None leaves it as it is.
-
-    Raises:
-        NotTakenError: it cannot be decoded.
-    """
+    """Decode a file of one picture of 8 bits a channel; Pillow's names say its format and what to convert it to."""
     try:
         # Pillow warns of its own limit, where ours was checked before, and of damage.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=[kind]) as image:

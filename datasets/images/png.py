@@ -36,11 +36,7 @@ _PASSES = {
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decode one PNG to uint8 RGB [H, W, 3], on white where it is transparent.
-
-    Raises:
-        NotTakenError: why it is not taken.
-    """
+    """Decode one PNG to uint8 RGB [H, W, 3], on white where it is transparent."""
     if not data.startswith(SIGNATURE):
         raise NotTakenError("is damaged: its first bytes are not a PNG's, as after a copy that took it for text")
     chunks = _read(data)
@@ -70,11 +66,7 @@ class _Chunks:
     pixels: list = field(default_factory=list)
 
     def set_header(self, body: bytes) -> None:
-        """Take over IHDR.
-
-        Raises:
-            NotTakenError: why the picture is not taken.
-        """
+        """Take over IHDR."""
         self.width, self.height = (int.from_bytes(body[at : at + 4], "big") for at in (0, 4))
         self.depth, self.colours, compression, filters, self.interlace = body[8:13]
         if self.depth not in DEPTHS.get(self.colours, ()) or compression or filters or self.interlace > 1:

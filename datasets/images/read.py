@@ -12,15 +12,14 @@ from datasets.errors import UserError
 from datasets.images import bmp, formats, jpeg, png, tiff
 from datasets.images.admission import MAX_BYTES, NotTakenError
 
-_WHOLE = {formats.PNG: png.decode, formats.JPEG: jpeg.decode, formats.BMP: bmp.decode}
+_DECODERS = {formats.PNG: png.decode, formats.JPEG: jpeg.decode, formats.BMP: bmp.decode}
 _KINDS = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
 
 
 def read_rgb(path: Path) -> np.ndarray:
     """Read one image as uint8 RGB [H, W, 3]; grey and palette images are converted, transparent ones laid on white.
 
-    Raises:
-        UserError: what is wrong with the file, in one sentence.
+    A ``UserError`` says in one sentence what is wrong with the file.
     """
     try:
         return _read(Path(path))
@@ -29,11 +28,7 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def decode_rgb(data: bytes) -> np.ndarray:
-    """Decode the bytes of an image file as ``read_rgb`` does.
-
-    Raises:
-        NotTakenError: why it is not taken.
-    """
+    """Decode the bytes of an image file as ``read_rgb`` does; it refuses by a ``NotTakenError``."""
     return _decode(io.BytesIO(data), len(data))
 
 
@@ -44,7 +39,7 @@ def _read(path: Path) -> np.ndarray:
             raise NotTakenError(_other_kind(path))
         if path.suffix.lower() == ".mrxs":  # the file is a JPEG of the slide's label
             raise NotTakenError(
-                "is no image of PNG, JPEG, BMP or TIFF but a MIRAX slide: save the region that is meant"
+                "is not a PNG, JPEG, BMP or TIFF image but a MIRAX slide: save the region that is meant"
             )
         with path.open("rb") as file:
             return _decode(file, os.fstat(file.fileno()).st_size)
@@ -59,7 +54,7 @@ def _other_kind(path: Path) -> str:
     if stat.S_ISDIR(mode):
         next(path.iterdir(), None)  # whether it is closed
     kind = next((kind for is_kind, kind in _KINDS.items() if is_kind(mode)), "a device")
-    return f"is {kind}, and no image of PNG, JPEG, BMP or TIFF"
+    return f"is {kind}, not a PNG, JPEG, BMP or TIFF image"
 
 
 def _decode(file: BinaryIO, size: int) -> np.ndarray:
@@ -70,20 +65,18 @@ def _decode(file: BinaryIO, size: int) -> np.ndarray:
     kind = formats.sniff(head)
     if kind is None:
         other = formats.describe(head)
-        what = (
-            f"is no image of PNG, JPEG, BMP or TIFF but {other}" if other else "is no image of PNG, JPEG, BMP or TIFF"
-        )
+        what = "is not a PNG, JPEG, BMP or TIFF image" + (f" but {other}" if other else "")
         raise NotTakenError(f"{what}: save the picture as PNG or TIFF of 8-bit RGB")
     try:
         if kind == formats.TIFF:
             return tiff.decode(file)
-        return _WHOLE[kind](_whole(file, head, size))
+        return _DECODERS[kind](_rest(file, head, size))
     except MemoryError:
         raise NotTakenError("needs more memory than there is") from None
 
 
-def _whole(file: BinaryIO, head: bytes, size: int) -> bytes:
-    """Read the rest of a file that is no larger than any image that is taken."""
+def _rest(file: BinaryIO, head: bytes, size: int) -> bytes:
+    """Return the complete file; refuse one that is larger than any image that is accepted."""
     if size > MAX_BYTES:
         raise NotTakenError(f"has {size:,} bytes; at most {MAX_BYTES:,} are taken")
     return head + file.read(max(size - len(head), 0))

@@ -1,6 +1,6 @@
 """TIFF files.
 
-A TIFF may say almost anything, and no reader is right about all of it. So its first directory is looked at here, tag by
+A TIFF may say almost anything, and no reader is right about all of it. So its first directory is checked here, tag by
 tag, before any pixel is; only the unpacking of LZW, PackBits and JPEG is left to Pillow. Orientation and colour profile
 are not applied: pixels are taken as they are stored.
 """
@@ -27,11 +27,7 @@ from datasets.images.tiff_segments import JPEG, Segments
 
 
 def decode(file: BinaryIO) -> np.ndarray:
-    """Decode the one picture of a TIFF to uint8 RGB [H, W, 3]; the file is read by places, never as a whole.
-
-    Raises:
-        NotTakenError: why it is not taken.
-    """
+    """Decode the one picture of a TIFF to uint8 RGB [H, W, 3]; the file is read by places, never completely."""
     directory = Directory(file)
     layout = read_layout(directory)
     return _rgb(directory, layout, _samples(directory, layout, read_grid(directory, layout)))
@@ -74,7 +70,7 @@ def _samples(directory: Directory, layout: Layout, grid: Grid) -> np.ndarray:
 
 
 def _whole_numbers(rows: np.ndarray, bits: int) -> np.ndarray:
-    """Part bytes into the numbers of 1, 2 or 4 bits that they hold, the first in the highest bits."""
+    """Split bytes into the numbers of 1, 2 or 4 bits that they hold, the first in the highest bits."""
     if bits == 8:
         return rows
     shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)

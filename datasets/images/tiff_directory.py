@@ -39,9 +39,6 @@ class Directory:
     Attributes:
         size: the file's, in bytes.
         next: where the next directory is said to be; 0 for none.
-
-    Raises:
-        NotTakenError: it cannot be read, or is larger than any picture's.
     """
 
     def __init__(self, file: BinaryIO):
@@ -51,7 +48,7 @@ class Directory:
         self._order = "<" if head[:2] == b"II" else ">"
         self._is_big = self._unpack("H", head[2:4]) == 43
         if self._is_big and (len(head) < 16 or self._unpack("HH", head[4:8]) != (8, 0)):
-            raise damage("its BigTIFF header is not whole")
+            raise damage("its BigTIFF header is not complete")
         first = self._unpack("Q", head[8:]) if self._is_big else self._unpack("I", head[4:8])
         self._entries, self.next = self._directory(first)
         self._first = first
@@ -110,11 +107,7 @@ class Directory:
         return [self.read(entry.place, size) for entry, size in zip(entries, sizes, strict=True)]
 
     def pages(self) -> int:
-        """Count the directories, no further than is needed to say that there are too many.
-
-        Raises:
-            NotTakenError: they point to each other in a circle, or beyond the file.
-        """
+        """Count the directories, no further than is needed to say that there are too many."""
         seen, place = {self._first}, self.next
         while place and len(seen) <= _MAX_PAGES:
             if place in seen:

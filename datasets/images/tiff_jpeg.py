@@ -24,7 +24,7 @@ _BASELINE = (0xC0, 0xC1)
 # FF would take time with the square of their number.)
 _MARKER = re.compile(rb"\xff([^\x00\xff])")
 
-# Bytes that no pixels are made of where the data before them is whole.
+# Bytes that no pixels are made of where the data before them is complete.
 _TRIAL = bytes.fromhex("a53c965a") * 8
 _OTHER_FRAMES = (0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 
@@ -38,17 +38,12 @@ def read_tables(directory: Directory) -> bytes:
 
 
 def decode(data: bytes, tables: bytes, size: tuple[int, int, int], samples: int, is_ycbcr: bool) -> np.ndarray:
-    """Decode one strip or tile to uint8 [height, width, samples].
+    """Decode the bytes of one strip or tile, with the tables of ``read_tables``, to uint8 [height, width, samples].
 
     Args:
-        data: its bytes.
-        tables: those that all share, of ``read_tables``.
         size: its width, its rows, and the rows that it may be stored with.
         samples: 1 or 3.
         is_ycbcr: whether it holds YCbCr, and not RGB.
-
-    Raises:
-        NotTakenError: it is damaged, of another size, or not a baseline JPEG of 8 bits in one scan.
     """
     width, rows, stored_rows = size
     own, scan = _markers(data)
@@ -121,7 +116,7 @@ def _stretches(scan: bytes, expected: int) -> list[bytes]:
 
 
 def _expected_stretches(kept: bytes, frame: bytes) -> int:
-    """Count the stretches of data, which restart markers part, that the frame's pixels take."""
+    """Count the stretches of data, which restart markers separate, that the frame's pixels take."""
     interval = next((int.from_bytes(body[:2]) for kind, body in _segments(kept) if kind == _RESTART), 0)
     factors = [(byte >> 4, byte & 15) for byte in frame[7::3]]
     if len(frame) != 6 + 3 * frame[5] or not all(1 <= factor <= 4 for pair in factors for factor in pair):
@@ -134,7 +129,7 @@ def _expected_stretches(kept: bytes, frame: bytes) -> int:
 
 
 def _markers(data: bytes) -> tuple[bytes, bytes]:
-    """Part a JPEG into the tables and the frame that decoding needs, and all from the first scan on."""
+    """Split a JPEG into the tables and the frame that decoding needs, and all from the first scan on."""
     if data[:2] != b"\xff\xd8":
         raise damage("a JPEG strip or tile, or its tables, does not begin as one")
     kept, place = [], 2

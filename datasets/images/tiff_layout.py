@@ -34,62 +34,35 @@ ASSOCIATED, _UNASSOCIATED = 1, 2
 
 @dataclass(frozen=True)
 class Layout:
-    """How the pixels are stored.
-
-    Attributes:
-        width: of the picture.
-        height: of the picture.
-        bits: a channel.
-        samples: channels a pixel.
-        photometric: what the channels mean.
-        alpha: what the channel beyond the colours is; 0 where there is none.
-        is_planar: whether each channel is stored by itself.
-        compression: one of ``tiff_segments.COMPRESSIONS``.
-        predictor: 2 where each pixel is stored as the difference to the one before.
-        is_reversed: whether the bits of each byte are in reverse order.
-    """
+    """How the pixels are stored."""
 
     width: int
     height: int
-    bits: int
-    samples: int
-    photometric: int
-    alpha: int
-    is_planar: bool
-    compression: int
-    predictor: int
-    is_reversed: bool
+    bits: int  # of a channel
+    samples: int  # channels of a pixel
+    photometric: int  # what the channels mean
+    alpha: int  # what the channel after the colours is; 0 where there is none
+    is_planar: bool  # whether each channel is stored by itself
+    compression: int  # one of ``tiff_segments.COMPRESSIONS``
+    predictor: int  # 2 where each pixel is stored as the difference from the one before
+    is_reversed: bool  # whether the bits of each byte are in reverse order
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The strips or tiles that the picture is cut into.
-
-    Attributes:
-        is_tiled: whether they are tiles.
-        width: of each.
-        height: of each; the last strip may have fewer rows.
-        across: how many stand beside each other.
-        down: how many stand below each other.
-        offsets: where each stands in the file, plane after plane.
-        counts: stored bytes of each.
-    """
+    """The strips or tiles that the picture is cut into."""
 
     is_tiled: bool
-    width: int
-    height: int
-    across: int
-    down: int
-    offsets: np.ndarray
-    counts: np.ndarray
+    width: int  # of each
+    height: int  # of each; the last strip may have fewer rows
+    across: int  # how many are in a row
+    down: int  # how many are in a column
+    offsets: np.ndarray  # where each begins in the file, plane after plane
+    counts: np.ndarray  # stored bytes of each
 
 
 def read_layout(directory: Directory) -> Layout:
-    """Read how the pixels are stored.
-
-    Raises:
-        NotTakenError: they are not taken, and why.
-    """
+    """Read how the pixels are stored."""
     width, height = (_required(directory, tag, name) for tag, name in ((256, "width"), (257, "height")))
     samples = directory.number(277, 1)
     check_single(directory, samples, width * height * samples)
@@ -124,11 +97,7 @@ def read_layout(directory: Directory) -> Layout:
 
 
 def read_grid(directory: Directory, layout: Layout) -> Grid:
-    """Read where the strips or tiles are, as many as there must be.
-
-    Raises:
-        NotTakenError: they cannot be what they are said to be, or cost far more than the picture.
-    """
+    """Read where the strips or tiles are, as many as there must be."""
     is_tiled = 322 in directory or 324 in directory
     if is_tiled and 273 in directory:
         raise damage("it has both strips and tiles")
@@ -243,5 +212,5 @@ def _places(directory: Directory, is_tiled: bool, number: int, at_most: int) -> 
     places = directory.numbers(offsets, number)
     counts = directory.numbers(325 if is_tiled else 279, number)
     if not counts.all() or not places.all():
-        raise NotTakenError(f"leaves out some of its {name} (a sparse file), so that it has holes: save it whole")
+        raise NotTakenError(f"leaves out some of its {name} (a sparse file), so that it has holes: save it completely")
     return places, counts

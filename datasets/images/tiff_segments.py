@@ -28,40 +28,22 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 @dataclass(frozen=True)
 class Segments:
-    """The strips or tiles of one plane, in their order.
+    """The strips or tiles of one plane, in their order."""
 
-    Attributes:
-        directory: what they are read from.
-        compression: one of COMPRESSIONS.
-        is_reversed: whether the bits of each byte are in reverse order (FillOrder 2).
-        row_bytes: of one row of a segment, unpacked.
-        heights: rows of each segment.
-        full_height: rows that the last strip, too, may be stored with.
-        offsets: where each stands.
-        counts: stored bytes of each.
-        samples: channels a pixel.
-        is_ycbcr: whether JPEG segments hold YCbCr, and not RGB.
-        tables: those that JPEG segments share.
-    """
-
-    directory: Directory
-    compression: int
-    is_reversed: bool
-    row_bytes: int
-    heights: np.ndarray
-    full_height: int
-    offsets: np.ndarray
-    counts: np.ndarray
-    samples: int
-    is_ycbcr: bool
-    tables: bytes
+    directory: Directory  # what they are read from
+    compression: int  # one of COMPRESSIONS
+    is_reversed: bool  # whether the bits of each byte are in reverse order (FillOrder 2)
+    row_bytes: int  # of one row of a segment, unpacked
+    heights: np.ndarray  # rows of each segment
+    full_height: int  # rows that the last strip, too, may be stored with
+    offsets: np.ndarray  # where each begins
+    counts: np.ndarray  # stored bytes of each
+    samples: int  # channels of a pixel
+    is_ycbcr: bool  # whether JPEG segments hold YCbCr, and not RGB
+    tables: bytes  # those that JPEG segments share
 
     def unpack(self) -> np.ndarray:
-        """Unpack all to uint8 [rows, row_bytes], one segment below the other.
-
-        Raises:
-            NotTakenError: one is damaged, or does not hold what its directory says.
-        """
+        """Unpack all to uint8 [rows, row_bytes], one segment below the other."""
         rows = np.empty((int(self.heights.sum()), self.row_bytes), np.uint8)
         start = 0
         for part in self._parts():
@@ -108,7 +90,7 @@ class Segments:
         return pixels.reshape(-1, self.row_bytes)
 
     def _by_libtiff(self) -> Iterator[np.ndarray]:
-        """Unpack through libtiff, from a TIFF that is written anew around the segments.
+        """Unpack through libtiff, from a new TIFF that is written around the segments.
 
         It has nothing but what unpacking needs, so that none of the file's other tags can mislead or cost, and calls
         each byte a grey pixel, so that libtiff does nothing to them.
@@ -117,7 +99,7 @@ class Segments:
         for start in range(0, len(self.offsets), group):
             indices = range(start, min(start + group, len(self.offsets)))
             pieces = [self._stored(index) for index in indices]
-            # libtiff tells them by these bits, too.
+            # libtiff recognises them by these bits, too.
             if self.compression == LZW and any(len(piece) > 1 and piece[0] == 0 and piece[1] & 1 for piece in pieces):
                 raise NotTakenError(f"is compressed by LZW as it was before TIFF 5, which is not read here: {CONVERT}")
             yield _unpacked(pieces, self.compression, self.row_bytes, self.heights[start : indices.stop])

@@ -22,16 +22,7 @@ _STACK = (33629, 33630, 33631)  # MetaMorph's: one value a plane
 
 
 def check_single(directory: Directory, samples: int, values: int) -> None:
-    """Refuse a file that says of more pictures than the one in its first directory.
-
-    Args:
-        directory: the first.
-        samples: how many channels each of its pixels has.
-        values: how many values it holds in all.
-
-    Raises:
-        NotTakenError: what it holds.
-    """
+    """Refuse a file that mentions more pictures than the one, of these many values, in its first directory."""
     for tag, kind in _KINDS.items():
         if tag in directory:
             raise NotTakenError(f"is {kind}: save the picture that is meant as 8-bit RGB")
@@ -49,7 +40,7 @@ def check_single(directory: Directory, samples: int, values: int) -> None:
     if kind & ~2:  # a page of several is a picture of its own
         raise NotTakenError("says that it is a mask, or another part, of a picture: use that one")
     if _PREVIEW in directory and directory.number(259, 1) != _OLD_JPEG:
-        raise NotTakenError("has a preview beside its picture: save the picture that is meant as 8-bit RGB")
+        raise NotTakenError("has a preview next to its picture: save the picture that is meant as 8-bit RGB")
     if directory.number(_DEPTH, 1) != 1:
         raise NotTakenError(f"is a volume of {directory.number(_DEPTH)} planes: {_SAVE}")
     planes = max(map(directory.count, _STACK))
@@ -62,7 +53,7 @@ def check_single(directory: Directory, samples: int, values: int) -> None:
 
 
 def _check_imagej(text: bytes) -> None:
-    """ImageJ writes one directory for a whole stack, whose other planes stand behind the first."""
+    """ImageJ writes one directory for a stack, whose other planes come after the first."""
     if b"ImageJ=" not in text:
         return
     fields = re.findall(rb"^(images|channels|slices|frames)=(.*)$", re.sub(rb"[\r\0]", b"\n", text), re.M)
@@ -92,7 +83,7 @@ def _check_ome(text: bytes, samples: int) -> None:
 
 
 def _check_shape(text: bytes, values: int) -> None:
-    """tifffile notes the shape of the whole array, whose first plane alone may have a directory."""
+    """tifffile notes the shape of the complete array, whose first plane alone may have a directory."""
     found = re.match(rb'\s*(?:\{\s*"shape"\s*:\s*\[([\d\s,]{0,1000})\]|shape=\(([\d\s,]{0,1000})\))', text)
     if not found:
         return

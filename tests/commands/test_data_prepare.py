@@ -1,13 +1,17 @@
 """The commands data prepare, info and verify, and where they and others look for data."""
 
 import dataclasses
+import errno
+import io
+import shutil
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from cli import cli
-from datasets.bach_bisque import prepare
-from datasets.catalogue import PHANTOM
+from datasets.bach_bisque.prepare import prepare_dataset
+from datasets.catalogue import CONFIGS, PHANTOM
 
 
 def run(*words):
@@ -17,7 +21,7 @@ def run(*words):
 @pytest.fixture(autouse=True)
 def few_phantoms(monkeypatch):
     few = dataclasses.replace(PHANTOM, records=PHANTOM.records[:4])
-    monkeypatch.setattr(prepare.Builder.builder_configs["phantom"], "collections", (few,))
+    monkeypatch.setitem(CONFIGS, "phantom", (few,))
 
 
 @pytest.mark.parametrize("command", ["prepare", "info", "verify"])
@@ -28,16 +32,16 @@ def test_every_command_has_an_example(command):
 def test_a_config_is_built_described_and_verified(tmp_path):
     words = ("--config", "phantom", "--data-dir", tmp_path)
     folder = tmp_path / "bach_bisque" / "phantom" / "1.1.0"
-    told = "phantom: 4 images: 4 normal; 1 groups\n"
-    assert run("prepare", *words).stdout == f"phantom: built in {folder}\n{told}"
-    assert run("prepare", *words).stdout == f"phantom: already prepared in {folder}\n{told}"
-    assert run("prepare", *words, "--overwrite").stdout == f"phantom: built in {folder}\n{told}"
-    assert run("info", *words).stdout == f"{told}  4 of phantom; version 1.1.0 in {folder}\n"
+    summary = "phantom: 4 images: 4 normal; 1 groups\n"
+    assert run("prepare", *words).stdout == f"phantom: built in {folder}\n{summary}"
+    assert run("prepare", *words).stdout == f"phantom: already prepared in {folder}\n{summary}"
+    assert run("prepare", *words, "--overwrite").stdout == f"phantom: built in {folder}\n{summary}"
+    assert run("info", *words).stdout == f"{summary}  4 of phantom; version 1.1.0 in {folder}\n"
     result = run("verify", *words)
     assert (result.exit_code, result.stdout) == (0, "phantom: all 4 images are as they were prepared\n")
 
 
-def test_info_tells_of_every_config_what_is_there(tmp_path):
+def test_info_says_of_every_config_what_is_there(tmp_path):
     run("prepare", "--config", "phantom", "--data-dir", tmp_path)
     result = run("info", "--data-dir", tmp_path)
     folder = tmp_path / "bach_bisque" / "phantom" / "1.1.0"
@@ -52,7 +56,7 @@ def test_info_tells_of_every_config_what_is_there(tmp_path):
     (folder / "metadata.json").write_text("{}")
     result = run("info", "--data-dir", tmp_path)
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[-1].startswith("phantom: The table of images in ")
+    assert result.stdout.splitlines()[-1].startswith("phantom: What is prepared in ")
     assert "damaged" in result.stdout
     assert run("info", "--config", "phantom", "--data-dir", tmp_path).exit_code == 2
 
@@ -76,17 +80,15 @@ def test_verify_starts_nothing_on_what_is_not_prepared(tmp_path):
     assert "phantom is not prepared in" in result.output
 
 
-def test_bach_without_its_archive_is_told_both_ways_to_it(tmp_path):
+def test_bach_without_its_archive_names_both_ways_to_it(tmp_path):
     result = run("prepare", "--config", "bach", "--data-dir", tmp_path / "data")
     assert result.exit_code == 2
     assert "give --source DIR_OR_ZIP, or --download to fetch ICIAR2018_BACH_Challenge.zip (10.4 GB)" in result.output
     assert not (tmp_path / "data").exists()
 
 
-def test_a_source_that_is_not_there_is_an_error_also_where_it_would_not_be_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "_is_built", lambda builder: True)
-    words = ("prepare", "--config", "bach", "--source", tmp_path / "nowhere", "--data-dir", tmp_path)
-    result = run(*words)
+def test_a_source_that_does_not_exist_starts_nothing(tmp_path):
+    result = run("prepare", "--config", "bach", "--source", tmp_path / "nowhere", "--data-dir", tmp_path)
     assert result.exit_code == 2
     assert "nowhere, which does not exist" in result.output
 
@@ -112,6 +114,42 @@ def test_a_data_folder_that_is_mistyped_is_an_error_and_is_not_made(tmp_path, mo
         assert result.exit_code == 2
         assert f"--data-dir {name} {wrong}: check the name, or make it with `data prepare" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_disk_that_becomes_full_ends_with_1_and_leaves_nothing(tmp_path, monkeypatch):
+    from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
+
+    def fail(*given, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Builder, "download_and_prepare", fail)
+    result = run("prepare", "--config", "phantom", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert "phantom/1.1.0 cannot be written: No space left on device. Nothing was changed" in result.stderr
+    assert [path.name for path in (tmp_path / "bach_bisque" / "phantom").iterdir()] == [".prepare.lock"]
+
+
+def test_a_disk_that_is_too_small_starts_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10, 9, 1_000))
+    result = run("prepare", "--config", "phantom", "--data-dir", tmp_path / "data")
+    assert result.exit_code == 2
+    assert "GB free: make room" in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_no_bar_is_drawn_where_stderr_is_not_a_terminal(tmp_path):
+    words = ("--config", "phantom", "--data-dir", tmp_path)
+    assert run("prepare", *words).stderr == ""
+    assert run("verify", *words).stderr == ""
+
+
+def test_one_bar_is_drawn_over_the_images_on_a_terminal(tmp_path, monkeypatch):
+    stderr = io.StringIO()
+    stderr.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", stderr)
+    prepare_dataset("phantom", data_dir=tmp_path)
+    assert "Preparing train:" in stderr.getvalue()
+    assert "Generating" not in stderr.getvalue()
 
 
 def test_data_prepare_makes_its_data_folder(tmp_path):

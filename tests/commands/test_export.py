@@ -14,6 +14,7 @@ from bach_keras.serving import export as exporting
 from bach_keras.serving.exported import Export
 from bach_keras.serving.tflite import convert as tflite
 from cli import cli
+from datasets.bach_bisque.prepared import Prepared
 
 
 def run(*words):
@@ -50,7 +51,7 @@ def test_too_few_images_are_refused_before_the_networks_are_built(runs, calibrat
 
 
 def test_too_few_training_images_are_refused_before_the_networks_are_built(runs, tmp_path, no_networks, monkeypatch):
-    monkeypatch.setattr(tflite.prepare, "records", lambda config: [])
+    monkeypatch.setattr(Prepared, "records", [])
     result = run("export", *runs, "--tflite", tmp_path / "t.tflite")
     assert result.exit_code == 2
     assert "0 images are too few" in result.stderr

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.catalogue import BACH, BACH_FOLDERS, BISQUE, Collection, Record
+from datasets.catalogue import BACH, BACH_FOLDERS, BISQUE, CONFIGS, PHANTOM, Collection, Record
 from tests.file_server import serving
 
 
@@ -54,6 +54,20 @@ def tiny_bisque() -> Collection:
 
 
 @pytest.fixture
+def tiny_configs(monkeypatch, tiny_bach, tiny_bisque):
+    """Give each config a few images, so that a build takes a moment."""
+    few_phantoms = dataclasses.replace(PHANTOM, records=PHANTOM.records[:12:2])
+    tiny = {"bach": (tiny_bach,), "bisque": (tiny_bisque,), "bach_bisque": (tiny_bach, tiny_bisque)}
+    for name, collections in {**tiny, "phantom": (few_phantoms,)}.items():
+        monkeypatch.setitem(CONFIGS, name, collections)
+
+
+@pytest.fixture
+def four_phantoms(monkeypatch):
+    monkeypatch.setitem(CONFIGS, "phantom", (dataclasses.replace(PHANTOM, records=PHANTOM.records[:4]),))
+
+
+@pytest.fixture
 def bach_root(tmp_path: Path, tiny_bach: Collection) -> Path:
     """The folder that the official archive unpacks to."""
     root = tmp_path / "bach" / "ICIAR2018_BACH_Challenge"
@@ -86,3 +100,8 @@ def bisque_root(tmp_path: Path, tiny_bisque: Collection) -> Path:
     masks.mkdir()
     (masks / "ytma10_010704_benign1.TIF").write_bytes(b"a mask")
     return root
+
+
+def fingerprint(summary) -> dict[str, bytes]:
+    """Return name -> content of each file of a prepared set."""
+    return {path.name: path.read_bytes() for path in summary.path.iterdir()}

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from datasets.download import check_free, download
+from datasets.errors import UserError, WorkError
 
 CONTENT = bytes(range(256)) * 64
 
@@ -21,16 +22,16 @@ def fetch(server, part, name="file", progress=None):
 
 
 def test_a_file_is_fetched_with_progress(server, tmp_path):
-    told = []
-    fetch(server, tmp_path / "part", progress=lambda *numbers: told.append(numbers))
+    calls = []
+    fetch(server, tmp_path / "part", progress=lambda *numbers: calls.append(numbers))
     assert (tmp_path / "part").read_bytes() == CONTENT
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert calls[-1] == (len(CONTENT), len(CONTENT))
 
 
-def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path):
+def test_an_interrupted_download_is_resumed_where_it_stopped(server, tmp_path):
     part = tmp_path / "part"
     server.stops_after = 1000
-    with pytest.raises(ConnectionError, match=r"broke off after 1000 bytes \(of 16384\): fetch again"):
+    with pytest.raises(WorkError, match=r"broke off after 1000 bytes \(of 16384\): fetch again"):
         fetch(server, part)
     assert part.read_bytes() == CONTENT[:1000]
     server.stops_after = None
@@ -39,7 +40,7 @@ def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path):
     assert part.read_bytes() == CONTENT
 
 
-def test_a_server_that_ignores_ranges_sends_the_whole_file_again(server, tmp_path):
+def test_a_server_that_ignores_ranges_sends_the_file_from_its_beginning(server, tmp_path):
     part = tmp_path / "part"
     part.write_bytes(b"x" * 1000)
     server.knows_ranges = False
@@ -48,14 +49,14 @@ def test_a_server_that_ignores_ranges_sends_the_whole_file_again(server, tmp_pat
     assert part.read_bytes() == CONTENT
 
 
-def test_a_part_that_is_whole_is_left_as_it_is(server, tmp_path):
+def test_a_part_that_is_complete_is_left_as_it_is(server, tmp_path):
     part = tmp_path / "part"
     part.write_bytes(CONTENT)
     fetch(server, part)
     assert part.read_bytes() == CONTENT
 
 
-def test_a_file_that_the_server_has_not(server, tmp_path):
+def test_a_file_that_the_server_does_not_have(server, tmp_path):
     with pytest.raises(ConnectionError, match="the server answered 404 Not Found"):
         fetch(server, tmp_path / "part", "absent-file")
     assert not (tmp_path / "part").exists()
@@ -87,8 +88,18 @@ def test_a_full_disk_is_refused_and_a_folder_need_not_exist(monkeypatch, tmp_pat
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
-def test_a_disk_that_becomes_full_is_told_with_the_path_and_not_called_a_broken_connection(server, tmp_path):
+def test_a_disk_that_becomes_full_is_reported_with_the_path_and_not_called_a_broken_connection(server, tmp_path):
     (tmp_path / "part").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=r"part cannot be written \(No space left on device\): make room") as caught:
+    with pytest.raises(WorkError, match=r"part cannot be written \(No space left on device\): make room"):
         fetch(server, tmp_path / "part")
-    assert not isinstance(caught.value, ConnectionError)
+
+
+def test_a_place_that_cannot_be_written_to_starts_nothing(server, tmp_path):
+    with pytest.raises(OSError, match=r"folder/part cannot be written: No such file or directory\.$"):
+        fetch(server, tmp_path / "folder" / "part")
+
+
+@pytest.mark.parametrize("url", ["http://[::1/file", "file.zip"])
+def test_what_is_not_a_url_is_refused(url, tmp_path):
+    with pytest.raises(UserError, match="is not a URL that can be fetched"):
+        download(url, tmp_path / "part", otherwise="or ask a friend")

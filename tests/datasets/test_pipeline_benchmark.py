@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import pipeline
-from datasets.bach_bisque.prepare import Builder
+from datasets.errors import UserError
 
 
 @pytest.mark.parametrize("pairs", [False, True])
@@ -24,10 +24,9 @@ def test_the_rate_is_of_the_images_that_came(monkeypatch):
     assert pipeline.measure(sides, 3, 2) == {"ours": [21, 21], "a peer": [30, 30]}
 
 
-def test_a_preparation_is_timed(bisque_root, tiny_bisque, monkeypatch):
-    monkeypatch.setattr(Builder.builder_configs["bisque"], "collections", (tiny_bisque,))
+def test_a_preparation_is_timed(bisque_root, tiny_configs):
     count, seconds = pipeline.preparation("bisque", bisque_root)
     assert count == 6
     assert seconds > 0
-    with pytest.raises(ValueError, match="leave the source out"):
+    with pytest.raises(UserError, match="leave the source out"):
         pipeline.preparation("phantom", bisque_root)

@@ -1,4 +1,3 @@
-import dataclasses
 import hashlib
 import json
 
@@ -6,6 +5,7 @@ import pytest
 
 from bach_keras.run_folder import Run
 from datasets.catalogue import BACH
+from datasets.errors import UserError
 from datasets.split_data import SplitData, data_of_run, open_data, split_data
 from datasets.splits import get_split
 
@@ -56,6 +56,16 @@ def test_a_resumed_run_keeps_its_own_split_whatever_is_published_now():
     split = get_split("bisque", "patient", seed=9)
     files = {"train": sorted(n for n, p in split.items() if p == "train"), "validation": ["x.tif"], "test": []}
     config = {"config": "bisque", "protocol": "patient", "split": files}
-    assert dataclasses.asdict(data_of_run(config)) == {
-        "config": "bisque", "protocol": "patient", "data_dir": None, "files": files, "origin": {},
-    }  # fmt: skip
+    data = data_of_run(config)
+    assert (data.config, data.protocol, data.files, data.origin) == ("bisque", "patient", files, {})
+
+
+def test_a_run_on_images_that_the_set_does_not_hold_is_refused(tmp_path):
+    (tmp_path / "bach_bisque" / "bisque" / "1.1.0").mkdir(parents=True)
+    row = {"filename": "a.tif", "label": "benign", "group": "", "source": "bisque", "sha256": "0"}
+    for name, content in (("dataset_info.json", {}), ("metadata.json", {"train": [row]})):
+        (tmp_path / "bach_bisque" / "bisque" / "1.1.0" / name).write_text(json.dumps(content))
+    data = data_of_run({"config": "bisque", "protocol": "all", "split": {"train": ["a.tif", "x.tif"]}}, tmp_path)
+    assert data.labels == {"a.tif": "benign"}
+    with pytest.raises(UserError, match=r"bisque holds no image x\.tif \(1 unknown names\)"):
+        data.digest(data.files["train"])

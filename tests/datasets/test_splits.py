@@ -5,6 +5,7 @@ import pytest
 
 from datasets import publish_splits, splits
 from datasets.catalogue import BACH, BISQUE, BISQUE_ARRAYS, CONFIGS, PHANTOM, Record, get_collections
+from datasets.errors import UserError
 from datasets.labels import LABELS
 from datasets.splits import get_split, leak_note, make_split, published_path, read_split, write_split
 
@@ -93,7 +94,7 @@ def test_bach_by_patient_is_the_known_one():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_bisque_by_patient_keeps_arrays_whole_and_both_labels_on_both_sides(seed):
+def test_bisque_by_patient_keeps_arrays_together_and_both_labels_on_both_sides(seed):
     split = get_split("bisque", "patient", seed)
     assert groups_of(BISQUE, split, "train").isdisjoint(groups_of(BISQUE, split, "validation"))
     assert "ytma55_030603" in groups_of(BISQUE, split, "train")
@@ -123,7 +124,7 @@ def test_phantom_test_is_the_same_for_every_protocol_and_seed():
 @pytest.mark.parametrize(("config", "seed", "patients"), [
     ("bach", 0, None), ("bach", 3, PATIENTS), ("bisque", 0, None), ("bisque", 2, None), ("phantom", 1, None),
 ])  # fmt: skip
-def test_folds_part_the_images_and_keep_groups_whole(config, seed, patients):
+def test_folds_split_the_images_and_keep_groups_together(config, seed, patients):
     (collection,) = get_collections(config)
     usable = {r.filename for r in collection.records if r.group not in collection.test_groups}
     group = {r.filename: r.group or (patients or {}).get(r.filename, r.filename) for r in collection.records}
@@ -148,7 +149,7 @@ def test_folds_without_groups_are_stratified_exactly():
         assert set(count(BACH, split, "validation").values()) == {20}
 
 
-def test_a_share_is_the_nearest_that_whole_groups_can_make():
+def test_a_share_is_the_nearest_that_undivided_groups_can_make():
     # Of 12 benign and 8 malignant images a quarter is 3 and 2: b comes nearest, and nothing then brings it nearer.
     sizes = {"a": (8, 0), "b": (3, 3), "c": (1, 5)}
     groups = {
@@ -161,7 +162,7 @@ def test_a_share_is_the_nearest_that_whole_groups_can_make():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_with_a_sheet_patients_stay_whole_and_unnamed_images_train(seed):
+def test_with_a_sheet_patients_stay_together_and_unnamed_images_train(seed):
     split = get_split("bach_bisque", "patient", seed, patients=PATIENTS)
     train, validation = (
         {PATIENTS[name] for name in PATIENTS if split[name] == part} for part in ("train", "validation")
@@ -185,7 +186,7 @@ def test_all_keeps_nothing_to_validate():
 def test_what_a_split_cannot_exclude_is_said():
     assert "both sides" in leak_note("bisque", "paper")
     for config in ("bach", "bach_bisque"):
-        assert "kfold:5/2 parts BACH image by image and cannot exclude leaks" in leak_note(config, "kfold:5/2")
+        assert "kfold:5/2 splits BACH image by image and cannot exclude leaks" in leak_note(config, "kfold:5/2")
         assert "leaves out 80 of BACH's 400" in leak_note(config, "kfold:5/2", PATIENTS)
     whole = {record.filename: "1" for record in BACH.records}
     quiet = [("phantom", "kfold:5/1", None), ("bach", "patient", None), ("bach", "all", None),
@@ -216,8 +217,8 @@ def test_the_dates_of_one_array_are_said_to_count_as_groups(protocol):
         ("bach", "kfold:5/0", None, "no fold 'kfold:5/0'"),
         ("bach", "kfold:5/6", None, "i goes from 1 to K"),
         ("bach", "kfold:1/1", None, "K is at least 2"),
-        ("bisque", "kfold:10/1", None, "kfold:10/1 on bisque leaves a validation part without malignant images"),
-        ("bach", "kfold:9999/1", None, r"cannot part bach into 9999: it has 400 patients.*Choose a smaller K"),
+        ("bisque", "kfold:10/1", None, "kfold:10/1 on bisque leaves a validation set without malignant images"),
+        ("bach", "kfold:9999/1", None, r"cannot split bach into 9999: it has 400 patients.*Choose a smaller K"),
         ("bach", "kfold:101/1", None, "without benign, insitu, invasive, normal images"),
         ("bach", "patient", {"b001.tif": "1"}, "without benign, insitu, invasive, normal images"),
         ("bach", "paper", PATIENTS, "changes nothing for protocol paper on bach"),
@@ -225,7 +226,7 @@ def test_the_dates_of_one_array_are_said_to_count_as_groups(protocol):
     ],
 )
 def test_a_split_that_cannot_be_is_refused(config, protocol, patients, complaint):
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         get_split(config, protocol, patients=patients)
 
 
@@ -237,7 +238,7 @@ def test_bad_requests_are_refused():
         make_split([stray], "bisque", "paper")
 
 
-def test_a_written_split_reads_back_sorted_and_leaves_nothing_beside_it(tmp_path):
+def test_a_written_split_reads_back_sorted_and_leaves_nothing_else(tmp_path):
     out = tmp_path / "new" / "split.csv"
     split = get_split("bisque", "paper", seed=3, out=out)
     assert read_split(out) == split
@@ -254,7 +255,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
         write_split(out, {"b.tif": "train", "\udcff.tif": "train"})
     assert read_split(out) == {"a.tif": "train"}
     assert list(tmp_path.iterdir()) == [out]
-    with pytest.raises(IsADirectoryError, match="is a folder: name a CSV file"):
+    with pytest.raises(UserError, match="is a folder: name a CSV file"):
         write_split(tmp_path, {"a.tif": "train"})
 
 

@@ -64,7 +64,7 @@ HAEMATOXYLIN, EOSIN = (0.65, 0.70, 0.29), (0.07, 0.99, 0.11)
 
 
 def amounts_of(haematoxylin, eosin):
-    """Lay tissue of two stains out with some glass beside it, as strongly stained as is asked for."""
+    """Lay tissue of two stains out with some glass next to it, as strongly stained as is asked for."""
     amounts = np.random.default_rng(0).uniform(0.2, 1, (64, 64, 2)) * (haematoxylin, eosin)
     amounts[:24, :, 0] = amounts[24:32, :, 1] = amounts[60:] = 0
     return amounts

@@ -1,6 +1,5 @@
 """What verification finds: damage of each part of a record file, and records that are not those prepared."""
 
-import dataclasses
 import io
 
 import numpy as np
@@ -8,18 +7,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from datasets.bach_bisque import prepare
-from datasets.catalogue import PHANTOM
+from datasets.bach_bisque.prepare import prepare_dataset
+from datasets.bach_bisque.prepared import Prepared
 
 FRAME = 12  # bytes of a record's length and its checksum
 
 
 @pytest.fixture
-def prepared(tmp_path, monkeypatch):
+def prepared(tmp_path, four_phantoms):
     """Return a data folder with four prepared phantoms, and their record file."""
-    few = dataclasses.replace(PHANTOM, records=PHANTOM.records[:4])
-    monkeypatch.setattr(prepare.Builder.builder_configs["phantom"], "collections", (few,))
-    [path] = prepare.prepare("phantom", data_dir=tmp_path).path.glob("*.tfrecord*")
+    [path] = prepare_dataset("phantom", data_dir=tmp_path).path.glob("*.tfrecord*")
     return tmp_path, path
 
 
@@ -41,7 +38,7 @@ def flip(path, number, where):
 
 
 def rewrite(path, change):
-    """Write the records anew, with right checksums, after changing the first one's features."""
+    """Write the records again, with right checksums, after changing the first one's features."""
     records = [data.numpy() for data in tf.data.TFRecordDataset(str(path))]
     example = tf.train.Example.FromString(records[0])
     change(example.features.feature)
@@ -51,7 +48,7 @@ def rewrite(path, change):
 
 
 def test_what_was_prepared_is_found_again(prepared):
-    assert prepare.find_differences("phantom", prepared[0]) == []
+    assert Prepared("phantom", prepared[0]).differences() == []
 
 
 def test_each_image_whose_pixels_changed_is_named(prepared):
@@ -59,7 +56,7 @@ def test_each_image_whose_pixels_changed_is_named(prepared):
     held = names(path)
     flip(path, 0, "pixels")
     flip(path, 2, "pixels")
-    assert prepare.find_differences("phantom", data_dir) == [
+    assert Prepared("phantom", data_dir).differences() == [
         f"{held[number]}: its pixels are not those that were prepared." for number in (0, 2)
     ]
 
@@ -68,7 +65,7 @@ def test_a_record_whose_fields_cannot_be_read_is_counted_and_its_image_named(pre
     data_dir, path = prepared
     held = names(path)
     flip(path, 1, "fields")
-    assert prepare.find_differences("phantom", data_dir) == [
+    assert Prepared("phantom", data_dir).differences() == [
         f"{path}: record 1 is damaged.",
         f"train has no readable record of {held[1]}.",
     ]
@@ -78,7 +75,7 @@ def test_all_that_follows_a_damaged_length_is_named(prepared):
     data_dir, path = prepared
     held = names(path)
     flip(path, 2, "length")
-    found = prepare.find_differences("phantom", data_dir)
+    found = Prepared("phantom", data_dir).differences()
     assert found == [
         f"{path}: record 2 is damaged.",
         *(f"train has no readable record of {name}." for name in sorted(held[2:])),
@@ -89,22 +86,22 @@ def test_a_file_cut_short_is_named(prepared):
     data_dir, path = prepared
     last = names(path)[-1]
     path.write_bytes(path.read_bytes()[:-1000])
-    found = prepare.find_differences("phantom", data_dir)
+    found = Prepared("phantom", data_dir).differences()
     assert f"{path}: record 3 is damaged." in found
     assert f"train has no readable record of {last}." in found
 
 
-def test_a_wrong_checksum_is_told_even_where_all_else_is_right(prepared):
+def test_a_wrong_checksum_is_reported_even_where_all_else_is_right(prepared):
     data_dir, path = prepared
     flip(path, 1, "checksum")
-    [found] = prepare.find_differences("phantom", data_dir)
+    [found] = Prepared("phantom", data_dir).differences()
     assert found == f"{path} holds what was prepared, but a wrong checksum, so that TensorFlow will not read it."
 
 
 def test_a_file_that_is_gone_is_named(prepared):
     data_dir, path = prepared
     path.unlink()
-    found = prepare.find_differences("phantom", data_dir)
+    found = Prepared("phantom", data_dir).differences()
     assert found[0] == f"{path} is missing."
     assert len(found) == 5
 
@@ -123,7 +120,7 @@ def test_another_label_or_group_is_named(prepared, field, sentence):
             features["group"].bytes_list.value[0] = b"p999"
 
     rewrite(path, change)
-    [found] = prepare.find_differences("phantom", data_dir)
+    [found] = Prepared("phantom", data_dir).differences()
     assert sentence in found
 
 
@@ -135,7 +132,7 @@ def test_a_record_that_was_not_prepared_is_named(prepared):
         features["filename"].bytes_list.value[0] = b"other.png"
 
     rewrite(path, change)
-    assert prepare.find_differences("phantom", data_dir) == [
+    assert Prepared("phantom", data_dir).differences() == [
         f"{path} holds other.png, which was not prepared, or holds it twice.",
         f"train has no readable record of {first}.",
     ]
@@ -151,5 +148,5 @@ def test_a_record_with_the_large_colour_profile_of_earlier_versions_is_read(prep
         features["image"].bytes_list.value[0] = png.getvalue()
 
     rewrite(path, profiled)
-    assert prepare.find_differences("phantom", data_dir) == []
-    assert len(list(prepare.load("phantom", data_dir))) == 4
+    assert Prepared("phantom", data_dir).differences() == []
+    assert len(list(Prepared("phantom", data_dir).load())) == 4

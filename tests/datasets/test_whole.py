@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, and whoever cannot write it says which."""
+"""A file is written completely or not at all, and the error says which one could not be."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_what_fails_half_way_leaves_what_was_there(tmp_path, fault):
 
 
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
-def test_a_full_disk_is_told_with_the_path_and_leaves_nothing(tmp_path, write):
+def test_a_full_disk_is_reported_with_the_path_and_leaves_nothing(tmp_path, write):
     path = tmp_path / "a.csv"
     path.write_text("old")
     fill_the_disk(path)
@@ -55,14 +55,12 @@ def test_a_full_disk_is_told_with_the_path_and_leaves_nothing(tmp_path, write):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_published_page_is_not_lost_to_a_full_disk(tmp_path, monkeypatch):
+def test_the_published_page_is_not_lost_to_a_full_disk(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("old")
-    monkeypatch.setattr(publish_splits, "PAGE", page)
-    monkeypatch.setattr(publish_splits, "CONFIGS", {})
     fill_the_disk(page)
     with pytest.raises(OSError, match=r"README\.md cannot be written"):
-        publish_splits.publish()
+        publish_splits.write_page(page)
     assert page.read_text() == "old"
     assert list(tmp_path.iterdir()) == [page]
 

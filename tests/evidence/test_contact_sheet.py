@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -42,8 +44,8 @@ def test_each_row_shows_its_operation_alone(rows):
 def test_the_sheet_is_written_whole_with_the_labels_in_turns(few_phantoms, tmp_path, monkeypatch):
     names = few_phantoms.files["train"]
     records = [Record(name, few_phantoms.labels[name], "", "phantom") for name in names]
-    monkeypatch.setattr(contact_sheet.prepare, "records", lambda config, data_dir: records)
-    monkeypatch.setattr(contact_sheet.prepare, "load", lambda config, data_dir, some: few_phantoms.images(some))
+    prepared = SimpleNamespace(records=records, load=few_phantoms.images)
+    monkeypatch.setattr(contact_sheet, "Prepared", lambda *given: prepared)
     shown = contact_sheet.write_contact_sheet(tmp_path / "a.png", "phantom", None, 4, SIZE, 0, 0.2, 0.2)
     assert sorted(few_phantoms.labels[name] for name in shown) == sorted(phantom.CLASSES)
     with Image.open(tmp_path / "a.png") as sheet:
@@ -54,9 +56,9 @@ def test_the_sheet_is_written_whole_with_the_labels_in_turns(few_phantoms, tmp_p
 
 def test_the_names_are_those_of_the_pictures_from_left_to_right(few_phantoms, tmp_path, monkeypatch):
     records = [Record(name, few_phantoms.labels[name], "", "phantom") for name in few_phantoms.files["train"]]
-    monkeypatch.setattr(contact_sheet.prepare, "records", lambda config, data_dir: records)
     # Records come in an order of their own, here the reverse of what was asked for.
-    monkeypatch.setattr(contact_sheet.prepare, "load", lambda config, data_dir, some: few_phantoms.images(some[::-1]))
+    prepared = SimpleNamespace(records=records, load=lambda some: few_phantoms.images(some[::-1]))
+    monkeypatch.setattr(contact_sheet, "Prepared", lambda *given: prepared)
     shown = contact_sheet.write_contact_sheet(tmp_path / "a.png", "phantom", None, 4, SIZE, 0, 0.2, 0.2)
     pixels = np.asarray(Image.open(tmp_path / "a.png"))
     for column, name in enumerate(shown):
@@ -67,8 +69,8 @@ def test_the_names_are_those_of_the_pictures_from_left_to_right(few_phantoms, tm
 
 def test_a_full_disk_is_told_with_the_path_and_leaves_nothing(few_phantoms, tmp_path, monkeypatch):
     records = [Record(name, few_phantoms.labels[name], "", "phantom") for name in few_phantoms.files["train"]]
-    monkeypatch.setattr(contact_sheet.prepare, "records", lambda config, data_dir: records)
-    monkeypatch.setattr(contact_sheet.prepare, "load", lambda config, data_dir, some: few_phantoms.images(some))
+    prepared = SimpleNamespace(records=records, load=few_phantoms.images)
+    monkeypatch.setattr(contact_sheet, "Prepared", lambda *given: prepared)
     fill_the_disk(tmp_path / "a.png")
     with pytest.raises(OSError, match=r"a\.png cannot be written: No space left on device\.$"):
         contact_sheet.write_contact_sheet(tmp_path / "a.png", "phantom", None, 1, SIZE, 0, 0.2, 0.2)

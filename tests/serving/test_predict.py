@@ -78,7 +78,7 @@ def test_a_name_that_is_not_text_does_not_end_the_command(exported, tmp_path, fo
         (tmp_path / os.fsdecode(name)).write_bytes(b"no image")
     result = CliRunner().invoke(cli, ["predict", "--model", str(exported), "--format", form, str(tmp_path)])
     assert result.exit_code == 1
-    assert result.stdout_bytes.count(b"is no image") == 2
+    assert result.stdout_bytes.count(b"is not a PNG, JPEG, BMP or TIFF image") == 2
     assert form == "json" or b"\xff.png" in result.stdout_bytes
 
 

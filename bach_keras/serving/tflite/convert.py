@@ -25,7 +25,7 @@ from bach_keras.serving.tflite.file import TFLite
 from bach_keras.serving.tflite.graph import Graph
 from bach_keras.serving.tflite.int8 import quantised
 from bach_keras.wording import counted
-from datasets.bach_bisque import prepare
+from datasets.bach_bisque.prepared import Prepared
 from datasets.errors import UserError
 from datasets.images.folder import find_images
 from datasets.images.read import read_rgb
@@ -139,14 +139,14 @@ def training_images(members, most: int = IMAGES) -> Iterator[np.ndarray]:
     """Read some of the images that the first member was trained on, as ``folder_images`` does."""
     config = members[0].config
     names = _some(training_names(config, members[0].provenance.trained_on), most)
-    records = prepare.load(config, filenames=names)
+    records = Prepared(config).load(names)
     return (record["image"] for record in preprocess.untuned(records).as_numpy_iterator())
 
 
 def training_names(config: str, trained_on: Iterable[str]) -> list[str]:
     """Return which of some images a data set that is prepared on this machine has; a UserError if it is not."""
     try:
-        return sorted(set(trained_on) & {record.filename for record in prepare.records(config)})
+        return sorted(set(trained_on) & {record.filename for record in Prepared(config).records})
     except UserError as error:
         raise UserError(f"The training images cannot be read ({error}) Give --calibration DIR.") from error
 

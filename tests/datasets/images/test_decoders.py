@@ -74,5 +74,5 @@ def test_transparency_is_laid_on_white(name):
 @pytest.mark.parametrize(
     "name", ["orientation", "profile of 13 MB", "a preview behind the end", "thumbnail with markers"]
 )
-def test_what_stands_beside_the_pixels_changes_nothing(name):
+def test_what_a_file_holds_apart_from_the_pixels_changes_nothing(name):
     np.testing.assert_array_equal(jpeg.decode(JPEGS[name][0]), jpeg.decode(saved(tissue(), "JPEG")))

@@ -25,7 +25,7 @@ def zipped() -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "JPEG"])
-def test_the_four_formats_are_told_by_their_first_bytes(kind):
+def test_the_four_formats_are_recognised_by_their_first_bytes(kind):
     assert decode_rgb(saved(kind)).shape == (4, 6, 3)
 
 
@@ -52,10 +52,10 @@ def test_the_four_formats_are_told_by_their_first_bytes(kind):
     ],
 )  # fmt: skip
 def test_files_of_other_formats_are_called_what_they_are_and_not_damaged(data, what):
-    with pytest.raises(NotTakenError, match=f"^is no image of PNG, JPEG, BMP or TIFF but {what}.*: save the picture"):
+    with pytest.raises(NotTakenError, match=f"^is not a PNG, JPEG, BMP or TIFF image but {what}.*: save the picture"):
         decode_rgb(data)
 
 
 def test_a_file_that_is_nothing_known_is_not_called_damaged():
-    with pytest.raises(NotTakenError, match=r"^is no image of PNG, JPEG, BMP or TIFF"):
+    with pytest.raises(NotTakenError, match=r"^is not a PNG, JPEG, BMP or TIFF image"):
         decode_rgb(bytes(range(1, 256)) * 9)

@@ -112,7 +112,7 @@ def test_strips_may_be_longer_than_their_pixels_need():
 
 
 @pytest.mark.parametrize("damage", ["short", "checksum", "cut", "long"])
-def test_a_deflated_strip_must_be_whole(damage):
+def test_a_deflated_strip_must_be_complete(damage):
     good = zlib.compress(IMAGE.tobytes())
     stored = {
         "short": zlib.compress(IMAGE.tobytes()[:-1]), "checksum": good[:-1] + bytes([good[-1] ^ 1]), "cut": good[:-4],

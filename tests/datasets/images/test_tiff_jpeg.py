@@ -21,7 +21,7 @@ def jpeg_tiff(photometric=6, edit=lambda data: data, **how) -> bytes:
     return tiff(tags, [edit(jpeg(pixels, **how))], pixels=pixels)
 
 
-def test_jpeg_in_a_tiff_must_be_whole_and_baseline():
+def test_jpeg_in_a_tiff_must_be_complete_and_baseline():
     whole = decode_rgb(jpeg_tiff())
     np.testing.assert_array_equal(decode_rgb(jpeg_tiff(restart_marker_rows=1)), whole)
     for cut in (1, 2, 30, 500):

@@ -1,0 +1,182 @@
+"""A data set as it was prepared: its tables, which need no TensorFlow, and its images, which do."""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from datasets.bach_bisque import replacing
+from datasets.catalogue import PHANTOM, UNLABELLED, VERSION, Record, get_collections
+from datasets.errors import MissingError, UserError, working
+from datasets.labels import LABELS
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Record))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a prepared config holds."""
+
+    config: str
+    path: Path
+    version: str
+    images: int
+    labels: dict[str, int]  # name -> number of images; a label without images is left out
+    sources: dict[str, int]  # collection -> number of images
+    groups: int  # number of known patients or microarrays
+    test_images: int  # number of unlabelled test images
+    built: bool = False  # whether this call built it, rather than found it
+
+
+class Prepared:
+    """A config of the data set in a folder of data sets, prepared or not yet.
+
+    Whatever reads it raises a ``MissingError`` where it is not prepared, and a ``UserError`` where its files are
+    damaged. The tables are read from the files that TFDS wrote: importing TensorFlow takes seconds, so only ``load``
+    and ``differences`` do it.
+
+    Attributes:
+        config: bach, bisque, bach_bisque or phantom.
+        root: the folder of data sets; by default TFDS's, ``TFDS_DATA_DIR`` or else ``~/tensorflow_datasets``.
+        folder: where the record files are.
+    """
+
+    def __init__(self, config: str, data_dir: Path | None = None):
+        get_collections(config)  # refuses an unknown name
+        self.config = config
+        self.root = Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")))
+        self.folder = self.root / "bach_bisque" / config / VERSION
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is prepared."""
+        return self.is_built and bool(self.tables)
+
+    @property
+    def is_built(self) -> bool:
+        """Whether its files are there, damaged or not."""
+        replacing.restore(self.folder)
+        return all((self.folder / name).is_file() for name in ("dataset_info.json", "metadata.json"))
+
+    @property
+    def older_versions(self) -> list[Path]:
+        """The folders that earlier versions of the builder prepared; they are no longer read."""
+        return sorted(path for path in self.folder.parent.glob("[0-9]*") if path.name != VERSION)
+
+    @cached_property
+    def tables(self) -> dict[str, list[dict]]:
+        """The rows of ``train``, all labelled images, and of ``test``, BACH's unlabelled ones, where they are there.
+
+        A row has the fields of a ``Record``, and ``sha256``, that of the image's size and pixels.
+        """
+        if not self.is_built:
+            source = "" if self.config == PHANTOM.name else " --source DIR_OR_ZIP"
+            older = f" in version {VERSION}, only in {self.older_versions[-1].name}" if self.older_versions else ""
+            raise MissingError(
+                f"{self.config} is not prepared in {self.root}{older}: run "
+                f"`python cli.py data prepare --config {self.config}{source}` first."
+            )
+        with self._reading():
+            json.loads((self.folder / "dataset_info.json").read_text("utf-8"))
+            tables = json.loads((self.folder / "metadata.json").read_text("utf-8"))
+            rows = [row for table in tables.values() for row in table]
+            known = all(isinstance(row[name], str) for row in rows for name in (*_FIELDS, "sha256"))
+            if not tables["train"] or not known or not {row["label"] for row in rows} <= {*LABELS, UNLABELLED}:
+                raise ValueError("metadata.json is not a table of images")
+        return tables
+
+    @property
+    def records(self) -> list[Record]:
+        """The labelled images."""
+        return [Record(**{name: row[name] for name in _FIELDS}) for row in self.tables["train"]]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """File name -> the SHA-256 of each labelled image's size and pixels when it was prepared."""
+        return {row["filename"]: row["sha256"] for row in self.tables["train"]}
+
+    def summary(self) -> Summary:
+        """Count what it holds, without reading pixels."""
+        records = self.records
+        return Summary(
+            config=self.config,
+            path=self.folder,
+            version=VERSION,
+            images=len(records),
+            labels=dict(Counter(record.label for record in records)),
+            sources=dict(Counter(record.source for record in records)),
+            groups=len({record.group for record in records} - {""}),
+            test_images=len(self.tables.get("test", ())),
+        )
+
+    def check_names(self, filenames: Iterable[str]) -> None:
+        """Refuse names that are not those of labelled images."""
+        unknown = sorted(set(filenames) - set(self.digests))
+        if unknown:
+            raise UserError(f"{self.config} holds no image {', '.join(unknown[:3])} ({len(unknown)} unknown names).")
+
+    def load(self, filenames: Iterable[str] | None = None):
+        """Read the labelled images, or those that are named, in an order that is always the same.
+
+        Returns:
+            A ``tf.data.Dataset`` of known cardinality: dicts of image (uint8 RGB [H, W, 3]), label (int64 [], an index
+            of ``LABELS``), and filename, group and source (string []).
+        """
+        wanted = set(self.digests if filenames is None else filenames)
+        self.check_names(wanted)
+
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
+
+        builder = self._builder()
+        with self._reading():
+            # Shards are read one after the other, so that the order depends on the keys alone. Images are decoded only
+            # after the filter.
+            dataset = builder.as_dataset(
+                split="train",
+                read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+                decoders={"image": tfds.decode.SkipDecoding()},
+            )
+        if filenames is not None:
+            names = tf.constant(sorted(wanted), tf.string)
+            dataset = dataset.filter(lambda example: tf.reduce_any(example["filename"] == names))
+            dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(wanted)))
+        return dataset.map(
+            lambda example: example | {"image": tf.io.decode_png(example["image"], channels=3)},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+    def differences(self) -> list[str]:
+        """Read every record again, and return a sentence for each record or file that is not as it was prepared."""
+        tables = self.tables
+
+        from datasets.bach_bisque import verify
+
+        builder = self._builder()
+        with self._reading():
+            files = {split: [Path(path) for path in builder.info.splits[split].filepaths] for split in tables}
+        with working():
+            return verify.differences(tables, files)
+
+    def _builder(self):
+        from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
+
+        with self._reading():
+            return Builder(config=self.config, data_dir=self.root)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, UserError):
+            raise
+        except Exception as error:  # TFDS and its parsers raise errors of many kinds on damaged files
+            raise UserError(
+                f"What is prepared in {self.folder} is damaged ({error}): prepare it again with "
+                f"`data prepare --config {self.config} --overwrite`."
+            ) from error
