@@ -119,12 +119,16 @@ def _check_signatures(signatures) -> None:
         if name not in signatures:
             raise FieldError(f"saved_model.pb has no signature {name}")
         given = signatures[name].structured_input_signature[1]
-        outputs = signatures[name].structured_outputs
         if set(given) != set(taken):
             raise FieldError(f"saved_model.pb: {name} takes other things than {', '.join(sorted(taken))}")
+        _check_specs(name, taken, given)
+        outputs = signatures[name].structured_outputs
         if not set(_ANSWERS) <= set(outputs):
             raise FieldError(f"saved_model.pb: {name} answers other things than {', '.join(sorted(_ANSWERS))}")
-        for part, spec in (*taken.items(), *_ANSWERS.items()):
-            there = given[part] if part in taken else outputs[part]
-            if there.dtype != spec.dtype or not spec.shape.is_compatible_with(there.shape):
-                raise FieldError(f"saved_model.pb: {part} of {name} is not {spec.dtype.name} {spec.shape}")
+        _check_specs(name, _ANSWERS, outputs)
+
+
+def _check_specs(name, wanted, there):
+    for part, spec in wanted.items():
+        if there[part].dtype != spec.dtype or not spec.shape.is_compatible_with(there[part].shape):
+            raise FieldError(f"saved_model.pb: {part} of {name} is not {spec.dtype.name} {spec.shape}")

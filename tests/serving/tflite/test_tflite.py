@@ -115,7 +115,7 @@ def test_a_file_that_is_not_what_its_card_says_is_refused(files, tmp_path, chang
 
 
 def test_the_file_alone_says_what_goes_in_and_what_comes_out(files, sure_members):
-    size = sure_members[0].image_size
+    size = sure_members[0].view.image_size
     for file in files.values():
         interpreter = Interpreter(str(file))
         assert interpreter.get_signature_list() == {
