@@ -1,6 +1,5 @@
 """The command line. The commands are in bach_keras/commands: each parses, calls one function and prints."""
 
-import os
 import sys
 
 import click
@@ -8,6 +7,7 @@ import click
 from bach_keras.commands.console import show_log
 from bach_keras.commands.data import data
 from bach_keras.commands.options import Failure, Stopped
+from bach_keras.commands.quiet import quiet_tensorflow
 from bach_keras.commands.serving import export, parity, predict, serve
 from bach_keras.commands.training import evaluate, lr_find, reproduce, train
 from bach_keras.commands.weights import weights
@@ -58,7 +58,7 @@ def cli():
     Example:
       python cli.py train --node norbe
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet_tensorflow()
     show_log()
 
 
