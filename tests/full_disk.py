@@ -8,7 +8,6 @@ import pytest
 
 from datasets.whole import whole
 
-
 class Enough(Exception):
     """Ends a block, so that nothing is written."""
 
