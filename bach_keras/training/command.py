@@ -4,10 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bach_keras import run_folder as runs
-from bach_keras.evidence import evaluate as evidence
-from bach_keras.evidence.metrics import in_words
-from bach_keras.evidence.report import write_report
-from bach_keras.evidence.stains import in_words as stains_in_words
+from bach_keras.evidence.evaluate import evaluate
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.weights import default_path
 from bach_keras.recipe import default_recipe, with_options
@@ -136,68 +133,10 @@ def run_lr_find(node, config, protocol, split_seed, patients, init, phase, metri
 
 
 def run_evaluation(system, run_folders, config, protocol, split_seed, patients, split, out, data_dir, say) -> dict:
-    """Evaluate a tree, and write metrics.json, predictions.csv and report.html.
-
-    Args:
-        system: an ``Export``, or a list of members.
-        run_folders: the members' runs, for the report.
-        config, protocol, split_seed, patients, split, data_dir: which images.
-        out: folder to write.
-        say: prints a line.
-
-    Raises:
-        UserError: a leak, or members that do not fit together.
-    """
-    config = config or default_config(data_dir)
-    data = open_data(config, protocol, split_seed, data_dir, patients)
-    split = split or data.held_out
-    files = data.files.get(split)
-    if not files:
-        raise UserError(f"Protocol {protocol} on {config} has no {split} images: choose another --split or --protocol.")
-    if isinstance(system, list):
-        members, system = system, Hierarchy(system)
-        trained_on = frozenset().union(*(member.trained_on for member in members))
-        chosen_on = frozenset().union(*(member.chosen_on for member in members))
-        protocols = {member.protocol for member in members}
-        configs = sorted({member.config for member in members})
-    else:
-        trained_on, chosen_on = system.trained_on, system.chosen_on
-        protocols = {member.get("protocol", "") for member in system.card["members"]}
-        configs = system.card["configs"]
-    if not trained_on:
-        raise UserError("This system does not say which images trained it, so no leak could be seen: export it again.")
-    folders = dict.fromkeys(runs.run_folder(spec) for spec in run_folders)
-    for folder in folders:
-        runs.best_epoch(runs.open_run(folder))  # what the report will show
-    result, rows = evidence.evaluate(system, data.images(files), files, trained_on, chosen_on, say)
-    mixed = evidence.mixed_splits(protocol, data.files, protocols, trained_on, chosen_on)
-    notes = [note for note in (data.origin["note"], mixed) if note]
-    result |= {
-        "config": config,
-        "protocol": protocol,
-        "split": split,
-        "split_notes": notes,
-        "members": list(run_folders),
-        "member_configs": configs,
-    }
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    runs.write_json(out / "metrics.json", result)
-    evidence.write_predictions(out / "predictions.csv", rows)
-    write_report(out / "report.html", result, list(folders))
-    say(f"four-class accuracy {in_words(result)}, protocol {protocol}")
-    for note in notes:
-        say(note)
-    if "stains" in result:
-        say(stains_in_words(result["stains"]))
-    if "phantom" in configs:
-        say("WARNING: this system learned from synthetic phantom images. Its answers about tissue mean NOTHING.")
-    if result["chosen_on"]:
-        say(f"{result['chosen_on']} of these images also chose a member's epoch or init")
-    for name, score in result["nodes"].items():
-        say(f"  {name} {in_words(score)}")
-    say(f"wrote {out / 'metrics.json'}, predictions.csv and report.html")
-    return result
+    """Evaluate a tree, an ``Export`` or a list of members, on the images that a protocol holds out."""
+    data = open_data(config or default_config(data_dir), protocol, split_seed, data_dir, patients)
+    system = Hierarchy(system) if isinstance(system, list) else system
+    return evaluate(system, data, split, out, run_folders)
 
 
 def _split_in_words(protocol, split_seed, patients) -> str:
