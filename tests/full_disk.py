@@ -8,6 +8,7 @@ import pytest
 
 from datasets.whole import whole
 
+
 class Enough(Exception):
     """Ends a block, so that nothing is written."""
 

@@ -155,11 +155,15 @@ def show(config, out, images, image_size, seed, stain_jitter, brightness, data_d
     Example:
       python cli.py data show --config bisque --out bisque.png
     """
-    from bach_keras.evidence.contact_sheet import write_contact_sheet
+    from types import SimpleNamespace
+
+    from bach_keras.evidence.contact_sheet import Settings, write_contact_sheet
+    from datasets.bach_bisque.prepare import load, records
     from datasets.split_data import default_config
 
     config = config or default_config(data_dir)
-    names = write_contact_sheet(out, config, data_dir, images, image_size, seed, stain_jitter, brightness)
+    prepared = SimpleNamespace(records=records(config, data_dir), load=lambda names: load(config, data_dir, names))
+    names = write_contact_sheet(out, prepared, images, Settings(image_size, seed, stain_jitter, brightness))
     say(f"{config}: wrote {out}, from left to right {', '.join(names)}")
 
 
@@ -179,7 +183,7 @@ def audit(config, protocol, split_seed, patients, out, data_dir):
     from datasets.split_data import default_config, open_data
 
     config = config or default_config(data_dir)
-    pairs = run_audit(open_data(config, protocol, split_seed, data_dir, patients), out, say)
+    pairs = run_audit(open_data(config, protocol, split_seed, data_dir, patients), out)
     for pair in pairs:
         say(
             f"{pair.first} ({pair.first_split}) and {pair.second} ({pair.second_split}), {pair.orientation}: "

@@ -162,7 +162,9 @@ def _log(result: dict) -> None:
     if "stains" in result:
         LOG.info(stains.in_words(result["stains"]))
     if "phantom" in result["member_configs"]:
-        LOG.warning("WARNING: this system learned from synthetic phantom images. Its answers about tissue mean NOTHING.")
+        LOG.warning(
+            "WARNING: this system learned from synthetic phantom images. Its answers about tissue mean NOTHING."
+        )
     if result["chosen_on"]:
         LOG.info(f"{result['chosen_on']} of these images also chose a member's epoch or init")
     for name, node_score in result["nodes"].items():

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bach_keras.preprocess import untuned
 from datasets.audit import Pair, find_pairs, orient, write_pairs
-from datasets.errors import UserError
+from datasets.errors import UserError, working
 from datasets.whole import whole
 
 # In pixels: the shorter side of a drawn image, a line of text, its letters, and the gap around an image.
@@ -15,33 +15,32 @@ _SIDE, _LINE, _FONT, _GAP = 384, 22, 15, 8
 _FRAME = "#00c000"
 
 
-def audit(data, out: Path, say=print) -> list[Pair]:
-    """Compare the images across a split; write ``pairs.csv`` and ``pair-001.png`` and so on.
+def audit(data, out: Path) -> list[Pair]:
+    """Compare the images across a split, and write ``pairs.csv`` and ``pair-001.png`` and so on.
 
     Args:
-        data: a ``datasets.split_data.SplitData``.
+        data: a ``SplitData``.
         out: the folder to write into. An earlier audit's files there are replaced.
-        say: prints a line of progress.
 
     Returns:
         The pairs, the most alike first.
-
-    Raises:
-        UserError: the split has one part only.
-        OSError: the folder cannot be made.
     """
     split = {name: part for part, names in data.files.items() for name in names}
     if len(set(split.values())) < 2:
-        raise UserError(f"Protocol {data.protocol} parts nothing on {data.config}: audit another protocol.")
+        raise UserError(
+            f"Protocol {data.protocol} puts every image of {data.config} in one split, so there is nothing to compare: "
+            "choose another."
+        )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    pairs = find_pairs(_read(data, split), split, say)
-    earlier = set(out.glob("pair-[0-9]*.png"))
-    if pairs:
-        draw_pairs(out, pairs, _read(data, {name for pair in pairs for name in (pair.first, pair.second)}))
-    write_pairs(out / "pairs.csv", pairs)
-    for picture in earlier - {_picture(out, number) for number in range(1, len(pairs) + 1)}:
-        picture.unlink()
+    with working():
+        pairs = find_pairs(_read(data, split), split)
+        earlier = set(out.glob("pair-[0-9]*.png"))
+        if pairs:
+            draw_pairs(out, pairs, _read(data, {name for pair in pairs for name in (pair.first, pair.second)}))
+        write_pairs(out / "pairs.csv", pairs)
+        for picture in earlier - {_picture(out, number) for number in range(1, len(pairs) + 1)}:
+            picture.unlink()
     return pairs
 
 
@@ -60,7 +59,7 @@ def draw_pairs(folder: Path, pairs: list[Pair], images) -> None:
     Args:
         folder: where ``pair-001.png`` and so on go, in the order of the pairs.
         pairs: what to draw.
-        images: file names and pixels, uint8 RGB [H, W, 3], of all that the pairs name.
+        images: file names and pixels, uint8 RGB [H, W, 3], of every image that the pairs name.
     """
     small, scales = {}, {}
     for name, image in images:
@@ -86,8 +85,10 @@ def _draw(pair: Pair, first: np.ndarray, second: np.ndarray, place: tuple[int, i
     ]
     width = sum(panel.width for panel in panels) + 3 * _GAP
     sheet = Image.new("RGB", (width, max(panel.height for panel in panels) + _LINE + _GAP), "white")
-    told = f"correlation {pair.correlation:.3f}, {pair.overlap:.0%} in common, {pair.right} right and {pair.down} down"
-    ImageDraw.Draw(sheet).text((_GAP, 2), told, "black", ImageFont.load_default(_FONT))
+    caption = (
+        f"correlation {pair.correlation:.3f}, {pair.overlap:.0%} in common, {pair.right} right and {pair.down} down"
+    )
+    ImageDraw.Draw(sheet).text((_GAP, 2), caption, "black", ImageFont.load_default(_FONT))
     sheet.paste(panels[0], (_GAP, _LINE))
     sheet.paste(panels[1], (panels[0].width + 2 * _GAP, _LINE))
     return sheet

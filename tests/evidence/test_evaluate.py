@@ -1,36 +1,19 @@
 import csv
 import json
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bach_keras.evidence.evaluate import evaluate, score
 from bach_keras.hierarchy import Hierarchy
-from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
 from bach_keras.serving.predict import Export
 from datasets.errors import UserError, WorkError
 from datasets.labels import CLASSES
+from tests.evidence.system import System
 from tests.full_disk import fill_the_disk
-
-
-@dataclass
-class System:
-    """Stands in for a tree: answers the same for every image."""
-
-    provenance: Provenance
-    probabilities: tuple = (0.1, 0.7, 0.1, 0.1)
-    view: View = field(default_factory=lambda: View(32))
-    configs: tuple = ("bisque",)
-
-    def images(self, images):
-        pair = np.full((len(images), 2), 0.5)
-        return {
-            "probabilities": np.tile(self.probabilities, (len(images), 1)), "label": [b"benign"] * len(images),
-            "carci": pair, "norbe": pair, "invis": pair,
-        }  # fmt: skip
 
 
 @pytest.fixture
