@@ -100,20 +100,6 @@ def test_data_splits_says_what_it_cannot_exclude_beside_the_counts(tmp_path):
     assert (tmp_path / "split.csv").read_text().count("validation") == 80
 
 
-def test_a_damaged_record_gets_one_sentence(monkeypatch):
-    import tensorflow as tf
-
-    from datasets.bach_bisque import prepare
-
-    def damaged(*asked):
-        raise tf.errors.DataLossError(None, None, "corrupted record at 12")
-
-    monkeypatch.setattr(prepare, "describe", damaged)
-    result = run("data", "info", "--config", "bisque")
-    assert result.exit_code == 2
-    assert "cannot be read (corrupted record at 12): run `data verify`" in result.output
-
-
 def test_real_data_without_weights_names_the_three_ways_on(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     result = run("train", "--node", "carci", "--config", "bisque", "--data-dir", tmp_path, "--run-dir", tmp_path / "r")
