@@ -115,7 +115,7 @@ def _draw_column(axes, layers, title, left) -> None:
     places = {}
     for name, (text, depth, before) in layers.items():
         row = [other for other, (_, level, _) in layers.items() if level == depth]
-        # A shortcut's layers stand beside the way through the block, layers on a par to both sides of it.
+        # The layers of a shortcut are drawn next to the path through the block, parallel layers on both sides of it.
         aside = 1.3 if "downsample" in name else 0
         level = [other for other in row if "downsample" not in other]
         across = 0 if aside else 1.1 * (level.index(name) - (len(level) - 1) / 2)

@@ -38,12 +38,24 @@ def test_every_command_has_help_with_an_example(command):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; sys.argv = ['cli.py', '--help']; import runpy\n"
-        "try: runpy.run_path('cli.py', run_name='__main__')\n"
-        "except SystemExit: print([m for m in ('tensorflow', 'keras', 'numpy') if m in sys.modules])"
+        "import sys; from click.testing import CliRunner; from cli import cli\n"
+        f"for command in [[], *{COMMANDS}]: CliRunner().invoke(cli, [*command, '--help'])\n"
+        "print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.rstrip().endswith("[]")
+    assert answer.stdout == "[]\n"
+
+
+def test_a_command_prints_nothing_of_the_start_up_of_tensorflow(exported, tmp_path):
+    Image.fromarray(phantom.draw("benign", 901, 0)).save(tmp_path / "a.png")
+    words = ["predict", "--model", str(exported), "--format", "json", str(tmp_path)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    process = subprocess.run(
+        [sys.executable, "cli.py", *words], capture_output=True, text=True, check=True, env=environment
+    )
+    assert [json.loads(line)["path"] for line in process.stdout.splitlines()] == [str(tmp_path / "a.png")]
+    (warning,) = process.stderr.splitlines()
+    assert warning.startswith("WARNING: this model learned from synthetic phantom images.")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +99,7 @@ def test_bad_input_gets_one_sentence_and_exit_2(words, sentence, tmp_path, monke
     assert "Traceback" not in result.output
 
 
-def test_data_splits_says_what_it_cannot_exclude_beside_the_counts(tmp_path):
+def test_data_splits_says_what_it_cannot_exclude_next_to_the_counts(tmp_path):
     rows = [f"{prefix}{n:03d},{n // 4}\n" for prefix in ("b", "is", "iv", "n") for n in range(1, 101)]
     (tmp_path / "sheet.csv").write_text("".join(rows))
     asked = ["data", "splits", "--config", "bach", "--protocol", "kfold:5/1"]

@@ -48,7 +48,7 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
             f"Protocol {data.protocol} on {data.config} has no {split} images: choose another --split or --protocol."
         )
     system.provenance.check_leaks(names)
-    if not any(data.labels[name] in CLASSES for name in names):
+    if not any(data.labels.get(name) in CLASSES for name in names):
         raise UserError("None of these images has one of the four labels, so there is no tree to score.")
     folders = dict.fromkeys(runs.run_folder(spec) for spec in members)
     for folder in folders:

@@ -1,4 +1,4 @@
-"""What TensorFlow's start-up writes, and what of it reaches the user."""
+"""TensorFlow's start-up writes lines that nobody can use; these reach no user, and every other line does."""
 
 import os
 import subprocess
