@@ -36,6 +36,8 @@ class Commands(click.Group):
         except WorkError as error:
             raise click.ClickException(_sentence(error)) from error
         except Exception as error:
+            if _is_interrupt(error):
+                raise Stopped("Interrupted.") from error
             if not _is_damaged_record(error):
                 raise
             raise Failure(
@@ -49,6 +51,11 @@ def _sentence(error) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         error = f"{error.filename}: {error.strerror}."  # without Python's number of the error
     return for_terminal(" ".join(str(error).split()))
+
+
+def _is_interrupt(error: Exception) -> bool:
+    """Say whether it is a Ctrl-C that reached TensorFlow while it built a graph, and came back as another error."""
+    return isinstance(error.__context__, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
 
 
 def _is_damaged_record(error: Exception) -> bool:

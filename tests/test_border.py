@@ -41,8 +41,11 @@ def test_what_a_user_can_mend_is_one_sentence(error, exit_code, line):
     assert (result.exit_code, result.output) == (exit_code, f"{line}\n")
 
 
-def test_an_interrupt_is_one_sentence():
-    result = ended(fail, KeyboardInterrupt())
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), RuntimeError("InvalidArgumentError REPLACED BY KeyboardInterrupt: <EMPTY MESSAGE>")]
+)
+def test_an_interrupt_is_one_sentence_though_tensorflow_makes_another_error_of_it(error):
+    result = ended(fail, error)
     assert (result.exit_code, result.output) == (130, "\nInterrupted.\n")
 
 
