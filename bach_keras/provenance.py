@@ -38,8 +38,8 @@ class Provenance:
         if seen:
             named = ", ".join(seen[:5]) + (", ..." if len(seen) > 5 else "")
             raise UserError(
-                f"{len(seen)} of these {len(filenames)} images trained a member of this system ({named}), so a score on "
-                "them would mean nothing: evaluate on a protocol that kept them apart."
+                f"{len(seen)} of these {len(filenames)} images trained a member of this system ({named}), so a score "
+                "on them would mean nothing: evaluate on a protocol that kept them apart."
             )
 
     def mixed_with(self, protocol: str, files: dict[str, list[str]]) -> str:
