@@ -76,7 +76,7 @@ def test_a_command_prints_nothing_of_the_start_up_of_tensorflow(exported, tmp_pa
         (["train", "--node", "carci", "--config", "phantom", "--protocol", "k", "--run-dir", "x"], "no protocol 'k'"),
         (["predict", "--model", "nowhere", "x.png"], "it holds no saved_model.pb"),
         (["export", "--out", "m/1"], "needs a run for each node"),
-        (["export"], "Say where to"),
+        (["export"], "--out saved_models/NAME/1"),
         (["export", "--out", "m/1", "--quantize", "int8"], "name it with --tflite FILE"),
         (["serve", "--model", "nowhere"], "it holds no saved_model.pb"),
         (["predict", "--server", "localhost:8501", "x.png"], "server's address"),
