@@ -11,7 +11,6 @@ ALWAYS = (
     (b" port.cc:", b"oneDNN custom operations are on"),
     (b" cpu_feature_guard.cc:", b"This TensorFlow binary is optimized"),
     (b"To enable the following instructions:", b"rebuild TensorFlow"),
-    (b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",),
 )
 # Where there is a GPU, these name what is wrong with it.
 WITHOUT_GPU = (
