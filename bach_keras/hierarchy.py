@@ -10,6 +10,7 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.network.fold import fold
 from bach_keras.network.head import Classifier
+from bach_keras.provenance import Provenance
 from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, WEIGHTS
 from datasets.errors import UserError
 from datasets.labels import CLASSES
@@ -94,9 +95,22 @@ class Hierarchy(tf.Module):
         check_members(members)
         self.image_size = members[0].image_size
         self.stain_normalisation = members[0].stain_normalisation
+        self.view = preprocess.View(self.image_size, self.stain_normalisation)
+        self.provenance = Provenance(
+            frozenset().union(*(member.trained_on for member in members)),
+            frozenset().union(*(member.chosen_on for member in members)),
+            frozenset(member.protocol for member in members),
+        )
+        # tf.Module would take a tuple for a part of the model.
+        self._configs = frozenset(member.config for member in members)
         self._networks = _cut(members)
         # TensorFlow's own variables, by which the export is loaded without Keras.
         self._weights = self._networks.weights
+
+    @property
+    def configs(self) -> tuple[str, ...]:
+        """The data set configurations that its members were trained on."""
+        return tuple(sorted(self._configs))
 
     @property
     def trunk_count(self) -> int:

@@ -168,11 +168,13 @@ def show(config, out, images, image_size, seed, stain_jitter, brightness, data_d
     Example:
       python cli.py data show --config bisque --out bisque.png
     """
-    from bach_keras.evidence.contact_sheet import write_contact_sheet
+    from bach_keras.evidence.contact_sheet import Settings, write_contact_sheet
+    from datasets.bach_bisque.prepared import Prepared
     from datasets.split_data import default_config
 
     config = config or default_config(data_dir)
-    names = write_contact_sheet(out, config, data_dir, images, image_size, seed, stain_jitter, brightness)
+    settings = Settings(image_size, seed, stain_jitter, brightness)
+    names = write_contact_sheet(out, Prepared(config, data_dir), images, settings)
     say(f"{config}: wrote {out}, from left to right {', '.join(names)}")
 
 

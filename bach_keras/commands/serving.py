@@ -27,7 +27,8 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --tflite tree.tflite --quantize int8
     """
     from bach_keras.hierarchy import check_members
-    from bach_keras.run_folder import open_run, run_folder
+    from bach_keras.members import run_folder
+    from bach_keras.run_folder import Run
     from bach_keras.serving.tflite import convert as tflite
 
     _check_places(out, lite, overwrite, is_lite_asked=quantize != "none" or bool(calibration))
@@ -35,7 +36,7 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     if calibration and not calibration.is_dir():
         raise UserError(f"--calibration {calibration} is not a folder: name one with images.")
     for spec in (*carci_runs, *norbe_runs, *invis_runs):
-        open_run(run_folder(spec))
+        Run.open(run_folder(spec))
     is_tree = carci_runs and norbe_runs and invis_runs
     refused = _too_few_images(lite, calibration, carci_runs) if lite and is_tree else []
     if refused and not out:
@@ -76,13 +77,14 @@ def _check_places(out, lite, overwrite, is_lite_asked):
 
 def _too_few_images(file, calibration, carci_runs) -> list[str]:
     """Return why there are not the images to make a TFLite file with, as a list of at most one sentence."""
-    from bach_keras.run_folder import open_run, run_folder
+    from bach_keras.members import run_folder
+    from bach_keras.run_folder import Run
     from bach_keras.serving.tflite import convert as tflite
     from datasets.images.folder import find_images
 
     if calibration:
         return _unless_it_fails(file, tflite.check_count, len(find_images([calibration])))
-    run = open_run(run_folder(carci_runs[0])).config
+    run = Run.open(run_folder(carci_runs[0])).config
     return _unless_it_fails(
         file, lambda: tflite.check_count(len(tflite.training_names(run["config"], run["trained_on"])))
     )

@@ -324,7 +324,7 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
     Example:
       python cli.py evaluate --carci runs/c --norbe runs/n --invis runs/i --out runs/tree
     """
-    from bach_keras.training.command import evaluate_system
+    from bach_keras.evidence.evaluate import evaluate as run_evaluation
     from datasets.bach_bisque import prepare
 
     runs = [*carci_runs, *norbe_runs, *invis_runs]
@@ -335,10 +335,12 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
 
         system = Export(model)
     else:
-        system = load_members(carci_runs, norbe_runs, invis_runs)
+        from bach_keras.hierarchy import Hierarchy
+
+        system = Hierarchy(load_members(carci_runs, norbe_runs, invis_runs))
     data = images.split()
     prepare.describe(data.config, data.data_dir)
-    evaluate_system(system, data, split, out, runs)
+    run_evaluation(system, data, split, out, runs)
 
 
 @click.command()

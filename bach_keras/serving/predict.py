@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras.fields import FieldError, read_object
+from bach_keras.preprocess import View
+from bach_keras.provenance import Provenance
 from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.answers import as_arrays
 from bach_keras.serving.card import CARD, check_card, decodes_otherwise
@@ -52,6 +54,10 @@ class Export:
             self.decodes_otherwise = decodes_otherwise(self.card)
             self.image_size = self.card["image_size"]
             self.stain_normalisation = self.card.get("stain_normalisation", "none")
+            self.view = View(self.image_size, self.stain_normalisation)
+            protocols = frozenset(member.get("protocol", "") for member in self.card["members"])
+            self.provenance = Provenance(self.trained_on, self.chosen_on, protocols)
+            self.configs = tuple(self.card["configs"])
             self._model = _load(place)
             self.signatures = self._model.signatures
             _check_signatures(self.signatures)
