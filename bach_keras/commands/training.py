@@ -325,7 +325,6 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
       python cli.py evaluate --carci runs/c --norbe runs/n --invis runs/i --out runs/tree
     """
     from bach_keras.evidence.evaluate import evaluate as run_evaluation
-    from datasets.bach_bisque import prepare
 
     runs = [*carci_runs, *norbe_runs, *invis_runs]
     if model and runs:
@@ -338,9 +337,7 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
         from bach_keras.hierarchy import Hierarchy
 
         system = Hierarchy(load_members(carci_runs, norbe_runs, invis_runs))
-    data = images.split()
-    prepare.describe(data.config, data.data_dir)
-    run_evaluation(system, data, split, out, runs)
+    run_evaluation(system, images.open(), split, out, runs)
 
 
 @click.command()

@@ -6,7 +6,7 @@ import tensorflow as tf
 from click.testing import CliRunner
 from PIL import Image
 
-import datasets.split_data
+from bach_keras.commands.options import ImagesAsked
 from bach_keras.evidence import pairs
 from cli import cli
 from datasets import phantom
@@ -48,7 +48,7 @@ def test_the_exit_code_of_the_command_says_whether_there_are_pairs(
     leaking, monkeypatch, tmp_path, validation, exit_code
 ):
     leaking.files = {"train": ["a.png"], "validation": [validation]}
-    monkeypatch.setattr(datasets.split_data, "open_data", lambda *given: leaking)
+    monkeypatch.setattr(ImagesAsked, "open", lambda asked: leaking)
     result = CliRunner().invoke(cli, ["data", "audit", "--config", "phantom", "--out", str(tmp_path)])
     assert result.exit_code == exit_code
     named = "a.png (train) and b.png (validation), mirrored: correlation 1.000, 100% in common"
