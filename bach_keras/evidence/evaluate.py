@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bach_keras import run_fields
 from bach_keras.evidence import metrics, stains
 from bach_keras.evidence.report import write_report
+from bach_keras.fields import read_object
 from bach_keras.members import run_folder
 from bach_keras.preprocess import untuned
 from bach_keras.run_folder import Run
@@ -170,3 +172,11 @@ def _log(result: dict) -> None:
         LOG.info(f"{result['chosen_on']} of these images also chose a member's epoch or init")
     for name, node_score in result["nodes"].items():
         LOG.info(f"  {name} {metrics.in_words(node_score)}")
+
+
+def read_system(path: Path) -> dict:
+    """Return what the metrics.json of an evaluation holds."""
+    try:
+        return run_fields.check_system(read_object(path))
+    except UserError as error:
+        raise UserError(f"{path} is not what an evaluation writes ({error}): delete it to score again.") from error

@@ -9,12 +9,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from bach_keras.evidence.evaluate import evaluate
+from bach_keras.evidence.evaluate import evaluate, read_system
 from bach_keras.evidence.results import write_results
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.members import load_members, run_folder
 from bach_keras.recipe import Recipe
-from bach_keras.run_folder import Run, read_system, recipe_as_json, versions
+from bach_keras.run_folder import Run, recipe_as_json, versions
 from bach_keras.training.best_start import validation_score
 from bach_keras.training.checkpoint import standing
 from bach_keras.training.fit import compiled

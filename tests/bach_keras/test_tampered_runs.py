@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from bach_keras.evidence.evaluate import read_system
 from bach_keras.hierarchy import Member
 from bach_keras.members import load_member
 from bach_keras.network.head import Classifier, weight_count
-from bach_keras.run_folder import Run, read_system
+from bach_keras.run_folder import Run
 from bach_keras.training import checkpoint
 from cli import cli
 from tests.few_phantoms import TINY
