@@ -17,7 +17,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 	$(PY) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
-# The whole path on synthetic tissue: three runs, their evaluation, one SavedModel, a few answers.
+# The complete path on synthetic tissue: three runs, their evaluation, one SavedModel, a few answers.
 demo: .venv/installed
 	$(RUN) train --node carci --config phantom --run-dir runs/demo/carci --lr-steps 40 --overwrite
 	$(RUN) train --node norbe --config phantom --init runs/demo/carci --run-dir runs/demo/norbe --lr-steps 40 --overwrite
@@ -35,7 +35,7 @@ test: .venv/installed-dev
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest -m "not long"
 
-# What touches the network, once more as on processors and builds that have no oneDNN.
+# The tests of whatever computes with the network, run again without oneDNN, which some processors and builds lack.
 test-without-onednn: .venv/installed-dev
 	TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest -m "not long" tests/network tests/serving tests/bach_keras/test_hierarchy.py
 

@@ -1,22 +1,26 @@
-"""The command line. The commands are in bach_keras/commands: each parses, calls one function and prints."""
+"""The command line. Its commands are in bach_keras/commands: each parses, calls one function and prints."""
 
-import os
 import sys
 
 import click
 
 from bach_keras.commands.console import show_log
 from bach_keras.commands.data import data
+from bach_keras.commands.evaluation import evaluate
 from bach_keras.commands.options import Failure, Stopped
+from bach_keras.commands.quiet import quiet_tensorflow
 from bach_keras.commands.serving import export, parity, predict, serve
-from bach_keras.commands.training import evaluate, lr_find, reproduce, train
+from bach_keras.commands.training import lr_find, reproduce, train
 from bach_keras.commands.weights import weights
 from datasets.errors import UserError, WorkError
 from datasets.escape import for_terminal
 
 
 class Commands(click.Group):
-    """A group whose commands turn the errors of bad input into one sentence."""
+    """A group whose commands end in one sentence where the user can mend what is wrong.
+
+    Every other error is a bug of this project, so it shows its traceback.
+    """
 
     def invoke(self, ctx):
         try:
@@ -28,17 +32,31 @@ class Commands(click.Group):
         except click.ClickException as error:
             error.message = for_terminal(error.message)
             raise
-        except (UserError, OSError) as error:  # work that has begun turns an OSError into a WorkError
-            raise Failure(for_terminal(" ".join(str(error).split()))) from error
+        except (UserError, OSError) as error:  # an OSError of work that has started is a WorkError
+            raise Failure(_sentence(error)) from error
         except WorkError as error:
-            raise click.ClickException(for_terminal(" ".join(str(error).split()))) from error
+            raise click.ClickException(_sentence(error)) from error
         except Exception as error:
+            if _is_interrupt(error):
+                raise Stopped("Interrupted.") from error
             if not _is_damaged_record(error):
                 raise
             raise Failure(
-                f"A prepared data set cannot be read ({' '.join(str(error.message).split())}): run `data verify`, "
-                "then `data prepare --overwrite`."
+                f"A prepared data set cannot be read ({_sentence(error.message)}): run `data verify`, then "
+                "`data prepare --overwrite`."
             ) from error
+
+
+def _sentence(error) -> str:
+    """Return what an error says, on one line that is safe to print."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        error = f"{error.filename}: {error.strerror}."  # without Python's number of the error
+    return for_terminal(" ".join(str(error).split()))
+
+
+def _is_interrupt(error: Exception) -> bool:
+    """Say whether it is a Ctrl-C that reached TensorFlow while it built a graph, and came back as another error."""
+    return isinstance(error.__context__, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
 
 
 def _is_damaged_record(error: Exception) -> bool:
@@ -58,7 +76,7 @@ def cli():
     Example:
       python cli.py train --node norbe
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet_tensorflow()
     show_log()
 
 

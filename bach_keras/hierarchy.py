@@ -102,14 +102,6 @@ class Hierarchy(tf.Module):
         """The data set configurations its members were trained on, sorted."""
         return tuple(sorted(self._configs))
 
-    @property
-    def image_size(self) -> int:
-        return self.view.image_size
-
-    @property
-    def stain_normalisation(self) -> str:
-        return self.view.stain_normalisation
-
     def images(self, images) -> dict[str, tf.Tensor]:
         """Classify images softly: a class's probability is its group's times its own within the group.
 

@@ -91,10 +91,6 @@ class Run:
         return self.folder / "state.npz"
 
     @property
-    def tensorboard_path(self) -> Path:
-        return self.folder / "tensorboard"
-
-    @property
     def range_test_plots(self) -> list[Path]:
         return sorted(self.folder.glob("lr_range_test*.png"))
 
@@ -320,14 +316,6 @@ def link_or_copy(source, target) -> None:
         os.link(source, target)
     except OSError:  # a file system without links
         shutil.copyfile(source, target)
-
-
-def read_system(path: Path) -> dict:
-    """Return what the metrics.json of an evaluation holds."""
-    try:
-        return run_fields.check_system(read_object(path))
-    except UserError as error:
-        raise UserError(f"{path} is not what an evaluation writes ({error}): delete it to score again.") from error
 
 
 def versions() -> dict[str, str]:

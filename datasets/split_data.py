@@ -29,8 +29,8 @@ class SplitData:
         return self.prepared.config
 
     @property
-    def data_dir(self) -> Path:
-        return self.prepared.root
+    def data_dir(self) -> Path | None:
+        return self.prepared.data_dir
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -44,19 +44,13 @@ class SplitData:
 
     def digest(self, filenames) -> str:
         """Return a SHA-256 of the named images' names and pixels, as they were prepared."""
-        self.prepared.check_names(filenames)
-        pixels = self.prepared.digests
-        return hashlib.sha256("".join(f"{name} {pixels[name]}\n" for name in sorted(filenames)).encode()).hexdigest()
+        names, pixels = sorted(filenames), self.prepared.digests
+        self.prepared.check_names(names)
+        return hashlib.sha256("".join(f"{name} {pixels[name]}\n" for name in names).encode()).hexdigest()
 
     def images(self, filenames):
         """Read the named images, as ``Prepared.load`` gives them."""
         return self.prepared.load(filenames)
-
-
-def open_data(config: str, protocol: str, seed: int = 0, data_dir=None, patients: Path | None = None) -> SplitData:
-    """Open a configuration under a protocol as ``split_data`` does; refuse one that is not prepared."""
-    Prepared(config, data_dir).summary()
-    return split_data(config, protocol, seed, data_dir, patients)
 
 
 def split_data(config: str, protocol: str, seed: int = 0, data_dir=None, patients: Path | None = None) -> SplitData:

@@ -1,4 +1,4 @@
-"""Where the log's lines go: to the terminal, as they are."""
+"""What a command prints: its own lines, and those of the log, on the terminal as they are."""
 
 import logging
 import sys
@@ -7,8 +7,10 @@ import click
 
 from datasets.escape import for_terminal
 
-# The packages whose log a command shows; each module logs under its own name.
+# The packages whose progress a command shows; each module logs under its own name.
 PACKAGES = ("bach_keras", "callbacks", "datasets")
+# Parts of warnings of other packages that a user can do nothing about.
+IDLE = ("triggered tf.function retracing",)
 
 
 def say(line, err: bool = False) -> None:
@@ -29,16 +31,26 @@ def echo(text: str, err: bool = False) -> None:
 
 
 class Console(logging.Handler):
-    """Prints progress on stdout, and warnings on stderr."""
+    """Prints progress on stdout and warnings on stderr; those of other packages with the package's name."""
 
     def emit(self, record):
-        say(self.format(record), err=record.levelno >= logging.WARNING)
+        err = record.levelno >= logging.WARNING
+        text = self.format(record)
+        if record.name.partition(".")[0] in PACKAGES:
+            say(text, err)
+        elif err and not any(part in text for part in IDLE):
+            for line in text.splitlines():
+                say(f"{record.name}: {line}", err)
 
 
 def show_log() -> None:
-    """Show the log of this project's packages from now on; a second call changes nothing."""
+    """Show the log from now on; a second call changes nothing.
+
+    The handler is the root's. Without one there, absl gives it one of its own at the first message, and every line
+    would be shown twice.
+    """
+    root = logging.getLogger()
+    if not any(isinstance(handler, Console) for handler in root.handlers):
+        root.addHandler(Console())
     for name in PACKAGES:
-        logger = logging.getLogger(name)
-        if not any(isinstance(handler, Console) for handler in logger.handlers):
-            logger.addHandler(Console())
-            logger.setLevel(logging.INFO)
+        logging.getLogger(name).setLevel(logging.INFO)

@@ -10,10 +10,10 @@ from bach_keras.commands.options import (
     FOLDER,
     config_option,
     data_dir_option,
+    images_options,
     new_data_dir_option,
     patients_option,
     protocol_option,
-    split_options,
 )
 
 AMOUNT = click.FloatRange(0, 1, max_open=True)
@@ -168,20 +168,20 @@ def show(config, out, images, image_size, seed, stain_jitter, brightness, data_d
     Example:
       python cli.py data show --config bisque --out bisque.png
     """
-    from bach_keras.evidence.contact_sheet import write_contact_sheet
+    from bach_keras.evidence.contact_sheet import Settings, write_contact_sheet
+    from datasets.bach_bisque.prepared import Prepared
     from datasets.split_data import default_config
 
     config = config or default_config(data_dir)
-    names = write_contact_sheet(out, config, data_dir, images, image_size, seed, stain_jitter, brightness)
+    settings = Settings(image_size, seed, stain_jitter, brightness)
+    names = write_contact_sheet(out, Prepared(config, data_dir), images, settings)
     say(f"{config}: wrote {out}, from left to right {', '.join(names)}")
 
 
 @data.command()
-@config_option
-@split_options
+@images_options
 @click.option("--out", type=FOLDER, required=True, help="Folder for pairs.csv and a picture of each pair.")
-@data_dir_option
-def audit(config, protocol, split_seed, patients, out, data_dir):
+def audit(images, out):
     """Look for near-duplicates across a split; exit 1 if there are any.
 
     \b
@@ -189,14 +189,13 @@ def audit(config, protocol, split_seed, patients, out, data_dir):
       python cli.py data audit --config bach --protocol paper --out runs/audit
     """
     from bach_keras.evidence.pairs import audit as run_audit
-    from datasets.split_data import default_config, open_data
 
-    config = config or default_config(data_dir)
-    pairs = run_audit(open_data(config, protocol, split_seed, data_dir, patients), out)
+    data = images.open()
+    pairs = run_audit(data, out)
     for pair in pairs:
         say(
             f"{pair.first} ({pair.first_split}) and {pair.second} ({pair.second_split}), {pair.orientation}: "
             f"correlation {pair.correlation:.3f}, {pair.overlap:.0%} in common"
         )
-    say(f"{config}, {protocol}: pairs across the split: {len(pairs)}; see {out}")
+    say(f"{data.config}, {data.protocol}: pairs across the split: {len(pairs)}; see {out}")
     sys.exit(1 if pairs else 0)

@@ -102,6 +102,12 @@ class ImagesAsked:
         config = self.config or default_config(self.data_dir)
         return split_data(config, self.protocol, self.split_seed, self.data_dir, self.patients)
 
+    def open(self):
+        """Return them as ``SplitData``; refuses a configuration that is not prepared."""
+        data = self.split()
+        data.prepared.summary()
+        return data
+
     def __str__(self):
         seed = f", split seed {self.split_seed}" if self.split_seed else ""
         return f"protocol {self.protocol}{seed}" + (f", patients by {self.patients}" if self.patients else "")
@@ -120,12 +126,13 @@ def images_options(command):
 def open_images(data):
     """Return the data once its images are prepared; phantoms are drawn when they are first needed."""
     from bach_keras.commands.console import say
-    from datasets.bach_bisque import prepare
 
-    if data.config == "phantom" and not prepare.is_prepared(data.config, data.data_dir):
+    if data.config == "phantom" and not data.prepared.is_there:
+        from datasets.bach_bisque.prepare import prepare_dataset
+
         say("drawing the phantom images, once")
-        prepare.prepare(data.config, data_dir=data.data_dir)
-    prepare.describe(data.config, data.data_dir)
+        prepare_dataset(data.config, data_dir=data.data_dir)
+    data.prepared.summary()  # refuses one that is not prepared
     return data
 
 

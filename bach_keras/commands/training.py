@@ -1,4 +1,4 @@
-"""The commands that train a node and score a tree."""
+"""The commands that train: one node, its range test alone, all of Table 1."""
 
 import contextlib
 from dataclasses import replace
@@ -11,92 +11,17 @@ from bach_keras.commands.console import say
 from bach_keras.commands.options import (
     FOLDER,
     NODE_NAMES,
-    Failure,
     Stopped,
     config_option,
     data_dir_option,
     images_options,
-    load_members,
-    member_options,
     open_images,
-    several,
 )
+from bach_keras.commands.recipe_options import recipe_options, seed_option, size_options
 from datasets.errors import UserError
-
-
-class Rate(click.ParamType):
-    """A number, or ``auto``."""
-
-    name = "auto|FLOAT"
-
-    def convert(self, value, param, ctx):
-        if value == "auto":
-            return value
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither 'auto' nor a number.", param, ctx)
-
 
 node_option = click.option(
     "--node", type=click.Choice(NODE_NAMES), required=True, help="Which classifier of the tree to train."
-)
-seed_option = click.option(
-    "--seed", type=int, help="Random seed of weights, data order, augmentation and dropout. [default: 0]"
-)
-size_options = several(
-    click.option("--image-size", type=int, help="Side of the square images, in pixels. [default: 288; 96 on phantom]"),
-    click.option("--batch-size", type=int, help="Images in each step. [default: 10]"),
-)
-recipe_options = several(
-    size_options,
-    click.option(
-        "--accumulate",
-        type=int,
-        help="Split each batch into N parts to save memory (gradient accumulation). [default: 1]",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(("float32", "mixed_float16", "mixed_bfloat16")),
-        help="Number format of the computation; mixed is for GPUs. [default: float32]",
-    ),
-    click.option("--head-epochs", type=int, help="Epochs of the head alone. [default: 3; 0 on phantom]"),
-    click.option("--cycles", type=int, help="Number of SGDR cycles. [default: 4; 1 on phantom]"),
-    click.option("--cycle-epochs", type=int, help="Epochs of the first cycle. [default: 3; 5 on phantom]"),
-    click.option("--cycle-mult", type=int, help="Factor by which each cycle is longer than the last. [default: 2]"),
-    click.option("--warm-start/--no-warm-start", default=None, help="Start each cycle at a hundredth of the rate."),
-    click.option("--max-epochs", type=int, help="Most epochs of all phases together. [default: 60]"),
-    click.option(
-        "--lr",
-        type=Rate(),
-        help="Peak learning rate; auto takes the range test's suggestion. [default: auto; 0.01 on phantom]",
-    ),
-    click.option(
-        "--range-test/--no-range-test",
-        default=None,
-        help="Run a range test before each phase and keep its curve, also where --lr is given. [default: run it]",
-    ),
-    click.option(
-        "--lr-steps",
-        type=click.IntRange(20),
-        help="Steps of the range test. [default: the phase's, or with --lr a quarter; 20 to 100]",
-    ),
-    click.option(
-        "--crops",
-        type=click.Choice(("any", "three")),
-        help="Where along the longer side to crop: any place, or left, centre or right. [default: any]",
-    ),
-    click.option(
-        "--stain-jitter",
-        type=float,
-        help="Random change of each stain's strength, as a fraction (0.05 is mild). [default: 0]",
-    ),
-    click.option("--brightness", type=float, help="Random change of brightness, as a fraction. [default: 0]"),
-    click.option(
-        "--stain-normalisation",
-        type=click.Choice(("none", "macenko", "reinhard")),
-        help="Give every image the colours of a reference, here and in the export. [default: none]",
-    ),
 )
 
 
@@ -307,38 +232,6 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
     if result["stopped"] == "end":
         say("The loss did not diverge by the last rate: a higher --max-lr may show where it does.")
     say(f"wrote {out / 'lr_range_test.json'} and lr_range_test.png")
-
-
-@click.command()
-@click.option("--model", type=FOLDER, help="An export, in place of runs.")
-@member_options
-@images_options
-@click.option(
-    "--split", type=click.Choice(("validation", "test")), help="Images to score. [default: test if there is one]"
-)
-@click.option("--out", type=FOLDER, required=True, help="Folder for metrics.json, predictions.csv and report.html.")
-def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
-    """Score a tree on images that it never trained on.
-
-    \b
-    Example:
-      python cli.py evaluate --carci runs/c --norbe runs/n --invis runs/i --out runs/tree
-    """
-    from bach_keras.training.command import evaluate_system
-    from datasets.bach_bisque import prepare
-
-    runs = [*carci_runs, *norbe_runs, *invis_runs]
-    if model and runs:
-        raise Failure("Give either --model or runs, not both.")
-    if model:
-        from bach_keras.serving.exported import Export
-
-        system = Export(model)
-    else:
-        system = load_members(carci_runs, norbe_runs, invis_runs)
-    data = images.split()
-    prepare.describe(data.config, data.data_dir)
-    evaluate_system(system, data, split, out, runs)
 
 
 @click.command()

@@ -1,117 +1,92 @@
-"""A tree held against labelled images it never trained on."""
+"""A tree scored on labelled images that it never trained on."""
 
+import logging
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from bach_keras import preprocess
+from bach_keras import run_fields
 from bach_keras.evidence import metrics, stains
+from bach_keras.evidence.report import write_report
+from bach_keras.fields import read_object
+from bach_keras.members import run_folder
 from bach_keras.preprocess import untuned
+from bach_keras.run_folder import Run
 from bach_keras.tree import NODES
-from datasets.errors import UserError
+from datasets.errors import UserError, working
 from datasets.escape import csv_line
 from datasets.labels import CLASSES, LABELS
-from datasets.whole import whole
+from datasets.progress import bar
+from datasets.whole import whole, write_json
+
+LOG = logging.getLogger(__name__)
 
 BATCH = 16
 
 
-def check_leaks(trained_on: frozenset[str], filenames) -> None:
-    """Refuse images that trained the system.
+def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] = ()) -> dict:
+    """Score a system, and write metrics.json, predictions.csv and report.html.
+
+    Args:
+        system: a ``Hierarchy`` or an ``Export``: has ``images``, ``view``, ``provenance`` and ``configs``.
+        data: a ``SplitData``.
+        split: the split that judges; by default the one that ``data`` holds out.
+        out: the folder to write into.
+        members: the runs that the report shows, as ``load_members`` takes them.
+
+    Returns:
+        What metrics.json holds.
 
     Raises:
-        UserError: names a few of the images, and how many there are.
+        UserError: an image trained a member, no image has one of the four labels, a run's files are damaged, or an
+            answer is NaN or infinity. Nothing has been written then.
     """
-    seen = sorted(trained_on & set(filenames))
-    if seen:
-        named = ", ".join(seen[:5]) + (", ..." if len(seen) > 5 else "")
+    out, members = Path(out), list(members)
+    split = split or data.held_out
+    names = data.files.get(split)
+    if not names:
         raise UserError(
-            f"{len(seen)} of these {len(filenames)} images trained a member of this system ({named}), so a score on "
-            "them would mean nothing: evaluate on a protocol that kept them apart."
+            f"Protocol {data.protocol} on {data.config} has no {split} images: choose another --split or --protocol."
         )
+    system.provenance.check_leaks(names)
+    if not any(data.labels.get(name) in CLASSES for name in names):
+        raise UserError("None of these images has one of the four labels, so there is no tree to score.")
+    folders = dict.fromkeys(run_folder(spec) for spec in members)
+    for folder in folders:
+        Run.open(folder).best_row()  # the report reads these files, after minutes of work
+    _check_folder(out)
 
+    with working():
+        rows, normalised = _answers(system, data.images(names), len(names))
+        mixed = system.provenance.mixed_with(data.protocol, data.files)
+        result = {**score(rows), "chosen_on": len(system.provenance.chosen_on & set(names))}
+        if system.view.stain_normalisation != "none":
+            truths = [row["truth"] for row in rows]
+            result["stains"] = stains.tally(system.view.stain_normalisation, truths, normalised)
+        result |= {
+            "config": data.config,
+            "protocol": data.protocol,
+            "split": split,
+            "split_notes": [note for note in (data.origin["note"], mixed) if note],
+            "members": members,
+            "member_configs": list(system.configs),
+        }
+        out.mkdir(parents=True, exist_ok=True)
+        write_predictions(out / "predictions.csv", rows)
+        write_report(out / "report.html", result, list(folders))
+        # It comes last, as it says to whoever reads the folder that the evaluation is complete.
+        write_json(out / "metrics.json", result)
 
-def mixed_splits(protocol: str, files: dict[str, list[str]], protocols, trained_on, chosen_on) -> str:
-    """Say where a system's members were not split as the images that judge them.
-
-    Args:
-        protocol: the evaluation's.
-        files: split name -> file names, of the evaluation.
-        protocols: those of the members; "" where it is not known.
-        trained_on: file names that the members trained on.
-        chosen_on: file names that chose an epoch, an init or a temperature.
-
-    Returns:
-        One sentence, or "" where all is of one split.
-    """
-    others = sorted(set(protocols) - {protocol, ""})
-    if others:
-        return (
-            f"This score mixes protocols: its images are those that {protocol} holds out, but members were trained "
-            f"under {', '.join(others)}. Do not set it beside scores of one protocol without saying so."
-        )
-    known = frozenset().union(*files.values())
-    if (trained_on & known) - set(files["train"]) or (chosen_on & known) - set(files["validation"]):
-        return (
-            "This score mixes splits: a member, or a run it started from, was trained on another split than this one "
-            f"by {protocol}, such as another seed's. Do not set it beside scores of one split without saying so."
-        )
-    return ""
-
-
-def evaluate(system, records, filenames, trained_on, chosen_on, say=print) -> tuple[dict, list[dict]]:
-    """Score a whole system.
-
-    Args:
-        system: answers ``images(uint8 [N, H, W, 3])`` as ``bach_keras.hierarchy.Hierarchy`` does; has its
-            ``image_size`` and ``stain_normalisation`` too, if it normalises stains.
-        records: a tf.data.Dataset of dicts with ``image``, ``label`` (index of ``LABELS``), ``filename``.
-        filenames: the records' file names, so that a leak is refused before any image is read.
-        trained_on: file names that the members trained on.
-        chosen_on: file names that chose an epoch, an init or a temperature.
-        say: prints a line of progress.
-
-    Returns:
-        What ``metrics.json`` holds, and one row an image.
-
-    Raises:
-        UserError: an image trained a member, there is none of the four classes, or an answer is NaN or infinity.
-    """
-    check_leaks(trained_on, filenames)
-    rows, normalised = [], []
-    method = getattr(system, "stain_normalisation", "none")
-    for images, labels, names in _batches(records):
-        if method != "none":
-            squares = preprocess.square(images, system.image_size)
-            normalised += preprocess.normalise_stain_each(squares, system.image_size, method)[1].numpy().tolist()
-        answers = {name: np.asarray(value) for name, value in system.images(images).items()}
-        # The likeliest of NaN would be the first class.
-        if not all(np.isfinite(answers[name]).all() for name in ("probabilities", *NODES)):
-            raise UserError(
-                f"The system answers NaN or infinity for {names[0]} or one of the next {len(names) - 1} images, so it "
-                "cannot be scored: train its members again."
-            )
-        for index, (label, name) in enumerate(zip(labels, names, strict=True)):
-            rows.append({
-                "filename": name,
-                "truth": LABELS[label],
-                "label": answers["label"][index].decode(),
-                **dict(zip(CLASSES, map(float, answers["probabilities"][index]), strict=True)),
-                **{node: answers[node][index].tolist() for node in NODES},
-            })  # fmt: skip
-        if len(rows) % (BATCH * 4) < BATCH:
-            say(f"evaluated {len(rows)} of {len(filenames)} images")
-    result = {**score(rows), "chosen_on": len(chosen_on & set(filenames))}
-    if method != "none":
-        result["stains"] = stains.tally(method, [row["truth"] for row in rows], normalised)
-    return result, rows
+    _log(result)
+    LOG.info(f"wrote {out / 'metrics.json'}, predictions.csv and report.html")
+    return result
 
 
 def score(rows: list[dict]) -> dict:
-    """Return the system's and the nodes' accuracies; ``malignant`` images count for carci alone."""
+    """Return the accuracies of the system and of its nodes; ``malignant`` images count for carci alone."""
     four = [row for row in rows if row["truth"] in CLASSES]
-    if not four:
-        raise UserError("None of these images has one of the four labels, so there is no tree to score.")
     matrix = metrics.confusion(
         [CLASSES.index(row["truth"]) for row in four], [CLASSES.index(row["label"]) for row in four], 4
     )
@@ -120,24 +95,57 @@ def score(rows: list[dict]) -> dict:
         own = [row for row in rows if row["truth"] in node.targets]
         if own:
             pairs = metrics.confusion(
-                [node.targets[row["truth"]] for row in own],
-                [int(np.argmax(row[node.name])) for row in own],
-                2,
+                [node.targets[row["truth"]] for row in own], [int(np.argmax(row[node.name])) for row in own], 2
             )
             nodes[node.name] = {key: metrics.scores(pairs)[key] for key in ("accuracy", "accuracy_ci95", "n")}
     return {"kind": "system", **metrics.scores(matrix), "confusion_matrix": matrix.tolist(), "nodes": nodes}
 
 
 def write_predictions(path: Path, rows: list[dict]) -> None:
-    """Write one line an image as CSV, whole or not at all."""
+    """Write one line for each image as CSV."""
     names = ["filename", "truth", "label", *CLASSES]
     lines = [csv_line(names), *(csv_line(row[name] for name in names) for row in rows)]
     with whole(path) as partial:
         partial.write_bytes("".join(f"{line}\r\n" for line in lines).encode(errors="surrogateescape"))
 
 
-def _batches(records):
-    """Gather neighbours of one size: a batch holds one size only, and BACH's and BISQUE's differ."""
+def _check_folder(out: Path) -> None:
+    """Refuse a folder that cannot be made or written into, before minutes of work are lost to it."""
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is a file, so --out {out} cannot be a folder: choose another.")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{there} cannot be written to: choose another --out.")
+
+
+def _answers(system, records, count: int) -> tuple[list[dict], list[bool]]:
+    """Return a row for each image, and for each whether its stain could be normalised."""
+    rows, normalised = [], []
+    with bar(what="Evaluating", total=count) as progress:
+        for images, labels, names in _batches(records):
+            if system.view.stain_normalisation != "none":
+                normalised += system.view.resized(images)[1].numpy().tolist()
+            answers = {name: np.asarray(value) for name, value in system.images(images).items()}
+            # The first class would be the likeliest of NaN.
+            if not all(np.isfinite(answers[name]).all() for name in ("probabilities", *NODES)):
+                raise UserError(
+                    f"The system answers NaN or infinity for {names[0]} or one of the next {len(names) - 1} images, so "
+                    "it cannot be scored: train its members again."
+                )
+            for index, (label, name) in enumerate(zip(labels, names, strict=True)):
+                rows.append({
+                    "filename": name,
+                    "truth": LABELS[label],
+                    "label": answers["label"][index].decode(),
+                    **dict(zip(CLASSES, map(float, answers["probabilities"][index]), strict=True)),
+                    **{node: answers[node][index].tolist() for node in NODES},
+                })  # fmt: skip
+            progress.update(len(names))
+    return rows, normalised
+
+
+def _batches(records) -> Iterator[tuple[np.ndarray, list[int], list[str]]]:
+    """Gather neighbours of one size: a batch holds one size only, and the sizes of BACH and BISQUE differ."""
     images, labels, names = [], [], []
     for record in untuned(records).as_numpy_iterator():
         if images and (len(images) == BATCH or record["image"].shape != images[0].shape):
@@ -148,3 +156,27 @@ def _batches(records):
         names.append(record["filename"].decode())
     if images:
         yield np.stack(images), labels, names
+
+
+def _log(result: dict) -> None:
+    LOG.info(f"four-class accuracy {metrics.in_words(result)}, protocol {result['protocol']}")
+    for note in result["split_notes"]:
+        LOG.info(note)
+    if "stains" in result:
+        LOG.info(stains.in_words(result["stains"]))
+    if "phantom" in result["member_configs"]:
+        LOG.warning(
+            "WARNING: this system learned from synthetic phantom images. Its answers about tissue mean NOTHING."
+        )
+    if result["chosen_on"]:
+        LOG.info(f"{result['chosen_on']} of these images also chose a member's epoch or init")
+    for name, node_score in result["nodes"].items():
+        LOG.info(f"  {name} {metrics.in_words(node_score)}")
+
+
+def read_system(path: Path) -> dict:
+    """Return what the metrics.json of an evaluation holds."""
+    try:
+        return run_fields.check_system(read_object(path))
+    except UserError as error:
+        raise UserError(f"{path} is not what an evaluation writes ({error}): delete it to score again.") from error

@@ -9,15 +9,7 @@ Z = 1.959963984540054
 
 
 def wilson(right: int, n: int) -> list[float]:
-    """Return the 95 % interval of a share (Wilson 1927), which holds at 0 of n and n of n too.
-
-    Args:
-        right: how many were right.
-        n: of how many; at least 1.
-
-    Returns:
-        [low, high], in 0..1.
-    """
+    """Return the 95 % interval, [low, high] in 0..1, of a share (Wilson 1927); it holds at 0 of n and n of n too."""
     share = right / n
     middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
@@ -32,16 +24,10 @@ def confusion(truth, answer, classes: int) -> np.ndarray:
 
 
 def scores(matrix: np.ndarray) -> dict:
-    """Return the accuracies of a confusion matrix.
+    """Return ``n``, ``accuracy`` and ``balanced_accuracy`` of a confusion matrix, and ``*_ci95`` of both accuracies.
 
     The balanced accuracy is the mean recall of the classes that occur; its interval
     joins their Wilson intervals (the square-and-add method of Zou & Donner 2008).
-
-    Returns:
-        ``n``, ``accuracy``, ``accuracy_ci95``, ``balanced_accuracy``, ``balanced_accuracy_ci95``.
-
-    Raises:
-        ValueError: the matrix is empty.
     """
     n = int(matrix.sum())
     if not n:
@@ -67,6 +53,6 @@ def scores(matrix: np.ndarray) -> dict:
 
 
 def in_words(score: dict) -> str:
-    """Return an accuracy as people read it: ``0.950 (95 % interval 0.889 to 0.978, n = 100)``."""
+    """Return an accuracy in words: ``0.950 (95 % interval 0.889 to 0.978, n = 100)``."""
     low, high = score["accuracy_ci95"]
     return f"{score['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f}, n = {score['n']})"

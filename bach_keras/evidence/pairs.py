@@ -16,23 +16,19 @@ _FRAME = "#00c000"
 
 
 def audit(data, out: Path) -> list[Pair]:
-    """Compare the images across a split; write ``pairs.csv`` and ``pair-001.png`` and so on.
+    """Compare the images across a split, and write ``pairs.csv`` and ``pair-001.png`` and so on.
 
     Args:
-        data: a ``datasets.split_data.SplitData``.
+        data: a ``SplitData``.
         out: the folder to write into. An earlier audit's files there are replaced.
 
     Returns:
         The pairs, the most alike first.
-
-    Raises:
-        UserError: the split has one part only.
-        OSError: the folder cannot be made.
     """
     split = {name: part for part, names in data.files.items() for name in names}
     if len(set(split.values())) < 2:
         raise UserError(
-            f"Protocol {data.protocol} puts every image in one split of {data.config}, so there is nothing to compare: "
+            f"Protocol {data.protocol} puts every image of {data.config} in one split, so there is nothing to compare: "
             "choose another."
         )
     out = Path(out)
@@ -63,7 +59,7 @@ def draw_pairs(folder: Path, pairs: list[Pair], images) -> None:
     Args:
         folder: where ``pair-001.png`` and so on go, in the order of the pairs.
         pairs: what to draw.
-        images: file names and pixels, uint8 RGB [H, W, 3], of all that the pairs name.
+        images: file names and pixels, uint8 RGB [H, W, 3], of every image that the pairs name.
     """
     small, scales = {}, {}
     for name, image in images:
@@ -89,8 +85,10 @@ def _draw(pair: Pair, first: np.ndarray, second: np.ndarray, place: tuple[int, i
     ]
     width = sum(panel.width for panel in panels) + 3 * _GAP
     sheet = Image.new("RGB", (width, max(panel.height for panel in panels) + _LINE + _GAP), "white")
-    told = f"correlation {pair.correlation:.3f}, {pair.overlap:.0%} in common, {pair.right} right and {pair.down} down"
-    ImageDraw.Draw(sheet).text((_GAP, 2), told, "black", ImageFont.load_default(_FONT))
+    caption = (
+        f"correlation {pair.correlation:.3f}, {pair.overlap:.0%} in common, {pair.right} right and {pair.down} down"
+    )
+    ImageDraw.Draw(sheet).text((_GAP, 2), caption, "black", ImageFont.load_default(_FONT))
     sheet.paste(panels[0], (_GAP, _LINE))
     sheet.paste(panels[1], (panels[0].width + 2 * _GAP, _LINE))
     return sheet

@@ -1,4 +1,4 @@
-"""One page that shows a system: settings, curves, range tests, confusion matrix."""
+"""The page of an evaluation: the scores, then each run's settings, curves and range tests."""
 
 import base64
 import io
@@ -21,13 +21,7 @@ _STYLE = (
 
 
 def write_report(path: Path, result: dict, runs: list) -> None:
-    """Write the page as one HTML file without outside parts, whole or not at all.
-
-    Args:
-        path: e.g. ``runs/demo/report.html``.
-        result: a system's ``metrics.json``.
-        runs: the folders of its members' runs; may be empty.
-    """
+    """Write one HTML file without outside parts: a system's ``metrics.json``, and the folders of its members' runs."""
     title = "Breast histology by a tree of ResNeXt-50 classifiers"
     runs = [Run.open(run) for run in runs]
     learned_from = {*result.get("member_configs", ()), *(run.settings["config"] for run in runs)}
@@ -43,52 +37,40 @@ def write_report(path: Path, result: dict, runs: list) -> None:
         heading(2, "Confusion matrix"),
         image(confusion_figure(result["confusion_matrix"]), "Confusion matrix"),
         heading(2, "Nodes"),
-        table(
-            ["node", "accuracy", "95 % interval", "n"],
-            [
-                [
-                    NODES[name].title,
-                    f"{s['accuracy']:.3f}",
-                    "{:.3f} to {:.3f}".format(*s["accuracy_ci95"]),
-                    s["n"],
-                ]
-                for name, s in result["nodes"].items()
-            ],
-        ),
+        _nodes(result["nodes"]),
         *[_run_section(run) for run in runs],
     ]
     write_page(path, title, body)
 
 
+def _nodes(scores: dict) -> str:
+    rows = [
+        [NODES[name].title, f"{score['accuracy']:.3f}", "{:.3f} to {:.3f}".format(*score["accuracy_ci95"]), score["n"]]
+        for name, score in scores.items()
+    ]
+    return table(["node", "accuracy", "95 % interval", "n"], rows)
+
+
 def write_page(path: Path, title: str, body: list[str]) -> None:
-    """Write parts of HTML as one page, whole or not at all."""
+    """Write parts of HTML as one page."""
     page = f'<!doctype html><html lang=en><meta charset="utf-8"><title>{for_html(title)}</title><style>{_STYLE}</style>'
     with whole(path) as partial:
         partial.write_text(page + "\n".join(body) + "</html>\n", encoding="utf-8")
 
 
 def synthetic(config: str, learned_from) -> str:
-    """Return the part of a page that says loudly what is synthetic, or "" where nothing is.
-
-    Args:
-        config: what the images that judge are from.
-        learned_from: the configs that members trained on.
-    """
+    """Return a loud paragraph where members learned from phantoms or phantoms judge them, else ""."""
     if "phantom" in learned_from:
-        return paragraph(
-            "SYNTHETIC: this system learned from synthetic phantom images. "
-            "Its answers, and these numbers, mean NOTHING about tissue.",
-            "loud",
-        )
-    if config == "phantom":
-        return paragraph(
-            "SYNTHETIC: the images that judge here are phantoms. These numbers mean NOTHING about tissue.", "loud"
-        )
-    return ""
+        source = "this system learned from synthetic phantom images. Its answers, and these numbers,"
+    elif config == "phantom":
+        source = "the images that judge here are phantoms. These numbers"
+    else:
+        return ""
+    return paragraph(f"SYNTHETIC: {source} mean NOTHING about tissue.", "loud")
 
 
 def chosen(result) -> str:
-    """Return what to say of images that also chose, as a part of a page."""
+    """Return a paragraph on the images that judge and also chose something of the system."""
     if not result["chosen_on"]:
         return paragraph("No member saw these images, nor did they choose an epoch, an init or a threshold.")
     return paragraph(f"{result['chosen_on']} of these images also chose a member's epoch or init.", "note")
@@ -99,12 +81,8 @@ def _run_section(run: Run) -> str:
     settings = {name: config[name] for name in ("node", "config", "protocol", "init")} | config["recipe"]
     parts = [heading(2, NODES[config["node"]].title)]
     if "accuracy" in metrics:
-        parts.append(
-            paragraph(
-                f"Validation accuracy by protocol {config['protocol']}: {in_words(metrics)}, "
-                f"best epoch {metrics['best_epoch']}."
-            )
-        )
+        accuracy = f"Validation accuracy by protocol {config['protocol']}: {in_words(metrics)}"
+        parts.append(paragraph(f"{accuracy}, best epoch {metrics['best_epoch']}."))
     for name, counted in metrics.get("stains", {}).items():
         parts.append(paragraph(f"Stain normalisation of the {name} images: {stains.in_words(counted)}."))
     if note := config.get("split_origin", {}).get("note"):
@@ -150,7 +128,7 @@ def confusion_figure(matrix):
 
 
 def image(figure, alt: str) -> str:
-    """Return a figure as a part of a page, embedded as PNG."""
+    """Return a figure as a paragraph, embedded as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return _embedded(buffer.getvalue(), alt)
@@ -161,17 +139,17 @@ def _embedded(png: bytes, alt: str) -> str:
 
 
 def heading(level: int, text) -> str:
-    """Return a heading of text, not of HTML, as a part of a page."""
+    """Return a heading; what is given is text, not HTML."""
     return f"<h{level}>{for_html(text)}</h{level}>"
 
 
 def paragraph(text, style: str = "") -> str:
-    """Return a paragraph of text, not of HTML, as a part of a page."""
+    """Return a paragraph; what is given is text, not HTML."""
     return f"<p{f' class={style}' if style else ''}>{for_html(text)}</p>"
 
 
 def table(heads, rows) -> str:
-    """Return a table as a part of a page; its cells are text, not HTML."""
+    """Return a table; its cells are text, not HTML."""
     lines = [
         "".join(f"<{tag}>{for_html(cell)}" for cell in cells)
         for tag, cells in (("th", heads), *(("td", row) for row in rows))

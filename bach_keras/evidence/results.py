@@ -1,4 +1,4 @@
-"""The page of a reproduction: the paper's Table 1 beside ours, confusion matrices, and every run."""
+"""The page of a reproduction: the paper's Table 1 next to ours, confusion matrices, and every run."""
 
 import statistics
 from pathlib import Path
@@ -17,12 +17,7 @@ COLUMNS = (*NODES, "whole")
 
 
 def write_results(path: Path, results: dict) -> None:
-    """Write the page as one HTML file without outside parts, whole or not at all.
-
-    Args:
-        path: the file.
-        results: what ``bach_keras.training.table1.reproduce`` returns.
-    """
+    """Write one HTML file without outside parts from what ``results.json`` of a reproduction holds."""
     config = results["config"]
     title = f"Table 1 of Koné & Boulmane (2018), trained again on {config}"
     body = [
@@ -36,8 +31,8 @@ def write_results(path: Path, results: dict) -> None:
     if len(protocols) > 1:
         body.append(
             paragraph(
-                "The protocols judge by different images, so their numbers do not compare as equals. By paper, images "
-                "of one patient may train and judge, which flatters."
+                "The protocols judge by different images, so their numbers do not compare as equals. Under protocol "
+                "paper, images of one patient may both train and judge, so its scores are too high."
             )
         )
     body += [heading(2, "Runs"), _runs(results["runs"])]
@@ -63,8 +58,7 @@ def _protocol(protocol, trees) -> list[str]:
             lines.append([f"{name}, paper", *[f"{given[column]:g}" if column in given else "" for column in COLUMNS]])
     parts = [heading(2, f"Protocol {protocol}"), table(["", *COLUMNS], lines)]
     for name, several in rows.items():
-        score = several[0]["score"]
-        if score:
+        if score := several[0]["score"]:
             judged = f"{name}, seed {several[0]['seed']}, {score['split']} images: {in_words(score)}"
             matrix = image(confusion_figure(score["confusion_matrix"]), name)
             parts += [paragraph(judged), chosen(score), matrix]

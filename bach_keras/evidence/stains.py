@@ -1,4 +1,4 @@
-"""Which images a stain normalisation left as they are: by class, as it would otherwise be a cue of the class."""
+"""Which images a stain normalisation left as they are, by class: if one class stays more often, that is a cue."""
 
 from collections import Counter
 
@@ -10,15 +10,11 @@ from datasets.stain import NORMALISATIONS
 
 
 def tally(method: str, labels, normalised) -> dict:
-    """Count images by class.
+    """Return ``method``, and ``left`` and ``of``: label -> how many images stayed as they were, of how many.
 
     Args:
         method: one of ``datasets.stain.NORMALISATIONS``.
-        labels: the name of each image's label.
-        normalised: whether each was normalised.
-
-    Returns:
-        ``method``, and ``left`` and ``of``: label -> how many stayed as they were, of how many.
+        labels, normalised: of each image, the label's name, and whether it was normalised.
     """
     pairs = list(zip(labels, map(bool, normalised), strict=True))
     of, left = Counter(label for label, _ in pairs), Counter(label for label, known in pairs if not known)
@@ -31,7 +27,7 @@ def tally(method: str, labels, normalised) -> dict:
 
 
 def in_words(counted: dict) -> str:
-    """Return a tally as people read it: ``macenko left 3 of 400 images as they are: 2 of 100 benign, ...``."""
+    """Return a tally in words: ``macenko left 3 of 400 images as they are: 2 of 100 benign, ...``."""
     left, of = counted["left"], counted["of"]
     if not sum(left.values()):
         return f"{counted['method']} normalised all {sum(of.values())} images"
@@ -40,11 +36,10 @@ def in_words(counted: dict) -> str:
 
 
 def survey(records: tf.data.Dataset, size: int) -> list[dict]:
-    """Try every method on a data set: a tally each.
+    """Try every method on a data set, at a side of ``size`` pixels, and return a tally for each.
 
     Args:
         records: dicts with ``image`` uint8 [H, W, 3] and ``label``, an index of LABELS.
-        size: side of the squares that are measured, in pixels.
     """
     methods = NORMALISATIONS[1:]
 
@@ -52,13 +47,7 @@ def survey(records: tf.data.Dataset, size: int) -> list[dict]:
         square = preprocess.square(record["image"], size)
         return record["label"], tf.stack([preprocess.normalise_stain_each(square, size, m)[1] for m in methods])
 
-    found = [
-        (LABELS[label], known)
-        for label, known in preprocess.untuned(
-            records.map(tried, num_parallel_calls=tf.data.AUTOTUNE)
-        ).as_numpy_iterator()
-    ]
-    return [
-        tally(method, [label for label, _ in found], [known[place] for _, known in found])
-        for place, method in enumerate(methods)
-    ]
+    tried_records = preprocess.untuned(records.map(tried, num_parallel_calls=tf.data.AUTOTUNE))
+    found = [(LABELS[label], normalised) for label, normalised in tried_records.as_numpy_iterator()]
+    labels = [label for label, _ in found]
+    return [tally(method, labels, [each[place] for _, each in found]) for place, method in enumerate(methods)]

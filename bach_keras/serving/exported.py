@@ -52,15 +52,6 @@ class Export:
         self.provenance = Provenance(frozenset(self.card["trained_on"]), frozenset(self.card["chosen_on"]), protocols)
         self.configs = tuple(sorted(set(self.card["configs"])))
 
-    # What evaluation asks for until it takes the three values above.
-    @property
-    def image_size(self) -> int:
-        return self.view.image_size
-
-    @property
-    def stain_normalisation(self) -> str:
-        return self.view.stain_normalisation
-
     def images(self, images) -> dict[str, tf.Tensor]:
         """Classify uint8 [N, H, W, 3]; see ``bach_keras.hierarchy.Hierarchy.images``."""
         return self.signatures["images"](images=tf.constant(images))

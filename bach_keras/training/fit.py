@@ -173,7 +173,7 @@ def _board(run: Run, caches: dict[str, ImageCache], phase: Phase) -> TensorBoard
     size = run.recipe.image_size
     squares = shown.squares(tf.constant(indices), lambda images, _: preprocess.centre_crop(images, size))
     return TensorBoard(
-        run.tensorboard_path,
+        run.folder / "tensorboard",
         phase.rates,
         images=squares.numpy(),
         labels=shown.targets[indices],

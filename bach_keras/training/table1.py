@@ -9,13 +9,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from bach_keras.evidence.evaluate import evaluate, read_system
 from bach_keras.evidence.results import write_results
+from bach_keras.hierarchy import Hierarchy
 from bach_keras.members import load_members, run_folder
 from bach_keras.recipe import Recipe
-from bach_keras.run_folder import Run, read_system, recipe_as_json, versions
+from bach_keras.run_folder import Run, recipe_as_json, versions
 from bach_keras.training.best_start import validation_score
 from bach_keras.training.checkpoint import standing
-from bach_keras.training.command import evaluate_system
 from bach_keras.training.fit import compiled
 from bach_keras.training.phases import phases, snapshot_epochs
 from bach_keras.training.start import Start
@@ -280,7 +281,7 @@ def _score(tree: Tree, plan: Plan, recipe: Recipe, start: Start) -> dict:
     # A member trained again, or another that is now the better one, makes an old score worthless.
     if score.get("members") != members or _newest(members) > done.stat().st_mtime_ns:
         LOG.info(f"scoring {tree.folder}")
-        score = evaluate_system(load_members(specs), data, None, tree.folder, members)
+        score = evaluate(Hierarchy(load_members(specs)), data, None, tree.folder, members)
     return {**row, "score": score}
 
 

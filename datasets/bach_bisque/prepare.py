@@ -128,15 +128,3 @@ def _disk_fault(error: BaseException | None) -> str | None:
             return error.message.rpartition("; ")[2]
         error = error.__cause__
     return None
-
-
-# The names that training/command.py uses.
-prepare = prepare_dataset
-
-
-def is_prepared(config: str, data_dir: Path | None = None) -> bool:
-    return Prepared(config, data_dir).is_there
-
-
-def describe(config: str, data_dir: Path | None = None) -> Summary:
-    return Prepared(config, data_dir).summary()

@@ -42,13 +42,14 @@ class Prepared:
 
     Attributes:
         config: bach, bisque, bach_bisque or phantom.
+        data_dir: the folder of data sets as it was given, or None.
         root: the folder of data sets; by default TFDS's, ``TFDS_DATA_DIR`` or else ``~/tensorflow_datasets``.
         folder: where the record files are.
     """
 
     def __init__(self, config: str, data_dir: Path | None = None):
         get_collections(config)  # refuses an unknown name
-        self.config = config
+        self.config, self.data_dir = config, data_dir
         self.root = Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")))
         self.folder = self.root / "bach_bisque" / config / VERSION
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from bach_keras.evidence.evaluate import read_system
 from bach_keras.hierarchy import Member
 from bach_keras.members import load_member
 from bach_keras.network.head import Classifier, weight_count
-from bach_keras.run_folder import Run, read_system
+from bach_keras.preprocess import View
+from bach_keras.run_folder import Run
 from bach_keras.training import checkpoint
 from cli import cli
 from tests.few_phantoms import TINY
@@ -318,7 +320,7 @@ def test_weights_are_counted_without_making_the_network(backbone):
     [(name, value) for name in ("temperature", "weight") for value in (0, -1.0, float("nan"), float("inf"), 1e30)],
 )
 def test_a_member_is_never_divided_or_weighed_by_nonsense(network, field, value):
-    member = Member("carci", network, 32)
+    member = Member("carci", network, View(32))
     with pytest.raises(ValueError, match=f"The {field} of carci must be from"):
         replace(member, **{field: value})
 

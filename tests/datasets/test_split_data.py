@@ -6,7 +6,7 @@ import pytest
 from bach_keras.run_folder import Run
 from datasets.catalogue import BACH
 from datasets.errors import UserError
-from datasets.split_data import SplitData, data_of_run, open_data, split_data
+from datasets.split_data import SplitData, data_of_run, split_data
 from datasets.splits import get_split
 
 
@@ -25,7 +25,7 @@ def test_a_split_needs_no_images(tmp_path):
     assert data.origin == {"seed": 0, "patients_sha256": None, "note": ""}
     assert data.held_out == "validation"
     with pytest.raises(FileNotFoundError, match="bach is not prepared"):
-        open_data("bach", "patient", data_dir=tmp_path)
+        split_data("bach", "patient", data_dir=tmp_path).prepared.summary()
 
 
 def test_a_sheet_of_patients_is_known_by_its_content(sheet):
@@ -60,12 +60,33 @@ def test_a_resumed_run_keeps_its_own_split_whatever_is_published_now():
     assert (data.config, data.protocol, data.files, data.origin) == ("bisque", "patient", files, {})
 
 
-def test_a_run_on_images_that_the_set_does_not_hold_is_refused(tmp_path):
-    (tmp_path / "bach_bisque" / "bisque" / "1.1.0").mkdir(parents=True)
-    row = {"filename": "a.tif", "label": "benign", "group": "", "source": "bisque", "sha256": "0"}
-    for name, content in (("dataset_info.json", {}), ("metadata.json", {"train": [row]})):
-        (tmp_path / "bach_bisque" / "bisque" / "1.1.0" / name).write_text(json.dumps(content))
-    data = data_of_run({"config": "bisque", "protocol": "all", "split": {"train": ["a.tif", "x.tif"]}}, tmp_path)
-    assert data.labels == {"a.tif": "benign"}
+@pytest.fixture
+def prepared(tmp_path):
+    """A prepared set of two images, without their pixels."""
+    folder = tmp_path / "bach_bisque" / "bisque" / "1.1.0"
+    folder.mkdir(parents=True)
+    rows = [
+        {"filename": name, "label": "benign", "group": "", "source": "bisque", "sha256": digit}
+        for name, digit in (("a.tif", "0"), ("b.tif", "1"))
+    ]
+    for name, content in (("dataset_info.json", {}), ("metadata.json", {"train": rows})):
+        (folder / name).write_text(json.dumps(content))
+    return tmp_path
+
+
+def data_of(prepared, *names):
+    return data_of_run({"config": "bisque", "protocol": "all", "split": {"train": list(names)}}, prepared)
+
+
+def test_a_run_on_images_that_the_set_does_not_hold_is_refused(prepared):
+    data = data_of(prepared, "a.tif", "x.tif")
+    assert data.labels == {"a.tif": "benign", "b.tif": "benign"}
     with pytest.raises(UserError, match=r"bisque holds no image x\.tif \(1 unknown names\)"):
         data.digest(data.files["train"])
+
+
+def test_a_digest_is_of_the_names_in_any_order_and_of_whatever_iterates_over_them(prepared):
+    data = data_of(prepared, "a.tif", "b.tif")
+    digest = data.digest(["a.tif", "b.tif"])
+    assert digest == data.digest(name for name in ("b.tif", "a.tif"))
+    assert digest not in (data.digest(["a.tif"]), data.digest([]))

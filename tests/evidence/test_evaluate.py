@@ -1,72 +1,139 @@
+import csv
 import json
+import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bach_keras.evidence import evaluate as evidence
-from bach_keras.evidence.report import write_report
+from bach_keras.evidence.evaluate import evaluate, score
 from bach_keras.hierarchy import Hierarchy
+from bach_keras.provenance import Provenance
+from bach_keras.serving.exported import Export
+from datasets.errors import UserError, WorkError
+from datasets.labels import CLASSES
+from tests.evidence.system import System
+from tests.full_disk import fill_the_disk
 
 
-def test_a_leak_is_refused_and_named(few_phantoms):
-    names = few_phantoms.files["train"]
-    with pytest.raises(ValueError, match=f"1 of these .*{names[0]}"):
-        evidence.check_leaks(frozenset(names[:1]), names)
-    evidence.check_leaks(frozenset(names), few_phantoms.files["test"])
+@pytest.fixture
+def system(few_phantoms):
+    return System(Provenance(frozenset(few_phantoms.files["train"]), frozenset(), frozenset({"patient"})))
 
 
-def test_a_system_is_scored_and_reported(few_phantoms, members, tree_of_runs, tmp_path):
-    names = few_phantoms.files["test"]
-    trained = frozenset().union(*(member.trained_on for member in members))
-    system = Hierarchy(members)
-    result, rows = evidence.evaluate(system, few_phantoms.images(names), names, trained, frozenset(names[:3]), print)
+@pytest.fixture(params=["members", "export"])
+def trained(request, members):
+    """The same tree, in both forms that can be evaluated."""
+    return Hierarchy(members) if request.param == "members" else Export(request.getfixturevalue("exported"))
+
+
+def noted(data, protocol, note=""):
+    return replace(data, protocol=protocol, origin={**data.origin, "note": note})
+
+
+def test_each_image_and_each_node_are_scored(few_phantoms, trained, tmp_path):
+    result = evaluate(trained, few_phantoms, None, tmp_path)
+    assert result["split"] == "test"
     assert result["n"] == sum(map(sum, result["confusion_matrix"])) == 8
-    assert result["accuracy"] == sum(row["truth"] == row["label"] for row in rows) / 8
     assert {node: score["n"] for node, score in result["nodes"].items()} == {"carci": 8, "norbe": 4, "invis": 4}
-    assert result["chosen_on"] == 3
-    with pytest.raises(ValueError, match="trained a member"):
-        evidence.evaluate(system, few_phantoms.images(names), names, frozenset(names), frozenset(), print)
-    result |= {"config": "phantom", "protocol": "patient", "split": "test", "split_notes": ["It <flatters>."]}
-    write_report(tmp_path / "report.html", result, list(tree_of_runs.values()))
+    assert result == json.loads((tmp_path / "metrics.json").read_text())
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["filename"] for row in rows] == few_phantoms.files["test"]
+    assert result["accuracy"] == sum(row["truth"] == row["label"] for row in rows) / 8
+    for row in rows:
+        assert sum(float(row[name]) for name in CLASSES) == pytest.approx(1)
+
+
+def test_the_report_shows_each_run(few_phantoms, members, tree_of_runs, tmp_path):
+    folders = [str(folder) for folder in tree_of_runs.values()]
+    result = evaluate(Hierarchy(members), noted(few_phantoms, "patient", "It <flatters>."), None, tmp_path, folders)
+    assert result["members"] == folders
     page = (tmp_path / "report.html").read_text()
     plots = {"Confusion matrix": 1, "Training curves": 3, "Learning rate range test": 1 + 2 + 2}
     assert {name: page.count(f'alt="{name}') for name in plots} == plots
-    assert "3 of these images also chose" in page
+    assert page.count("Validation accuracy by protocol patient") == 3
     assert "<p class=note>It &lt;flatters&gt;.</p>" in page
-    json.dumps(result)
 
 
-def test_an_answer_of_nan_is_not_scored_as_the_first_class(few_phantoms):
-    class Spoiled:
-        def images(self, images):
-            pair = np.full((len(images), 2), 0.5)
-            answers = {"probabilities": np.full((len(images), 4), np.nan), "label": [b"normal"] * len(images)}
-            return answers | dict.fromkeys(("carci", "norbe", "invis"), pair)
-
-    names = few_phantoms.files["test"]
-    with pytest.raises(ValueError, match=r"answers NaN or infinity for .*train its members again"):
-        evidence.evaluate(Spoiled(), few_phantoms.images(names), names, frozenset(), frozenset())
+def test_a_phantom_system_is_loudly_called_so_in_the_report_and_on_the_terminal(
+    few_phantoms, trained, tmp_path, caplog
+):
+    evaluate(trained, few_phantoms, None, tmp_path)
+    assert "WARNING: this system learned from synthetic phantom images" in caplog.text
+    page = (tmp_path / "report.html").read_text()
+    assert "SYNTHETIC: this system learned from" in page[: page.index("<h1>")]
 
 
-def test_members_of_another_split_are_told_by_name_or_by_content():
-    files = {"train": ["a", "b"], "validation": ["c"], "test": ["d"]}
+def test_a_score_of_one_split_has_no_note(few_phantoms, trained, tmp_path):
+    assert evaluate(trained, few_phantoms, None, tmp_path)["split_notes"] == []
 
-    def mixed(protocols, trained_on, chosen_on):
-        return evidence.mixed_splits("patient", files, protocols, frozenset(trained_on), frozenset(chosen_on))
 
-    assert mixed({"patient"}, "ab", "c") == ""
-    # Images of another config are no other split of this one.
-    assert mixed({"patient", ""}, "aXY", "Z") == ""
-    assert "trained under all, paper." in mixed({"paper", "patient", "all"}, "ab", "c")
-    assert "another split than this one by patient" in mixed({"patient"}, "abc", "")
-    assert "another split than this one by patient" in mixed({"patient"}, "a", "b")
+def test_a_score_of_mixed_protocols_says_so_everywhere(few_phantoms, trained, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    first, second = evaluate(trained, noted(few_phantoms, "paper", "It flatters."), None, tmp_path)["split_notes"]
+    assert first == "It flatters."
+    assert "those that paper holds out, but members were trained under patient" in second
+    page = (tmp_path / "report.html").read_text()
+    for note in (first, second):
+        assert note in caplog.text
+        assert note in page
+
+
+def test_images_that_chose_an_epoch_are_counted_and_named(few_phantoms, system, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    system.provenance |= Provenance(chosen_on=frozenset(few_phantoms.files["test"][:3]))
+    assert evaluate(system, few_phantoms, "test", tmp_path)["chosen_on"] == 3
+    assert "3 of these images also chose a member's epoch or init" in caplog.text
+    assert "3 of these images also chose" in (tmp_path / "report.html").read_text()
+
+
+def refused(system, data, out, sentence, split=None, members=()):
+    """Assert that an evaluation is refused before anything is written."""
+    with pytest.raises(UserError, match=sentence):
+        evaluate(system, data, split, out, members)
+    assert not out.exists()
+
+
+def test_a_leak_is_refused(few_phantoms, system, tmp_path):
+    refused(system, few_phantoms, tmp_path / "out", "16 of these 16 images trained a member", split="train")
+
+
+def test_a_split_without_images_is_refused(few_phantoms, system, tmp_path):
+    files = {**few_phantoms.files, "test": []}
+    refused(system, replace(few_phantoms, files=files), tmp_path / "out", "has no test images", split="test")
+
+
+def test_images_without_one_of_the_four_labels_are_refused(few_phantoms, system, tmp_path):
+    labels = dict.fromkeys(few_phantoms.labels, "malignant")
+    refused(system, replace(few_phantoms, labels=labels), tmp_path / "out", "None of these images has one of the four")
+
+
+def test_an_answer_of_nan_is_not_scored_as_the_first_class(few_phantoms, system, tmp_path):
+    system.probabilities = [np.nan] * 4
+    refused(system, few_phantoms, tmp_path / "out", "answers NaN or infinity for .*train its members again")
+
+
+def test_a_run_whose_files_are_damaged_is_refused(few_phantoms, system, tmp_path):
+    refused(system, few_phantoms, tmp_path / "out", "nowhere", members=[str(tmp_path / "nowhere")])
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(few_phantoms, system, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file is a file, so --out .*file/out cannot be a folder"):
+        evaluate(system, few_phantoms, None, tmp_path / "file" / "out")
+
+
+def test_a_disk_that_fills_up_is_no_mistake_of_the_user_and_leaves_no_metrics(few_phantoms, system, tmp_path):
+    fill_the_disk(tmp_path / "predictions.csv")
+    with pytest.raises(WorkError, match=r"predictions\.csv cannot be written: No space left on device\.$"):
+        evaluate(system, few_phantoms, None, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_malignant_counts_for_carci_alone():
     row = {"label": "insitu", "carci": [0.1, 0.9], "norbe": [0.5, 0.5], "invis": [0.9, 0.1]}
-    result = evidence.score([{**row, "truth": "malignant"}, {**row, "truth": "invasive"}])
+    result = score([{**row, "truth": "malignant"}, {**row, "truth": "invasive"}])
     assert result["n"] == 1
     assert result["nodes"]["carci"]["n"] == 2
     assert result["nodes"]["invis"]["n"] == 1
-    with pytest.raises(ValueError, match="None of these images"):
-        evidence.score([{**row, "truth": "malignant"}])

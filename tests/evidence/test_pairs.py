@@ -6,11 +6,12 @@ import tensorflow as tf
 from click.testing import CliRunner
 from PIL import Image
 
-import datasets.split_data
+from bach_keras.commands.options import ImagesAsked
 from bach_keras.evidence import pairs
 from cli import cli
 from datasets import phantom
 from datasets.audit import Pair, orient
+from datasets.errors import UserError, WorkError
 from tests.full_disk import fill_the_disk
 
 TISSUE = phantom.draw("insitu", 402, 0)
@@ -42,43 +43,47 @@ def leaking():
     )
 
 
-def audited(monkeypatch, data, out):
-    monkeypatch.setattr(datasets.split_data, "open_data", lambda *given: data)
-    return CliRunner().invoke(cli, ["data", "audit", "--config", "phantom", "--out", str(out)])
+@pytest.mark.parametrize(("validation", "exit_code"), [("b.png", 1), ("c.png", 0)])
+def test_the_exit_code_of_the_command_says_whether_there_are_pairs(
+    leaking, monkeypatch, tmp_path, validation, exit_code
+):
+    leaking.files = {"train": ["a.png"], "validation": [validation]}
+    monkeypatch.setattr(ImagesAsked, "open", lambda asked: leaking)
+    result = CliRunner().invoke(cli, ["data", "audit", "--config", "phantom", "--out", str(tmp_path)])
+    assert result.exit_code == exit_code
+    named = "a.png (train) and b.png (validation), mirrored: correlation 1.000, 100% in common"
+    assert (named in result.output) == bool(exit_code)
 
 
-def test_a_leak_is_named_listed_and_drawn_and_the_exit_code_is_1(leaking, monkeypatch, tmp_path):
-    result = audited(monkeypatch, leaking, tmp_path / "audit")
-    assert result.exit_code == 1
-    assert "a.png (train) and b.png (validation), mirrored: correlation 1.000, 100% in common" in result.output
+def test_a_leak_is_listed_and_drawn(leaking, tmp_path):
+    (pair,) = pairs.audit(leaking, tmp_path / "audit")
+    assert (pair.first, pair.second) == ("a.png", "b.png")
     assert sorted(path.name for path in (tmp_path / "audit").iterdir()) == ["pair-001.png", "pairs.csv"]
     assert leaking.asked == [["a.png", "b.png", "c.png"], ["a.png", "b.png"]]
 
 
-def test_without_leaks_the_exit_code_is_0_and_an_earlier_audit_is_replaced(leaking, monkeypatch, tmp_path):
-    audited(monkeypatch, leaking, tmp_path)
+def test_an_earlier_audit_is_replaced(leaking, tmp_path):
+    pairs.audit(leaking, tmp_path)
     leaking.files = {"train": ["a.png"], "validation": ["c.png"]}
-    assert audited(monkeypatch, leaking, tmp_path).exit_code == 0
+    assert pairs.audit(leaking, tmp_path) == []
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.csv"]
     assert len((tmp_path / "pairs.csv").read_text().splitlines()) == 1
 
 
-def test_a_split_of_one_part_is_refused_before_any_image_is_read(leaking, monkeypatch, tmp_path):
+def test_a_split_of_one_part_is_refused_before_any_image_is_read(leaking, tmp_path):
     leaking.files, leaking.protocol = {"train": ["a.png", "b.png"], "validation": [], "test": []}, "all"
-    result = audited(monkeypatch, leaking, tmp_path / "audit")
-    assert result.exit_code == 2
-    assert "Protocol all puts every image in one split of phantom" in result.output
+    with pytest.raises(UserError, match="Protocol all puts every image of phantom in one split"):
+        pairs.audit(leaking, tmp_path / "audit")
     assert leaking.asked == []
     assert not (tmp_path / "audit").exists()
 
 
-def test_a_full_disk_is_told_with_the_path_and_an_earlier_audit_stays(leaking, monkeypatch, tmp_path):
-    audited(monkeypatch, leaking, tmp_path)
+def test_a_full_disk_is_reported_with_the_path_and_an_earlier_audit_stays(leaking, tmp_path):
+    pairs.audit(leaking, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     fill_the_disk(tmp_path / "pair-001.png")
-    result = audited(monkeypatch, leaking, tmp_path)
-    assert result.exit_code == 1
-    assert "pair-001.png cannot be written: No space left on device." in result.output
+    with pytest.raises(WorkError, match=r"pair-001\.png cannot be written: No space left on device\.$"):
+        pairs.audit(leaking, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -102,7 +102,7 @@ def test_the_report_says_loudly_and_first_what_is_synthetic(tmp_path, config, le
         assert "SYNTHETIC" not in page
 
 
-def test_the_runs_alone_tell_that_a_system_is_synthetic(tmp_path):
+def test_a_phantom_run_alone_makes_a_system_synthetic(tmp_path):
     write_report(tmp_path / "report.html", system(), [run_folder(tmp_path / "run", config="phantom")])
     assert "SYNTHETIC: this system learned" in (tmp_path / "report.html").read_text()
 

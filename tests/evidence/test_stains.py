@@ -1,14 +1,19 @@
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from bach_keras.evidence import evaluate as evidence
+from bach_keras.evidence.evaluate import evaluate
 from bach_keras.evidence.stains import in_words, survey, tally
+from bach_keras.preprocess import View
+from bach_keras.provenance import Provenance
 from bach_keras.serving.card import as_markdown
 from bach_keras.training.batches import cache_images
 from datasets.labels import CLASSES, LABELS
 from tests.datasets.test_stain import stained
+from tests.evidence.system import System
 from tests.few_phantoms import RECIPE
 
 BLANK = np.full((64, 64, 3), 255, np.uint8)
@@ -23,11 +28,23 @@ def records():
     })  # fmt: skip
 
 
+class Stained:
+    """Stands in for SplitData: the records are its test images."""
+
+    config, protocol, held_out = "bisque", "patient", "test"
+    files: ClassVar = {"train": ["x"], "validation": [], "test": ["a", "b", "c"]}
+    labels: ClassVar = {"a": "benign", "b": "benign", "c": "invasive"}
+    origin: ClassVar = {"note": ""}
+
+    def images(self, names):
+        return records()
+
+
 def test_images_that_were_left_are_counted_by_class():
     assert tally("macenko", ["invasive", "benign", "benign"], [True, False, True]) == COUNTED
 
 
-def test_a_count_is_told_in_words():
+def test_a_count_is_given_in_words():
     assert in_words(COUNTED) == "macenko left 1 of 3 images as they are: 1 of 2 benign, 0 of 1 invasive"
     assert in_words(COUNTED | {"left": {"benign": 0, "invasive": 0}}) == "macenko normalised all 3 images"
 
@@ -40,30 +57,14 @@ def test_every_method_is_tried_on_a_data_set():
 
 def test_the_cache_of_a_training_counts_them():
     targets = {LABELS.index("benign"): 0, LABELS.index("invasive"): 1}
-    assert cache_images(records(), targets, replace(RECIPE, stain_normalisation="macenko")).stains == COUNTED
-    assert cache_images(records(), targets, RECIPE).stains is None
+    assert cache_images(records(), targets, replace(RECIPE, stain_normalisation="macenko").view).stains == COUNTED
+    assert cache_images(records(), targets, RECIPE.view).stains is None
 
 
-class System:
-    """Answers benign, whatever it sees."""
-
-    image_size, stain_normalisation = 32, "macenko"
-
-    def images(self, images):
-        pair = np.full((len(images), 2), 0.5)
-        return {
-            "probabilities": np.tile([0.1, 0.7, 0.1, 0.1], (len(images), 1)), "label": [b"benign"] * len(images),
-            "carci": pair, "norbe": pair, "invis": pair,
-        }  # fmt: skip
-
-
-def test_an_evaluation_counts_them():
-    names = ["a", "b", "c"]
-    result, _ = evidence.evaluate(System(), records(), names, frozenset(), frozenset(), print)
-    assert result["stains"] == COUNTED
-    plain = System()
-    plain.stain_normalisation = "none"
-    assert "stains" not in evidence.evaluate(plain, records(), names, frozenset(), frozenset(), print)[0]
+@pytest.mark.parametrize(("method", "counted"), [("macenko", COUNTED), ("none", None)])
+def test_an_evaluation_counts_them(tmp_path, method, counted):
+    system = System(Provenance(frozenset("x")), view=View(32, method))
+    assert evaluate(system, Stained(), None, tmp_path).get("stains") == counted
 
 
 def card(method, metrics):

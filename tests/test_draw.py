@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from bach_keras.evidence.draw import draw_network, draw_tree
 from bach_keras.network.head import Classifier
 from bach_keras.tree import NODES, ROOT
+from docs.draw import draw_network, draw_tree
 
 
 def test_every_name_of_the_tree_is_in_the_picture(tmp_path):

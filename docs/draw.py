@@ -1,4 +1,4 @@
-"""The paper's figures, drawn from what is built: python -m bach_keras.evidence.draw tree|network FILE.
+"""The paper's figures, drawn from what is built: python -m docs.draw tree|network FILE.
 
 Figure 1 of Koné & Boulmane (2018) is the tree, Figure 2 a block of the network and its head.
 """
@@ -23,15 +23,7 @@ _PARTS = {
 
 
 def draw_tree(path: str | Path) -> None:
-    """Draw the tree, from the image at the top to the four classes, and write it in one step.
-
-    Args:
-        path: the picture; its ending says which kind, e.g. ``.svg`` or ``.png``.
-
-    Raises:
-        ValueError: a picture of this kind cannot be drawn.
-        FileNotFoundError: the folder is not there.
-    """
+    """Draw the tree, from the image at the top to the four classes, as .svg or .png."""
     _save(path, (7.2, 4.2), {"xlim": (-0.55, 3.55), "ylim": (-0.3, 3.3)}, _draw_tree)
 
 
@@ -52,15 +44,11 @@ def _draw_tree(axes) -> None:
 
 
 def draw_network(path: str | Path, model=None) -> None:
-    """Draw two blocks and the head of a network, read off its layers, and write it in one step.
+    """Draw two blocks and the head of a network, read off its layers, as .svg or .png.
 
     Args:
-        path: the picture; its ending says which kind, e.g. ``.svg`` or ``.png``.
-        model: a ``Classifier``; the paper's if not given.
-
-    Raises:
-        ValueError: a picture of this kind cannot be drawn.
-        FileNotFoundError: the folder is not there.
+        path: the picture.
+        model: a ``Classifier``; by default the paper's.
     """
     from bach_keras.network.head import Classifier
 
@@ -127,7 +115,7 @@ def _draw_column(axes, layers, title, left) -> None:
     places = {}
     for name, (text, depth, before) in layers.items():
         row = [other for other, (_, level, _) in layers.items() if level == depth]
-        # A shortcut's layers stand beside the way through the block, layers on a par to both sides of it.
+        # The layers of a shortcut are drawn next to the path through the block, parallel layers on both sides of it.
         aside = 1.3 if "downsample" in name else 0
         level = [other for other in row if "downsample" not in other]
         across = 0 if aside else 1.1 * (level.index(name) - (len(level) - 1) / 2)

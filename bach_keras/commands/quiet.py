@@ -1,0 +1,90 @@
+"""TensorFlow's start-up without the lines that no setting hides; every other line of its is shown.
+
+C++ libraries write these lines straight to file descriptor 2 before they read any setting. So while they start, what
+arrives there goes through a small process that drops the lines it knows. It is a process, and not a thread, because it
+must pass on the last words of libraries that crash.
+"""
+
+import contextlib
+import importlib.abc
+import importlib.util
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bach_keras.commands import known_lines
+
+LOG = logging.getLogger(__name__)
+
+
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    """Say whether this machine has an NVIDIA GPU that ``CUDA_VISIBLE_DEVICES`` does not hide."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and any(devices.glob("nvidia[0-9]*"))
+
+
+def quiet_tensorflow() -> None:
+    """Let the first import of TensorFlow be quiet; with ``TF_CPP_MIN_LOG_LEVEL`` 0 or 1 the user wants its lines."""
+    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if level not in ("0", "1") and "tensorflow" not in sys.modules:
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds TensorFlow as usual, once, and filters what it writes while it starts."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            execute = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: _start(module, execute)
+        return spec
+
+
+def _start(tensorflow, execute) -> None:
+    with filtered():
+        execute(tensorflow)
+        # The libraries of CUDA start, and write, when devices are first asked for.
+        gpus = tensorflow.config.list_physical_devices("GPU")
+    # What TensorFlow itself says of a missing library is a warning, which level 2 hides.
+    if has_gpu() and not gpus:
+        LOG.warning(
+            "WARNING: this machine has a GPU that TensorFlow cannot use: set TF_CPP_MIN_LOG_LEVEL=0 to see why, "
+            "or CUDA_VISIBLE_DEVICES=-1 to compute without it."
+        )
+
+
+@contextlib.contextmanager
+def filtered() -> Iterator[None]:
+    """Drop the known lines of what is written to file descriptor 2 in this context, and pass on all others."""
+    if sys.stderr is None:  # it was closed, so file descriptor 2 may be anything
+        yield
+        return
+    words = ["gpu"] if has_gpu() else []
+    try:
+        stderr = os.dup(2)
+        reader = subprocess.Popen(
+            [sys.executable, "-I", "-S", known_lines.__file__, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not for it: it ends with the last line
+        )
+    except OSError:  # there is no room for a process: every line is shown
+        yield
+        return
+    sys.stderr.flush()
+    os.dup2(reader.stdin.fileno(), 2)
+    reader.stdin.close()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(stderr, 2)  # closes the way to the reader, which then ends
+        os.close(stderr)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # something started in this context still writes
+            reader.wait(10)
