@@ -51,7 +51,7 @@ class Served(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def features(self, image_bytes):
         """Return carci's pooled features of encoded images; zeros for broken ones."""
-        images, ok = decode_each(image_bytes, self.hierarchy.image_size)
+        images, ok = decode_each(image_bytes, self.hierarchy.view.image_size)
         return {"features": tf.where(ok[:, None], self.hierarchy.features(images), 0.0), "ok": ok}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "query")])
@@ -61,7 +61,7 @@ class Served(tf.Module):
         return {"card": tf.fill(tf.shape(query), self.card_text)}
 
     def _checked(self, image_bytes, classify):
-        images, ok = decode_each(image_bytes, self.hierarchy.image_size)
+        images, ok = decode_each(image_bytes, self.hierarchy.view.image_size)
         answers = classify(images)
         blank = {name: tf.where(ok[:, None], answers[name], 0.0) for name in ("probabilities", *NODES)}
         return {**blank, "label": tf.where(ok, answers["label"], ""), "ok": ok}
