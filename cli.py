@@ -8,10 +8,10 @@ from bach_keras.commands.console import show_log
 from bach_keras.commands.data import data
 from bach_keras.commands.evaluation import evaluate
 from bach_keras.commands.options import Failure, Stopped
-from bach_keras.commands.quiet import quiet_tensorflow
 from bach_keras.commands.serving import export, parity, predict, serve
 from bach_keras.commands.training import lr_find, reproduce, train
 from bach_keras.commands.weights import weights
+from bach_keras.quiet import quiet_tensorflow
 from datasets.errors import UserError, WorkError
 from datasets.escape import for_terminal
 

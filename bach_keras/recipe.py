@@ -162,6 +162,8 @@ def default_recipe(config: str) -> Recipe:
 
 def with_options(recipe: Recipe, **given) -> Recipe:
     """Return the recipe with the options that were given (not None) in place of its own; lr may be ``auto``."""
+    if given.get("range_test") is False and given.get("lr_steps"):
+        raise UserError("--lr-steps is the length of the range test, and --no-range-test leaves it out: give only one.")
     changed = {name: value for name, value in given.items() if value is not None}
     if changed.get("lr") == "auto":
         changed["lr"] = None

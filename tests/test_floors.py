@@ -8,8 +8,15 @@ import pytest
 # The rooms of the project from the ground up. A room imports itself and rooms of lower floors, and so never one of its
 # own floor: serving and training, for example, do not know each other.
 FLOORS = (
-    ("datasets", "callbacks"),
-    ("bach_keras.tree", "bach_keras.fields", "bach_keras.wording", "bach_keras.provenance", "bach_keras.decoding"),
+    ("datasets", "callbacks", "bach_keras.known_lines"),
+    (
+        "bach_keras.tree",
+        "bach_keras.fields",
+        "bach_keras.wording",
+        "bach_keras.provenance",
+        "bach_keras.decoding",
+        "bach_keras.quiet",
+    ),
     ("bach_keras.preprocess", "bach_keras.network"),
     ("bach_keras.hierarchy", "bach_keras.recipe"),
     ("bach_keras.run_fields",),

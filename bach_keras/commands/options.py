@@ -1,6 +1,7 @@
 """Options that several commands share, and the errors that end a command."""
 
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +46,8 @@ def _text(context, option, path):
 def _is_there(context, option, folder):
     """Refuse a data folder that is not there: a mistyped one would be made, and filled with phantoms."""
     folder = _text(context, option, folder)
-    if folder is not None and not folder.expanduser().is_dir():
-        wrong = "is not a folder" if folder.expanduser().exists() else "does not exist"
+    if folder is not None and not os.path.isdir(os.path.expanduser(folder)):
+        wrong = "is not a folder" if os.path.exists(os.path.expanduser(folder)) else "does not exist"
         make = f"`data prepare --config CONFIG --data-dir {folder}`"
         raise Failure(f"--data-dir {folder} {wrong}: check the name, or make it with {make}.")
     return folder

@@ -69,7 +69,7 @@ def train(node, images, init, stop_at, run_dir, resumed, allow_changes, overwrit
     from bach_keras.training import devices, train
     from bach_keras.training.best_start import train_best
 
-    tries_several = (init or "").startswith("best")
+    tries_several = (init or "").partition(":")[0] == "best"
     with _stopped_in_one_sentence():
         if tries_several and devices.hosts() > 1:
             raise UserError("--init best is for one host: on several train from one start, then from the other.")
@@ -104,6 +104,9 @@ def _new_job(node, images, init, stop_at, run_dir, given):
 
     data = images.split()
     run_dir = run_dir or Path("runs") / f"{data.config}-{node}"
+    # Folders next to this one, such as RUN_DIR.previous, are named after it.
+    if run_dir.name in ("", ".."):
+        raise UserError(f"--run-dir {run_dir} has no name of its own: choose a folder that does not exist yet.")
     recipe = with_options(default_recipe(data.config), **given)
     starts = starts_from(init, data.config, node, run_dir)
     if stop_at and images.protocol != "all":

@@ -233,7 +233,8 @@ def _report_plan(plan: Plan, recipe: Recipe, start: Start):
         if first.is_random not in speeds:
             speeds[first.is_random] = _seconds_per_step(recipe, first)
         data = plan.data[planned.config, planned.protocol]
-        count = len(Job(get_node(planned.node), data, first, recipe, planned.folder).files["train"])
+        seeded = replace(recipe, seed=planned.seed)  # refuses a seed that is none before the first run is trained
+        count = len(Job(get_node(planned.node), data, first, seeded, planned.folder).files["train"])
         # The range tests come first, then every epoch; validation adds a little.
         updates = count // recipe.batch_size
         sweeps = sum(

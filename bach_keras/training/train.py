@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bach_keras import run_fields
 from bach_keras.evidence import metrics
 from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.fields import shown
@@ -125,6 +126,10 @@ class Job:
 def create(job: Job, overwrite: bool = False) -> Run:
     """Make the run folder of a job; with ``overwrite`` a run that exists is kept as ``<folder>.previous``."""
     settings = job.settings | {"tensorboard": job.tensorboard}
+    try:
+        run_fields.check_config(settings)
+    except UserError as error:  # a run with such settings could be trained, and never be read again
+        raise UserError(f"No run can have these settings: {error}.") from error
     job.check()
     check_destination(job.folder, overwrite)
     devices.wait()  # or a host that looks late would find the run that the chief creates

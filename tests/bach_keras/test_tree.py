@@ -1,6 +1,6 @@
 import pytest
 
-from bach_keras.tree import CARCI, INVIS, NODES, NORBE, ROOT, SPECIALISTS, get_node, path_to
+from bach_keras.tree import CARCI, INVIS, NODES, NORBE, SPECIALISTS, get_node
 from datasets.labels import CLASSES, MALIGNANT
 
 
@@ -18,24 +18,6 @@ def test_targets():
     assert CARCI.targets == {"normal": 0, "benign": 0, "insitu": 1, "invasive": 1, MALIGNANT: 1}
     assert NORBE.targets == {"normal": 0, "benign": 1}
     assert INVIS.targets == {"insitu": 0, "invasive": 1}
-
-
-@pytest.mark.parametrize(
-    ("label", "group", "specialist"),
-    [
-        ("normal", "noncarcinoma", NORBE),
-        ("benign", "noncarcinoma", NORBE),
-        ("insitu", "carcinoma", INVIS),
-        ("invasive", "carcinoma", INVIS),
-    ],
-)
-def test_path_to_a_leaf(label, group, specialist):
-    assert path_to(label) == ((ROOT, group), (specialist, label))
-
-
-def test_only_the_four_classes_are_leaves():
-    with pytest.raises(ValueError, match="not a leaf"):
-        path_to(MALIGNANT)
 
 
 def test_the_specialists_answers_in_order_are_the_classes():

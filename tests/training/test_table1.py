@@ -9,6 +9,7 @@ import pytest
 
 from bach_keras.run_folder import Run, recipe_as_json, versions
 from bach_keras.training.table1 import Plan, open_plan, plan_system, reproduce_table1
+from datasets.errors import UserError
 from tests.trainings import RANDOM
 
 
@@ -43,6 +44,13 @@ def test_protocols_and_seeds_are_planned_side_by_side_and_each_once():
 def test_a_protocol_without_validation_images_is_refused():
     with pytest.raises(ValueError, match="protocol all keeps no validation images"):
         open_plan("phantom", ["all"], [0], Path("out"), "none")
+
+
+def test_a_seed_that_no_run_can_have_is_refused_with_the_plan(few_phantoms, recipe):
+    runs, trees = plan_system("phantom", "patient", -1, Path("out"), "none")
+    plan = Plan("phantom", Path("out"), runs[:1], trees, {("phantom", "patient"): few_phantoms})
+    with pytest.raises(UserError, match=r"--seed must be from 0"):
+        reproduce_table1(plan, recipe, RANDOM, only_plan=True)
 
 
 def test_bisque_trains_carci_alone():

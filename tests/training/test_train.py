@@ -121,6 +121,10 @@ def test_a_finished_run_is_not_given_up_for_one_that_failed(tmp_path):
     [
         ({"batch_size": 500}, "fewer than one batch of 500"),
         ({"backbone": {**TINY, "stem": 16}}, "another network than this one"),
+        (
+            {"image_size": 5000},
+            "No run can have these settings: recipe.image_size must be a whole number from 0 to 4096",
+        ),
     ],
 )
 def test_what_cannot_train_leaves_the_run_that_exists(tree_of_runs, recipe, tmp_path, changes, sentence):

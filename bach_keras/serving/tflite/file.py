@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from bach_keras.preprocess import View
+from bach_keras.quiet import filtered
 from bach_keras.serving.agreement import TOLERANCES
 from bach_keras.serving.card import CARD
 from datasets.errors import UserError
@@ -36,7 +37,9 @@ class TFLite:
         try:
             with zipfile.ZipFile(self.file) as archive:
                 self.card = json.loads(archive.read(CARD))
-            interpreter = Interpreter(os.fsencode(self.file), num_threads=PROCESSORS)
+            with filtered():
+                interpreter = Interpreter(os.fsencode(self.file), num_threads=PROCESSORS)
+                interpreter.allocate_tensors()  # LiteRT's start-up line comes now, and not with the first answer
             self._run = interpreter.get_signature_runner()
             (taken,) = interpreter.get_input_details()
             _, size, *_ = map(int, taken["shape"])

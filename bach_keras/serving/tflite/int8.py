@@ -17,6 +17,7 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer.qtyping import TFLOperationName
 from ai_edge_quantizer.quantizer import Quantizer
 
+from bach_keras.quiet import filtered
 from bach_keras.serving.tflite.file import PROCESSORS
 from bach_keras.serving.tflite.graph import ADD, MUL, Graph
 from bach_keras.tree import ROOT, SPECIALISTS
@@ -118,7 +119,8 @@ def _margin(interpreter, logits) -> float:
 def _interpreter(model):
     with _keeping_activations():
         interpreter = Interpreter(model_content=model, experimental_preserve_all_tensors=True, num_threads=PROCESSORS)
-    interpreter.allocate_tensors()
+    with filtered():
+        interpreter.allocate_tensors()
     return interpreter
 
 

@@ -50,6 +50,11 @@ def test_float_forms_answer_as_the_tree_does(files, expected, quantize, most):
         np.testing.assert_allclose(found, expected[name], atol=most)
 
 
+def test_a_file_starts_and_answers_without_a_line_on_stderr(files, capfd):
+    TFLite(files["none"]).images(IMAGES[0][None])
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("quantize", ["dynamic", "int8"])
 def test_eight_bit_forms_give_the_trees_labels(files, expected, quantize):
     answers = TFLite(files[quantize]).images(np.stack(IMAGES))

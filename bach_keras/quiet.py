@@ -1,4 +1,4 @@
-"""TensorFlow's start-up without the lines that no setting hides; every other line of its is shown.
+"""TensorFlow and LiteRT start without the lines that no setting hides; every other line of theirs is shown.
 
 C++ libraries write these lines straight to file descriptor 2 before they read any setting. So while they start, what
 arrives there goes through a small process that drops the lines it knows. It is a process, and not a thread, because it
@@ -12,12 +12,20 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from bach_keras.commands import known_lines
+from bach_keras import known_lines
 
 LOG = logging.getLogger(__name__)
+
+# There is one file descriptor 2: of two threads that filter it at once, one would put back the other's filter.
+_FILTERING = threading.RLock()
+
+
+def _wants_all_lines() -> bool:
+    return os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
 
 
 def has_gpu(devices: Path = Path("/dev")) -> bool:
@@ -27,8 +35,8 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
 
 def quiet_tensorflow() -> None:
     """Let the first import of TensorFlow be quiet; with ``TF_CPP_MIN_LOG_LEVEL`` 0 or 1 the user wants its lines."""
-    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if level not in ("0", "1") and "tensorflow" not in sys.modules:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not _wants_all_lines() and "tensorflow" not in sys.modules:
         sys.meta_path.insert(0, _Finder())
 
 
@@ -62,7 +70,12 @@ def _start(tensorflow, execute) -> None:
 @contextlib.contextmanager
 def filtered() -> Iterator[None]:
     """Drop the known lines of what is written to file descriptor 2 in this context, and pass on all others."""
-    if sys.stderr is None:  # it was closed, so file descriptor 2 may be anything
+    with _FILTERING:
+        yield from _filtered()
+
+
+def _filtered():
+    if sys.stderr is None or _wants_all_lines():  # a stderr that is closed leaves file descriptor 2 to any other file
         yield
         return
     words = ["gpu"] if has_gpu() else []

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from bach_keras.commands.known_lines import is_known
-from bach_keras.commands.quiet import filtered, has_gpu
+from bach_keras.known_lines import is_known
+from bach_keras.quiet import filtered, has_gpu
 
-START = "from bach_keras.commands.quiet import quiet_tensorflow; quiet_tensorflow()\n"
+START = "from bach_keras.quiet import quiet_tensorflow; quiet_tensorflow()\n"
 KNOWN = b"I0000 00:00:1.0 7 port.cc:153] oneDNN custom operations are on. You may see slightly different results"
 NO_CUDA = (
     b"I0000 00:00:1.0 7 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used.",
@@ -60,6 +60,19 @@ def test_who_asks_for_the_lines_sees_them_all(stand_in, level):
     assert "oneDNN" in stderr_of(START + "import tensorflow", stand_in, TF_CPP_MIN_LOG_LEVEL=level)
 
 
+def test_two_threads_that_filter_at_once_leave_stderr_as_it_was():
+    code = (
+        "import os, sys, threading, time\nfrom bach_keras.quiet import filtered\n"
+        "def work(seconds):\n"
+        "    with filtered(): time.sleep(seconds)\n"
+        "threads = [threading.Thread(target=work, args=(seconds,)) for seconds in (0.2, 0.4)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+        f"os.write(2, {KNOWN!r})"
+    )
+    assert stderr_of(code) == KNOWN.decode()
+
+
 def test_what_comes_after_the_start_up_is_not_filtered(stand_in):
     late = f"import tensorflow, os; os.write(2, {KNOWN!r})"
     assert stderr_of(START + late, stand_in).endswith(KNOWN.decode())
@@ -91,7 +104,7 @@ def test_the_filter_leaves_stderr_as_it_was(capfd):
 
 def test_subprocesses_and_threads_write_through_the_filter(tmp_path):
     code = (
-        "import os, subprocess, sys, threading\nfrom bach_keras.commands.quiet import filtered\n"
+        "import os, subprocess, sys, threading\nfrom bach_keras.quiet import filtered\n"
         "with filtered():\n"
         "    thread = threading.Thread(target=os.write, args=(2, b'thread\\n')); thread.start(); thread.join()\n"
         "    subprocess.run([sys.executable, '-c', 'import os; os.write(2, b\"child\\\\n\")'])\n"

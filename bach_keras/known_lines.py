@@ -1,6 +1,6 @@
-"""Passes stdin on to stderr without the lines that TensorFlow's start-up writes and nobody can use.
+"""Passes stdin on to stderr without the lines that TensorFlow and LiteRT write as they start and nobody can use.
 
-``quiet`` runs this file as a program while TensorFlow starts, so it imports next to nothing.
+``quiet`` runs this file as a program meanwhile, so it imports next to nothing.
 """
 
 import sys
@@ -11,6 +11,7 @@ ALWAYS = (
     (b" port.cc:", b"oneDNN custom operations are on"),
     (b" cpu_feature_guard.cc:", b"This TensorFlow binary is optimized"),
     (b"To enable the following instructions:", b"rebuild TensorFlow"),
+    (b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",),
 )
 # Where there is a GPU, these name what is wrong with it.
 WITHOUT_GPU = (
