@@ -7,17 +7,11 @@ from datasets.errors import UserError
 
 @dataclass(frozen=True)
 class Provenance:
-    """What trained a system, and what chose among its epochs and starts; of several parts it is their ``|``.
+    """What trained a system, and what chose among its epochs and starts; of several parts it is their ``|``."""
 
-    Attributes:
-        trained_on: file names of the images that it, or a run it started from, trained on.
-        chosen_on: file names of the images that chose an epoch, a start, a temperature or a threshold.
-        protocols: by which protocols its members were split.
-    """
-
-    trained_on: frozenset[str] = frozenset()
-    chosen_on: frozenset[str] = frozenset()
-    protocols: frozenset[str] = frozenset()
+    trained_on: frozenset[str] = frozenset()  # images that it, or a run it started from, trained on
+    chosen_on: frozenset[str] = frozenset()  # images that chose an epoch, a start, a temperature or a threshold
+    protocols: frozenset[str] = frozenset()  # by which its members were split
 
     def __or__(self, other: "Provenance") -> "Provenance":
         return Provenance(
@@ -25,11 +19,7 @@ class Provenance:
         )
 
     def check_leaks(self, filenames) -> None:
-        """Refuse images that trained the system.
-
-        Raises:
-            UserError: names a few of the images, and how many there are; or it is not known what trained the system.
-        """
+        """Refuse images that trained the system, and a system of which nobody knows what trained it."""
         if not self.trained_on:
             raise UserError(
                 "This system does not say which images trained it, so a leak would not be seen: export it again."
@@ -43,12 +33,7 @@ class Provenance:
             )
 
     def mixed_with(self, protocol: str, files: dict[str, list[str]]) -> str:
-        """Return a sentence where members were split otherwise than the images that judge them, else "".
-
-        Args:
-            protocol: the evaluation's.
-            files: its split, split name -> file names.
-        """
+        """Return a sentence where members were split otherwise than the images that judge them, else ""."""
         others = sorted(self.protocols - {protocol, ""})
         if others:
             return (

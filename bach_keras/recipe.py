@@ -1,7 +1,6 @@
-"""Every number of the training recipe, in one frozen place.
+"""Every number of the training recipe (Koné & Boulmane 2018, section 3).
 
-Koné & Boulmane (2018), section 3; where the text is silent docs/recipe.md says
-what was decided and why.
+Where the text is silent docs/recipe.md says what was decided and why.
 """
 
 import math
@@ -17,60 +16,33 @@ PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one node is trained.
+    """How one node is trained."""
 
-    Attributes:
-        image_size: side of the square images, in pixels.
-        batch_size: images a step.
-        head_epochs: epochs of the first phase, one cosine cycle on the head alone.
-        cycles: warm restarts of the second phase, which trains the middle layers too.
-        cycle_epochs: epochs of its first cycle.
-        cycle_mult: each cycle is this many times as long as the one before.
-        lr: peak learning rate; None takes the range test's suggestion in each phase.
-        middle_multiplier: rate of the middle layers, as a share of the head's.
-        momentum: SGD's.
-        warm_start: start each cycle with a twentieth of its steps at a hundredth of the rate.
-        max_epochs: the budget of all phases together; the paper stayed below 60.
-        accumulate: split each batch into as many parts to save memory (gradient accumulation). Batch norm then sees
-            one part at a time.
-        precision: Keras's policy: ``float32``, or on a GPU ``mixed_float16`` or ``mixed_bfloat16``.
-        range_test: sweep the rate before each phase, and keep the curve; needed where ``lr`` is None.
-        lr_steps: steps of the range test; None for as many as fit the phase, see ``sweep_steps``.
-        lr_bounds: its first and last rate.
-        lr_probe: training images whose loss it measures between steps; 0 for none.
-        smallest_view: smallest window that augmentation cuts, as a share of image_size.
-        crops: where along the longer side it cuts: ``any`` place or one of ``three``.
-        stain_jitter: random change of each stain's strength, as a fraction, see ``StainJitter``; 0 for none.
-        brightness: random change of brightness, as a fraction; 0 for none.
-        stain_normalisation: what images are normalised by before all else: ``none``, ``macenko`` or ``reinhard``.
-        seed: random seed of weights, data order, augmentation and dropout.
-        backbone: arguments of ``ResNeXt``; empty for ResNeXt-50 (32x4d).
-    """
-
-    image_size: int = 288
+    image_size: int = 288  # side of the square images, in pixels
     batch_size: int = 10
-    head_epochs: int = 3
-    cycles: int = 4
-    cycle_epochs: int = 3
-    cycle_mult: int = 2
-    lr: float | None = None
-    middle_multiplier: float = 1 / 3
+    head_epochs: int = 3  # of the first phase, one cosine cycle on the head alone
+    cycles: int = 4  # warm restarts of the second phase, which trains the middle layers too
+    cycle_epochs: int = 3  # of its first cycle
+    cycle_mult: int = 2  # each cycle is this many times as long as the one before
+    lr: float | None = None  # peak learning rate; None takes the range test's suggestion in each phase
+    middle_multiplier: float = 1 / 3  # rate of the middle layers, as a share of the head's
     momentum: float = 0.9
-    warm_start: bool = False
-    max_epochs: int = 60
+    warm_start: bool = False  # start each cycle with a twentieth of its steps at a hundredth of the rate
+    max_epochs: int = 60  # the budget of all phases together; the paper stayed below 60
+    # Each batch is split into as many parts to save memory. Batch norm then sees one part at a time.
     accumulate: int = 1
-    precision: str = "float32"
-    range_test: bool = True
-    lr_steps: int | None = None
-    lr_bounds: tuple[float, float] = (1e-5, 10.0)
-    lr_probe: int = 30
-    smallest_view: float = 0.8
-    crops: str = "any"
-    stain_jitter: float = 0.0
-    brightness: float = 0.0
-    stain_normalisation: str = "none"
-    seed: int = 0
-    backbone: dict = field(default_factory=dict)
+    precision: str = "float32"  # one of PRECISIONS, Keras's policies; the mixed ones are for GPUs
+    range_test: bool = True  # sweep the rate before each phase, and keep the curve; needed where ``lr`` is None
+    lr_steps: int | None = None  # of the range test; None for as many as fit the phase, see ``sweep_steps``
+    lr_bounds: tuple[float, float] = (1e-5, 10.0)  # its first and last rate
+    lr_probe: int = 30  # training images whose loss it measures between steps; 0 for none
+    smallest_view: float = 0.8  # smallest window that augmentation cuts, as a share of image_size
+    crops: str = "any"  # where along the longer side it cuts: at any place, or one of "three"
+    stain_jitter: float = 0.0  # random change of each stain's strength, as a fraction, see ``StainJitter``
+    brightness: float = 0.0  # random change of brightness, as a fraction
+    stain_normalisation: str = "none"  # before all else: none, macenko or reinhard
+    seed: int = 0  # random seed of weights, data order, augmentation and dropout
+    backbone: dict = field(default_factory=dict)  # arguments of ``ResNeXt``; empty for ResNeXt-50 (32x4d)
 
     def __post_init__(self):
         least = {

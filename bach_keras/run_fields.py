@@ -42,10 +42,8 @@ CONFIG_MORE = {
     "temperature": number(*TEMPERATURES), "started_from": LINE, "candidates": object_of(OBJECT),
     "changes": list_of(OBJECT),
 }  # fmt: skip
-WITHIN_CONFIG = {
-    "split_origin": {"seed": whole(), "patients_sha256": TEXT | NOTHING, "note": LINE},
-    "until": {"run": LINE, "epoch": whole(1), "loss": number()},
-}
+SPLIT_ORIGIN = {"seed": whole(), "patients_sha256": TEXT | NOTHING, "note": LINE}
+UNTIL = {"run": LINE, "epoch": whole(1), "loss": number()}
 BACKBONE = {"cardinality": whole(1, 4096), "base_width": whole(1, 4096), "stem": whole(1, 4096)}
 BLOCKS = list_of(whole(1, 200), 4, 4)
 
@@ -92,27 +90,18 @@ SYSTEM_MORE = {"member_configs": list_of(NAME), "stains": OBJECT}
 
 
 def check_config(config: dict) -> Recipe:
-    """Check what config.json says, and return its recipe.
-
-    Raises:
-        UserError: a field is missing or is not what it must be.
-    """
+    """Check what config.json says, and return its recipe."""
     check(config, CONFIG, CONFIG_MORE)
     check(config["split"], {"train": TEXTS}, within="split")
-    for name, fields in WITHIN_CONFIG.items():
-        if name in config:
-            check(config[name], {}, fields, within=name)
+    if "split_origin" in config:
+        check(config["split_origin"], {}, SPLIT_ORIGIN, within="split_origin")
     if "until" in config:
-        check(config["until"], WITHIN_CONFIG["until"], within="until")
+        check(config["until"], UNTIL, within="until")
     return read_recipe(config["recipe"])
 
 
 def read_recipe(values: dict) -> Recipe:
-    """Return the recipe that config.json holds.
-
-    Raises:
-        UserError: a field is unknown or wrong, or asks for more than can be trained.
-    """
+    """Return the recipe that config.json holds; refuses one that asks for more than can be trained."""
     fields = {field.name: _kind(field) for field in dataclasses.fields(Recipe)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
@@ -154,11 +143,7 @@ def _kind(field) -> Kind:
 
 
 def check_metrics(metrics: dict, node: str) -> dict:
-    """Check what a finished run's metrics.json says, and return it.
-
-    Raises:
-        UserError: a field is missing or is not what it must be, or is another node's.
-    """
+    """Check what a finished run's metrics.json says, and return it."""
     check(metrics, METRICS, METRICS_MORE)
     if "accuracy" in metrics:
         check(metrics, {**SCORES, "split": NAME})
@@ -170,7 +155,7 @@ def check_metrics(metrics: dict, node: str) -> dict:
         _check_tally(tally, f"stains.{plain(name, 60)}")
     if "until" in metrics:
         check(metrics, {"reached": FLAG})
-        check(metrics["until"], WITHIN_CONFIG["until"], within="until")
+        check(metrics["until"], UNTIL, within="until")
     return metrics
 
 
@@ -182,11 +167,7 @@ def _check_tally(tally: dict, within: str) -> None:
 
 
 def check_system(metrics: dict) -> dict:
-    """Check what an evaluation's metrics.json says, and return it.
-
-    Raises:
-        UserError: a field is missing or is not what it must be.
-    """
+    """Check what an evaluation's metrics.json says, and return it."""
     check(metrics, SYSTEM, SYSTEM_MORE)
     if "stains" in metrics:
         _check_tally(metrics["stains"], "stains")
@@ -198,11 +179,7 @@ def check_system(metrics: dict) -> dict:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a history.csv, one an epoch.
-
-    Raises:
-        UserError: it is missing, or an epoch is, or a value that should be a number is none.
-    """
+    """Return the rows of a history.csv, one an epoch; refuses one that lacks an epoch or a number."""
     if not path.is_file():
         raise FieldError("the file is missing")
     if path.stat().st_size > MAX_HISTORY:
@@ -221,26 +198,18 @@ def read_rows(path: Path) -> list[dict[str, str]]:
             raise FieldError(f"line {count + 1} is not of epoch {count}")
         for name, value in row.items():
             if name in ("loss", "accuracy", "learning_rate") or name.startswith("val_"):
-                _as_number(value, f"{plain(name, 60)} of epoch {count}")
+                try:
+                    float(value)
+                except ValueError:
+                    raise FieldError(f"{plain(name, 60)} of epoch {count} must be a number") from None
     missing = sorted({"loss", "accuracy"} - set(rows[0]))
     if missing:
         raise FieldError(f"it has no column {missing[0]}")
     return rows
 
 
-def _as_number(text: str, what: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise FieldError(f"{what} must be a number") from None
-
-
 def best_row(rows: list[dict[str, str]], metrics: dict) -> dict[str, str]:
-    """Return the row of a run's best epoch.
-
-    Raises:
-        UserError: it is not there.
-    """
-    if not len(rows) >= metrics["best_epoch"]:
+    """Return the row of a run's best epoch."""
+    if len(rows) < metrics["best_epoch"]:
         raise FieldError(f"it has no row of epoch {metrics['best_epoch']}, the best by metrics.json")
     return rows[metrics["best_epoch"] - 1]

@@ -22,16 +22,12 @@ _WEIGHTS = ".weights.h5"
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder.
-
-    Attributes:
-        folder: where it is.
-        settings: what ``config.json`` says: ``node``, ``config``, ``protocol``, ``init``, ``recipe``, ``versions``,
-            ``split`` (split name -> file names), ``split_origin`` (its ``seed``, ``patients_sha256`` and ``note``),
-            ``trained_on`` and ``chosen_on`` (file names, the ancestors' included), ``ancestors``.
-    """
+    """A run folder."""
 
     folder: Path
+    # What config.json says: node, config, protocol, init, recipe, versions, split (split name -> file names),
+    # split_origin (its seed, patients_sha256 and note), trained_on and chosen_on (file names, the ancestors' included),
+    # ancestors.
     settings: dict
 
     @classmethod

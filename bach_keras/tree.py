@@ -41,10 +41,3 @@ SPECIALISTS = (NORBE, INVIS)  # which follows each of the root's answers, in the
 # divided by: what lies outside makes all answers alike, or none a number.
 WEIGHTS = (1e-6, 1e6)
 TEMPERATURES = (0.01, 100.0)
-
-
-def get_node(name: str) -> Node:
-    """Return a node by name."""
-    if name not in NODES:
-        raise ValueError(f"There is no node {name!r}: choose one of {', '.join(NODES)}.")
-    return NODES[name]

@@ -9,7 +9,7 @@ import pytest
 from bach_keras.run_folder import Run
 from bach_keras.training.start import Start
 from bach_keras.training.train import Job, create, train
-from bach_keras.tree import get_node
+from bach_keras.tree import NODES
 from tests.few_phantoms import RECIPE, few_phantoms
 
 RANDOM = Start("none")
@@ -17,7 +17,7 @@ AFTER_EVERY_EPOCH = 1e9  # the share of the time that the state may take, so tha
 
 
 def job(folder: Path, node: str = "carci", start: Start = RANDOM, recipe=RECIPE, data=None, **options) -> Job:
-    return Job(get_node(node), data or few_phantoms(), start, recipe, Path(folder), **options)
+    return Job(NODES[node], data or few_phantoms(), start, recipe, Path(folder), **options)
 
 
 def trained(planned: Job, **options) -> dict:

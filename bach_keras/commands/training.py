@@ -99,7 +99,7 @@ def _new_job(node, images, init, stop_at, run_dir, given):
     from bach_keras.training import devices
     from bach_keras.training.start import starts_from
     from bach_keras.training.train import Job
-    from bach_keras.tree import get_node
+    from bach_keras.tree import NODES
     from bach_keras.wording import counted
 
     data = images.split()
@@ -123,7 +123,7 @@ def _new_job(node, images, init, stop_at, run_dir, given):
         f"rate {'auto' if recipe.lr is None else recipe.lr}, seed {recipe.seed}, run folder {run_dir}"
         f"{devices.in_words()}"
     )
-    return Job(get_node(node), data, next(iter(starts.values())), recipe, run_dir, stop_at), starts
+    return Job(NODES[node], data, next(iter(starts.values())), recipe, run_dir, stop_at), starts
 
 
 def _job_to_resume(node, images, run_dir, given):
@@ -133,7 +133,7 @@ def _job_to_resume(node, images, run_dir, given):
     from bach_keras.training import devices
     from bach_keras.training.start import start_from
     from bach_keras.training.train import Job
-    from bach_keras.tree import get_node
+    from bach_keras.tree import NODES
     from datasets.split_data import data_of_run, default_config
 
     run = Run.open(run_dir or Path("runs") / f"{images.config or default_config(images.data_dir)}-{node}")
@@ -146,7 +146,7 @@ def _job_to_resume(node, images, run_dir, given):
     say(f"train {node}: resuming {run.folder}{devices.in_words()}")
     data = open_images(data_of_run(run.settings, images.data_dir))
     start = start_from(run.settings["init"], run.settings["config"])
-    return Job(get_node(node), data, start, with_options(run.recipe, **given), run.folder)
+    return Job(NODES[node], data, start, with_options(run.recipe, **given), run.folder)
 
 
 def _asked_settings(images, run) -> dict:
@@ -211,7 +211,7 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
     from bach_keras.training.lr_find import choose_phase, find_rate
     from bach_keras.training.start import start_from
     from bach_keras.training.train import Job
-    from bach_keras.tree import get_node
+    from bach_keras.tree import NODES
 
     data = images.split()
     out = out or Path("runs") / f"{data.config}-{node}-lr-find"
@@ -227,7 +227,7 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
         f"image size {recipe.image_size}, batch {recipe.batch_size}, rates {bounds[0]:g} to {bounds[1]:g}, "
         f"seed {recipe.seed}, folder {out}"
     )
-    result = find_rate(Job(get_node(node), open_images(data), start, recipe, out), chosen, metric)
+    result = find_rate(Job(NODES[node], open_images(data), start, recipe, out), chosen, metric)
     share = "a tenth" if metric == "loss" else "a third"
     say(f"the {metric} diverges at {result['divergence']:.2g}; {share} is {result['suggestion']:.2g}")
     if not result["clear"]:

@@ -23,17 +23,11 @@ _STILL = (0.0, 1.0, 1.0, 0.5, 0.5, *[0.5] * (DRAW_COUNT - 5))
 
 @dataclass(frozen=True)
 class Settings:
-    """How a sheet is drawn.
+    """How a sheet is drawn."""
 
-    Attributes:
-        size: side of each picture, in pixels.
-        seed: chooses the images and how they are changed.
-        stain_jitter, brightness: the amounts that ``StainJitter`` and ``Brightness`` take.
-    """
-
-    size: int
-    seed: int
-    stain_jitter: float
+    size: int  # side of each picture, in pixels
+    seed: int  # chooses the images and how they are changed
+    stain_jitter: float  # the amounts that ``StainJitter`` and ``Brightness`` take
     brightness: float
 
 

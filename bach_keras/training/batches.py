@@ -18,22 +18,14 @@ from datasets.labels import LABELS
 class ImageCache:
     """Images whose shorter side is the training size, those of one shape in one tensor.
 
-    Any image is found at once, so an epoch's order is a plain permutation and
-    needs no shuffle buffer.
-
-    Attributes:
-        stacks: uint8 [n, H, W, 3], one for each shape there is.
-        places: int32 [images, 2], each image's stack and its row there.
-        targets: int32 [images], each image's answer.
-        filenames: their names.
-        stains: which of them the stain normalisation left as they are, see ``bach_keras.evidence.stains``; None
-            without one.
+    Any image is found at once, so an epoch's order is a plain permutation and needs no shuffle buffer.
     """
 
-    stacks: tuple[tf.Tensor, ...]
-    places: np.ndarray
-    targets: np.ndarray
+    stacks: tuple[tf.Tensor, ...]  # uint8 [n, H, W, 3], one for each shape there is
+    places: np.ndarray  # int32 [images, 2], each image's stack and its row there
+    targets: np.ndarray  # int32 [images], each image's answer
     filenames: tuple[str, ...]
+    # Which of them the stain normalisation left as they are, see ``bach_keras.evidence.stains``; None without one.
     stains: dict | None = None
 
     def __len__(self):

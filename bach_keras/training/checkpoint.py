@@ -28,26 +28,16 @@ STATE_SHARE = 0.02
 
 @dataclass
 class Progress:
-    """How far a run has come, and the state at the end of its last complete epoch.
+    """How far a run has come, and the state at the end of its last complete epoch."""
 
-    Attributes:
-        epoch: epochs done.
-        peak: the present phase's peak rate.
-        phase: its name.
-        history: the rows of history.csv.
-        best: epoch, accuracy and loss of the best epoch.
-        seconds: what the epochs took, range tests included.
-        reached: whether the training loss to stop at is reached.
-        arrays: weights, then the optimizer's variables; empty before the first epoch.
-    """
-
-    epoch: int = 0
-    peak: float = 0.0
-    phase: str = ""
-    history: list[dict] = field(default_factory=list)
-    best: dict = field(default_factory=dict)
-    seconds: float = 0.0
-    reached: bool = False
+    epoch: int = 0  # epochs done
+    peak: float = 0.0  # the present phase's peak rate
+    phase: str = ""  # its name
+    history: list[dict] = field(default_factory=list)  # the rows of history.csv
+    best: dict = field(default_factory=dict)  # epoch, accuracy and loss of the best epoch
+    seconds: float = 0.0  # what the epochs took, range tests included
+    reached: bool = False  # whether the training loss to stop at is reached
+    # Weights, then the optimizer's variables; empty before the first epoch.
     arrays: list[np.ndarray] = field(default_factory=list)
 
     def restore_weights(self, model):

@@ -16,7 +16,7 @@ from bach_keras.training.batches import ImageCache, evaluation_batches, steps_pe
 from bach_keras.training.checkpoint import Checkpoint, SeedDropout, seed_dropout
 from bach_keras.training.phases import Phase
 from bach_keras.training.stops import StopAfter, StopAtDivergence, StopAtLoss, TrainingError, writing
-from bach_keras.tree import get_node
+from bach_keras.tree import NODES
 from bach_keras.wording import counted
 from callbacks.fused_sgd import FusedSGD
 from callbacks.layer_groups import freeze, with_layer_groups
@@ -177,7 +177,7 @@ def _board(run: Run, caches: dict[str, ImageCache], phase: Phase) -> TensorBoard
         phase.rates,
         images=squares.numpy(),
         labels=shown.targets[indices],
-        class_names=get_node(run.node).classes,
+        class_names=NODES[run.node].classes,
         preprocess=preprocess.normalise,
         from_logits=True,
     )

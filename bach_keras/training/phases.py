@@ -9,27 +9,16 @@ from callbacks.sgdr import cycle_ends
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with one choice of trained groups.
+    """A stretch of training with one choice of trained groups."""
 
-    Attributes:
-        name: ``head`` or ``middle+head``; where nothing is frozen ``all``, and ``all-restarts`` for the second.
-        rates: group -> multiplier of the rate; the other groups are frozen.
-        cycle_epochs: epochs of its first cycle.
-        cycles: how many.
-        cycle_mult: each is this many times as long as the one before.
-        continues: whether it trains the groups of the phase before it, and so at its rate.
-        number: which of the run's phases it is, from 0.
-        first_epoch: the run's epochs before it.
-    """
-
-    name: str
-    rates: dict[str, float]
-    cycle_epochs: int
+    name: str  # head or middle+head; where nothing is frozen all, and all-restarts for the second
+    rates: dict[str, float]  # group -> multiplier of the rate; the other groups are frozen
+    cycle_epochs: int  # of its first cycle
     cycles: int
-    cycle_mult: int
-    continues: bool = False
-    number: int = 0
-    first_epoch: int = 0
+    cycle_mult: int  # each cycle is this many times as long as the one before
+    continues: bool = False  # whether it trains the groups of the phase before it, and so at its rate
+    number: int = 0  # which of the run's phases it is, from 0
+    first_epoch: int = 0  # the run's epochs before it
 
     @property
     def cycle_ends(self) -> tuple[int, ...]:

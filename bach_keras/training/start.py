@@ -13,16 +13,10 @@ from datasets.errors import UserError
 
 @dataclass(frozen=True)
 class Start:
-    """Where a network's weights come from.
+    """Where a network's weights come from: a file, a run, or neither."""
 
-    Attributes:
-        init: what the user asked for: ``none``, ``imagenet``, a file or a run folder.
-        weights: a file of ImageNet weights, or None.
-        parent: the run it starts from, or None.
-    """
-
-    init: str
-    weights: Path | None = None
+    init: str  # what the user asked for: none, imagenet, a file or a run folder
+    weights: Path | None = None  # a file of ImageNet weights
     parent: Run | None = None
 
     @property

@@ -22,7 +22,7 @@ from bach_keras.training.phases import phases, snapshot_epochs
 from bach_keras.training.start import Start
 from bach_keras.training.stops import Interrupted
 from bach_keras.training.train import Job, finish, network, precision
-from bach_keras.tree import ROOT, SPECIALISTS, get_node
+from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from bach_keras.wording import counted
 from datasets.errors import UserError, working
 from datasets.split_data import SplitData, split_data
@@ -36,64 +36,40 @@ SNAPSHOT_ACCURACY = 0.99
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of the plan.
-
-    Attributes:
-        folder: its run folder.
-        node: carci, norbe or invis.
-        config: bach, bisque, bach_bisque or phantom.
-        protocol: of its split.
-        seed: of its recipe.
-        parent: the folder of the run it starts from; None for the common start.
-        stop_at: the folder of the run whose loss it stops at; None for all but the whole set.
-    """
+    """One run of the plan."""
 
     folder: Path
     node: str
     config: str
     protocol: str
-    seed: int
-    parent: Path | None = None
-    stop_at: Path | None = None
+    seed: int  # of its recipe
+    parent: Path | None = None  # the folder of the run it starts from; None for the common start
+    stop_at: Path | None = None  # the folder of the run whose loss it stops at, where it trains on the whole set
 
 
 @dataclass(frozen=True)
 class Tree:
-    """One joined system to score.
+    """One joined system to score."""
 
-    Attributes:
-        folder: where its evaluation goes.
-        row: ``init``, ``init+ext``, ``ensemble`` (its members that kept validation images) or ``full ensemble``.
-        config, protocol, seed: what it is scored on.
-        members: node -> its members, each the run folders of which the better by validation is taken; a folder
-            ``RUN/snapshots`` stands for one of that run's snapshots.
-    """
-
-    folder: Path
-    row: str
+    folder: Path  # where its evaluation goes
+    row: str  # init, init+ext, ensemble (its members that kept validation images) or full ensemble
     config: str
     protocol: str
     seed: int
+    # Node -> its members, each the run folders of which the better by validation is taken; a folder RUN/snapshots
+    # stands for one of that run's snapshots.
     members: dict[str, list[tuple[Path, ...]]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All of Table 1 for one configuration.
-
-    Attributes:
-        config: which data.
-        out: folder for everything.
-        runs: in the order in which they depend on each other.
-        trees: made of them.
-        data: (config, protocol) -> the images of the runs and trees.
-    """
+    """All of Table 1 for one configuration."""
 
     config: str
-    out: Path
-    runs: list[PlannedRun]
-    trees: list[Tree]
-    data: dict[tuple[str, str], SplitData]
+    out: Path  # folder for everything
+    runs: list[PlannedRun]  # in the order in which they depend on each other
+    trees: list[Tree]  # made of them
+    data: dict[tuple[str, str], SplitData]  # (config, protocol) -> the images of the runs and trees
 
 
 def open_plan(config: str, protocols, seeds, out: Path, start: str, data_dir=None) -> Plan:
@@ -185,15 +161,16 @@ def reproduce_table1(plan: Plan, recipe: Recipe, start: Start, only_plan: bool =
     _report_plan(plan, recipe, start)
     if only_plan:
         return {}
-    for number, planned in enumerate(plan.runs, 1):
-        LOG.info(f"run {number} of {len(plan.runs)}: {planned.folder}")
-        try:
-            finish(_job(planned, plan, recipe, start))
-        except Interrupted as interrupted:
-            interrupted.resume = "Resume by giving the same command again: what is finished is kept."
-            raise
-        keras.backend.clear_session()  # or every run's graphs would stay in memory
+    plan.out.mkdir(parents=True, exist_ok=True)  # where that fails, nothing was started
     with working():
+        for number, planned in enumerate(plan.runs, 1):
+            LOG.info(f"run {number} of {len(plan.runs)}: {planned.folder}")
+            try:
+                finish(_job(planned, plan, recipe, start))
+            except Interrupted as interrupted:
+                interrupted.resume = "Resume by giving the same command again: what is finished is kept."
+                raise
+            keras.backend.clear_session()  # or every run's graphs would stay in memory
         results = {
             "config": plan.config,
             "recipe": recipe_as_json(recipe),
@@ -211,7 +188,7 @@ def _job(planned: PlannedRun, plan: Plan, recipe: Recipe, start: Start) -> Job:
     if planned.parent is not None:
         start = Start(str(planned.parent), parent=Run.open(planned.parent))
     return Job(
-        get_node(planned.node),
+        NODES[planned.node],
         plan.data[planned.config, planned.protocol],
         start,
         replace(recipe, seed=planned.seed),
@@ -234,7 +211,7 @@ def _report_plan(plan: Plan, recipe: Recipe, start: Start):
             speeds[first.is_random] = _seconds_per_step(recipe, first)
         data = plan.data[planned.config, planned.protocol]
         seeded = replace(recipe, seed=planned.seed)  # refuses a seed that is none before the first run is trained
-        count = len(Job(get_node(planned.node), data, first, seeded, planned.folder).files["train"])
+        count = len(Job(NODES[planned.node], data, first, seeded, planned.folder).files["train"])
         # The range tests come first, then every epoch; validation adds a little.
         updates = count // recipe.batch_size
         sweeps = sum(

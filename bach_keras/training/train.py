@@ -25,7 +25,7 @@ from bach_keras.training.phases import phases, snapshot_epochs
 from bach_keras.training.start import Start
 from bach_keras.training.stops import writing
 from bach_keras.tree import Node
-from datasets.errors import UserError
+from datasets.errors import UserError, working
 from datasets.labels import LABELS
 from datasets.split_data import SplitData
 
@@ -34,26 +34,17 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """One node to train.
-
-    Attributes:
-        node: which.
-        data: the images, under a protocol.
-        start: where the weights come from.
-        recipe: the numbers.
-        folder: the run folder.
-        stop_at: stop after the epoch whose training loss reaches that of this run's best validated epoch; the
-            recipe's epochs are then the most that are trained (Koné & Boulmane 2018, section 5).
-        tensorboard: write event files into the run folder.
-    """
+    """One node to train."""
 
     node: Node
     data: SplitData
     start: Start
     recipe: Recipe
-    folder: Path
+    folder: Path  # the run folder
+    # Stop after the epoch whose training loss reaches that of this run's best validated epoch; the recipe's epochs are
+    # then the most that are trained (Koné & Boulmane 2018, section 5).
     stop_at: Run | None = None
-    tensorboard: bool = False
+    tensorboard: bool = False  # write event files into the run folder
 
     @cached_property
     def files(self) -> dict[str, list[str]]:
@@ -116,7 +107,7 @@ class Job:
         self.start.check(self.files.get("validation", []))
         steps_per_epoch(len(self.files["train"]), self.recipe)
         for other in filter(None, (self.start.parent, self.stop_at)):
-            if Path(self.folder).resolve() == other.folder.resolve():
+            if self.folder.resolve() == other.folder.resolve():
                 raise UserError(f"{self.folder} is the run that this one comes from: choose another --run-dir.")
         # Weights that do not fit are found now, and not after a folder was made.
         if not self.start.is_random:
@@ -133,7 +124,7 @@ def create(job: Job, overwrite: bool = False) -> Run:
     job.check()
     check_destination(job.folder, overwrite)
     devices.wait()  # or a host that looks late would find the run that the chief creates
-    run = Run.create(job.folder, settings, overwrite) if devices.is_chief() else Run(Path(job.folder), settings)
+    run = Run.create(job.folder, settings, overwrite) if devices.is_chief() else Run(job.folder, settings)
     devices.wait()  # or one that reads early would resume the run that is replaced
     return run
 
@@ -198,7 +189,7 @@ def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) ->
         TrainingError: the loss diverged, the disk is full, or another host was lost.
         Interrupted: by Ctrl-C or SIGTERM.
     """
-    with interruptible(run, job.data.data_dir):
+    with interruptible(run, job.data.data_dir), working():
         # The run's recipe is the job's, as the file has it: all hosts and every resumption read the same numbers.
         recipe, start = run.recipe, job.start
         seed_everything(recipe.seed)

@@ -20,6 +20,7 @@ from bach_keras.training.best_start import train_best
 from bach_keras.training.stops import Interrupted, StopAtDivergence, TrainingError
 from bach_keras.training.train import network, reopen, train
 from cli import cli
+from datasets.errors import WorkError
 from tests.trainings import AFTER_EVERY_EPOCH, RANDOM, Interrupt, history, interrupted, job, trained
 
 
@@ -156,6 +157,14 @@ def test_a_full_disk_ends_a_run_in_one_sentence_and_it_is_resumed_later(tree_of_
     assert checkpoint.load(Run.open(planned.folder)).epoch == 1
     train(planned, reopen(planned))
     assert (tmp_path / "run/history.csv").read_text() == (tree_of_runs["carci"] / "history.csv").read_text()
+
+
+def test_a_file_that_is_lost_while_a_run_trains_is_no_mistake_before_it(tmp_path):
+    def lose(epoch, logs):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "gone")
+
+    with pytest.raises(WorkError, match=r"gone: No such file or directory\."):
+        trained(job(tmp_path / "run"), callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=lose)])
 
 
 def test_a_run_is_resumed_with_another_recipe_or_version_only_where_that_is_allowed(recipe, tmp_path):
