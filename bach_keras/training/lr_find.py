@@ -38,6 +38,7 @@ def find_rate(job: Job, phase: Phase, metric: str = "loss") -> dict:
     cache = cache_images(job.data.images(files), targets, recipe.view)
     model = network(recipe)
     start.load(model, with_head=start.parent is not None and start.parent.node == job.node.name)
+    job.folder.mkdir(parents=True, exist_ok=True)  # where that fails, no sweep is lost
     LOG.info(f"{phase.name}: {sweep_steps(cache, phase, recipe)} steps on {len(cache)} images")
     test = range_test(compiled(model, phase, recipe), cache, phase, recipe, metric)
     try:
@@ -54,7 +55,6 @@ def find_rate(job: Job, phase: Phase, metric: str = "loss") -> dict:
         **found,
     }
     with working():
-        job.folder.mkdir(parents=True, exist_ok=True)
         write_json(job.folder / "lr_range_test.json", result)
         test.plot(job.folder / "lr_range_test.png")
     return result

@@ -1,4 +1,5 @@
 import json
+import logging
 from dataclasses import replace
 
 import keras
@@ -29,6 +30,14 @@ def test_a_sweep_writes_what_it_found_and_changes_no_run(tree_of_runs, few_phant
     assert result["rates"][-1] <= high * 1.001
     # Longer than an epoch, so it wrapped around the data.
     assert len(result["rates"]) > len(few_phantoms.files["train"]) // recipe.batch_size
+
+
+def test_a_folder_that_cannot_be_made_costs_no_sweep(recipe, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        sweep(tmp_path / "file", recipe)
+    assert not [line for line in caplog.messages if "steps on" in line]
 
 
 def test_from_random_weights_it_is_the_sweep_that_training_does(tree_of_runs, recipe, tmp_path):
