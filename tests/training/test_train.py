@@ -196,8 +196,8 @@ def test_members_are_checked(tree_of_runs, tmp_path):
     normalised.write_settings()
     for name in ("metrics.json", "model.keras"):
         (normalised.folder / name).write_bytes((carci / name).read_bytes())
-    assert load_member("carci", str(carci)).stain_normalisation == "none"
-    assert load_member("carci", str(normalised.folder)).stain_normalisation == "reinhard"
+    assert load_member("carci", str(carci)).view.stain_normalisation == "none"
+    assert load_member("carci", str(normalised.folder)).view.stain_normalisation == "reinhard"
     with pytest.raises(ValueError, match="is a run of carci, so it cannot be given as --norbe"):
         load_member("norbe", str(carci))
     with pytest.raises(ValueError, match="not a run folder"):
