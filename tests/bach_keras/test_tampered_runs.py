@@ -307,7 +307,7 @@ def test_a_run_of_an_older_recipe_is_read_with_what_it_did_not_say(run):
     for field in ("brightness", "precision", "accumulate", "stain_normalisation"):
         change_fields(run / "config.json", **{f"recipe.{field}": ...})
     change_fields(run / "config.json", split_origin=..., tensorboard=..., images_sha256=...)
-    assert load_member("carci", str(run)).stain_normalisation == "none"
+    assert load_member("carci", str(run)).view.stain_normalisation == "none"
 
 
 @pytest.mark.parametrize("backbone", [{}, TINY, {"blocks": (1, 2, 1, 1), "stem": 16, "cardinality": 4}])
