@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from http import HTTPStatus
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 
 from datasets.errors import UserError, WorkError
@@ -53,6 +53,8 @@ def download(
                     done += file.write(chunk)
                     if progress:
                         progress(done, total)
+    except (InvalidURL, UnicodeError) as error:  # of a space, a port that is not a number, letters beyond ASCII
+        raise UserError(f"{url} is not a URL that can be fetched ({error}).") from error
     except urllib.error.HTTPError as error:
         error.close()
         # This answer means that the file is complete already, and only remains to be verified.

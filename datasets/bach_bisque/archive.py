@@ -1,6 +1,7 @@
 """A published archive: fetched where the user asks for it, and checked against its published digest."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -63,10 +64,7 @@ def check_digest(archive: Archive, path: Path) -> None:
     if path.name != archive.name:
         return
     if path.stat().st_size not in archive.sizes:
-        LOG.warning(
-            f"{path} does not have the size of the published file, so its MD5 was not checked: its images are, one by "
-            "one."
-        )
+        _warn_of_size(path)
         return
     if _is_remembered(archive, path):
         return
@@ -77,6 +75,13 @@ def check_digest(archive: Archive, path: Path) -> None:
             "if it is a zip that you made yourself, give it another name."
         )
     _remember(archive, path)
+
+
+@functools.cache  # a preparation opens the file several times
+def _warn_of_size(path: Path) -> None:
+    LOG.warning(
+        f"{path} does not have the size of the published file, so its MD5 was not checked: its images are, one by one."
+    )
 
 
 def _part(archive: Archive, folder: Path) -> Path:
