@@ -49,10 +49,6 @@ class LRRangeTest(keras.callbacks.Callback):
             with a probe the foot of its last rise is read, from the probe's loss and the batches' together. For the
             loss only. Measuring three batches adds a third to the sweep's time.
         mode: "min" for a metric that is better when lower, "max" for one better when higher, "auto" to ask Keras.
-
-    Raises:
-        ValueError: a value out of its range; in ``fit``, a model that cannot be swept, too few steps, or a metric
-            that the model does not log.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ _LABELS = dict(enumerate(LABELS)) | {-1: UNLABELLED}
 
 
 def differences(tables: dict[str, list[dict]], files: dict[str, list[Path]]) -> list[str]:
-    """Return a sentence for each record, in the files of each split, that is not as its row in ``Prepared.tables``."""
+    """Return a sentence for each record or file of a split that is not as the rows of ``Prepared.tables`` say."""
     found = []
     for split, rows in tables.items():
         missing = {row["filename"]: row for row in rows}

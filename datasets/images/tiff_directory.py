@@ -108,8 +108,7 @@ class Directory:
                 raise NotTakenError("has pages without end, as they point to each other in a circle: save it again")
             seen.add(place)
             start, number, step, _, offset = self._shape(place)
-            tail = struct.calcsize("=" + offset)
-            place = self._unpack(offset, self.read(start + number * step, tail))
+            place = self._unpack(offset, self.read(start + number * step, struct.calcsize("=" + offset)))
         return len(seen)
 
     def _entry(self, tag: int) -> _Entry | None:
