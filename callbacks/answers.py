@@ -103,11 +103,8 @@ def _of_names(labels, class_names) -> np.ndarray:
 def choose_output(outputs, count: int, names: Sequence[str], output=None) -> np.ndarray:
     """Return the output of a model that is to be shown, [n, classes].
 
-    Args:
-        outputs: [n, classes]; [n] or [n, 1] of one sigmoid; or a dict or list of outputs.
-        count: the number of images.
-        names: the names of the outputs of a list, if known.
-        output: the one to take of several, by key, name or place.
+    ``outputs`` are [n, classes]; [n] or [n, 1] of one sigmoid; or a dict or list of these, with the ``names`` of a
+    list if they are known. Of several, ``output`` is the key, name or place of the one to take.
     """
     if isinstance(outputs, (list, tuple)):
         names = names if len(names) == len(outputs) else range(len(outputs))

@@ -46,14 +46,10 @@ def with_layer_groups(
     ``keras.saving.load_model``.
 
     Args:
-        optimizer: a new Keras optimizer; ``exclude_from_weight_decay`` is to be called on the result. Its rate may
-            be a schedule.
+        optimizer: a new Keras optimizer, but none that wraps another (LossScaleOptimizer) or decays weights in its own
+            way (Muon). Its rate may be a schedule; ``exclude_from_weight_decay`` is to be called on the result.
         groups: ``(pattern, multiplier)`` pairs in order of precedence; multipliers are positive.
         model: the model to train, built, where patterns name nested models or wrappers in it.
-
-    Raises:
-        ValueError: a bad group, an optimizer that is built or has groups already, or a kind that cannot
-            have them, as it wraps another (LossScaleOptimizer) or decays weights in its own way (Muon).
     """
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(
@@ -104,9 +100,6 @@ def freeze(model: keras.Model, patterns: str | Sequence[str]):
         model: a built Keras model.
         patterns: regular expressions, one or any number, searched in Keras's paths of weights, and in those of the
             names of all layers around a weight.
-
-    Raises:
-        ValueError: a pattern is not a regular expression, or matches no layer.
     """
     patterns = compiled_patterns(patterns)
     paths, layers = paths_of_weights(model), model._flatten_layers()

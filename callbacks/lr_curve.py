@@ -99,10 +99,8 @@ def turning_point(batches: tuple[Sequence, Sequence], probes: tuple[Sequence, Se
 
     The least point of a noisy curve is chance, and the more steps a sweep has, the deeper it falls before it
     diverges. The foot of the last rise depends on neither. It is found by the robust fit (Huber 1964) of three
-    straight lines, flat, falling or none, and rising, to the logarithms of both curves at once. Each has a level of
-    its own; the turns are common.
-
-    Both curves are rates and losses: of each step's batch, and of the probe after a step.
+    straight lines, flat, falling or none, and rising, to the logarithms of both curves, rates and losses, at once. Each
+    has a level of its own; the turns are common.
     """
     curves = [(np.log(rates), _log(values)) for rates, values in (batches, probes)]
     first, last = min(x[0] for x, _ in curves), max(x[-1] for x, _ in curves)

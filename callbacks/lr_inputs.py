@@ -41,10 +41,7 @@ class ModelState:
         model.make_train_function(force=True)
 
     def guard_steps(self, check):
-        """Restore the model where an error in the data or the model, or Ctrl-C, ends a step.
-
-        ``check`` is called right before each step, and may raise.
-        """
+        """Restore the model where an error, or Ctrl-C, ends a step or the ``check`` that is called right before it."""
         model, step = self._model, self._model.train_function
 
         def guarded(iterator):

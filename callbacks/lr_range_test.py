@@ -49,10 +49,6 @@ class LRRangeTest(keras.callbacks.Callback):
             with a probe the foot of its last rise is read, from the probe's loss and the batches' together. For the
             loss only. Measuring three batches adds a third to the sweep's time.
         mode: "min" for a metric that is better when lower, "max" for one better when higher, "auto" to ask Keras.
-
-    Raises:
-        ValueError: a value out of its range; in ``fit``, a model that cannot be swept, too few steps, or a metric
-            that the model does not log.
     """
 
     def __init__(
@@ -136,15 +132,22 @@ class LRRangeTest(keras.callbacks.Callback):
         self.model.optimizer.learning_rate = self._rate
 
     def on_train_batch_end(self, batch, logs=None):
+        try:
+            self._record(logs or {})
+        except BaseException:
+            self.restore()
+            raise
+
+    def _record(self, logs: dict):
         sweep = self.sweep
-        loss, value = self._read_logs(logs or {})
+        loss, value = self._read_logs(logs)
         if not self._is_finite("loss", loss) or not self._is_finite(self.metric, value):
             return
         sweep.losses.append(loss)
         sweep.values.append(value)
         count = len(sweep.losses)
         if self._probe is not None and count % self._probe_every == 0:
-            measured = self._measure_probe()
+            measured = self._probe.measure(self.model)
             if not self._is_finite("probe's loss", measured):
                 return
             sweep.probed.append((count - 1, measured))
@@ -168,21 +171,17 @@ class LRRangeTest(keras.callbacks.Callback):
 
     def _read_logs(self, logs: dict) -> tuple[float, float]:
         """Return a batch's loss and metric; without a loss, a metric that is better when lower replaces it."""
-        try:
-            if self.metric not in logs:
-                late = " at each step, only at an epoch's end" if self.metric.startswith("val_") else ""
-                raise ValueError(
-                    f"The model does not log {self.metric!r}{late}: choose one of {', '.join(logs) or 'none'}."
-                )
-            if np.size(logs[self.metric]) != 1:
-                raise ValueError(f"The metric {self.metric!r} is not one number a step: choose another.")
-            if self._direction() is None:
-                raise ValueError(
-                    f"Whether {self.metric!r} is better when higher or lower is not known: give mode='max' or 'min'."
-                )
-        except ValueError:
-            self.restore()
-            raise
+        if self.metric not in logs:
+            late = " at each step, only at an epoch's end" if self.metric.startswith("val_") else ""
+            raise ValueError(
+                f"The model does not log {self.metric!r}{late}: choose one of {', '.join(logs) or 'none'}."
+            )
+        if np.size(logs[self.metric]) != 1:
+            raise ValueError(f"The metric {self.metric!r} is not one number a step: choose another.")
+        if self._direction() is None:
+            raise ValueError(
+                f"Whether {self.metric!r} is better when higher or lower is not known: give mode='max' or 'min'."
+            )
         value = float(np.asarray(logs[self.metric]).reshape(()))
         # A score has no multiple that would be a divergence.
         proxy = value if self._direction() == "min" else 0.0
@@ -196,13 +195,6 @@ class LRRangeTest(keras.callbacks.Callback):
                 f"Another callback set the rate of a step to {found:.3g}, where the range test has {self._rate:.3g}: "
                 "remove that callback."
             )
-
-    def _measure_probe(self) -> float:
-        try:
-            return self._probe.measure(self.model)
-        except BaseException:
-            self.restore()
-            raise
 
     def _direction(self) -> str | None:
         return lr_curve.direction(self.metric, self.model) if self.mode == "auto" else self.mode
@@ -218,7 +210,7 @@ class LRRangeTest(keras.callbacks.Callback):
             self._before = None
 
     def result(self) -> dict:
-        """Return what the sweep found, ready for JSON.
+        """Return what the sweep found, ready for JSON; refuse too few points to read, or data that holds NaN.
 
         Returns:
             ``metric``; the lists ``rates``, ``values`` (each batch's) and ``smoothed``, one entry a step; ``probe``, if
@@ -229,9 +221,6 @@ class LRRangeTest(keras.callbacks.Callback):
             with a probe worse after it, by more than its noise can explain; ``stopped``: "diverged", "nan", "end" if no
             divergence was seen by the last rate, so that the rates may be too low, "data" if the data ended
             before, "callback" if another callback ended the fit. A result that is not clear is a guess.
-
-        Raises:
-            ValueError: too few points to read, or data that holds NaN.
         """
         return self.sweep.result(self._direction() or "max")
 
@@ -257,10 +246,7 @@ def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
         model: a built and compiled Keras model.
         dataset: a batched ``tf.data.Dataset`` or a ``keras.utils.PyDataset``, repeated as often as needed, or a
             generator of batches, which is not.
-        **options: those of LRRangeTest.
-
-    Returns:
-        The callback, with the result in ``result()`` and ``plot(path)``.
+        **options: those of the callback that is returned.
     """
     test = LRRangeTest(**options)
     check_model(model)

@@ -31,6 +31,9 @@ class SGDR(keras.callbacks.Callback):
     update once the count is read at the start of each epoch, else at each batch. The logs gain ``learning_rate``,
     the rate of the last batch.
 
+    A fit is refused where it would start before the first cycle, or after the last with a ``floor`` of 0, and where
+    ``steps_per_execution`` is above 1.
+
     On data of unknown length Keras ends an epoch by a step without data, which the optimizer counts. The count is
     corrected as the epoch ends, so list this callback before those that save the optimizer.
 
@@ -44,10 +47,6 @@ class SGDR(keras.callbacks.Callback):
             the cosine then continues as if it had run from the start. The library of Koné & Boulmane (2018),
             fastai 0.7, does so in the first cycle of each fit.
         start_step: the optimizer's count of updates where the first cycle starts; 0 for a new optimizer.
-
-    Raises:
-        ValueError: a value out of its range; in a fit, ``steps_per_execution`` above 1, an optimizer whose rate cannot
-            be set, or whose count of updates is before the first cycle, or after the last where ``floor`` is 0.
     """
 
     def __init__(
@@ -119,7 +118,11 @@ class SGDR(keras.callbacks.Callback):
         if logs is not None:
             logs["learning_rate"] = self._rate
         if not self._warned and self._step_of(self._count) >= self.total_steps:
-            self._warn()
+            self._warned = True
+            LOG.warning(
+                f"SGDR: the last cycle ended after {self.start_step + self.total_steps} updates of the optimizer, so "
+                f"the rate is now the floor, {self.floor:g}: train for fewer epochs, or set more or longer cycles."
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         if self._is_in_batch:
@@ -158,13 +161,6 @@ class SGDR(keras.callbacks.Callback):
                 f"{self.start_step + self.total_steps}, so it would train at a rate of 0: for new cycles set "
                 f"start_step to {done}, or compile the model again."
             )
-
-    def _warn(self):
-        self._warned = True
-        LOG.warning(
-            f"SGDR: the last cycle ended after {self.start_step + self.total_steps} updates of the optimizer, so the "
-            f"rate is now the floor, {self.floor:g}: train for fewer epochs, or set more or longer cycles."
-        )
 
 
 def _counts_once_a_batch(model, optimizer) -> bool:

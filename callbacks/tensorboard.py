@@ -41,9 +41,6 @@ class TensorBoard(keras.callbacks.Callback):
         image_epochs: show the images in the first epoch and every so many epochs after it.
         output: which of the model's outputs to show, by key or place, where it has several; also the key of labels
             given as a dict.
-
-    Raises:
-        ValueError: images, labels or, when training starts, answers that cannot be shown as one class per image.
     """
 
     def __init__(
@@ -83,7 +80,6 @@ class TensorBoard(keras.callbacks.Callback):
         self.from_logits = from_logits
         self.image_epochs = image_epochs
         self._writers = {}
-        self._was_shown = False
 
     def on_train_begin(self, logs=None):
         if self.images is not None:
@@ -113,10 +109,7 @@ class TensorBoard(keras.callbacks.Callback):
         self._writers = {}
 
     def write_range_test(self, test, name: str = "lr_range_test"):
-        """Write the picture and the curves, by the sweep's steps, of an ``LRRangeTest`` that can be read.
-
-        ``name`` is the group of plots.
-        """
+        """Write the picture and the curves, by the sweep's steps, of a readable ``LRRangeTest`` as a group of plots."""
         result = test.result()
         for step, (rate, value) in enumerate(zip(result["rates"], result["smoothed"], strict=True)):
             self._write_scalar("train", f"{name}/learning_rate", rate, step)
@@ -127,14 +120,11 @@ class TensorBoard(keras.callbacks.Callback):
     def _show_answers(self, step: int):
         try:
             png = contact_sheet(self._pictures, self.captions())
-        except ValueError as error:
-            if not self._was_shown:
-                raise
+        except ValueError as error:  # on_train_begin has refused what could never be shown
             # A training must not end for its pictures.
             warnings.warn(f"No more answers are shown: {error}", stacklevel=2)
             self.images = None
             return
-        self._was_shown = True
         self._write_png("validation", "answers", png, step)
 
     def captions(self) -> list[tuple[str, tuple[int, int, int]]]:
@@ -167,7 +157,6 @@ class TensorBoard(keras.callbacks.Callback):
                 "give both the same value."
             )
         self._probabilities()
-        self._was_shown = True
 
     def _writer(self, name: str):
         if name not in self._writers:

@@ -143,10 +143,7 @@ def _window_hashes(density: np.ndarray, starts: list[np.ndarray]) -> np.ndarray:
 
 
 def hash_distances(first: Structure, second: Structure) -> np.ndarray:
-    """Return the least number of bits in which windows of two images differ, asked both ways.
-
-    It is uint8 [8], by the orientation that brings the second onto the first.
-    """
+    """Return by orientation, uint8 [8], in how few bits windows of two images differ, asked both ways."""
     return np.minimum(_nearest(first.answering, second.asking), _nearest(second.answering, first.asking)[_INVERSES])
 
 
@@ -205,9 +202,7 @@ def _box_sums(values: np.ndarray, starts: list[np.ndarray], stops: list[np.ndarr
 def find_pairs(images: Iterable[tuple[str, np.ndarray]], split: dict[str, str]) -> list[Pair]:
     """Find the pairs of images that show the same tissue on two sides of a split, the most alike first.
 
-    Args:
-        images: file names and their pixels, uint8 RGB [H, W, 3]; each is reduced as it comes.
-        split: file name -> ``train``, ``validation`` or ``test``.
+    ``images`` are file names and pixels, uint8 RGB [H, W, 3]; each is reduced as it comes.
     """
     structures = {name: Structure.of(image) for name, image in bar(images, what="Reading", total=len(split))}
     parts = {part: [name for name in structures if split[name] == part] for part in SPLITS}

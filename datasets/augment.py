@@ -113,9 +113,7 @@ class StainJitter(_FromDraws):
     After "Whole-slide mitosis detection in H&E breast histology using PHH3 as a reference to train
     distilled stain-invariant convolutional networks": optical density is split into the two stains and
     a rest (Ruifrok & Johnston 2001), and each stain's concentration c becomes a·c + b. The rest is left alone.
-
-    Args:
-        amount: a is drawn from 1 - amount to 1 + amount and b from -amount to amount, evenly.
+    Evenly drawn, a is from 1 - amount to 1 + amount and b from -amount to amount.
     """
 
     def __init__(self, amount, **kwargs):
@@ -142,11 +140,7 @@ class StainJitter(_FromDraws):
 
 
 class Brightness(_FromDraws):
-    """A lamp a little brighter or darker.
-
-    Args:
-        amount: every value is multiplied by one number from 1 - amount to 1 + amount, and clipped at 255.
-    """
+    """A lamp brighter or darker: all values times one number from 1 - amount to 1 + amount, clipped at 255."""
 
     def __init__(self, amount, **kwargs):
         super().__init__(**kwargs)

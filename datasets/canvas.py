@@ -31,9 +31,7 @@ class Shape:
     def outline(self, points: int = 40, scale: float = 1.0) -> np.ndarray:
         """Return [points, 2] x and y on the edge, or on a smaller copy of it."""
         theta = np.arange(points) * (2 * np.pi / points)
-        return self._place(theta, self._reach(theta) * scale)
-
-    def _place(self, theta: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        reach = self._reach(theta) * scale
         along = np.cos(theta) * reach * self.radius * self.stretch
         across = np.sin(theta) * reach * self.radius / self.stretch
         cos, sin = np.cos(self.angle), np.sin(self.angle)

@@ -87,17 +87,10 @@ BACH = Collection(
 
 # BISQUE's tissue microarrays: how many benign and malignant images each gave (Gelasca et al. 2008).
 BISQUE_ARRAYS = {
-    "ytma10_010704": (3, 3),
-    "ytma12_010804": (3, 3),
-    "ytma23_022103": (3, 3),
-    "ytma49_042003": (3, 3),
-    "ytma49_042203": (3, 3),
-    "ytma49_042403": (3, 3),
-    "ytma49_072303": (2, 2),
-    "ytma49_111003": (3, 3),
-    "ytma49_111303": (3, 3),
-    "ytma55_030603": (6, 0),
-}
+    "ytma10_010704": (3, 3), "ytma12_010804": (3, 3), "ytma23_022103": (3, 3), "ytma49_042003": (3, 3),
+    "ytma49_042203": (3, 3), "ytma49_042403": (3, 3), "ytma49_072303": (2, 2), "ytma49_111003": (3, 3),
+    "ytma49_111303": (3, 3), "ytma55_030603": (6, 0),
+}  # fmt: skip
 
 BISQUE = Collection(
     "bisque",
@@ -110,9 +103,6 @@ BISQUE = Collection(
     ),
 )
 
-# The last ten patients of each class: 200 images, the same for every protocol.
-_PHANTOM_TEST_PATIENTS = range(phantom.PATIENTS - 10 * len(CLASSES), phantom.PATIENTS)
-
 PHANTOM = Collection(
     "phantom",
     (phantom.WIDTH, phantom.HEIGHT),
@@ -122,7 +112,8 @@ PHANTOM = Collection(
         for label in [CLASSES[patient % len(CLASSES)]]
         for index in range(phantom.IMAGES_PER_PATIENT)
     ),
-    frozenset(f"p{patient:03d}" for patient in _PHANTOM_TEST_PATIENTS),
+    # The last ten patients of each class are for the test: 200 images, the same for every protocol.
+    frozenset(f"p{patient:03d}" for patient in range(phantom.PATIENTS - 10 * len(CLASSES), phantom.PATIENTS)),
 )
 
 CONFIGS = {"bach": (BACH,), "bisque": (BISQUE,), "bach_bisque": (BACH, BISQUE), "phantom": (PHANTOM,)}

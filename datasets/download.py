@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from http import HTTPStatus
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 
 from datasets.errors import UserError, WorkError
@@ -26,7 +26,6 @@ def download(
     The content is not verified here: the caller must do so before anybody uses the file.
 
     Args:
-        url: what to fetch.
         part: the file to fill; its name should say that it is not complete.
         progress: called with the bytes so far and in all (None where the server does not say).
         otherwise: what to do without a connection, the end of the sentence "try again, ...".
@@ -36,12 +35,9 @@ def download(
         WorkError: the server broke off, or the disk became full; the next call resumes.
     """
     done = part.stat().st_size if part.exists() else 0
-    try:
-        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    except ValueError as error:
-        raise UserError(f"{url} is not a URL that can be fetched ({error}).") from error
     total = None
     try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             if response.status != HTTPStatus.PARTIAL_CONTENT:  # the complete file, from its beginning
                 done = 0
@@ -53,6 +49,8 @@ def download(
                     done += file.write(chunk)
                     if progress:
                         progress(done, total)
+    except (InvalidURL, ValueError) as error:  # of a space, a port that is not a number, letters beyond ASCII
+        raise UserError(f"{url} is not a URL that can be fetched ({error}).") from error
     except urllib.error.HTTPError as error:
         error.close()
         # This answer means that the file is complete already, and only remains to be verified.
@@ -73,12 +71,7 @@ def download(
 
 
 def check_free(folder: Path, needed: int) -> None:
-    """Refuse, by an ``OSError``, to begin what the disk cannot hold.
-
-    Args:
-        folder: where it will be written; it need not exist yet.
-        needed: bytes.
-    """
+    """Refuse, by an ``OSError``, a number of bytes that the disk of a folder, which need not exist yet, cannot hold."""
     place = folder
     while not place.exists():
         place = place.parent

@@ -26,7 +26,7 @@ _BY_STEM = {record.filename.removesuffix(".tif"): record.filename for record in 
 
 
 def read_patients(path: Path) -> dict[str, str]:
-    """Read a sheet of BACH's patients: a CSV file with an image and its patient on each line.
+    """Read a sheet of BACH's patients, a CSV file with an image and its patient on each line: file name -> patient.
 
     The columns are named by a first line such as ``filename,patient``, in any order and among others, or are
     just these two without such a line. They are separated by commas, semicolons, tabs or bars. An image may be written
@@ -34,9 +34,6 @@ def read_patients(path: Path) -> dict[str, str]:
 
     A patient written as NA, unknown, ? or the like is not known, and spellings of one patient (P1, p1, P-001) are one:
     else a patient could be on both sides of a split. A warning says how many are unknown and what was joined.
-
-    Returns:
-        BACH's file name -> patient, for the images whose patient the sheet names.
     """
     path = Path(path)
     if not path.is_file():

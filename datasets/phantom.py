@@ -52,11 +52,7 @@ def draw_named(name: str) -> np.ndarray:
 def draw(label: str, patient: int, index: int, seed: int = 0) -> np.ndarray:
     """Draw one image, uint8 RGB [288, 384, 3]; the same arguments give the same bytes.
 
-    Args:
-        label: one of the four classes.
-        patient: whose slide it is: it sets the stains, their strength and the magnification.
-        index: which image of the patient.
-        seed: another seed gives another population.
+    The patient sets the stains, their strength and the magnification; another seed gives another population.
     """
     if label not in _PAINTERS:
         raise ValueError(f"There is no phantom of {label!r}: choose one of {', '.join(CLASSES)}.")

@@ -90,7 +90,9 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
         return {filename for start, stop in _BACH_VALIDATION for filename in ordered[start:stop]}
     groups = defaultdict(list)
     for record in records:
-        group = record.filename if name == "paper" else _group(record, patients)
+        # An image is alone where nothing is known of it; one that a sheet of patients leaves out is in no group.
+        known = record.group or (record.filename if patients is None else patients.get(record.filename))
+        group = record.filename if name == "paper" else known
         if group is not None:
             groups[group].append(record)
     if name == "kfold" and count > len(groups):
@@ -110,16 +112,11 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
     return {record.filename for record in folds[number - 1]}
 
 
-def _group(record: Record, patients: Mapping[str, str] | None) -> str | None:
-    """Return what must stay together: an image alone where nothing is known, None where a sheet leaves it out."""
-    if record.group:
-        return record.group
-    return record.filename if patients is None else patients.get(record.filename)
-
-
 def _folds(groups: dict[str, list[Record]], count: int, seed: int) -> list[list[Record]]:
     """Split groups into folds of like labels: each fold takes its share of what the ones before it left."""
-    left = {name: groups[name] for name in _shuffled(groups, seed)}
+    # A hash gives the same order on every machine, and with every version of NumPy.
+    names = sorted(groups, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    left = {name: groups[name] for name in names}
     folds = []
     for parts in range(count, 1, -1):
         chosen = _share(left, parts)
@@ -150,11 +147,6 @@ def _share(groups: dict[str, list[Record]], parts: int) -> list[str]:
     return chosen
 
 
-def _shuffled(names: Iterable[str], seed: int) -> list[str]:
-    """Order names by a hash: the same on every machine, and with every version of NumPy."""
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
-
-
 def leak_note(config: str, protocol: str, patients: Mapping[str, str] | None = None) -> str:
     """Say what a split cannot exclude, in sentences; "" where patients are kept apart."""
     name, _, _ = parse_protocol(protocol)
@@ -163,29 +155,24 @@ def leak_note(config: str, protocol: str, patients: Mapping[str, str] | None = N
     if name == "all":
         return ""
     collections = get_collections(config)
-    notes = [_bach_note(protocol, patients)] if BACH in collections else []
+    notes = []
+    if BACH in collections and patients is None and name == "kfold":
+        notes.append(
+            f"No public list says which patient a BACH image is from, so {protocol} splits BACH image by image and "
+            "cannot exclude leaks: a patient's images can be on both sides. --patients takes the challenge's sheet."
+        )
+    if BACH in collections and patients is not None and len(patients) < len(BACH.records):
+        notes.append(
+            f"The sheet of patients leaves out {len(BACH.records) - len(patients)} of BACH's {len(BACH.records)} "
+            "images, so they always train. The challenge says that they are of other patients than those named; nobody "
+            "can check it."
+        )
     if BISQUE in collections:
         notes.append(
             "BISQUE's slides of array 49 bear six dates and count as six groups: whether they share patients is "
             "not known."
         )
-    return " ".join(filter(None, notes))
-
-
-def _bach_note(protocol: str, patients: Mapping[str, str] | None) -> str:
-    name, _, _ = parse_protocol(protocol)
-    if patients is None and name == "kfold":
-        return (
-            f"No public list says which patient a BACH image is from, so {protocol} splits BACH image by image and "
-            "cannot exclude leaks: a patient's images can be on both sides. --patients takes the challenge's sheet."
-        )
-    unnamed = 0 if patients is None else len(BACH.records) - len(patients)
-    if unnamed:
-        return (
-            f"The sheet of patients leaves out {unnamed} of BACH's {len(BACH.records)} images, so they always train. "
-            "The challenge says that they are of other patients than those named; nobody can check it."
-        )
-    return ""
+    return " ".join(notes)
 
 
 def published_path(config: str, protocol: str) -> Path:
@@ -194,11 +181,7 @@ def published_path(config: str, protocol: str) -> Path:
 
 
 def get_split(
-    config: str,
-    protocol: str,
-    seed: int = 0,
-    out: Path | None = None,
-    patients: Mapping[str, str] | None = None,
+    config: str, protocol: str, seed: int = 0, out: Path | None = None, patients: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Return the split of a config, and write it to a CSV file where one is named.
 

@@ -42,15 +42,9 @@ _WHITE = (0.95047, 1.0, 1.08883)
 def normalise(images, method: str, sample=None):
     """Give images the colours of the method's reference.
 
-    Args:
-        images: uint8 [H, W, 3] or [N, H, W, 3].
-        method: one of NORMALISATIONS.
-        sample: the part of each image that its own colours are measured on, uint8 of the same rank;
-            by default all of it.
-
-    Returns:
-        uint8, rounded, in the shape of ``images``. An image without the tissue to measure, such as a
-        blank one, comes back as it is; ``normalise_each`` says which.
+    ``images`` are uint8 [H, W, 3] or [N, H, W, 3]; so is ``sample``, the part of each image that its own colours are
+    measured on, by default all of it. The answer is rounded, in the shape and type of ``images``. An image without the
+    tissue to measure, such as a blank one, comes back as it is; ``normalise_each`` says which.
     """
     return normalise_each(images, method, sample)[0]
 
@@ -105,14 +99,9 @@ def _macenko(pixels, sample):
 
 
 def _recoloured(pixels, sample, tissue):
-    """Unmix by the stains of the sample's tissue, and mix by the reference's.
+    """Unmix optical densities, float64 [N, P, 3], by the stains of the sample's tissue, and mix by the reference's.
 
-    Args:
-        pixels, sample: optical densities, float64 [N, P, 3].
-        tissue: which pixels of the sample the stains are measured on, bool [N, P].
-
-    Returns:
-        (float64 [N, P, 3] in 0..255, bool [N]: whether two stains were found).
+    Returns float64 [N, P, 3] in 0..255, and whether two stains were found in the tissue, bool [N, P]: bool [N].
     """
     stains = _extreme_directions(sample, tissue)
     gram = tf.matmul(stains, stains, transpose_b=True)

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from datasets.errors import UserError
+
 _COUNT = itertools.count()
 
 # Libraries look at the end of a name, such as .weights.h5; a longer one is part of the name itself.
@@ -18,12 +20,12 @@ _LONGEST_ENDING = 16
 def whole(path: Path) -> Iterator[Path]:
     """Give a temporary name with the same ending to write to; it becomes the file's when the block ends.
 
-    Where the block fails, the temporary file is removed, and what was there under the file's name stays.
-
-    Raises:
-        OSError: it cannot be written, with its path: a full disk says only that it is full.
+    Where the block fails, the temporary file is removed, and what was there under the file's name stays. An ``OSError``
+    gets the path: a full disk says only that it is full.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a new file would take the place of /dev/null itself
+        raise UserError(f"{path} is a pipe, a device or a socket: name a file.")
     partial = _unfinished(path)
     try:
         yield partial

@@ -1,6 +1,7 @@
 """A published archive: fetched where the user asks for it, and checked against its published digest."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -21,14 +22,7 @@ def bytes_to_fetch(archive: Archive, folder: Path) -> int:
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """Download an archive into a folder, after showing its licence and citation, and verify it.
-
-    The next call resumes a download that was interrupted.
-
-    Raises:
-        ConnectionError: the server cannot be reached.
-        WorkError: the server broke off, or what came is not the published file and was removed.
-    """
+    """Download an archive into a folder and verify it; the next call resumes a download that was interrupted."""
     folder.mkdir(parents=True, exist_ok=True)
     part, path = _part(archive, folder), folder / archive.name
     LOG.info(f"Fetching {archive.url} ({archive.sizes.stop / 1e9:.1f} GB) to {path}.")
@@ -63,12 +57,10 @@ def check_digest(archive: Archive, path: Path) -> None:
     if path.name != archive.name:
         return
     if path.stat().st_size not in archive.sizes:
-        LOG.warning(
-            f"{path} does not have the size of the published file, so its MD5 was not checked: its images are, one by "
-            "one."
-        )
+        _warn_of_size(path)
         return
-    if _is_remembered(archive, path):
+    place, note = _note(archive, path)
+    if place.is_file() and place.read_bytes() == note:
         return
     md5 = _md5(path)
     if md5 != archive.md5:
@@ -77,6 +69,13 @@ def check_digest(archive: Archive, path: Path) -> None:
             "if it is a zip that you made yourself, give it another name."
         )
     _remember(archive, path)
+
+
+@functools.cache  # a preparation opens the file several times
+def _warn_of_size(path: Path) -> None:
+    LOG.warning(
+        f"{path} does not have the size of the published file, so its MD5 was not checked: its images are, one by one."
+    )
 
 
 def _part(archive: Archive, folder: Path) -> Path:
@@ -97,11 +96,6 @@ def _note(archive: Archive, path: Path) -> tuple[Path, bytes]:
     stat = path.stat()
     note = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "md5": archive.md5}
     return path.with_name(f".{path.name}.md5.json"), json.dumps(note).encode()
-
-
-def _is_remembered(archive: Archive, path: Path) -> bool:
-    place, note = _note(archive, path)
-    return place.is_file() and place.read_bytes() == note
 
 
 def _remember(archive: Archive, path: Path) -> None:

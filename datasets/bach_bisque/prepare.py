@@ -37,12 +37,6 @@ def prepare_dataset(
             by default TFDS's manual folder, ``<data_dir>/downloads/manual``.
         download: whether the official BACH archive may be fetched into the manual folder, if no BACH is there.
         overwrite: whether to build again what is already there.
-
-    Raises:
-        UserError: the source or download does not fit the config; images are missing, wrong or damaged.
-        ConnectionError: the download's server cannot be reached.
-        OSError: the disk has too little space.
-        WorkError: the download broke off, and the next call resumes it; or the disk became full.
     """
     prepared = Prepared(config, data_dir)
     collections = get_collections(config)

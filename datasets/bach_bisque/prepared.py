@@ -39,17 +39,12 @@ class Prepared:
     Whatever reads it raises a ``MissingError`` where it is not prepared, and a ``UserError`` where its files are
     damaged. The tables are read from the files that TFDS wrote: importing TensorFlow takes seconds, so only ``load``
     and ``differences`` do it.
-
-    Attributes:
-        config: bach, bisque, bach_bisque or phantom.
-        data_dir: the folder of data sets as it was given, or None.
-        root: the folder of data sets; by default TFDS's, ``TFDS_DATA_DIR`` or else ``~/tensorflow_datasets``.
-        folder: where the record files are.
     """
 
     def __init__(self, config: str, data_dir: Path | None = None):
         get_collections(config)  # refuses an unknown name
         self.config, self.data_dir = config, data_dir
+        # The default folder of data sets is TFDS's.
         self.root = Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")))
         self.folder = self.root / "bach_bisque" / config / VERSION
 

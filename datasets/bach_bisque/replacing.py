@@ -67,10 +67,7 @@ def building_place(target: Path) -> Path:
 
 
 def restore(target: Path) -> None:
-    """Give a set its name back where a replacement was killed between its two renames.
-
-    A replacement that is at work is waited for.
-    """
+    """Give a set its name back where a replacement was killed between its two renames; wait for one at work."""
     while _is_between_renames(target):
         try:
             undone = _undo(target)

@@ -34,15 +34,8 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PHOTOMETRIC, _SAMPLES = 262, 277  # its tags
 # What a TIFF's numbers of colours and of channels mean, in Pillow's words; JPEG inside a TIFF is stored as YCbCr.
 _MODES = {
-    (0, 1): "L",
-    (1, 1): "L",
-    (2, 3): "RGB",
-    (2, 4): "RGBA",
-    (3, 1): "P",
-    (5, 4): "CMYK",
-    (6, 3): "RGB",
-    (8, 3): "LAB",
-}
+    (0, 1): "L", (1, 1): "L", (2, 3): "RGB", (2, 4): "RGBA", (3, 1): "P", (5, 4): "CMYK", (6, 3): "RGB", (8, 3): "LAB",
+}  # fmt: skip
 
 Key = Callable[[Collection, PurePosixPath], str | None]
 
@@ -51,13 +44,7 @@ Key = Callable[[Collection, PurePosixPath], str | None]
 def find_images(collection: Collection, source: Path) -> Iterator[dict[Record, Entry]]:
     """Find every labelled image of a collection in a folder, a zip, or a folder that has the zip in it, at any depth.
 
-    Yields:
-        For each record, in the collection's order, a function that reads its file.
-
-    Raises:
-        MissingError: nothing is there, or some images are missing.
-        UserError: images are there twice or are not of the collection, BACH's table of labels contradicts itself or
-            its folders, or the zip is damaged.
+    Yields the records in the collection's order, each with a function that reads its file.
     """
     with contextlib.ExitStack() as stack:
         place = _open(collection, source, _key, stack)

@@ -19,15 +19,7 @@ _LABELS = dict(enumerate(LABELS)) | {-1: UNLABELLED}
 
 
 def differences(tables: dict[str, list[dict]], files: dict[str, list[Path]]) -> list[str]:
-    """Compare each record's pixels, label, source and group with the table written at preparation.
-
-    Args:
-        tables: split -> its rows; see ``Prepared.tables``.
-        files: split -> its record files.
-
-    Returns:
-        A sentence for each record or file that differs; empty if none does.
-    """
+    """Return a sentence for each record or file of a split that is not as the rows of ``Prepared.tables`` say."""
     found = []
     for split, rows in tables.items():
         missing = {row["filename"]: row for row in rows}

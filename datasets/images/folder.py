@@ -49,7 +49,7 @@ def find_images(paths: Iterable) -> list[Path]:
     """
     found = []
     for path in map(Path, paths):
-        if not _is_folder(path):
+        if not _leads_to_folder(path):
             found.append(path)
             continue
         files, closed = walk(path)
@@ -93,10 +93,10 @@ def walk(root: Path) -> tuple[list[Path], list[Path]]:
     return sorted(files), sorted(closed)
 
 
-def _leads_to_folder(entry: os.DirEntry) -> bool:
+def _leads_to_folder(place: Path | os.DirEntry) -> bool:
     """Say whether this is a folder or a link to one; what cannot be looked up counts as a file: reading it says why."""
     try:
-        return entry.is_dir()
+        return place.is_dir()
     except OSError:
         return False
 
@@ -112,11 +112,3 @@ def _is_broken_link(path: Path) -> bool:
         return path.is_symlink() and not os.path.exists(path)
     except OSError:
         return True
-
-
-def _is_folder(path) -> bool:
-    """Say whether this is a folder; a name that cannot be looked up is left to ``read_rgb``, which says why."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False

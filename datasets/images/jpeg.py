@@ -72,8 +72,11 @@ class _Reader:
     """One walk through the segments of a file."""
 
     data: bytes
-    frame: bytes = b""
-    kind: int = 0
+    kind: int = 0  # of the frame; 0 before it
+    height: int = 0
+    width: int = 0
+    ids: bytes = b""
+    sampling: list = field(default_factory=list)  # across and down, of each channel
     interval: int = 0
     scans: int = 0
     kept: list = field(default_factory=lambda: [b"\xff\xd8"])
@@ -90,7 +93,8 @@ class _Reader:
             if marker in _BARE:
                 continue
             if marker == _EOI:
-                self._check_end()
+                if not self.scans or any(np.any(bits) for bits in self.bits.values()):
+                    raise NotTakenError("is cut short: scans of it are missing")
                 return [*stretches, b"".join(self.kept) + b"\xff\xd9"]
             payload = self._payload(marker, place)
             place += 2 + len(payload)
@@ -125,7 +129,7 @@ class _Reader:
         return payload
 
     def _check_frame(self, marker: int, payload: bytes):
-        if self.frame:
+        if self.kind:
             raise NotTakenError("is damaged: it has two frames")
         count = payload[5] if len(payload) > 5 else 0
         if len(payload) != 6 + 3 * count or not count:
@@ -135,7 +139,9 @@ class _Reader:
         if count not in (1, 3):
             kind = "CMYK" if count == 4 else f"{count} channels"
             raise NotTakenError(f"is a JPEG of {kind}, whose colours programs read differently: convert it to RGB")
-        self.frame, self.kind = payload, marker
+        self.kind = marker
+        self.height, self.width = (int.from_bytes(payload[at : at + 2], "big") for at in (1, 3))
+        self.ids, self.sampling = payload[6::3], [(both >> 4, both & 15) for both in payload[7::3]]
         if not self.height:
             raise NotTakenError("gives its height only after its pixels (DNL), which is not read here: save it again")
         check_size(self.width, self.height)
@@ -143,29 +149,11 @@ class _Reader:
             raise NotTakenError("is damaged: its frame describes impossible channels")
         self.bits = {name: np.full(64, -1) for name in self.ids}
 
-    @property
-    def height(self) -> int:
-        return int.from_bytes(self.frame[1:3], "big")
-
-    @property
-    def width(self) -> int:
-        return int.from_bytes(self.frame[3:5], "big")
-
-    @property
-    def ids(self) -> bytes:
-        return self.frame[6::3]
-
-    @property
-    def sampling(self) -> list[tuple[int, int]]:
-        return [(both >> 4, both & 15) for both in self.frame[7::3]]
-
     def _check_scan(self, payload: bytes):
         """Follow which bits of which coefficients a scan brings: each is to come once, in order."""
         count = payload[0] if payload else 0
         names = payload[1 : 1 + 2 * count : 2]
-        if not self.frame or len(payload) != 4 + 2 * count or not names or not set(names) <= set(self.ids):
-            raise NotTakenError("is damaged: a scan does not fit the channels of its frame")
-        if len(set(names)) < count:
+        if len(payload) != 4 + 2 * count or not names or len(set(names)) < count or not set(names) <= set(self.ids):
             raise NotTakenError("is damaged: a scan does not fit the channels of its frame")
         self.scans += 1
         if self.scans > MAX_SCANS or self.scans * self.width * self.height > MAX_SCANNED:
@@ -206,7 +194,3 @@ class _Reader:
         h, v = self.sampling[self.ids.index(payload[1])]
         columns, rows = -(-self.width * h // across), -(-self.height * v // down)
         return -(-columns // 8) * -(-rows // 8)
-
-    def _check_end(self):
-        if not self.scans or any(np.any(bits) for bits in self.bits.values()):
-            raise NotTakenError("is cut short: scans of it are missing")

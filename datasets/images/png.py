@@ -75,17 +75,6 @@ class _Chunks:
             raise NotTakenError("has more than 8 bits a channel: convert it to 8-bit RGB")
         check_size(self.width, self.height)
 
-    @property
-    def has_keys(self) -> bool:
-        """Whether a chunk says which colours are transparent, as the pixels do not."""
-        return self.colours in (GREY, RGB, PALETTE)
-
-    def check(self) -> None:
-        """Refuse transparency that does not fit the picture."""
-        wanted = {GREY: (2,), RGB: (6,), PALETTE: range(1, len(self.palette) // 3 + 1)}.get(self.colours, ())
-        if self.transparency and len(self.transparency) not in wanted:
-            raise NotTakenError("is damaged: its transparency does not fit its colours")
-
 
 def _read(data: bytes) -> _Chunks:
     found, place, runs, last = _Chunks(), len(SIGNATURE), 0, b""
@@ -103,7 +92,9 @@ def _read(data: bytes) -> _Chunks:
         if kind == b"IEND":
             if data[place : place + 12] != END or not found.pixels:
                 raise NotTakenError("is damaged: its end is not that of a PNG")
-            found.check()
+            wanted = {GREY: (2,), RGB: (6,), PALETTE: range(1, len(found.palette) // 3 + 1)}.get(found.colours, ())
+            if found.transparency and len(found.transparency) not in wanted:
+                raise NotTakenError("is damaged: its transparency does not fit its colours")
             return found
         is_read = _take(found, kind, body, is_next=last[4:] == b"IDAT")
         if is_read and zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(data[place + 8 + length :][:4], "big"):
@@ -113,13 +104,14 @@ def _read(data: bytes) -> _Chunks:
 
 def _take(found: _Chunks, kind: bytes, body: memoryview, is_next: bool) -> bool:
     """Keep what a chunk says; return whether it is one that is read."""
+    has_no_alpha = found.colours in (GREY, RGB, PALETTE)
     if kind == b"IHDR":
         found.set_header(bytes(body))
     elif kind == b"PLTE" and found.colours == PALETTE:
         if found.palette or found.pixels or len(body) % 3 or not 3 <= len(body) <= 3 << found.depth:
             raise NotTakenError("is damaged: its palette does not fit its header")
         found.palette = bytes(body)
-    elif kind == b"tRNS" and len(body) and found.has_keys and not found.transparency and not found.pixels:
+    elif kind == b"tRNS" and len(body) and has_no_alpha and not found.transparency and not found.pixels:
         found.transparency = bytes(body)
     elif kind == b"IDAT":
         if (found.pixels and not is_next) or (found.colours == PALETTE and not found.palette):

@@ -17,10 +17,7 @@ _KINDS = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a s
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """Read one image as uint8 RGB [H, W, 3]; grey and palette images are converted, transparent ones laid on white.
-
-    A ``UserError`` says in one sentence what is wrong with the file.
-    """
+    """Read one image as uint8 RGB [H, W, 3]; grey and palette images are converted, transparent ones laid on white."""
     try:
         return _read(Path(path))
     except NotTakenError as error:
@@ -70,13 +67,8 @@ def _decode(file: BinaryIO, size: int) -> np.ndarray:
     try:
         if kind == formats.TIFF:
             return tiff.decode(file)
-        return _DECODERS[kind](_rest(file, head, size))
+        if size > MAX_BYTES:
+            raise NotTakenError(f"has {size:,} bytes; at most {MAX_BYTES:,} are taken")
+        return _DECODERS[kind](head + file.read(max(size - len(head), 0)))
     except MemoryError:
         raise NotTakenError("needs more memory than there is") from None
-
-
-def _rest(file: BinaryIO, head: bytes, size: int) -> bytes:
-    """Return the complete file; refuse one that is larger than any image that is accepted."""
-    if size > MAX_BYTES:
-        raise NotTakenError(f"has {size:,} bytes; at most {MAX_BYTES:,} are taken")
-    return head + file.read(max(size - len(head), 0))

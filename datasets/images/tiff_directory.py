@@ -29,17 +29,11 @@ def damage(what: str) -> NotTakenError:
 class _Entry(NamedTuple):
     kind: int
     count: int
-    # Where the value stands in the file.
-    place: int
+    place: int  # of the value in the file
 
 
 class Directory:
-    """The first directory of a TIFF or BigTIFF of either byte order.
-
-    Attributes:
-        size: the file's, in bytes.
-        next: where the next directory is said to be; 0 for none.
-    """
+    """The first directory of a TIFF or BigTIFF of either byte order."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -50,7 +44,7 @@ class Directory:
         if self._is_big and (len(head) < 16 or self._unpack("HH", head[4:8]) != (8, 0)):
             raise damage("its BigTIFF header is not complete")
         first = self._unpack("Q", head[8:]) if self._is_big else self._unpack("I", head[4:8])
-        self._entries, self.next = self._directory(first)
+        self._entries, self._next = self._directory(first)  # 0 where there is no next one
         self._first = first
 
     def __contains__(self, tag: int) -> bool:
@@ -108,14 +102,13 @@ class Directory:
 
     def pages(self) -> int:
         """Count the directories, no further than is needed to say that there are too many."""
-        seen, place = {self._first}, self.next
+        seen, place = {self._first}, self._next
         while place and len(seen) <= _MAX_PAGES:
             if place in seen:
                 raise NotTakenError("has pages without end, as they point to each other in a circle: save it again")
             seen.add(place)
             start, number, step, _, offset = self._shape(place)
-            tail = struct.calcsize("=" + offset)
-            place = self._unpack(offset, self.read(start + number * step, tail))
+            place = self._unpack(offset, self.read(start + number * step, struct.calcsize("=" + offset)))
         return len(seen)
 
     def _entry(self, tag: int) -> _Entry | None:

@@ -40,10 +40,7 @@ def read_tables(directory: Directory) -> bytes:
 def decode(data: bytes, tables: bytes, size: tuple[int, int, int], samples: int, is_ycbcr: bool) -> np.ndarray:
     """Decode the bytes of one strip or tile, with the tables of ``read_tables``, to uint8 [height, width, samples].
 
-    Args:
-        size: its width, its rows, and the rows that it may be stored with.
-        samples: 1 or 3.
-        is_ycbcr: whether it holds YCbCr, and not RGB.
+    ``size`` is its width, its rows, and the rows that it may be stored with; ``samples`` are 1 or 3.
     """
     width, rows, stored_rows = size
     own, scan = _markers(data)

@@ -1,8 +1,11 @@
 """A file is written completely or not at all, and the error says which one could not be."""
 
+import os
+
 import pytest
 
 from datasets import audit, publish_splits, splits
+from datasets.errors import UserError
 from datasets.whole import whole
 from tests.full_disk import fill_the_disk
 
@@ -72,3 +75,12 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
         whole(tmp_path / "file" / "a.csv") as p,
     ):
         p.write_text("")
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match=r"pipe is a pipe, a device or a socket: name a file\.$"), whole(pipe):
+        raise AssertionError
+    assert list(tmp_path.iterdir()) == [pipe]
+    assert pipe.is_fifo()
