@@ -46,6 +46,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         partial.rename(path)
+    except UserError:  # one of them is an OSError too
+        raise
+    except OSError as error:
+        raise OSError(f"{path} cannot be made: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -6,7 +6,7 @@ import pytest
 
 from datasets import audit, publish_splits, splits
 from datasets.errors import UserError
-from datasets.whole import whole
+from datasets.whole import whole, whole_folder
 from tests.full_disk import fill_the_disk
 
 WRITERS = {
@@ -84,3 +84,14 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path):
         raise AssertionError
     assert list(tmp_path.iterdir()) == [pipe]
     assert pipe.is_fifo()
+
+
+def test_a_folder_that_cannot_be_made_is_named_and_leaves_nothing(tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").touch()
+    with (
+        pytest.raises(OSError, match=r"taken cannot be made: Directory not empty\.$"),
+        whole_folder(tmp_path / "taken"),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
