@@ -121,15 +121,15 @@ class ResNeXt(keras.Model):
             x = keras.layers.GlobalAveragePooling2D(name="avgpool")(x)
             x = keras.layers.Dense(classes, dtype="float32", name="fc")(x)
         super().__init__(inputs, x, name=name, **kwargs)
-        self._architecture = architecture
         self._config = {
-            "input_shape": tuple(input_shape), "include_top": include_top, "classes": classes, "name": name
+            "input_shape": tuple(input_shape), "include_top": include_top, "classes": classes, "name": name,
+            **asdict(architecture),
         }  # fmt: skip
 
     @property
     def stage_outputs(self):
         """The names of the layers that end the stem and the four stages."""
-        ends = [f"layer{stage + 1}.{count - 1}.relu" for stage, count in enumerate(self._architecture.blocks)]
+        ends = [f"layer{stage + 1}.{count - 1}.relu" for stage, count in enumerate(self._config["blocks"])]
         return ["maxpool", *ends]
 
     @property
@@ -143,11 +143,13 @@ class ResNeXt(keras.Model):
         return self.stage_outputs[2]
 
     def get_config(self):
-        return {**self._config, "architecture": asdict(self._architecture)}
+        return dict(self._config)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**{**config, "architecture": Architecture(**config["architecture"])})
+        own = {name: config[name] for name in asdict(Architecture())}
+        others = {name: value for name, value in config.items() if name not in own}
+        return cls(**others, architecture=Architecture(**own))
 
 
 def _bottleneck(x, width, filters, stride, groups, name):

@@ -33,7 +33,7 @@ def predict_files(export, paths, routing: str = "soft") -> Iterator[dict]:
             for path in batch:
                 row = {"path": str(path)}
                 try:
-                    images.append(read_rgb(path))
+                    images.append(as_png(read_rgb(path)))  # eight large images as pixels would fill the memory
                 except UserError as error:
                     row["error"] = str(error)
                 rows.append(row)
