@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from http import HTTPStatus
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 
 from datasets.errors import UserError, WorkError
@@ -36,12 +36,9 @@ def download(
         WorkError: the server broke off, or the disk became full; the next call resumes.
     """
     done = part.stat().st_size if part.exists() else 0
-    try:
-        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
-    except ValueError as error:
-        raise UserError(f"{url} is not a URL that can be fetched ({error}).") from error
     total = None
     try:
+        request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             if response.status != HTTPStatus.PARTIAL_CONTENT:  # the complete file, from its beginning
                 done = 0
@@ -53,6 +50,8 @@ def download(
                     done += file.write(chunk)
                     if progress:
                         progress(done, total)
+    except (InvalidURL, ValueError) as error:
+        raise UserError(f"{url} is not a URL that can be fetched ({error}).") from error
     except urllib.error.HTTPError as error:
         error.close()
         # This answer means that the file is complete already, and only remains to be verified.

@@ -1,9 +1,8 @@
 """ResNeXt-50 (32x4d) for Keras on TensorFlow, equal to torchvision's layer by layer.
 
-Xie et al., "Aggregated Residual Transformations for Deep Neural Networks",
-CVPR 2017, Table 1. Every layer carries the name of its torchvision module, so
-weights move by name alone, and every padding is PyTorch's, from which
-TensorFlow's "same" differs at stride 2.
+Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017, Table 1. Every layer carries the
+name of its torchvision module, so weights move by name alone, and every padding is PyTorch's, from which TensorFlow's
+"same" differs at stride 2.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,10 +17,9 @@ from bach_keras.network.convolution import PACKAGE, Convolution
 class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation of images on TensorFlow's fused op, with PyTorch's momentum and epsilon.
 
-    Keras normalises in several ops on TensorFlow, which makes the training step
-    half as long again. As in PyTorch the running variance takes the unbiased
-    batch variance. A layer that is not trainable stays in inference mode. On several
-    devices the statistics are those of the complete batch.
+    Keras normalises in several ops on TensorFlow, which makes the training step half as long again. As in PyTorch the
+    running variance takes the unbiased batch variance. A layer that is not trainable stays in inference mode. On
+    several devices the statistics are those of the complete batch.
     """
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
@@ -90,11 +88,8 @@ class ResNeXt(keras.Model):
 
     Args:
         input_shape: (height, width, 3); height and width may be None.
-        include_top: end with the mean over places and the ``fc`` layer. The
-            answer is then logits float [N, classes], else features
-            float [N, ceil(height / 32), ceil(width / 32), 32 * stem].
-        classes: width of ``fc``.
-        architecture: ResNeXt-50 (32x4d) if not given.
+        include_top: end with the mean over places and the ``fc`` layer. The answer is then logits float [N, classes],
+            else features float [N, ceil(height / 32), ceil(width / 32), 32 * stem].
 
     Inputs are float [N, height, width, 3], normalised as ``bach_keras.preprocess`` does.
     """

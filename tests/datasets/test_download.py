@@ -99,7 +99,7 @@ def test_a_place_that_cannot_be_written_to_starts_nothing(server, tmp_path):
         fetch(server, tmp_path / "folder" / "part")
 
 
-@pytest.mark.parametrize("url", ["http://[::1/file", "file.zip"])
+@pytest.mark.parametrize("url", ["http://[::1/file", "file.zip", "http://a b/file", "http://127.0.0.1:abc/file"])
 def test_what_is_not_a_url_is_refused(url, tmp_path):
     with pytest.raises(UserError, match="is not a URL that can be fetched"):
         download(url, tmp_path / "part", otherwise="or ask a friend")
