@@ -4,9 +4,12 @@ from tests import sandbox
 
 HOME = sandbox.enter()  # before TensorFlow, Keras and TFDS look for theirs
 
+import logging  # noqa: E402
+
 import keras  # noqa: E402
 import pytest  # noqa: E402
 
+from bach_keras.commands.console import PACKAGES, Console  # noqa: E402
 from bach_keras.members import load_member  # noqa: E402
 from tests import few_phantoms as few  # noqa: E402
 from tests import trainings  # noqa: E402
@@ -16,6 +19,17 @@ from tests import trainings  # noqa: E402
 def seeded():
     """A network of random weights is the same in every run: some draws magnify rounding tenfold."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_log():
+    """A command that a test runs in this process shows the log; the next test begins without that."""
+    yield
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, Console)]:
+        root.removeHandler(handler)
+    for name in PACKAGES:
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def test_a_sweep_fits_its_phase_unless_its_length_is_given(settings, phase, step
 
 
 def test_without_a_range_test_the_rate_is_given():
-    with pytest.raises(ValueError, match=r"--no-range-test .* give it with --lr"):
+    with pytest.raises(ValueError, match=r"--no-range-test .* give the rate with --lr"):
         Recipe(range_test=False)
 
 
