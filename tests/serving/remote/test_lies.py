@@ -161,7 +161,10 @@ def test_an_answer_that_no_export_gives_is_an_error(liar, image, changed, words)
 def test_a_specialist_that_was_not_chosen_has_no_numbers(value):
     routed = GOOD | {"probabilities": [[0.75, 0.25, 0, 0]], "invis": [[0, value]]}
     found = answers.as_arrays(routed, 1, "routed", "It")
-    assert found["fault"].tolist() == ["invis that are not 0, though it was not chosen"]
+    (fault,) = found["fault"]
+    assert fault == (
+        "It gives answers that an export of this project cannot give: invis that are not 0, though it was not chosen."
+    )
     assert found["invis"].tolist() == [[0, 0]]
 
 
