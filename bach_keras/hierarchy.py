@@ -21,27 +21,19 @@ from datasets.labels import CLASSES
 
 @dataclass(frozen=True)
 class Member:
-    """One trained network of a node, as an ensemble takes it.
-
-    Attributes:
-        weight: its share in the node's average, before the shares are made to sum to 1.
-        temperature: its logits are divided by this (Guo et al. 2017).
-        source: what a message or a model card calls it.
-        config: the data set configuration it was trained on.
-        provenance: its own, so it has one protocol.
-        metrics: what its run measured, empty where nothing was.
-    """
+    """One trained network of a node, as an ensemble takes it."""
 
     node: str
     model: Classifier
     view: View
-    weight: float = 1.0
-    # No run writes a temperature yet: calibration will. A config.json that names one is obeyed already.
+    weight: float = 1.0  # its share in the node's average, before the shares are made to sum to 1
+    # Its logits are divided by this (Guo et al. 2017). No run writes a temperature yet: calibration will. A config.json
+    # that names one is obeyed already.
     temperature: float = 1.0
-    source: str = ""
-    config: str = ""
-    provenance: Provenance = field(default_factory=Provenance)
-    metrics: dict = field(default_factory=dict)
+    source: str = ""  # what a message or a model card calls it
+    config: str = ""  # the data set configuration it was trained on
+    provenance: Provenance = field(default_factory=Provenance)  # its own, so it has one protocol
+    metrics: dict = field(default_factory=dict)  # what its run measured; empty where nothing was
 
     def __post_init__(self):
         # A value outside these bounds makes all answers alike, or NaN.
@@ -77,13 +69,6 @@ class Hierarchy(tf.Module):
 
     Members whose trunks hold the same weights share one, found by content: the
     recipe never changes stem, layer1 and layer2, so they are computed once for each image.
-
-    Attributes:
-        view: how all its members see an image.
-        provenance: the union of its members'.
-
-    Raises:
-        UserError: a node has no member, or the members' views differ.
     """
 
     def __init__(self, members: list[Member]):

@@ -86,15 +86,10 @@ def square(images, size: int, stain_normalisation: str = "none"):
 
 @dataclass(frozen=True)
 class View:
-    """How a network sees an image; members with equal views can share a tree.
+    """How a network sees an image; members with equal views can share a tree."""
 
-    Attributes:
-        image_size: side of the square that it sees, in pixels.
-        stain_normalisation: one of ``datasets.stain.NORMALISATIONS``.
-    """
-
-    image_size: int
-    stain_normalisation: str = "none"
+    image_size: int  # side of the square that it sees, in pixels
+    stain_normalisation: str = "none"  # one of datasets.stain.NORMALISATIONS
 
     def __str__(self):
         stains = "" if self.stain_normalisation == "none" else f" and {self.stain_normalisation} stain normalisation"
@@ -111,10 +106,6 @@ class View:
     def square(self, images):
         """uint8 [..., H, W, 3] -> uint8 [..., image_size, image_size, 3]: resized, cropped, its stain normalised."""
         return square(images, self.image_size, self.stain_normalisation)
-
-    def inputs(self, images):
-        """uint8 [..., H, W, 3] -> float32 [..., image_size, image_size, 3], what the network takes."""
-        return normalise(self.square(images))
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -11,7 +11,7 @@ from datasets.errors import UserError, WorkError, working
 
 @click.command()
 @member_options
-@click.option("--out", type=FOLDER, help="Version folder, e.g. saved_models/NAME/1. [default: none, with --tflite]")
+@click.option("--out", type=FOLDER, help="Version folder, e.g. saved_models/NAME/1. Optional with --tflite.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing version and an existing TFLite file.")
 @click.option(
     "--tflite", "lite", type=FOLDER, metavar="FILE", help="Write the tree as a TFLite file, with or without --out."
@@ -32,14 +32,16 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, c
     from bach_keras.members import run_folder
     from bach_keras.run_folder import Run
     from bach_keras.serving.tflite import convert as tflite
+    from datasets.images.folder import find_images
 
     # Building the networks takes time, so every check that needs none comes first.
     _check_places(out, lite, overwrite, is_lite_asked=quantize != "none" or bool(calibration))
     if calibration and not calibration.is_dir():
         raise UserError(f"--calibration {calibration} is not a folder: name one with images.")
+    found = find_images([calibration]) if calibration else []
     runs = [Run.open(run_folder(spec)) for spec in (*carci_runs, *norbe_runs, *invis_runs)]
     is_tree = carci_runs and norbe_runs and invis_runs
-    refused = _unless_it_fails(lite, _check_images, calibration, runs[0]) if lite and is_tree else []
+    refused = _unless_it_fails(lite, _check_images, found, runs[0]) if lite and is_tree else []
     if refused and not out:
         raise UserError(refused[0])
     for sentence in refused:
@@ -76,15 +78,12 @@ def _check_places(out, lite, overwrite, is_lite_asked):
         raise UserError(f"--tflite {lite} is where --out {out} needs a folder: give the file another place.")
 
 
-def _check_images(calibration, carci_run):
-    """Refuse too few images to make a TFLite file with."""
+def _check_images(found, carci_run):
+    """Refuse too few images to make a TFLite file with: those of --calibration, or else the training images."""
     from bach_keras.serving.tflite import convert as tflite
-    from datasets.images.folder import find_images
 
-    if calibration:
-        tflite.check_count(len(find_images([calibration])))
-    else:
-        tflite.check_count(len(tflite.training_names(carci_run.settings["config"], carci_run.settings["trained_on"])))
+    settings = carci_run.settings
+    tflite.check_count(len(found or tflite.training_names(settings["config"], settings["trained_on"])))
 
 
 def _unless_it_fails(place, write, *given) -> list[str]:

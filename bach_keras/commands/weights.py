@@ -43,5 +43,4 @@ def port(source, dest, overwrite):
     """
     from bach_keras.network.weights import convert_weights
 
-    convert_weights(source, dest, overwrite=overwrite)
-    say(f"wrote {dest}")
+    say(f"wrote {convert_weights(source, dest, overwrite=overwrite)}")

@@ -32,14 +32,9 @@ ADVICE = ": get it again"
 class Checkpoint:
     """A file of weights of any suffix; its first bytes identify the format.
 
-    Formats: safetensors, PyTorch's zip archive and its older pickle stream
-    (``.pth``, ``.pt``, ``.bin``), and the ``.h5`` that ``write_h5`` writes. A
-    state dict may stand under ``state_dict`` or ``model`` in a larger
-    checkpoint, such as torchvision's training scripts write. What PyTorch's wrappers
-    put before every name (``module.``, ``model.``, ``_orig_mod.``, in any order) is removed.
-
-    Attributes:
-        specs: name -> type and shape.
+    Formats: safetensors, PyTorch's zip archive and its older pickle stream (``.pth``, ``.pt``, ``.bin``), and the
+    ``.h5`` that ``write_h5`` writes. A state dict may stand under ``state_dict`` or ``model`` in a larger checkpoint,
+    such as torchvision's training scripts write. What PyTorch's wrappers put before every name is removed.
     """
 
     def __init__(self, path):

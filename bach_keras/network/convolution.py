@@ -10,12 +10,9 @@ PACKAGE = "bach_keras"  # Keras's name for what this project registers with it
 
 @functools.cache
 def has_native_grouped_convolution(dtype=tf.float32) -> bool:
-    """Return whether TensorFlow computes a grouped convolution and its gradients here, in this type.
-
-    GPUs do, and processors through oneDNN do in the types it knows; elsewhere
-    the forward pass works, and the gradient raises or, in some types, is wrong.
-    So a small one is compared with the exact form, once per type.
-    """
+    """Return whether TensorFlow computes a grouped convolution and its gradients here, in this type."""
+    # GPUs do, and processors through oneDNN do in the types it knows; elsewhere the forward pass works, and the
+    # gradient raises or, in some types, is wrong. So a small one is compared with the exact form, once per type.
     with tf.init_scope():
         images = tf.cast(tf.random.stateless_normal((2, 8, 8, 8), (0, 0)), dtype)
         kernel = tf.cast(tf.random.stateless_normal((3, 3, 4, 8), (0, 1)), dtype)
@@ -127,9 +124,8 @@ def _rows(tensor):
 class Convolution(keras.layers.Layer):
     """A square convolution without bias, padded as PyTorch pads, grouped or not.
 
-    Keras's own ``Conv2D(groups=32)`` compiles each call with XLA on TensorFlow,
-    which makes a training step forty times slower and leaves must-compile
-    functions in the SavedModel; this layer calls TensorFlow's op.
+    Keras's own ``Conv2D(groups=32)`` compiles each call with XLA on TensorFlow, which makes a training step forty times
+    slower and leaves must-compile functions in the SavedModel; this layer calls TensorFlow's op.
     """
 
     def __init__(self, filters, size, stride=1, groups=1, **kwargs):

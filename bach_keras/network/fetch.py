@@ -49,15 +49,13 @@ def fetch_weights(to=None, source="torchvision", *, revision=None, overwrite=Fal
         source: a name in ``URLS``, a URL whose file name ends in ``-<first digits of its
             SHA-256>.pth``, or a Hugging Face repository, as ``owner/name``.
         revision: the repository's commit, 40 hexadecimal digits; needed where ``HUB`` has none.
-        overwrite, model: as ``convert_weights`` takes them.
     """
     to = Path(to) if to else default_path()
     check_destination(to, overwrite)
     url = URLS.get(source, source)
     if not url.startswith(("http://", "https://")):
         path, origin = _download_from_hub(source, revision)
-        convert_weights(path, to, overwrite=overwrite, origin=origin, model=model)
-        return to
+        return convert_weights(path, to, overwrite=overwrite, origin=origin, model=model)
     name = PurePosixPath(url).name
     digits = re.search(r"-([0-9a-f]{8,64})\.pth$", name)
     if not digits:
@@ -82,12 +80,7 @@ def _download(url: str, part: Path) -> None:
             drawn.total = total
             drawn.update(done - drawn.n)
 
-        try:
-            download(url, part, progress, otherwise=ELSEWHERE)
-        except UserError:
-            raise
-        except ValueError as error:  # urllib's errors on a malformed URL
-            raise UserError(f"{url} cannot be fetched ({error}).") from error
+        download(url, part, progress, otherwise=ELSEWHERE)
 
 
 def _download_from_hub(repository: str, revision: str | None) -> tuple[str, str]:

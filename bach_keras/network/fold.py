@@ -13,9 +13,8 @@ from bach_keras.network.resnext import BatchNorm
 class FoldedConvolution(keras.layers.Layer):
     """A convolution with a bias, of constants: it has no weights, so nothing to train.
 
-    Functions capture the constants, so their graphs stay small; in a SavedModel they
-    are nodes of the one main graph, where oneDNN packs a kernel once. One that is read from a
-    variable it must pack at every call.
+    Functions capture the constants, so their graphs stay small; in a SavedModel they are nodes of the one main graph,
+    where oneDNN packs a kernel once. One that is read from a variable it must pack at every call.
     """
 
     def __init__(self, kernel, bias, stride, groups, **kwargs):
@@ -46,18 +45,15 @@ class FusibleAdd(keras.layers.Layer):
 def fold(model: keras.Model, where: Callable[[keras.layers.Layer], bool] = lambda norm: True) -> keras.Model:
     """Return an equal network whose convolutions include the batch norms that follow them.
 
-    With W the kernel of a convolution, and gamma, beta, mean, variance of the batch
-    norm behind it, the kernel W gamma / sqrt(variance + epsilon) and the bias
-    beta - mean gamma / sqrt(variance + epsilon) give in one op what the two give in
-    inference mode. They hold the values of now, as constants of the network
-    returned; every other layer with weights is the model's own, so the two share it
-    and it can still be trained.
+    With W the kernel of a convolution, and gamma, beta, mean, variance of the batch norm behind it, the kernel
+    W gamma / sqrt(variance + epsilon) and the bias beta - mean gamma / sqrt(variance + epsilon) give in one op what the
+    two give in inference mode. They hold the values of now, as constants of the network returned; every other layer
+    with weights is the model's own, so the two share it and it can still be trained.
 
     Args:
-        model: a functional model of this package's layers, such as ``ResNeXt``,
-            ``Classifier`` or a part of one.
-        where: takes a batch norm and returns whether to fold it; all are folded if not given.
-            Only those in inference mode give the same answers as before.
+        model: a functional model of this package's layers, or a part of one.
+        where: takes a batch norm and returns whether to fold it. Only those in inference mode give the same answers
+            as before.
 
     Returns:
         A functional model of the same inputs and outputs, to be called or exported, not saved by Keras.

@@ -17,18 +17,9 @@ DROPOUT = (0.25, 0.5)
 class Classifier(keras.Model):
     """A ResNeXt with the paper's head, as one flat functional model.
 
-    The head joins the maximum and the mean over places, followed by batch norm,
-    dropout .25, dense 512, ReLU, batch norm, dropout .5, dense. Dense layers start
-    He-normal.
-
-    Args:
-        image_size: side of the square images, in pixels.
-        classes: number of logits.
-        backbone: fields of ``resnext.Architecture`` that differ from ResNeXt-50 (32x4d).
-        seed: random seed of the dropout masks.
-
-    Inputs are float [N, image_size, image_size, 3], normalised as
-    ``bach_keras.preprocess`` does; the answer is logits float32 [N, classes].
+    Inputs are float [N, image_size, image_size, 3], normalised as ``bach_keras.preprocess`` does; the answer is logits
+    float32 [N, classes]. ``backbone`` holds fields of ``resnext.Architecture`` that differ from ResNeXt-50 (32x4d),
+    ``seed`` is that of the dropout masks.
     """
 
     def __init__(self, image_size, classes=2, backbone=None, seed=0, name="classifier", **kwargs):

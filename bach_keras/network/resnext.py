@@ -1,9 +1,8 @@
 """ResNeXt-50 (32x4d) for Keras on TensorFlow, equal to torchvision's layer by layer.
 
-Xie et al., "Aggregated Residual Transformations for Deep Neural Networks",
-CVPR 2017, Table 1. Every layer carries the name of its torchvision module, so
-weights move by name alone, and every padding is PyTorch's, from which
-TensorFlow's "same" differs at stride 2.
+Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017, Table 1. Every layer carries the
+name of its torchvision module, so weights move by name alone, and every padding is PyTorch's, from which TensorFlow's
+"same" differs at stride 2.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,10 +17,9 @@ from bach_keras.network.convolution import PACKAGE, Convolution
 class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation of images on TensorFlow's fused op, with PyTorch's momentum and epsilon.
 
-    Keras normalises in several ops on TensorFlow, which makes the training step
-    half as long again. As in PyTorch the running variance takes the unbiased
-    batch variance. A layer that is not trainable stays in inference mode. On several
-    devices the statistics are those of the complete batch.
+    Keras normalises in several ops on TensorFlow, which makes the training step half as long again. As in PyTorch the
+    running variance takes the unbiased batch variance. A layer that is not trainable stays in inference mode. On
+    several devices the statistics are those of the complete batch.
     """
 
     def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
@@ -90,11 +88,8 @@ class ResNeXt(keras.Model):
 
     Args:
         input_shape: (height, width, 3); height and width may be None.
-        include_top: end with the mean over places and the ``fc`` layer. The
-            answer is then logits float [N, classes], else features
-            float [N, ceil(height / 32), ceil(width / 32), 32 * stem].
-        classes: width of ``fc``.
-        architecture: ResNeXt-50 (32x4d) if not given.
+        include_top: end with the mean over places and the ``fc`` layer. The answer is then logits float [N, classes],
+            else features float [N, ceil(height / 32), ceil(width / 32), 32 * stem].
 
     Inputs are float [N, height, width, 3], normalised as ``bach_keras.preprocess`` does.
     """
@@ -121,15 +116,15 @@ class ResNeXt(keras.Model):
             x = keras.layers.GlobalAveragePooling2D(name="avgpool")(x)
             x = keras.layers.Dense(classes, dtype="float32", name="fc")(x)
         super().__init__(inputs, x, name=name, **kwargs)
-        self._architecture = architecture
         self._config = {
-            "input_shape": tuple(input_shape), "include_top": include_top, "classes": classes, "name": name
+            "input_shape": tuple(input_shape), "include_top": include_top, "classes": classes, "name": name,
+            **asdict(architecture),
         }  # fmt: skip
 
     @property
     def stage_outputs(self):
         """The names of the layers that end the stem and the four stages."""
-        ends = [f"layer{stage + 1}.{count - 1}.relu" for stage, count in enumerate(self._architecture.blocks)]
+        ends = [f"layer{stage + 1}.{count - 1}.relu" for stage, count in enumerate(self._config["blocks"])]
         return ["maxpool", *ends]
 
     @property
@@ -143,11 +138,13 @@ class ResNeXt(keras.Model):
         return self.stage_outputs[2]
 
     def get_config(self):
-        return {**self._config, "architecture": asdict(self._architecture)}
+        return dict(self._config)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**{**config, "architecture": Architecture(**config["architecture"])})
+        own = {name: config[name] for name in asdict(Architecture())}
+        others = {name: value for name, value in config.items() if name not in own}
+        return cls(**others, architecture=Architecture(**own))
 
 
 def _bottleneck(x, width, filters, stride, groups, name):

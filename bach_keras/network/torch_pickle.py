@@ -26,11 +26,7 @@ class _Name:
     name: str
 
 
-class _Unbuilt:
-    """Stands for an object that no state dict needs."""
-
-
-_UNBUILT = _Unbuilt()
+_UNBUILT = object()  # stands for an object that no state dict needs
 _MARK = object()
 
 

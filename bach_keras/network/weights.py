@@ -54,10 +54,8 @@ def port_torch(model, tensors, source="The state dict"):
 
     Args:
         model: a Keras model such as ``resnext50`` returns.
-        tensors: torchvision's names -> arrays in PyTorch's layout
-            (convolutions [out, in / groups, h, w], dense [out, in]). Only
-            ``num_batches_tracked``, and ``fc.*`` where the model has no top,
-            may be left over.
+        tensors: torchvision's names -> arrays in PyTorch's layout (convolutions [out, in / groups, h, w], dense
+            [out, in]). Only ``num_batches_tracked``, and ``fc.*`` where the model has no top, may be left over.
         source: what an error calls the tensors.
     """
     variables = torch_variables(model)
@@ -100,18 +98,11 @@ def load_weights(model, path):
     port_torch(model, checkpoint.read(torch_variables(model)), source=path)
 
 
-def convert_weights(source, dest, *, overwrite=False, origin=None, model=None):
-    """Check a ResNeXt-50 checkpoint against the network and write it as ``.h5``.
+def convert_weights(source, dest, *, overwrite=False, origin=None, model=None) -> Path:
+    """Check a checkpoint against a network, ResNeXt-50 32x4d if not given, and write it as ``.h5``; return its path.
 
-    DEST holds the tensors as they are, so that it is read the same checked way
-    as any other file, and the attributes ``origin`` and ``source_sha256``.
-
-    Args:
-        source: a file that ``Checkpoint`` reads.
-        dest: the ``.h5`` to write.
-        overwrite: replace DEST if it exists.
-        origin: where SOURCE came from; its file name if not given.
-        model: the network to check against; ResNeXt-50 32x4d if not given, with a top as wide as SOURCE's.
+    DEST holds the tensors as they are, so that it is read the same checked way as any other file, and the attributes
+    ``origin``, by default SOURCE's file name, and ``source_sha256``. The top may have any width.
     """
     source, dest = Path(source), Path(dest)
     check_destination(dest, overwrite)
@@ -131,6 +122,7 @@ def convert_weights(source, dest, *, overwrite=False, origin=None, model=None):
         raise UserError(f"{dest} cannot be written: there is no permission to write in its folder.")
     with working():
         write_h5(dest, tensors, origin=origin or plain(source.name, 255), source_sha256=sha256)
+    return dest
 
 
 def _shapes(checkpoint: Checkpoint) -> dict[str, list[int]]:

@@ -19,19 +19,12 @@ MOST_MEDIAN = 0.05
 
 @dataclass(frozen=True)
 class Agreement:
-    """What comparing two forms found.
+    """What comparing two forms found."""
 
-    Attributes:
-        difference: the largest of any probability; NaN if a form answered NaN.
-        same: the number of images with the same likeliest class.
-        count: the number of images.
-        median: over the images, of each one's largest difference of a probability.
-    """
-
-    difference: float
-    same: int
-    count: int
-    median: float
+    difference: float  # the largest of any probability; NaN if a form answered NaN
+    same: int  # images with the same likeliest class
+    count: int  # images
+    median: float  # over the images, of each one's largest difference of a probability
 
     def holds(self, quantize: str) -> bool:
         """Return whether a form with weights kept in this way agrees well enough; one other label is always allowed."""

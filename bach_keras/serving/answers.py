@@ -15,28 +15,29 @@ TOLERANCE = 1e-6
 
 
 class ImpossibleError(Exception):
-    """Outputs that an export of this project cannot give; the message ends a sentence that says so."""
+    """Outputs that an export of this project cannot give."""
+
+    def __init__(self, source: str, reason: str):
+        super().__init__(f"{source} gives answers that an export of this project cannot give: {reason}.")
 
 
-def as_arrays(outputs: dict[str, list], count: int, routing: str) -> dict[str, np.ndarray]:
+def as_arrays(outputs: dict[str, list], count: int, routing: str, source: str) -> dict[str, np.ndarray]:
     """Return outputs, by name, as the arrays that an export gives, and next to them ``fault``.
 
-    The fault of an image is in words if its answer is impossible, and the image is then as one that was not decoded;
-    otherwise it is "".
-
-    Raises:
-        ImpossibleError: an output is missing, or does not have the type and shape for ``count`` images.
+    The fault of an image is a sentence if its answer is impossible, and the image is then as one that was not decoded;
+    otherwise it is "". An ImpossibleError is raised if outputs are missing, or do not fit ``count`` images.
     """
     if missing := NAMES - set(outputs):
-        raise ImpossibleError(f"no {', '.join(sorted(missing))}")
+        raise ImpossibleError(source, f"no {', '.join(sorted(missing))}")
     for name, width in WIDTHS.items():
         if not _is_list(outputs[name], count, lambda row, width=width: _is_list(row, width, _is_number)):
-            raise ImpossibleError(f"{name} that are not {count} x {width} numbers")
+            raise ImpossibleError(source, f"{name} that are not {count} x {width} numbers")
     for name, kind in (("label", str), ("ok", bool)):
         if not _is_list(outputs[name], count, lambda value, kind=kind: type(value) is kind):
-            raise ImpossibleError(f"{name} that is not {count} values of the type {kind.__name__}")
+            raise ImpossibleError(source, f"{name} that is not {count} values of the type {kind.__name__}")
     answers = [{name: outputs[name][index] for name in NAMES} for index in range(count)]
-    faults = [_fault(answer, routing) if answer["ok"] else "" for answer in answers]
+    reasons = [_fault(answer, routing) if answer["ok"] else "" for answer in answers]
+    faults = [str(ImpossibleError(source, reason)) if reason else "" for reason in reasons]
     pairs = zip(answers, faults, strict=True)
     answers = [answer if answer["ok"] and not fault else _nothing() for answer, fault in pairs]
     return {

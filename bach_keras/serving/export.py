@@ -45,7 +45,9 @@ class Served(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     def images(self, images):
         """Classify decoded images of one size softly."""
-        images = _in_proportion(images)
+        # Images with no pixels, too many, or too long a shape fail when run.
+        with tf.control_dependencies([sized(tf.shape(images)[-3:-1])]):
+            images = tf.identity(images)
         return {**self.hierarchy.images(images), "ok": tf.ones(tf.shape(images)[:1], tf.bool)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
@@ -68,11 +70,7 @@ class Served(tf.Module):
 
 
 def decode_each(image_bytes, size: int):
-    """Decode string [N] to squares, so that a broken image does not fail its neighbours.
-
-    Returns:
-        (uint8 [N, size, size, 3], bool [N]); an image that cannot be decoded is black and False.
-    """
+    """Decode string [N] to uint8 [N, size, size, 3] and bool [N]; a broken image is black and False."""
     count = tf.shape(image_bytes)[0]
 
     # tf.data drops an image that fails, while in a plain map it would fail the whole batch.
@@ -94,12 +92,6 @@ def decode_each(image_bytes, size: int):
     return tf.ensure_shape(images[:count], (None, size, size, 3)), ok[:count]
 
 
-def _in_proportion(images):
-    """Return images [..., H, W, 3]; those with no pixels, too many, or too long a shape fail when run."""
-    with tf.control_dependencies([sized(tf.shape(images)[-3:-1])]):
-        return tf.identity(images)
-
-
 def check_destination(out, overwrite: bool = False) -> None:
     """Refuse a place where the export cannot go, or from which TensorFlow or TF Serving could not load it."""
     out = Path(out)
@@ -119,17 +111,7 @@ def check_destination(out, overwrite: bool = False) -> None:
 
 
 def export_tree(members, out, overwrite: bool = False) -> Path:
-    """Write the SavedModel of a tree, whole or not at all.
-
-    Args:
-        members: ``bach_keras.hierarchy.Member`` objects, at least one for each node.
-        out: the version folder, e.g. ``saved_models/NAME/1``: its name is a number, as TF Serving requires.
-        overwrite: replace a version that is there.
-
-    Raises:
-        UserError: the folder is taken or its name is not a number, or the members do not fit together.
-        WorkError: it could not be written; what was there stays as it was.
-    """
+    """Write the SavedModel of a tree to its version folder ``out``, completely or not at all, and return the folder."""
     out = Path(out)
     check_destination(out, overwrite)
     LOG.info(f"joining {len(members)} networks into one tree")

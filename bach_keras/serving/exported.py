@@ -20,18 +20,10 @@ ROUTINGS = {"soft": "serving_default", "routed": "routed"}
 
 
 class Export:
-    """An exported tree.
+    """An exported tree; of a folder above version folders it is the highest version.
 
-    Args:
-        folder: the version folder, or the folder above it, whose highest version is then taken.
-
-    Attributes:
-        warnings: sentences that must be read before any of its answers.
-        view, provenance, configs: as a ``Hierarchy`` has them.
-        signatures: name -> function, as TensorFlow loads them.
-
-    Raises:
-        UserError: the folder does not hold an export of this project.
+    It has ``view``, ``provenance`` and ``configs`` as a ``Hierarchy`` does, and ``signatures`` as TensorFlow loads
+    them. Its ``warnings`` are sentences that must be read before any of its answers.
     """
 
     def __init__(self, folder: str | os.PathLike):

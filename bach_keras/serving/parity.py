@@ -62,19 +62,14 @@ class KerasRuns:
 class Form:
     """One form of a tree.
 
-    Attributes:
-        name: as the table prints it.
-        answer: called with an image, uint8 [1, H, W, 3], and its PNG; returns the probabilities [1, 4], of the runs
-            those under each routing.
-        routing: the runs' routing that it is compared with.
-        quantize: how its weights are kept, which sets what it may differ by; None for the runs themselves.
-        megabytes: its size on disk.
+    ``answer`` is called with an image, uint8 [1, H, W, 3], and its PNG; it returns the probabilities [1, 4], and for
+    the runs those under each routing.
     """
 
     name: str
     answer: Callable
-    routing: str
-    quantize: str | None
+    routing: str  # of the runs that it is compared with
+    quantize: str | None  # how its weights are kept, which sets what it may differ by; None for the runs themselves
     megabytes: float
 
 
@@ -92,11 +87,7 @@ class Row:
 
 
 def open_forms(members, export: Export, files) -> list[Form]:
-    """Return the forms of a tree, the runs first.
-
-    Raises:
-        UserError: the runs do not make a tree, or a form sees images otherwise than they do.
-    """
+    """Return the forms of a tree, the runs first; refuses a form that sees images otherwise than they do."""
     check_members(members)
     view, lites = members[0].view, [TFLite(file) for file in files]
     for form, name in ((export, export.folder), *((lite, lite.file) for lite in lites)):
@@ -127,17 +118,9 @@ def _of_pixels(form, image, png):
 
 
 def measure(forms: list[Form], paths) -> tuple[list[Row], list[str]]:
-    """Let every form answer for every image.
+    """Let every form, the runs first, answer for every image file.
 
-    Args:
-        forms: the runs first.
-        paths: image files.
-
-    Returns:
-        A row for each form, and what is wrong with each file that could not be read.
-
-    Raises:
-        UserError: no file could be read.
+    Returns a row for each form, and what is wrong with each file that could not be read; refuses if all are.
     """
     answers, seconds, errors = [[] for _ in forms], [[] for _ in forms], []
     for path in bar(paths, what="parity"):

@@ -17,14 +17,7 @@ BATCH = 8
 
 
 def predict_files(export, paths, routing: str = "soft") -> Iterator[dict]:
-    """Answer for files and folders, one row an image, in their order.
-
-    Yields:
-        ``path`` and what ``answer_batch`` returns for the image, or ``path`` and ``error``.
-
-    Raises:
-        UserError: a folder holds no image.
-    """
+    """Yield for each image of files and folders, in order, ``path`` and what ``answer_batch`` returns, or ``error``."""
     found = find_images(paths)
     with bar(what="predict", total=len(found)) as progress:
         for start in range(0, len(found), BATCH):
@@ -33,7 +26,7 @@ def predict_files(export, paths, routing: str = "soft") -> Iterator[dict]:
             for path in batch:
                 row = {"path": str(path)}
                 try:
-                    images.append(read_rgb(path))
+                    images.append(as_png(read_rgb(path)))  # eight large images as pixels would fill the memory
                 except UserError as error:
                     row["error"] = str(error)
                 rows.append(row)
@@ -44,12 +37,7 @@ def predict_files(export, paths, routing: str = "soft") -> Iterator[dict]:
 
 
 def answer_batch(export, images, routing: str = "soft") -> list[dict]:
-    """Answer for a few images, one row each.
-
-    Args:
-        export: an ``Export``, or a ``bach_keras.serving.remote.client.Remote``.
-        images: uint8 [H, W, 3] each, or the bytes of a PNG, JPEG or BMP file.
-        routing: a key of ``ROUTINGS``.
+    """Answer for a few images, uint8 [H, W, 3] or the bytes of a PNG, JPEG or BMP file, by an ``Export`` or ``Remote``.
 
     Returns:
         For each image ``label``, ``probabilities`` and ``nodes`` (None for a node that was not run), or ``error``.
@@ -63,21 +51,15 @@ def answer_batch(export, images, routing: str = "soft") -> list[dict]:
     # A Remote has checked its answers already, and an export's may come from a file that was tampered with.
     if "fault" not in answers:
         try:
-            answers = _checked(answers, len(encoded), routing)
+            answers = as_arrays(_as_lists(answers), len(encoded), routing, "The model")
         except ImpossibleError as error:
-            return [{"error": _IMPOSSIBLE.format(error)}] * len(encoded)
+            return [{"error": str(error)}] * len(encoded)
     return [_row(answers, index, routing) for index in range(len(encoded))]
 
 
-_IMPOSSIBLE = "The model gives answers that an export of this project cannot give: {}."
-
-
-def _checked(answers, count: int, routing: str) -> dict[str, np.ndarray]:
-    """Return an export's answers, and the fault of each."""
+def _as_lists(answers) -> dict[str, list]:
     lists = {name: value.tolist() for name, value in answers.items()}
-    lists["label"] = [label.decode(errors="backslashreplace") for label in lists["label"]]
-    checked = as_arrays(lists, count, routing)
-    return checked | {"fault": [fault and _IMPOSSIBLE.format(fault) for fault in checked["fault"]]}
+    return lists | {"label": [label.decode(errors="backslashreplace") for label in lists["label"]]}
 
 
 def _row(answers, index: int, routing: str) -> dict:

@@ -1,7 +1,6 @@
 """The requests that TF Serving replays when it loads the model, so that the first user does not wait.
 
-TF Serving reads them from ``assets.extra/tf_serving_warmup_requests``: a TFRecord file of
-PredictionLog messages, at most 1,000.
+It reads them from ``assets.extra/tf_serving_warmup_requests``: a TFRecord file of at most 1,000 PredictionLog messages.
 """
 
 from collections.abc import Iterator

@@ -66,6 +66,15 @@ def test_images_or_runs_that_are_not_there_end_the_command_before_anything(words
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_calibration_folder_without_images_ends_the_command_before_anything(runs, tmp_path, no_networks):
+    (tmp_path / "empty").mkdir()
+    words = ["--out", tmp_path / "tree" / "1", "--tflite", tmp_path / "t.tflite", "--calibration", tmp_path / "empty"]
+    result = run("export", *runs, *words)
+    assert result.exit_code == 2
+    assert "holds no image" in result.stderr
+    assert not (tmp_path / "tree").exists()
+
+
 def test_the_least_number_of_images_is_in_the_help():
     assert f"At least {tflite.LEAST_IMAGES} images to calibrate" in " ".join(run("export", "--help").stdout.split())
 

@@ -92,7 +92,7 @@ def test_a_server_that_cannot_be_reached_is_named(monkeypatch, tmp_path):
             fetch(tmp_path / "w.h5", url)
 
 
-@pytest.mark.parametrize("host", ["[", "\u00e4\u00e4", ""])
+@pytest.mark.parametrize("host", ["[", "\u00e4\u00e4", "", "a b", "127.0.0.1:abc"])
 def test_a_malformed_url_is_refused(tmp_path, host):
     with pytest.raises((UserError, ConnectionError), match=r"could not be|can(not)? be fetched"):
         fetch(tmp_path / "w.h5", f"http://{host}/\u00e4-00000000.pth")

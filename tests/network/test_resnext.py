@@ -21,6 +21,18 @@ def must_compile(function, *args):
     return any(holder.attr["_XlaMustCompile"].b for holder in [*nodes, *graph.library.function])
 
 
+def test_a_network_is_built_again_from_the_config_that_keras_saves(tiny):
+    # The numbers of its architecture stand next to the others, as they always have in saved files.
+    saved = {
+        "input_shape": [None, None, 3], "include_top": True, "classes": 5, "name": "resnext50",
+        **few_phantoms.TINY,
+    }  # fmt: skip
+    assert tiny.get_config() == {**saved, "input_shape": (None, None, 3)}
+    again = ResNeXt.from_config(saved)
+    assert [weight.path for weight in again.weights] == [weight.path for weight in tiny.weights]
+    assert again.trunk_output == tiny.trunk_output
+
+
 @pytest.fixture(scope="module")
 def full():
     return resnext50((None, None, 3), include_top=True)

@@ -30,35 +30,20 @@ from bach_keras.serving.remote.request_head import (
 
 @dataclass(frozen=True)
 class Limits:
-    """What clients may use of the server; times are in seconds.
+    """What clients may use of the server; times are in seconds."""
 
-    Attributes:
-        connections: at one time. Where one more comes, the connection that has been idle for longest is closed.
-        bodies: bytes of all bodies that were received and not yet answered.
-        idle: until a request starts.
-        receive: from then until all of it was received.
-        send: until the client has taken the whole answer.
-        linger: until a client ends its connection, after the server has ended it.
-    """
-
-    connections: int = 64
-    bodies: int = 512 * 2**20
-    idle: float = 60
-    receive: float = 60
-    send: float = 30
-    linger: float = 2
+    connections: int = 64  # where one more comes, the connection that has been idle for longest is closed
+    bodies: int = 512 * 2**20  # bytes of all bodies that were received and not yet answered
+    idle: float = 60  # until a request starts
+    receive: float = 60  # from then until all of it was received
+    send: float = 30  # until the client has taken the complete answer
+    linger: float = 2  # until a client ends its connection, after the server has ended it
 
 
 class Listener(socketserver.TCPServer):
-    """Accepts connections and answers their requests in JSON.
+    """Accepts connections, on a free port if that is 0, and answers their requests in JSON.
 
-    Args:
-        host, port: the address to listen on; port 0 takes a free one.
-        answer: called with method, target and body; returns the status and what is sent as JSON.
-        max_body: the most bytes of one body.
-
-    Raises:
-        OSError: the server cannot listen on the address.
+    ``answer`` is called with method, target and body; it returns the status and what is sent as JSON.
     """
 
     allow_reuse_address = True

@@ -39,15 +39,7 @@ _parsing = threading.Lock()
 def answer(servable: Servable, slots: threading.Semaphore, method: str, target: str, body: bytes):
     """Answer a request: GET of ``/v1/models/NAME`` (its state) or ``.../metadata``, POST of ``...:predict``.
 
-    Args:
-        servable: the model.
-        slots: each prediction holds one.
-        method: HEAD is answered as GET.
-        target: the request line's.
-        body: of a POST; that of other methods is ignored.
-
-    Returns:
-        The status, and what is sent as JSON.
+    HEAD is answered as GET. Each prediction holds one of the slots. Returns the status, and what is sent as JSON.
     """
     place = _path(target)
     verb = re.search(":predict$" if method == "POST" else "(/metadata)?$", place)

@@ -45,15 +45,7 @@ def bad_request(message: str) -> RefusedError:
 
 
 class Servable:
-    """One version of a model, by the name that requests must use.
-
-    Attributes:
-        version: the number of its folder, or 1 if the folder's name is not a number.
-        signature_defs: the inputs and outputs of each signature.
-
-    Raises:
-        UserError: no request could contain the name.
-    """
+    """One version of a model, by the name that requests must use."""
 
     def __init__(self, export: Export, name: str):
         if not name or not name.isprintable():

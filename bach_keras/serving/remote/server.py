@@ -27,19 +27,7 @@ GRACE = 5
 
 
 class Server:
-    """The two listeners; a context manager that starts and stops them.
-
-    Args:
-        name: the model's name in requests.
-        port, grpc_port: for REST and for gRPC; 0 takes a free one.
-
-    Attributes:
-        rest_url, grpc_url: where REST and gRPC answer.
-        place: the path of the model's version.
-
-    Raises:
-        UserError: the server cannot listen on an address, or no request could contain the name.
-    """
+    """The two listeners, each on a free port if its own is 0; a context manager that starts and stops them."""
 
     def __init__(self, export: Export, name: str = NAME, host: str = "127.0.0.1", port: int = 0, grpc_port: int = 0):
         # Both listeners share the slots, so that the processor has the same work over either.

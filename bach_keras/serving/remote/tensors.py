@@ -14,11 +14,7 @@ class TensorError(Exception):
 
 
 def claim(tensor) -> tuple[tf.DType, tuple[int, ...]]:
-    """Return the type and the shape that a tensor claims to have.
-
-    Raises:
-        TensorError: it has no known type, or no shape.
-    """
+    """Return the type and the shape that a tensor claims to have."""
     try:
         dtype = tf.as_dtype(tensor.dtype)
     except TypeError:
@@ -29,11 +25,7 @@ def claim(tensor) -> tuple[tf.DType, tuple[int, ...]]:
 
 
 def as_array(tensor) -> np.ndarray:
-    """Return the values of a tensor whose claim was accepted.
-
-    Raises:
-        TensorError: they do not fill its shape, or its type is not one of requests and answers.
-    """
+    """Return the values of a tensor whose claim was accepted."""
     dtype, shape = claim(tensor)
     if dtype not in _VALUES:
         raise TensorError(f"its type is {dtype.name}")

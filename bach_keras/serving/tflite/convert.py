@@ -46,18 +46,10 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
     """Write the tree as a TFLite file, unless its answers differ from the tree's.
 
     Args:
-        members: ``bach_keras.hierarchy.Member`` objects, at least one for each node.
-        file: where to.
         quantize: one of ``file.QUANTIZATIONS``: float32, float16 weights, 8-bit weights, or 8-bit
             weights and activations.
         images: uint8 [H, W, 3] each, such as the tree was trained on. ``int8`` calibrates its
             activations' ranges on two thirds of them, and the others check the file; otherwise all check it.
-        overwrite: replace a file that is there.
-
-    Raises:
-        UserError: the file exists, the images are too few or, for ``int8``, all get the same label,
-            the tree has no TFLite form, or the file's answers differ too much from the tree's.
-        OSError: it could not be written.
     """
     file = Path(file)
     check_destination(file, overwrite)

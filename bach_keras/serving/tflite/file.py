@@ -24,12 +24,7 @@ PROCESSORS = os.cpu_count() or 1
 class TFLite:
     """A TFLite file that ``convert`` wrote; threads may share one object.
 
-    Attributes:
-        card: its model card, which holds ``quantize`` and what an export's holds.
-        view: how it sees an image.
-
-    Raises:
-        UserError: the file is not one of this project's.
+    Its card holds ``quantize`` and what an export's holds.
     """
 
     def __init__(self, file: str | os.PathLike):
@@ -54,11 +49,7 @@ class TFLite:
         self._lock = threading.Lock()
 
     def images(self, images) -> dict[str, np.ndarray]:
-        """Classify uint8 [N, H, W, 3], N > 0, softly; returns what ``Hierarchy.images`` does, without ``label``.
-
-        Raises:
-            UserError: they are anything else, or an export would refuse their size or shape.
-        """
+        """Classify uint8 [N, H, W, 3], N > 0, softly; returns what ``Hierarchy.images`` does, without ``label``."""
         squares = self.view.square(_as_batch(images)).numpy()
         answers = [self._answer(square[None]) for square in squares]
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}

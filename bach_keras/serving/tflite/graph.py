@@ -12,12 +12,7 @@ _TYPES = {np.dtype(np.float32): schema.TensorType.FLOAT32, np.dtype(np.int32): s
 
 
 class Graph:
-    """A TFLite model of one graph and one signature, as objects of its schema; tensors are given by their index.
-
-    Attributes:
-        model, subgraph: the schema's own objects.
-        outputs: name of an output of the signature -> its tensor.
-    """
+    """A TFLite model of one graph and one signature, as objects of its schema; tensors are given by their index."""
 
     def __init__(self, model: bytes):
         self.model = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
@@ -61,24 +56,21 @@ class Graph:
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
 
     def add_constant(self, values, name: str) -> int:
-        """Add a constant, float32 unless it is int32, and return its index."""
-        values = np.asarray(values)
-        values = values if values.dtype == np.int32 else np.asarray(values, np.float32)
+        """Add a constant and return its index."""
         tensor = schema.TensorT()
-        tensor.shape, tensor.type = np.array(values.shape, np.int32), _TYPES[values.dtype]
         self.model.buffers.append(schema.BufferT())
         tensor.buffer = len(self.model.buffers) - 1
         index = self._add(tensor, name)
-        self._set_bytes(index, values)
+        self.set_constant(index, values)
         return index
 
     def set_constant(self, tensor, values) -> None:
-        """Replace a float32 constant."""
-        self._set_bytes(tensor, np.asarray(values, np.float32))
-
-    def _set_bytes(self, tensor, values):
-        buffer = self.model.buffers[self.subgraph.tensors[tensor].buffer]
-        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+        """Give a constant its values, as float32 unless they are int32."""
+        values = np.asarray(values)
+        values = values if values.dtype == np.int32 else np.asarray(values, np.float32)
+        held = self.subgraph.tensors[tensor]
+        held.shape, held.type = np.array(values.shape, np.int32), _TYPES[values.dtype]
+        self.model.buffers[held.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
 
     def refuse_other_shapes(self) -> None:
         """Make the model refuse an input of another shape than its own."""
@@ -107,16 +99,9 @@ class Graph:
             reader.inputs = [checked if tensor == given else tensor for tensor in reader.inputs]
 
     def insert(self, kind, tensor, values, readers) -> int:
-        """Make some ops read a tensor with constants added, or multiplied by them.
+        """Make some ops read a float32 tensor with constants added (``ADD``), or multiplied by them (``MUL``).
 
-        Args:
-            kind: ``ADD`` or ``MUL``.
-            tensor: float32, computed by one op.
-            values: the constants.
-            readers: the ops that read the result; others still read the tensor itself.
-
-        Returns:
-            The constants' tensor.
+        Other ops than the readers still read the tensor itself. Returns the constants' tensor.
         """
         builtin, options_type, options = kind
         made = schema.TensorT()

@@ -160,8 +160,11 @@ def test_an_answer_that_no_export_gives_is_an_error(liar, image, changed, words)
 @pytest.mark.parametrize("value", [0.5, float("nan"), float("inf"), 1e300, 10**400, -1])
 def test_a_specialist_that_was_not_chosen_has_no_numbers(value):
     routed = GOOD | {"probabilities": [[0.75, 0.25, 0, 0]], "invis": [[0, value]]}
-    found = answers.as_arrays(routed, 1, "routed")
-    assert found["fault"].tolist() == ["invis that are not 0, though it was not chosen"]
+    found = answers.as_arrays(routed, 1, "routed", "It")
+    (fault,) = found["fault"]
+    assert fault == (
+        "It gives answers that an export of this project cannot give: invis that are not 0, though it was not chosen."
+    )
     assert found["invis"].tolist() == [[0, 0]]
 
 
@@ -261,9 +264,6 @@ def test_the_time_out_is_of_the_whole_request(liar, image, beginning):
         '{"configs": [1]}',
         '{"configs": {"bach": 1}}',
         '{"configs": ["bach"], "configs": ["phantom"]}',
-        '{"configs": ["bach"]}',
-        json.dumps(SAID | {"trained_on": []}),
-        json.dumps(SAID | {"image_size": "32"}),
         "[" * 100_000,
         "{",
     ],
@@ -272,6 +272,14 @@ def test_a_card_that_is_not_one_counts_as_no_card(liar, image, card):
     liar.script[:] = [sent({"outputs": [card]}), sent({"outputs": GOOD})]
     result = CliRunner().invoke(cli, ["predict", "--server", liar.url, "--format", "json", str(image)])
     assert "does not say what its model was trained on" in result.stderr
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize("others", [{}, SAID | {"trained_on": []}, SAID | {"image_size": "32"}])
+def test_a_card_that_names_phantoms_warns_of_them_whatever_else_it_says(liar, image, others):
+    liar.script[:] = [sent({"outputs": [json.dumps(others | {"configs": ["phantom"]})]}), sent({"outputs": GOOD})]
+    result = CliRunner().invoke(cli, ["predict", "--server", liar.url, "--format", "json", str(image)])
+    assert "learned from synthetic phantom images" in result.stderr
     assert result.exit_code == 0
 
 
