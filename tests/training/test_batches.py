@@ -79,7 +79,7 @@ def test_the_stain_is_normalised_before_the_cache_as_it_is_in_the_export(cache, 
 def test_a_label_without_a_target_is_not_taken_silently():
     record = {"image": pictures(1)[0][None], "label": [7], "filename": ["7.png"]}
     with pytest.raises(KeyError):
-        cache_images(tf.data.Dataset.from_tensor_slices(record), {0: 0}, RECIPE)
+        cache_images(tf.data.Dataset.from_tensor_slices(record), {0: 0}, RECIPE.view)
 
 
 def test_every_image_once_an_epoch_with_its_target(cache):
