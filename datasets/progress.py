@@ -1,5 +1,7 @@
 """One bar of progress, with the time left, for work of many steps."""
 
+import os
+import sys
 from collections.abc import Iterable
 
 from tqdm import tqdm
@@ -12,4 +14,13 @@ def bar(items: Iterable | None = None, *, what: str, total: int | None = None, u
     it, or use it up, before the next begins.
     """
     counted = {"unit": unit, "unit_scale": True} if unit == "B" else {"unit": f" {unit}s"}  # bytes as kB, MB, GB
-    return tqdm(items, desc=what, total=total, disable=None, leave=False, dynamic_ncols=True, **counted)
+    # A terminal that does not say how wide it is, as script(1) opens one, would get no bar at all.
+    width = {"dynamic_ncols": True} if _columns() else {"ncols": 80}
+    return tqdm(items, desc=what, total=total, disable=None, leave=False, **width, **counted)
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (AttributeError, OSError, ValueError):  # stderr is closed, or not a terminal, and no bar is drawn
+        return 0

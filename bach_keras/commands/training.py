@@ -150,7 +150,7 @@ def _job_to_resume(node, images, run_dir, given):
 
 
 def _asked_settings(images, run) -> dict:
-    """Return what the user gave himself, and not by default, as the run's config.json would say it."""
+    """Return what the user gave explicitly as the run's config.json would say it."""
     from datasets.split_data import split_data
 
     context = click.get_current_context()

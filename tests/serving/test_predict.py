@@ -145,19 +145,19 @@ def test_a_server_that_is_lost_gives_every_image_of_the_batch_an_error():
 def test_json_on_stdout_is_all_that_a_terminal_without_stderr_shows(exported, tmp_path):
     for number in range(10):
         Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.png")
-    command = f"{sys.executable} cli.py predict --model {exported} --format json {tmp_path} 2>/dev/null"
-    shown = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, check=True)
-    assert len([json.loads(line) for line in shown.stdout.splitlines()]) == 10
+    command = [sys.executable, "cli.py", "predict", "--model", str(exported), "--format", "json", str(tmp_path)]
+    shown = run_in_terminal(command, stderr=subprocess.DEVNULL)
+    assert len([json.loads(line) for line in shown.splitlines()]) == 10
 
 
 def test_the_bar_on_a_terminal_leaves_every_row_a_line(exported, tmp_path):
     for number in range(10):
         Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.png")
-    command = f"stty cols 100 rows 30; {sys.executable} cli.py predict --model {exported} --format json {tmp_path}"
-    shown = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, check=True)
-    assert "predict:" in shown.stdout
+    command = [sys.executable, "cli.py", "predict", "--model", str(exported), "--format", "json", str(tmp_path)]
+    shown = run_in_terminal(command)
+    assert "predict:" in shown
     # A bar is drawn over itself behind carriage returns, and wiped before a row is printed.
-    rows = [piece for piece in re.split(r"[\r\n]+", shown.stdout) if piece.strip().startswith("{")]
+    rows = [piece for piece in re.split(r"[\r\n]+", shown) if piece.strip().startswith("{")]
     assert len([json.loads(row) for row in rows]) == 10
 
 
