@@ -18,6 +18,7 @@ from bach_keras.serving.remote.servable import Servable
 from bach_keras.tree import NODES
 from cli import cli
 from datasets import phantom
+from tests.terminal import run_in_terminal
 
 
 def cut(file):
