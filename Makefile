@@ -33,7 +33,7 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest -m "not long"
+	$(PY) -m pytest -m "not long" --numprocesses 2 --dist loadfile
 
 # The tests of whatever computes with the network, run again without oneDNN, which some processors and builds lack.
 test-without-onednn: .venv/installed-dev
