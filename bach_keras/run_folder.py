@@ -75,7 +75,7 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        return _is_finished(self.folder)
+        return is_finished(self.folder)
 
     @property
     def model_path(self) -> Path:
@@ -244,7 +244,8 @@ def _changed(name: str, was, now) -> str:
     return f"{plain(name, 60)} was {plain(str(was), 200)}, is {plain(str(now), 200)}"
 
 
-def _is_finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Say whether a finished run is there; where nothing is, none is."""
     return (folder / "metrics.json").is_file()
 
 
@@ -288,7 +289,7 @@ def set_aside(folder: Path, overwrite: bool) -> None:
     """
     if check_destination(folder, overwrite):
         previous = folder.with_name(f"{folder.name}.previous")
-        if _is_finished(previous) and not _is_finished(folder):
+        if is_finished(previous) and not is_finished(folder):
             shutil.rmtree(folder)
             return
         if previous.exists():

@@ -13,12 +13,12 @@ class MissingError(UserError, FileNotFoundError):
 
 
 class WorkError(RuntimeError):
-    """Work that had begun cannot be finished, and it is no bug: the disk is full, a server is gone."""
+    """Work that had started cannot be finished, and it is no bug: the disk is full, a server is gone."""
 
 
 @contextlib.contextmanager
 def working() -> Iterator[None]:
-    """Mark work that has begun: an ``OSError`` in this context becomes a ``WorkError``.
+    """Mark work that has started: an ``OSError`` in this context becomes a ``WorkError``.
 
     Before it, the same error means that nothing was started.
     """

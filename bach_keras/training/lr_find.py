@@ -4,13 +4,11 @@ import logging
 
 from bach_keras.recipe import Recipe
 from bach_keras.run_folder import recipe_as_json
-from bach_keras.training.batches import cache_images
 from bach_keras.training.fit import compiled, range_test, sweep_steps
 from bach_keras.training.phases import Phase, phases
 from bach_keras.training.start import Start
 from bach_keras.training.train import Job, network, seed_everything
 from datasets.errors import UserError, working
-from datasets.labels import LABELS
 from datasets.whole import write_json
 
 LOG = logging.getLogger(__name__)
@@ -32,10 +30,8 @@ def find_rate(job: Job, phase: Phase, metric: str = "loss") -> dict:
         What lr_range_test.json holds: what was swept, and what ``LRRangeTest.result`` says.
     """
     recipe, start = job.recipe, job.start
-    files = job.files["train"]
     seed_everything(recipe.seed)
-    targets = {LABELS.index(label): answer for label, answer in job.node.targets.items()}
-    cache = cache_images(job.data.images(files), targets, recipe.view)
+    cache = job.cache("train")
     model = network(recipe)
     start.load(model, with_head=start.parent is not None and start.parent.node == job.node.name)
     job.folder.mkdir(parents=True, exist_ok=True)  # where that fails, no sweep is lost

@@ -14,7 +14,7 @@ from bach_keras.evidence.results import write_results
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.members import load_members, run_folder
 from bach_keras.recipe import Recipe
-from bach_keras.run_folder import Run, recipe_as_json, versions
+from bach_keras.run_folder import Run, is_finished, recipe_as_json, versions
 from bach_keras.training.best_start import validation_score
 from bach_keras.training.checkpoint import standing
 from bach_keras.training.fit import compiled
@@ -202,7 +202,7 @@ def _report_plan(plan: Plan, recipe: Recipe, start: Start):
     speeds, total = {}, 0.0
     LOG.info(f"{counted(len(plan.runs), 'run')}:")
     for planned in plan.runs:
-        if (planned.folder / "metrics.json").is_file():
+        if is_finished(planned.folder):
             LOG.info(f"  {planned.folder}: finished")
             continue
         # A parent need not be trained yet: that it is one is enough to know the phases.

@@ -18,7 +18,7 @@ from bach_keras.network.head import Classifier
 from bach_keras.recipe import Recipe
 from bach_keras.run_folder import Run, check_destination, recipe_as_json, versions
 from bach_keras.training import checkpoint, devices
-from bach_keras.training.batches import cache_images, evaluation_batches, steps_per_epoch
+from bach_keras.training.batches import ImageCache, cache_images, evaluation_batches, steps_per_epoch
 from bach_keras.training.checkpoint import STATE_SHARE, Checkpoint, interruptible
 from bach_keras.training.fit import fit_phase
 from bach_keras.training.phases import phases, snapshot_epochs
@@ -99,6 +99,11 @@ class Job:
             "ancestors": [*parent.settings.get("ancestors", []), str(parent.folder)] if parent else [],
         }  # fmt: skip
         return settings | ({"until": self.stop_at.loss_to_reach(self.node.name)} if self.stop_at else {})
+
+    def cache(self, split: str) -> ImageCache:
+        """Read the node's images of a split, resized, with the node's answers."""
+        targets = {LABELS.index(label): answer for label, answer in self.node.targets.items()}
+        return cache_images(self.data.images(self.files[split]), targets, self.recipe.view)
 
     def check(self) -> None:
         """Refuse what would fail, or flatter, once a run has started."""
@@ -195,12 +200,7 @@ def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) ->
         seed_everything(recipe.seed)
 
         # Images are resized once and stay in memory; each epoch crops and turns them in its own way.
-        targets = {LABELS.index(label): answer for label, answer in job.node.targets.items()}
-        caches = {
-            name: cache_images(job.data.images(job.files[name]), targets, recipe.view)
-            for name in ("train", "validation")
-            if job.files.get(name)
-        }
+        caches = {name: job.cache(name) for name in ("train", "validation") if job.files.get(name)}
         stains = {name: cache.stains for name, cache in caches.items() if cache.stains}
         for name, found in stains.items():
             LOG.info(f"{name} images: {stains_in_words(found)}")
