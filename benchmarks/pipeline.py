@@ -66,7 +66,7 @@ def record_stages(config, data_dir, decoded, recipe):
         mapped = decoded.map(normalised(method), num_parallel_calls=tf.data.AUTOTUNE)
         stages[f"read, decode, resize, {method}"] = mapped
     runs = {name: functools.partial(_count, preprocess.untuned(data)) for name, data in stages.items()}
-    return {**runs, "all of it, into the cache": lambda: len(cache_images(decoded, ANSWERS, recipe))}
+    return {**runs, "all of it, into the cache": lambda: len(cache_images(decoded, ANSWERS, recipe.view))}
 
 
 def _count(data):
@@ -211,7 +211,7 @@ def cache_memory(count, shape, recipe):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def after_training(records):
-        cache = cache_images(records, {0: 0}, recipe)
+        cache = cache_images(records, {0: 0}, recipe.view)
         filled = resident()
         _endless(training_batches(cache, recipe, 0, 10))(30)
         return filled, resident()
@@ -267,7 +267,7 @@ def main():
             f"{given.config}, {count} images prepared in {seconds:.1f} s: {count / seconds:.1f} images/s\n", flush=True
         )
     records = Prepared(given.config, given.data_dir).load().take(IMAGES)
-    cache = cache_images(records, ANSWERS, PAPER)
+    cache = cache_images(records, ANSWERS, PAPER.view)
     print(
         f"{given.config}, {len(cache)} images, to batches of {PAPER.batch_size} at {PAPER.image_size}; images/s, "
         f"medians of {given.rounds} rounds\n"

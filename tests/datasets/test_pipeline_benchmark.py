@@ -5,7 +5,10 @@ import itertools
 import pytest
 import tensorflow as tf
 
+from bach_keras.recipe import Recipe
 from benchmarks import pipeline
+from datasets.bach_bisque.prepare import prepare_dataset
+from datasets.bach_bisque.prepared import Prepared
 from datasets.errors import UserError
 
 
@@ -30,3 +33,16 @@ def test_a_preparation_is_timed(bisque_root, tiny_configs):
     assert seconds > 0
     with pytest.raises(UserError, match="leave the source out"):
         pipeline.preparation("phantom", bisque_root)
+
+
+def test_every_stage_from_the_records_counts_the_images(tmp_path, four_phantoms):
+    prepare_dataset("phantom", data_dir=tmp_path)
+    stages = pipeline.record_stages("phantom", tmp_path, Prepared("phantom", tmp_path).load(), Recipe(image_size=32))
+    assert {name: run() for name, run in stages.items()} == dict.fromkeys(stages, 4)
+
+
+def test_the_memory_of_a_cache_is_measured():
+    filled, trained = pipeline.cache_memory(100, (128, 2048, 3), Recipe(image_size=128, batch_size=2))
+    # The images take 79 MB; what the heap had free before and keeps after is a part of that.
+    assert 40 < filled < 160
+    assert trained > 40
