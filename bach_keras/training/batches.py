@@ -116,7 +116,7 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
         images = cache.squares(indices, cut)
         for layer in colours:
             images = layer({"images": images, DRAWS: draws})["images"]
-        return preprocess.normalise(images), tf.gather(cache.targets, indices)
+        return preprocess.normalise_squares(images), tf.gather(cache.targets, indices)
 
     batches = (
         tf.data.Dataset.range(first_epoch, first_epoch + epochs)
@@ -144,7 +144,7 @@ def evaluation_batches(cache: ImageCache, recipe) -> tf.data.Dataset:
 
     def batch(indices):
         squares = cache.squares(indices, lambda images, _: preprocess.centre_crop(images, recipe.image_size))
-        return preprocess.normalise(squares), tf.gather(cache.targets, indices)
+        return preprocess.normalise_squares(squares), tf.gather(cache.targets, indices)
 
     batches = tf.data.Dataset.range(len(cache)).batch(recipe.batch_size)
     batches = batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -147,6 +147,14 @@ def test_normalise_by_hand():
     np.testing.assert_allclose(normal, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_squares_are_normalised_to_the_same_bits(dtype):
+    squares = np.stack([noise(40, 40), smooth(40, 40)]).astype(dtype) * dtype(0.7 if dtype == np.float32 else 1)
+    mapped = tf.data.Dataset.from_tensors(squares).map(preprocess.normalise_squares).get_single_element()
+    for found in (mapped, preprocess.normalise_squares(tf.constant(squares))):
+        np.testing.assert_array_equal(found, preprocess.normalise(squares))
+
+
 @pytest.mark.parametrize(("decode", "kind"), [(jpeg.decode, "DecodeJpeg"), (png.decode, "DecodePng")])
 def test_a_graph_unpacks_nothing_before_its_pixels_are_counted(decode, kind):
     graph = tf.function(decode, autograph=False).get_concrete_function(tf.TensorSpec([], tf.string)).graph
