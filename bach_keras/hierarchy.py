@@ -69,16 +69,19 @@ class Hierarchy(tf.Module):
 
     Members whose trunks hold the same weights share one, found by content: the
     recipe never changes stem, layer1 and layer2, so they are computed once for each image.
+
+    In ``precision`` bfloat16 or float16 the feature maps are computed and the kernels kept in that type; heads, softmax
+    and the products of the tree stay float32.
     """
 
-    def __init__(self, members: list[Member]):
+    def __init__(self, members: list[Member], precision: str = "float32"):
         super().__init__(name="hierarchy")
         check_members(members)
         self.view = members[0].view
         self.provenance = functools.reduce(operator.or_, [member.provenance for member in members])
         # A set, as tf.Module would take a tuple for a part of the model and save it.
         self._configs = frozenset(member.config for member in members)
-        self._networks = _split(members)
+        self._networks = _split(members, precision)
         # An export is loaded without Keras, so tf.Module must find TensorFlow's own variables here.
         self._weights = self._networks.weights
 
@@ -196,7 +199,7 @@ def check_members(members) -> None:
     raise UserError(f"All runs of a tree must share one {name.replace('_', ' ')}, but these differ: {listed}.")
 
 
-def _split(members) -> _Networks:
+def _split(members, precision) -> _Networks:
     """Split each member behind its trunk, and keep one of the trunks that are equal."""
     trunks, parts, weights = {}, {name: [] for name in NODES}, []
     for member in members:
@@ -205,22 +208,23 @@ def _split(members) -> _Networks:
         trunk = keras.Model(model.input, seam)
         key = _digest(trunk)
         if key not in trunks:
-            trunks[key] = _function(fold(trunk))
-        rest = fold(keras.Model(seam, [model.output, model.get_layer("head.mean").output]))
-        # Folded convolutions are constants, while the head keeps variables, which the export must track.
+            folded = fold(trunk, precision=precision)
+            weights += [weight.value for weight in folded.weights]
+            trunks[key] = _function(folded)
+        rest = fold(keras.Model(seam, [model.output, model.get_layer("head.mean").output]), precision=precision)
         weights += [weight.value for weight in rest.weights]
         parts[member.node].append(_Part(key, _function(rest), member.weight, member.temperature))
     return _Networks(trunks, parts, weights)
 
 
 def _function(network) -> Callable:
-    """Return the network as one traced function, so that all signatures of an export share its constants."""
+    """Return the network as one traced function, which all signatures of an export share."""
 
     @tf.function(input_signature=[tf.TensorSpec(network.input.shape, network.input.dtype)])
     def run(inputs):
         return network(inputs, training=False)
 
-    return run
+    return lambda inputs: run(tf.cast(inputs, network.input.dtype))
 
 
 def _digest(network) -> str:

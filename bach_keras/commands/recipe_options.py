@@ -2,7 +2,9 @@
 
 import click
 
+from bach_keras.commands.console import say
 from bach_keras.commands.options import several
+from datasets.errors import UserError
 
 
 class Rate(click.ParamType):
@@ -35,8 +37,8 @@ recipe_options = several(
     ),
     click.option(
         "--precision",
-        type=click.Choice(("float32", "mixed_float16", "mixed_bfloat16")),
-        help="Number format of the computation; mixed is for GPUs. [default: float32]",
+        type=click.Choice(("float32", "mixed_float16", "mixed_bfloat16", "auto")),
+        help="Number format of the computation; auto takes mixed_bfloat16 where it is faster here. [default: float32]",
     ),
     click.option("--head-epochs", type=int, help="Epochs of the head alone. [default: 3; 0 on phantom]"),
     click.option("--cycles", type=int, help="Number of SGDR cycles. [default: 4; 1 on phantom]"),
@@ -76,3 +78,21 @@ recipe_options = several(
         help="Give every image the colours of a reference, here and in the export. [default: none]",
     ),
 )
+
+
+def recipe_of(recipe, **given):
+    """Return a recipe with the options that were given in place of its own; to be called once devices are chosen."""
+    from bach_keras.recipe import with_options
+    from bach_keras.training import devices
+
+    if given.get("precision") == "auto":
+        if devices.hosts() > 1:
+            raise UserError(
+                "--precision auto is for one host, as each would choose for itself: give float32 or mixed_bfloat16."
+            )
+        from bach_keras.network.half_precision import probe
+
+        found = probe()
+        say(str(found))
+        given["precision"] = "float32" if found.best == "float32" else f"mixed_{found.best}"
+    return with_options(recipe, **given)

@@ -17,7 +17,7 @@ from bach_keras.commands.options import (
     images_options,
     open_images,
 )
-from bach_keras.commands.recipe_options import recipe_options, seed_option, size_options
+from bach_keras.commands.recipe_options import recipe_of, recipe_options, seed_option, size_options
 from datasets.errors import UserError
 
 node_option = click.option(
@@ -94,7 +94,7 @@ def train(node, images, init, stop_at, run_dir, resumed, allow_changes, overwrit
 
 def _new_job(node, images, init, stop_at, run_dir, given):
     """Return a job and the starts to try, of the command's options; what is not given takes its default."""
-    from bach_keras.recipe import default_recipe, with_options
+    from bach_keras.recipe import default_recipe
     from bach_keras.run_folder import Run
     from bach_keras.training import devices
     from bach_keras.training.start import starts_from
@@ -107,7 +107,7 @@ def _new_job(node, images, init, stop_at, run_dir, given):
     # Folders next to this one, such as RUN_DIR.previous, are named after it.
     if run_dir.name in ("", ".."):
         raise UserError(f"--run-dir {run_dir} has no name of its own: choose a folder that does not exist yet.")
-    recipe = with_options(default_recipe(data.config), **given)
+    recipe = recipe_of(default_recipe(data.config), **given)
     starts = starts_from(init, data.config, node, run_dir)
     if stop_at and images.protocol != "all":
         raise UserError(
@@ -128,7 +128,6 @@ def _new_job(node, images, init, stop_at, run_dir, given):
 
 def _job_to_resume(node, images, run_dir, given):
     """Return the job of a run; it keeps its data, its split and its start, and its recipe except for what is given."""
-    from bach_keras.recipe import with_options
     from bach_keras.run_folder import Run
     from bach_keras.training import devices
     from bach_keras.training.start import start_from
@@ -146,7 +145,7 @@ def _job_to_resume(node, images, run_dir, given):
     say(f"train {node}: resuming {run.folder}{devices.in_words()}")
     data = open_images(data_of_run(run.settings, images.data_dir))
     start = start_from(run.settings["init"], run.settings["config"])
-    return Job(NODES[node], data, start, with_options(run.recipe, **given), run.folder)
+    return Job(NODES[node], data, start, recipe_of(run.recipe, **given), run.folder)
 
 
 def _asked_settings(images, run) -> dict:
@@ -207,7 +206,7 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
     Example:
       python cli.py lr-find --node carci --config bach
     """
-    from bach_keras.recipe import default_recipe, with_options
+    from bach_keras.recipe import default_recipe
     from bach_keras.training.lr_find import choose_phase, find_rate
     from bach_keras.training.start import start_from
     from bach_keras.training.train import Job
@@ -219,7 +218,7 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
     low, high = recipe.lr_bounds
     bounds = (low if min_lr is None else min_lr, high if max_lr is None else max_lr)
     # The rate is what is to be found, so none is given.
-    recipe = replace(with_options(recipe, lr_bounds=bounds, **given), lr=None)
+    recipe = replace(recipe_of(recipe, lr_bounds=bounds, **given), lr=None)
     start = start_from(init, data.config)
     chosen = choose_phase(recipe, start, phase)
     say(
@@ -272,7 +271,7 @@ def reproduce(config, protocols, seeds, init, out, only_plan, data_dir, **given)
     Example:
       python cli.py reproduce --config phantom --image-size 96 --cycle-epochs 2
     """
-    from bach_keras.recipe import default_recipe, with_options
+    from bach_keras.recipe import default_recipe
     from bach_keras.training.start import start_from
     from bach_keras.training.table1 import open_plan, reproduce_table1
     from datasets.split_data import default_config
@@ -280,7 +279,7 @@ def reproduce(config, protocols, seeds, init, out, only_plan, data_dir, **given)
     with _stopped_in_one_sentence():
         config = config or default_config(data_dir)
         out = out or Path("runs") / f"reproduce-{config}"
-        recipe = with_options(default_recipe(config), **given)
+        recipe = recipe_of(default_recipe(config), **given)
         start = start_from(init, config)
         name = start.init if start.init in ("none", "imagenet") else Path(start.init).stem
         plan = open_plan(config, protocols, seeds, out, name, data_dir)

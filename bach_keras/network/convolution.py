@@ -9,44 +9,51 @@ PACKAGE = "bach_keras"  # Keras's name for what this project registers with it
 
 
 @functools.cache
-def has_native_grouped_convolution(dtype=tf.float32) -> bool:
-    """Return whether TensorFlow computes a grouped convolution and its gradients here, in this type."""
+def has_native_grouped_convolution(dtype=tf.float32, gradients: bool = True) -> bool:
+    """Return whether TensorFlow computes a grouped convolution here in this type, and its gradients if they matter."""
     # GPUs do, and processors through oneDNN do in the types it knows; elsewhere the forward pass works, and the
-    # gradient raises or, in some types, is wrong. So a small one is compared with the exact form, once per type.
+    # gradient raises or, in some types, is wrong. So a small one is compared with the exact form, once per type. In
+    # float16 processors have the forward pass only, which is all that an export needs.
     with tf.init_scope():
         images = tf.cast(tf.random.stateless_normal((2, 8, 8, 8), (0, 0)), dtype)
         kernel = tf.cast(tf.random.stateless_normal((3, 3, 4, 8), (0, 1)), dtype)
         try:
-            return all(
-                # Each type rounds in its own way, but a wrong gradient is wrong by its full size.
-                tf.norm(tf.cast(native - exact, tf.float32)) < 0.1 * tf.norm(tf.cast(exact, tf.float32))
-                for stride in (1, 2)
-                for native, exact in zip(
-                    _with_gradients(native_convolution, images, kernel, stride),
-                    _with_gradients(matmul_convolution, images, kernel, stride),
-                    strict=True,
-                )
-            )
+            pairs = _in_both_forms(images, kernel, gradients)
         except (tf.errors.OpError, ValueError):
             return False
+        # Each type rounds in its own way, but a wrong gradient is wrong by its full size.
+        return all(
+            tf.norm(tf.cast(native - exact, tf.float32)) < 0.1 * tf.norm(tf.cast(exact, tf.float32))
+            for native, exact in pairs
+        )
 
 
-def _with_gradients(form, images, kernel, stride):
+def _in_both_forms(images, kernel, gradients):
+    # One function for all of it, as TensorFlow warns of several traced in a row.
     @tf.function
     def run(images, kernel):
-        answer = form(images, kernel, stride, images.shape[-1] // kernel.shape[2])
-        # A tape would not record inside init_scope.
-        return answer, *tf.gradients(answer, [images, kernel], grad_ys=answer)
+        return [
+            list(zip(*(_answers(form, images, kernel, stride, gradients) for form in forms), strict=True))
+            for stride in (1, 2)
+        ]
 
-    return run(images, kernel)
+    forms = (native_convolution, matmul_convolution)
+    return [pair for of_stride in run(images, kernel) for pair in of_stride]
 
 
-def grouped_convolution(images, kernel, stride: int, groups: int):
+def _answers(form, images, kernel, stride, gradients):
+    answer = form(images, kernel, stride, images.shape[-1] // kernel.shape[2])
+    # A tape would not record inside init_scope.
+    return answer, *(tf.gradients(answer, [images, kernel], grad_ys=answer) if gradients else ())
+
+
+def grouped_convolution(images, kernel, stride: int, groups: int, gradients: bool = True):
     """Convolve with PyTorch's padding of half a kernel, in the fastest form of the platform.
 
-    [N, H, W, C] and an odd kernel [k, k, C / groups, F] give [N, ceil(H / stride), ceil(W / stride), F].
+    [N, H, W, C] and an odd kernel [k, k, C / groups, F] give [N, ceil(H / stride), ceil(W / stride), F]. The form need
+    not have gradients if ``gradients`` is False.
     """
-    native = groups == 1 or has_native_grouped_convolution(images.dtype)
+    native = groups == 1 or has_native_grouped_convolution(images.dtype, gradients)
     return (native_convolution if native else matmul_convolution)(images, kernel, stride, groups)
 
 

@@ -6,15 +6,33 @@ import numpy as np
 
 from bach_keras.wording import counted
 
-# The largest difference of a probability that each form may show, by how its weights are kept. Float32 differs by
-# rounding in another order. Float16 rounds each weight to 11 bits. The 8-bit forms are judged by their labels instead.
-TOLERANCES = {"none": 1e-4, "float16": 1e-2, "dynamic": None, "int8": None}
-LEAST_AGREEMENT = 0.98
 
-# The 8-bit forms are also judged by their median difference, as labels alone would accept a file whose probabilities
-# mean nothing. The tests' small networks, which are harder to round than large ones, show 0.01 (dynamic) and 0.02
-# (int8); this limit leaves room for them, and is still a small change of confidence.
-MOST_MEDIAN = 0.05
+@dataclass(frozen=True)
+class Limit:
+    """How much a form may differ: in any probability, or else in labels and in the median over images."""
+
+    difference: float | None = None  # the largest of any probability
+    least: float = 0.0  # share of images with the same label
+    median: float = 0.0  # over the images, of each one's largest difference of a probability
+
+    def __str__(self):
+        if self.difference is not None:
+            return f"a difference of {self.difference:.0e}"
+        return f"at least {self.least:.1%} of the labels and a median of {self.median}"
+
+
+# By how a form keeps its weights. Float32 differs by rounding in another order. TFLite's float16 rounds each weight to
+# 11 bits and computes in float32. What is also computed in fewer bits is judged by its labels, and by its median
+# difference, as labels alone would accept a file whose probabilities mean nothing. The tests' small networks, which are
+# harder to round than large ones, show medians of 0.01 (dynamic) and 0.02 (int8): the limit leaves room for them, and
+# is still a small change of confidence.
+LIMITS = {
+    "none": Limit(1e-4), "float16": Limit(1e-2), "dynamic": Limit(least=0.98, median=0.05),
+    "int8": Limit(least=0.98, median=0.05),
+}  # fmt: skip
+
+# Of an export in half precision, as against its float32 form.
+HALF_PRECISION = Limit(least=0.995, median=0.005)
 
 
 @dataclass(frozen=True)
@@ -26,13 +44,12 @@ class Agreement:
     count: int  # images
     median: float  # over the images, of each one's largest difference of a probability
 
-    def holds(self, quantize: str) -> bool:
-        """Return whether a form with weights kept in this way agrees well enough; one other label is always allowed."""
-        tolerance = TOLERANCES[quantize]
-        if tolerance is not None:
-            return self.difference <= tolerance
-        most = max(1, int((1 - LEAST_AGREEMENT) * self.count))
-        return np.isfinite(self.difference) and self.count - self.same <= most and self.median <= MOST_MEDIAN
+    def holds(self, limit: Limit) -> bool:
+        """Return whether a form agrees well enough; one other label is always allowed."""
+        if limit.difference is not None:
+            return self.difference <= limit.difference
+        most = max(1, int((1 - limit.least) * self.count))
+        return np.isfinite(self.difference) and self.count - self.same <= most and self.median <= limit.median
 
     def __str__(self):
         return (
@@ -47,11 +64,3 @@ def compare(found, expected) -> Agreement:
     same = found.argmax(axis=1) == expected.argmax(axis=1)
     largest = np.abs(found - expected).max(axis=1)
     return Agreement(float(largest.max()), int(same.sum()), len(found), float(np.median(largest)))
-
-
-def allowed(quantize: str) -> str:
-    """Return in words what ``Agreement.holds`` requires of a form."""
-    tolerance = TOLERANCES[quantize]
-    if tolerance is not None:
-        return f"a difference of {tolerance:.0e}"
-    return f"at least {LEAST_AGREEMENT:.0%} of the labels and a median of {MOST_MEDIAN}"

@@ -14,6 +14,9 @@ CARD = "model_card.json"
 # The version of an export's decoder. Cards without it mean TensorFlow's defaults; 2 gives exactly Pillow's pixels.
 DECODING = 2
 
+# The types that an export can compute its feature maps in; cards without one mean the first.
+PRECISIONS = ("float32", "bfloat16", "float16")
+
 # What each data set configuration is, and its terms of use.
 DATA = {
     "bach": "BACH, ICIAR 2018 challenge, Zenodo 3632035: 400 images, CC BY-NC-ND 4.0.",
@@ -30,7 +33,7 @@ LIMITS = [
 ]
 
 
-def model_card(members) -> dict:
+def model_card(members, precision: str = "float32") -> dict:
     """Return what ``assets/model_card.json`` holds: the members, what they saw, and what the model is not."""
     view = members[0].view
     provenances = [member.provenance for member in members]
@@ -42,6 +45,7 @@ def model_card(members) -> dict:
         "image_size": view.image_size,
         "stain_normalisation": view.stain_normalisation,
         "decoding": DECODING,
+        "precision": precision,
         "configs": configs,
         "data": {config: DATA[config] for config in configs if config in DATA},
         "members": [
@@ -89,7 +93,7 @@ _FIELDS = {
 }  # fmt: skip
 _MORE = {
     "name": TEXT, "classes": list_of(one_of(*CLASSES), len(CLASSES), len(CLASSES)), "nodes": OBJECT, "data": OBJECT,
-    "stain_normalisation": one_of("none", "macenko", "reinhard"), "decoding": whole(1), "licence": TEXT,
+    "stain_normalisation": one_of("none", "macenko", "reinhard"), "decoding": whole(1), "precision": one_of(*PRECISIONS), "licence": TEXT,
     "limits": TEXTS,
 }  # fmt: skip
 _MEMBER = {"node": one_of(*NODES)}
@@ -119,7 +123,7 @@ def as_markdown(card: dict) -> str:
         "",
         for_markdown(
             f"Sorts breast histology images into {', '.join(card['classes'])}, through a tree of "
-            f"{len(card['members'])} networks that see {size}x{size} pixels."
+            f"{len(card['members'])} networks that see {size}x{size} pixels, computed in {card['precision']}."
         ),
         "",
         "## Limits",

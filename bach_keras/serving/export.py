@@ -11,11 +11,13 @@ from bach_keras import preprocess
 from bach_keras.decoding.size import sized
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import warmup
+from bach_keras.serving.agreement import HALF_PRECISION, compare
 from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.card import CARD, as_markdown, model_card
 from bach_keras.tree import NODES
 from datasets.errors import UserError, WorkError
 from datasets.labels import CLASSES
+from datasets.progress import bar
 
 LOG = logging.getLogger(__name__)
 
@@ -110,12 +112,18 @@ def check_destination(out, overwrite: bool = False) -> None:
         raise UserError(f"{out} is not an export, so it is not replaced: choose another place.")
 
 
-def export_tree(members, out, overwrite: bool = False) -> Path:
-    """Write the SavedModel of a tree to its version folder ``out``, completely or not at all, and return the folder."""
+def export_tree(members, out, overwrite: bool = False, precision: str = "float32", images=()) -> Path:
+    """Write the SavedModel of a tree to its version folder ``out``, completely or not at all, and return the folder.
+
+    Args:
+        precision: one of ``card.PRECISIONS``, see ``Hierarchy``.
+        images: uint8 [H, W, 3] each, such as the tree will see. In half precision the written model answers for them
+            as the tree does in float32 (``agreement.HALF_PRECISION``), or a UserError is raised.
+    """
     out = Path(out)
     check_destination(out, overwrite)
     LOG.info(f"joining {len(members)} networks into one tree")
-    hierarchy, card = Hierarchy(members), model_card(members)
+    hierarchy, card = Hierarchy(members, precision), model_card(members, precision)
     # A fixed name, so that what a killed export left behind goes with the next one.
     place = out.with_name(f".{out.name}.part")
     assets, version = place / "assets", place / "version"
@@ -131,12 +139,31 @@ def export_tree(members, out, overwrite: bool = False) -> Path:
         extra.mkdir()
         (extra / "model_card.md").write_text(as_markdown(card), encoding="utf-8")
         warmup.write(extra / warmup.NAME)
+        if precision != "float32":
+            _check_numbers(version, Hierarchy(members), images, out)
         _replace(version, out)
     except (OSError, tf.errors.OpError) as error:
         raise WorkError(f"{out} could not be written, and what was there stays as it was: {error}") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return out
+
+
+def _check_numbers(version: Path, tree: Hierarchy, images, out: Path) -> None:
+    """Refuse an export in half precision that answers otherwise than its tree does in float32."""
+    found, expected = [], []
+    exact, written = tf.function(tree.images), tf.saved_model.load(str(version)).signatures["images"]
+    for image in bar(images, what="check the export"):
+        square = preprocess.square(image, tree.view.image_size)[None]
+        expected.append(exact(square)["probabilities"][0])
+        found.append(written(images=square)["probabilities"][0])
+    agreement = compare(found, expected)
+    if not agreement.holds(HALF_PRECISION):
+        raise UserError(
+            f"{out} was not written: in half precision it does not answer as the tree does ({agreement}; "
+            f"{HALF_PRECISION} is required). Take --precision float32, or give other --calibration images."
+        )
+    LOG.info(f"compared with the tree in float32: {agreement}")
 
 
 def _replace(new: Path, place: Path):

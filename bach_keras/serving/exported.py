@@ -39,6 +39,9 @@ class Export:
                 f"{self.folder} is not an export of this project that can be read{reason}: export it again."
             ) from error
         self.warnings = warnings_of(self.card)
+        self.precision = self.card.get("precision", "float32")
+        if self.precision != "float32":
+            self.warnings += _slow_here(self.precision)
         self.view = View(self.card["image_size"], self.card.get("stain_normalisation", "none"))
         protocols = frozenset(member.get("protocol", "") for member in self.card["members"])
         self.provenance = Provenance(frozenset(self.card["trained_on"]), frozenset(self.card["chosen_on"]), protocols)
@@ -61,6 +64,12 @@ def _version_folder(folder: Path) -> Path:
     if not versions:
         raise UserError(f"{folder} is not an export: it holds no saved_model.pb. Make one with 'export --out'.")
     return max(versions, key=lambda path: int(path.name))
+
+
+def _slow_here(precision: str) -> tuple[str, ...]:
+    from bach_keras.network.half_precision import probe  # it brings Keras, which no other export needs
+
+    return tuple(filter(None, [probe().warning(precision)]))
 
 
 def _card(place: Path) -> dict:

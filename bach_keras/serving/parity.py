@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from bach_keras import preprocess
 from bach_keras.hierarchy import check_members
-from bach_keras.serving.agreement import Agreement, compare
+from bach_keras.serving.agreement import HALF_PRECISION, LIMITS, Agreement, Limit, compare
 from bach_keras.serving.exported import ROUTINGS, Export
 from bach_keras.serving.images import as_png
 from bach_keras.serving.tflite.file import TFLite
@@ -69,7 +69,7 @@ class Form:
     name: str
     answer: Callable
     routing: str  # of the runs that it is compared with
-    quantize: str | None  # how its weights are kept, which sets what it may differ by; None for the runs themselves
+    limit: Limit | None  # what it may differ by; None for the runs themselves
     megabytes: float
 
 
@@ -83,7 +83,7 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        return self.form.quantize is None or self.agreement.holds(self.form.quantize)
+        return self.form.limit is None or self.agreement.holds(self.form.limit)
 
 
 def open_forms(members, export: Export, files) -> list[Form]:
@@ -98,14 +98,15 @@ def open_forms(members, export: Export, files) -> list[Form]:
     runs = KerasRuns(members)
     # The SavedModel's signatures are forms of their own, as each has its own graph.
     size = sum(file.stat().st_size for file in export.folder.rglob("*") if file.is_file()) / 1e6
+    saved = LIMITS["none"] if export.precision == "float32" else HALF_PRECISION
     forms = [Form("Keras runs", lambda image, png: runs.images(image), "soft", None, runs.megabytes)]
     for routing in ROUTINGS:
         answer = functools.partial(_of_file, export, routing)
-        forms.append(Form(f"SavedModel {routing}", answer, routing, "none", size))
-    forms.append(Form("SavedModel images", functools.partial(_of_pixels, export), "soft", "none", size))
+        forms.append(Form(f"SavedModel {routing}", answer, routing, saved, size))
+    forms.append(Form("SavedModel images", functools.partial(_of_pixels, export), "soft", saved, size))
     for lite in lites:
         quantize, answer = lite.card["quantize"], functools.partial(_of_pixels, lite)
-        forms.append(Form(f"TFLite {quantize}", answer, "soft", quantize, lite.file.stat().st_size / 1e6))
+        forms.append(Form(f"TFLite {quantize}", answer, "soft", LIMITS[quantize], lite.file.stat().st_size / 1e6))
     return forms
 
 
@@ -155,7 +156,7 @@ def as_lines(rows: list[Row]) -> Iterator[str]:
     yield f"{'form':18} {'difference':>11} {'same label':>12} {'MB':>7} {'ms':>8}"
     for row in rows:
         form, agreement = row.form, row.agreement
-        difference = "reference" if form.quantize is None else f"{agreement.difference:.1e}"
+        difference = "reference" if form.limit is None else f"{agreement.difference:.1e}"
         label = f"{agreement.same}/{agreement.count}"
         note = "" if row.holds else "  DISAGREES"
         yield f"{form.name:18} {difference:>11} {label:>12} {form.megabytes:7.1f} {row.milliseconds:8.1f}{note}"

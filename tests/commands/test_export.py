@@ -10,7 +10,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bach_keras.commands import serving
+from bach_keras.network import half_precision
 from bach_keras.serving import export as exporting
+from bach_keras.serving.agreement import Limit
 from bach_keras.serving.exported import Export
 from bach_keras.serving.tflite import convert as tflite
 from cli import cli
@@ -76,7 +78,7 @@ def test_a_calibration_folder_without_images_ends_the_command_before_anything(ru
 
 
 def test_the_least_number_of_images_is_in_the_help():
-    assert f"At least {tflite.LEAST_IMAGES} images to calibrate" in " ".join(run("export", "--help").stdout.split())
+    assert f"At least {tflite.LEAST_IMAGES} images to check" in " ".join(run("export", "--help").stdout.split())
 
 
 @pytest.mark.parametrize("count", [8, 9], ids=["too few images", "all of one label"])
@@ -143,3 +145,25 @@ def test_an_export_is_read_from_wherever_it_was_moved_to(exported, tmp_path, nam
 def test_what_is_written_anywhere_else_is_loaded_by_tensorflow_alone(members, tmp_path, name):
     out = exporting.export_tree(members, tmp_path / name / "1")
     assert "serving_default" in tf.saved_model.load(str(out)).signatures
+
+
+def test_half_precision_needs_a_saved_model_and_its_images_something_to_check(runs, calibration, tmp_path, no_networks):
+    lite = ("--tflite", tmp_path / "t.tflite")
+    assert "name its place with --out" in run("export", *runs, *lite, "--precision", "bfloat16").stderr
+    words = ("--out", tmp_path / "1", "--calibration", calibration)
+    assert "--calibration is for a TFLite file" in run("export", *runs, *words).stderr
+    result = run("export", *runs, *words, "--precision", "float16")
+    assert result.exit_code == 2
+    assert "8 images are too few" in result.stderr
+
+
+@pytest.mark.parametrize(("milliseconds", "precision"), [(1.0, "bfloat16"), (None, "float32")])
+def test_auto_takes_what_this_machine_is_fast_in_and_says_so(runs, tmp_path, monkeypatch, milliseconds, precision):
+    monkeypatch.setattr(half_precision, "probe", lambda: half_precision.Probe("A chip", 2.0, milliseconds, None))
+    # The networks of these runs are too small for half precision's limit.
+    monkeypatch.setattr(exporting, "HALF_PRECISION", Limit(1.0))
+    result = run("export", *runs, "--out", tmp_path / "1", "--precision", "auto")
+    assert result.exit_code == 0, result.stderr
+    assert f"on A chip: float32 2.0 ms, {'bfloat16' if milliseconds else 'bfloat16 not at all'}" in result.stdout
+    assert f"{precision} is taken" in result.stdout
+    assert Export(tmp_path / "1").precision == precision

@@ -19,7 +19,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
-from bach_keras.serving.agreement import Agreement, allowed, compare
+from bach_keras.serving.agreement import LIMITS, Agreement, compare
 from bach_keras.serving.card import CARD, model_card
 from bach_keras.serving.tflite.file import TFLite
 from bach_keras.serving.tflite.graph import Graph
@@ -86,10 +86,10 @@ def write_checked(model: bytes, file: Path, card: dict, probes, expected) -> Agr
             archive.writestr(CARD, json.dumps(card, indent=1) + "\n")
         # A conversion that goes wrong gives no error, so the file itself is asked before it gets its name.
         agreement = compare(_probabilities(TFLite(partial).images, probes, "check the file"), expected)
-        if not agreement.holds(quantize):
+        if not agreement.holds(LIMITS[quantize]):
             raise UserError(
                 f"{file} was not written: the {quantize} form does not answer as the tree does ({agreement}; "
-                f"{allowed(quantize)} is required). Choose another --quantize, or give other --calibration images."
+                f"{LIMITS[quantize]} is required). Choose another --quantize, or give other --calibration images."
             )
     return agreement
 

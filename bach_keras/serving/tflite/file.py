@@ -11,12 +11,12 @@ from ai_edge_litert.interpreter import Interpreter
 
 from bach_keras.preprocess import View
 from bach_keras.quiet import filtered
-from bach_keras.serving.agreement import TOLERANCES
+from bach_keras.serving.agreement import LIMITS
 from bach_keras.serving.card import CARD
 from datasets.errors import UserError
 from datasets.images.admission import NotTakenError, check_size
 
-QUANTIZATIONS = tuple(TOLERANCES)
+QUANTIZATIONS = tuple(LIMITS)
 
 PROCESSORS = os.cpu_count() or 1
 
