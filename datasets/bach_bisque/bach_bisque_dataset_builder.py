@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -13,8 +14,9 @@ from tensorflow_datasets.core import writer as tfds_writer
 
 from datasets.ahead import ahead, processors
 from datasets.bach_bisque import sources
-from datasets.catalogue import PHANTOM, UNLABELLED, VERSION, Collection, Record, get_collections
+from datasets.catalogue import ALIKE, PHANTOM, UNLABELLED, VERSION, Collection, Record, get_collections
 from datasets.drawing import drawn_by
+from datasets.images import png
 from datasets.labels import LABELS
 from datasets.progress import bar
 
@@ -61,7 +63,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version(VERSION)
+    SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(version) for version in ALIKE]
     RELEASE_NOTES: ClassVar = {
+        "1.1.1": "The same images, encoded in a third of the time as PNG that is decoded in two thirds.",
         "1.1.0": "BACH's test images as split `test`; a digest of every image's pixels in the metadata.",
         "1.0.0": "First release.",
     }
@@ -160,10 +164,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         images = (found for collection in collections for found in _images(collection, source, find))
         if self.shows_progress:
             images = bar(images, what=f"Preparing {split}", total=count)
-        for record, digest, png in images:
+        for record, digest, encoded in images:
             rows.append(dataclasses.asdict(record) | {"sha256": digest})
             label = -1 if record.label == UNLABELLED else record.label
-            yield record.key, dataclasses.asdict(record) | {"image": io.BytesIO(png), "label": label}
+            yield record.key, dataclasses.asdict(record) | {"image": io.BytesIO(encoded), "label": label}
 
     def _example_writer(self) -> tfds_writer.ExampleWriter:
         return _OrderedWriter(self.info.file_format)
@@ -200,7 +204,4 @@ def _images(collection: Collection, source: Path | None, find: Callable) -> Iter
 
 
 def _encoded(image: Image.Image) -> tuple[str, bytes]:
-    png = io.BytesIO()
-    # Pillow's fast PNG takes a third of the time of TensorFlow's own.
-    image.save(png, "PNG", compress_level=1)
-    return sources.pixel_digest(image), png.getvalue()
+    return sources.pixel_digest(image), png.encode(np.asarray(image))
