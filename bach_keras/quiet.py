@@ -1,12 +1,13 @@
-"""TensorFlow and LiteRT start without the lines that no setting hides; every other line of theirs is shown.
+"""TensorFlow starts without Keras, and TensorFlow and LiteRT without the lines that no setting hides.
 
 C++ libraries write these lines straight to file descriptor 2 before they read any setting. So while they start, what
-arrives there goes through a small process that drops the lines it knows. It is a process, and not a thread, because it
-must pass on the last words of libraries that crash.
+arrives there goes through a small process that drops the lines it knows, and passes on every other. It is a process,
+and not a thread, because it must pass on the last words of libraries that crash.
 """
 
 import contextlib
 import importlib.abc
+import importlib.machinery
 import importlib.util
 import logging
 import os
@@ -34,9 +35,9 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
 
 
 def quiet_tensorflow() -> None:
-    """Let the first import of TensorFlow be quiet; with ``TF_CPP_MIN_LOG_LEVEL`` 0 or 1 the user wants its lines."""
+    """Let the first import of TensorFlow be quiet, unless ``TF_CPP_MIN_LOG_LEVEL`` is 0 or 1, and without Keras."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if not _wants_all_lines() and "tensorflow" not in sys.modules:
+    if "tensorflow" not in sys.modules:
         sys.meta_path.insert(0, _Finder())
 
 
@@ -56,15 +57,45 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 def _start(tensorflow, execute) -> None:
     with filtered():
-        execute(tensorflow)
+        with _without_keras():
+            execute(tensorflow)
         # The libraries of CUDA start, and write, when devices are first asked for.
         gpus = tensorflow.config.list_physical_devices("GPU")
     # What TensorFlow itself says of a missing library is a warning, which level 2 hides.
-    if has_gpu() and not gpus:
+    if has_gpu() and not gpus and not _wants_all_lines():
         LOG.warning(
             "WARNING: this machine has a GPU that TensorFlow cannot use: set TF_CPP_MIN_LOG_LEVEL=0 to see why, "
             "or CUDA_VISIBLE_DEVICES=-1 to compute without it."
         )
+
+
+@contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """Let an import of Keras fail in this context, unless it is what imports TensorFlow; a later one succeeds."""
+    # TensorFlow tries it, so that SavedModels with Keras's optimizers load, and does without it where it is not
+    # installed. Ours have none, and Keras, which imports matplotlib and SciPy, takes a third of TensorFlow's start.
+    finder = _KerasFinder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _KerasFinder(importlib.abc.MetaPathFinder):
+    """Says where Keras is, which TensorFlow notes, but does not import it."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "keras":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            spec.loader.exec_module = _refuse
+        return spec
+
+
+def _refuse(module) -> None:
+    raise ImportError(f"TensorFlow starts without {module.__name__}.")
 
 
 @contextlib.contextmanager

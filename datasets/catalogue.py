@@ -9,8 +9,10 @@ from datasets import phantom
 from datasets.errors import UserError
 from datasets.labels import CLASSES, MALIGNANT
 
-# Version of the records that the TFDS builder makes from the collections; records of another version are not read.
-VERSION = "1.1.0"
+# Version of the records that the TFDS builder makes from the collections, and earlier ones whose records hold the same
+# pixels and fields, so that they are read too. Records of any other version are not read.
+VERSION = "1.1.1"
+ALIKE = ("1.1.0",)
 
 # The label of a hidden test image. It is not in LABELS: nothing trains on it or is scored on it.
 UNLABELLED = "unlabelled"

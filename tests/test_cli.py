@@ -46,6 +46,37 @@ def test_help_imports_nothing_heavy():
     assert answer.stdout == "[]\n"
 
 
+# What training needs, and an answer does not.
+UNUSED = (
+    "keras",
+    "keras_cv",
+    "matplotlib",
+    "tensorflow_datasets",
+    "huggingface_hub",
+    "ai_edge_litert",
+    "ai_edge_quantizer",
+)
+
+
+def test_an_answer_imports_nothing_that_only_training_needs(exported, tmp_path):
+    Image.fromarray(phantom.draw("benign", 901, 0)).save(tmp_path / "a.png")
+    code = (
+        "import sys; from click.testing import CliRunner; from cli import cli\n"
+        f"answer = CliRunner().invoke(cli, ['predict', '--model', {str(exported)!r}, {str(tmp_path)!r}])\n"
+        "assert answer.exit_code == 0, answer.output\n"
+        f"print([name for name in {(*UNUSED, 'grpc', 'tensorflow_serving')} if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "[]"
+    code = (
+        "import sys; from bach_keras.quiet import quiet_tensorflow; quiet_tensorflow()\n"
+        "from bach_keras.serving.remote import client, server\n"
+        f"print([name for name in {UNUSED} if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"
+
+
 def test_a_command_prints_nothing_of_the_start_up_of_tensorflow(exported, tmp_path):
     Image.fromarray(phantom.draw("benign", 901, 0)).save(tmp_path / "a.png")
     words = ["predict", "--model", str(exported), "--format", "json", str(tmp_path)]

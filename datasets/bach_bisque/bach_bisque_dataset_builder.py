@@ -6,16 +6,22 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import writer as tfds_writer
 
-from datasets import phantom
+from datasets.ahead import ahead, processors
 from datasets.bach_bisque import sources
-from datasets.catalogue import PHANTOM, UNLABELLED, VERSION, Collection, Record, get_collections
+from datasets.catalogue import ALIKE, PHANTOM, UNLABELLED, VERSION, Collection, Record, get_collections
+from datasets.drawing import drawn_by
+from datasets.images import png
 from datasets.labels import LABELS
 from datasets.progress import bar
+
+# Threads that read image files at once. Each may hold 60 MB, and more of them would wait for the one that writes.
+_MOST_READERS = 8
 
 _LABELS_DOC = (
     "normal: normal tissue; benign: benign lesion, no carcinoma; insitu: carcinoma in situ, inside the "
@@ -57,7 +63,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version(VERSION)
+    SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(version) for version in ALIKE]
     RELEASE_NOTES: ClassVar = {
+        "1.1.1": "The same images, encoded in a third of the time as PNG that is decoded in two thirds.",
         "1.1.0": "BACH's test images as split `test`; a digest of every image's pixels in the metadata.",
         "1.0.0": "First release.",
     }
@@ -156,14 +164,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         images = (found for collection in collections for found in _images(collection, source, find))
         if self.shows_progress:
             images = bar(images, what=f"Preparing {split}", total=count)
-        for record, image in images:
-            rows.append(dataclasses.asdict(record) | {"sha256": sources.pixel_digest(image)})
-            # Pillow's fast PNG takes a third of the time of TensorFlow's own.
-            png = io.BytesIO()
-            image.save(png, "PNG", compress_level=1)
-            png.seek(0)
+        for record, digest, encoded in images:
+            rows.append(dataclasses.asdict(record) | {"sha256": digest})
             label = -1 if record.label == UNLABELLED else record.label
-            yield record.key, dataclasses.asdict(record) | {"image": png, "label": label}
+            yield record.key, dataclasses.asdict(record) | {"image": io.BytesIO(encoded), "label": label}
 
     def _example_writer(self) -> tfds_writer.ExampleWriter:
         return _OrderedWriter(self.info.file_format)
@@ -182,11 +186,22 @@ def _citations(bibliography: str, keys: tuple[str, ...]) -> str:
     return "\n\n".join(entry for key in keys for entry in entries if f"{{{key}," in entry)
 
 
-def _images(collection: Collection, source: Path | None, find: Callable) -> Iterator[tuple[Record, Image.Image]]:
+def _images(collection: Collection, source: Path | None, find: Callable) -> Iterator[tuple[Record, str, bytes]]:
+    """Yield each record with its image's digest and PNG, which threads make ahead, as many as there are processors."""
+    threads = processors()
     if collection.name == PHANTOM.name:
-        for record in collection.records:
-            yield record, Image.fromarray(phantom.draw_named(record.filename))
+        with drawn_by(min(threads, len(collection.records))) as draw:
+            yield from ahead(
+                lambda record: (record, *_encoded(Image.fromarray(draw(record.filename)))), collection.records, threads
+            )
         return
     with find(collection, source) as files:
-        for record, read in files.items():
-            yield record, sources.read_image(collection, record, read)
+        yield from ahead(
+            lambda record: (record, *_encoded(sources.read_image(collection, record, files[record]))),
+            files,
+            min(threads, _MOST_READERS),
+        )
+
+
+def _encoded(image: Image.Image) -> tuple[str, bytes]:
+    return sources.pixel_digest(image), png.encode(np.asarray(image))

@@ -6,9 +6,10 @@ Nothing is unpacked: the official BACH archive also holds ten gigabytes of whole
 import contextlib
 import os
 import stat
+import threading
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -29,7 +30,7 @@ class Entry:
 
     name: str  # where it is, for sentences
     get_size: Callable[[], int]  # in bytes; refuses what is not a regular file: a pipe would be read for ever
-    open: Callable[[], BinaryIO]
+    open: Callable[[], contextlib.AbstractContextManager[BinaryIO]]
 
     def check(self) -> None:
         """Refuse what cannot be read or is too large, without reading it."""
@@ -87,7 +88,8 @@ def open_zip(path: Path, stack: contextlib.ExitStack) -> Place:
     if twice:
         raise UserError(f"{path} holds {twice[0]} twice under one name: make the zip again, with one of the two.")
     shown = [(name, entry) for name, entry in held if not any(map(is_clutter, PurePosixPath(name).parts))]
-    return Place(path, {name: _zip_entry(archive, entry, path) for name, entry in shown})
+    lock = threading.Lock()
+    return Place(path, {name: _zip_entry(archive, entry, path, lock) for name, entry in shown})
 
 
 def _file_entry(path: Path) -> Entry:
@@ -118,7 +120,7 @@ def _regular(path: Path, found: os.stat_result) -> int:
     return found.st_size
 
 
-def _zip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> Entry:
+def _zip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, lock: threading.Lock) -> Entry:
     name = f"{path}: {entry.filename}"
 
     def get_size() -> int:
@@ -128,4 +130,9 @@ def _zip_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> 
             raise UserError(f"{name} is compressed in a way that Python cannot undo: unpack it and name the folder.")
         return entry.file_size
 
-    return Entry(name, get_size, lambda: archive.open(entry))
+    @contextlib.contextmanager
+    def open_alone() -> Iterator[BinaryIO]:
+        with lock, archive.open(entry) as file:  # zipfile does not promise that threads may open its entries at once
+            yield file
+
+    return Entry(name, get_size, open_alone)

@@ -47,7 +47,7 @@ def prepare_dataset(
     place = Path(os.path.expanduser(source or prepared.root / "downloads" / "manual"))
     if source is not None and not place.exists():  # a mistake, whether it would be read or not
         raise MissingError(missing(collections[0], place))
-    replacing.clear(prepared.folder)  # before the free space is measured
+    replacing.clear(prepared.target)  # before the free space is measured
     if prepared.is_built and not overwrite:
         if source is not None:
             LOG.warning(
@@ -55,8 +55,8 @@ def prepare_dataset(
             )
         return prepared.summary()
     _check_source(prepared, place, download)
-    with replacing.alone(replacing.lock_of(prepared.folder), f"another preparation of {config}"):
-        replacing.clear_alone(prepared.folder)  # the one that was waited for may have been killed
+    with replacing.alone(replacing.lock_of(prepared.target), f"another preparation of {config}"):
+        replacing.clear_alone(prepared.target)  # the one that was waited for may have been killed
         if prepared.is_built and not overwrite:  # another process built it in the meantime
             return Prepared(config, data_dir).summary()
         _build(prepared, place)
@@ -90,7 +90,7 @@ def _build(prepared: Prepared, source: Path) -> None:
 
     from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
 
-    place = replacing.building_place(prepared.folder)
+    place = replacing.building_place(prepared.target)
     new = Builder(config=prepared.config, data_dir=place)
     new.source, new.shows_progress = source, True
     tfds.disable_progress_bar()  # it has several bars of its own, also where stderr is not a terminal
@@ -98,12 +98,12 @@ def _build(prepared: Prepared, source: Path) -> None:
         # TFDS announces a download on stdout, though nothing is downloaded, and this place, which is not to last.
         with working(), contextlib.redirect_stdout(io.StringIO()):
             new.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-            replacing.replace(prepared.folder, Path(new.data_path))
+            replacing.replace(prepared.target, Path(new.data_path))
     except Exception as error:
         fault = _disk_fault(error)
         if fault:
             raise WorkError(
-                f"{prepared.folder} cannot be written: {fault}. Nothing was changed: make room, and try again."
+                f"{prepared.target} cannot be written: {fault}. Nothing was changed: make room, and try again."
             ) from error
         raise
     finally:

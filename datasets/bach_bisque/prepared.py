@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from datasets.bach_bisque import replacing
-from datasets.catalogue import PHANTOM, UNLABELLED, VERSION, Record, get_collections
+from datasets.catalogue import ALIKE, PHANTOM, UNLABELLED, VERSION, Record, get_collections
 from datasets.errors import MissingError, UserError, working
 from datasets.labels import LABELS
 
@@ -46,7 +46,13 @@ class Prepared:
         self.config, self.data_dir = config, data_dir
         # The default folder of data sets is TFDS's.
         self.root = Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")))
-        self.folder = self.root / "bach_bisque" / config / VERSION
+        self.target = self.root / "bach_bisque" / config / VERSION  # where it is prepared, or will be
+
+    @property
+    def folder(self) -> Path:
+        """The folder that is read: that of the newest version that is there, else ``target``."""
+        alike = (self.target.with_name(version) for version in (VERSION, *ALIKE))
+        return next(filter(_is_built, alike), self.target)
 
     @property
     def is_there(self) -> bool:
@@ -56,13 +62,12 @@ class Prepared:
     @property
     def is_built(self) -> bool:
         """Whether its files are there, damaged or not."""
-        replacing.restore(self.folder)
-        return all((self.folder / name).is_file() for name in ("dataset_info.json", "metadata.json"))
+        return _is_built(self.folder)
 
     @property
     def older_versions(self) -> list[Path]:
-        """The folders that earlier versions of the builder prepared; they are no longer read."""
-        return sorted(path for path in self.folder.parent.glob("[0-9]*") if path.name != VERSION)
+        """The folders that earlier versions of the builder prepared and that are not read."""
+        return sorted(path for path in self.target.parent.glob("[0-9]*") if path != self.folder)
 
     @cached_property
     def tables(self) -> dict[str, list[dict]]:
@@ -102,7 +107,7 @@ class Prepared:
         return Summary(
             config=self.config,
             path=self.folder,
-            version=VERSION,
+            version=self.folder.name,
             images=len(records),
             labels=dict(Counter(record.label for record in records)),
             sources=dict(Counter(record.source for record in records)),
@@ -163,7 +168,7 @@ class Prepared:
         from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
 
         with self._reading():
-            return Builder(config=self.config, data_dir=self.root)
+            return Builder(config=self.config, data_dir=self.root, version=self.folder.name)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -176,3 +181,8 @@ class Prepared:
                 f"What is prepared in {self.folder} is damaged ({error}): prepare it again with "
                 f"`data prepare --config {self.config} --overwrite`."
             ) from error
+
+
+def _is_built(folder: Path) -> bool:
+    replacing.restore(folder)
+    return all((folder / name).is_file() for name in ("dataset_info.json", "metadata.json"))

@@ -7,6 +7,7 @@ from PIL import Image
 
 from bach_keras import preprocess
 from bach_keras.decoding import jpeg, png
+from datasets.images import png as png_format
 from datasets.images.admission import MAX_PIXELS
 
 
@@ -32,6 +33,14 @@ def test_lossless_formats_decode_exactly(kind):
     decoded = preprocess.decode(encoded(Image.fromarray(pixels), kind))
     assert decoded.dtype == tf.uint8
     np.testing.assert_array_equal(decoded, pixels)
+
+
+@pytest.mark.parametrize("height", [1, 2, 301])
+def test_the_png_of_a_prepared_record_decodes_exactly(height):
+    pixels = noise(height, 41)
+    data = png_format.encode(pixels)
+    np.testing.assert_array_equal(preprocess.decode(data), pixels)
+    np.testing.assert_array_equal(tf.io.decode_png(data), pixels)
 
 
 @pytest.mark.parametrize("quality", [30, 75, 95])

@@ -41,6 +41,28 @@ def test_tensorflow_starts_and_computes_without_a_line():
     assert stderr_of(START + used, CUDA_VISIBLE_DEVICES="") == "mine"
 
 
+@pytest.mark.parametrize("level", ["0", "2"])
+def test_tensorflow_starts_without_keras_which_is_imported_when_it_is_needed(tmp_path, level):
+    path = str(tmp_path / "model.keras")
+    used = (
+        "import sys, tensorflow as tf\n"
+        "assert not {'keras', 'keras.src', 'matplotlib'} & set(sys.modules)\n"
+        "assert tf.keras.layers.Dense(2)(tf.ones((1, 2))).shape == (1, 2)\n"
+        "from tensorflow.keras.layers import Dense\n"
+        "import keras; assert keras.layers.Dense is Dense\n"
+        "model = keras.Sequential([Dense(2)]); model.compile('sgd', 'mse')\n"
+        "model.fit(tf.ones((4, 2)), tf.ones((4, 2)))\n"
+        f"model.save({path!r}); keras.models.load_model({path!r})\n"
+        "import os; os.write(2, b'all is there')"
+    )
+    assert stderr_of(START + used, CUDA_VISIBLE_DEVICES="", TF_CPP_MIN_LOG_LEVEL=level).endswith("all is there")
+
+
+def test_an_import_of_keras_that_comes_first_is_left_alone():
+    used = "import keras; keras.layers.Dense(2)(keras.ops.ones((1, 2))); import os; os.write(2, b'mine')"
+    assert stderr_of(START + used, CUDA_VISIBLE_DEVICES="") == "mine"
+
+
 def test_an_unknown_line_of_the_start_up_passes(stand_in):
     assert stderr_of(START + "import tensorflow", stand_in) == "E0000 disk on fire"
 

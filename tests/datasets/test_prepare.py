@@ -108,11 +108,11 @@ def test_a_disk_that_becomes_full_is_reported_with_the_path_and_nothing_is_left(
         raise RuntimeError("TFDS's own words") from fault
 
     monkeypatch.setattr(Builder, "download_and_prepare", fail)
-    with pytest.raises(WorkError, match=r"phantom/1\.1\.0 cannot be written: (No space left on device|Full)\. Nothing"):
+    with pytest.raises(WorkError, match=r"phantom/1\.1\.1 cannot be written: (No space left on device|Full)\. Nothing"):
         prepare_dataset("phantom", data_dir=tmp_path, overwrite=True)
     summary = Prepared("phantom", tmp_path).summary()
     assert fingerprint(summary) == before
-    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.1"]
 
 
 def test_an_incomplete_set_of_test_images_is_refused_before_the_build(tmp_path, bach_root, bach_test_root):

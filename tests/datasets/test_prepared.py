@@ -1,5 +1,6 @@
 """Reading what was prepared, with TensorFlow and without."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -104,11 +105,27 @@ def test_an_earlier_version_is_not_read_and_said_to_be_removable(tmp_path, caplo
     old.mkdir(parents=True)
     (old / "dataset_info.json").write_text("{}")
     assert not Prepared("phantom", tmp_path).is_there
-    with pytest.raises(FileNotFoundError, match=r"in version 1.1.0, only in 1.0.0: run"):
+    with pytest.raises(FileNotFoundError, match=r"in version 1.1.1, only in 1.0.0: run"):
         Prepared("phantom", tmp_path).summary()
     prepare_dataset("phantom", data_dir=tmp_path)
     assert caplog.messages == [f"{old} is of an earlier version and no longer read: it can be removed."]
     assert old.exists()
+
+
+def test_a_version_whose_records_hold_the_same_is_read_until_it_is_prepared_again(tmp_path, caplog):
+    summary = prepare_dataset("phantom", data_dir=tmp_path)
+    old = summary.path.rename(summary.path.with_name("1.1.0"))
+    info = old / "dataset_info.json"
+    info.write_text(info.read_text().replace('"version": "1.1.1"', '"version": "1.1.0"'))
+    prepared = Prepared("phantom", tmp_path)
+    assert prepare_dataset("phantom", data_dir=tmp_path) == prepared.summary()
+    assert (prepared.summary().path, prepared.summary().version) == (old, "1.1.0")
+    assert prepared.differences() == []
+    assert sum(1 for _ in prepared.load()) == 6
+    assert caplog.messages == []
+    assert prepare_dataset("phantom", data_dir=tmp_path, overwrite=True).path == summary.path
+    assert caplog.messages == [f"{old} is of an earlier version and no longer read: it can be removed."]
+    assert Prepared("phantom", tmp_path).summary() == dataclasses.replace(summary, built=False)
 
 
 @pytest.mark.parametrize("name", ["metadata.json", "dataset_info.json"])
@@ -116,7 +133,7 @@ def test_an_earlier_version_is_not_read_and_said_to_be_removable(tmp_path, caplo
 def test_a_damaged_description_is_reported_and_can_be_overwritten(tmp_path, name, damage):
     path = prepare_dataset("phantom", data_dir=tmp_path).path / name
     path.write_text(damage(path.read_text()))
-    with pytest.raises(UserError, match=r"phantom/1\.1\.0 is damaged .*: prepare it again with .* --overwrite`\.$"):
+    with pytest.raises(UserError, match=r"phantom/1\.1\.1 is damaged .*: prepare it again with .* --overwrite`\.$"):
         Prepared("phantom", tmp_path).load()
     assert prepare_dataset("phantom", data_dir=tmp_path, overwrite=True).images == 6
 

@@ -25,15 +25,15 @@ pytestmark = pytest.mark.usefixtures("tiny_configs")
 
 def test_what_a_killed_build_left_is_cleared(tmp_path):
     config = tmp_path / "bach_bisque" / "phantom"
-    left = [config / ".building" / "bach_bisque", config / "incomplete.ABC123_1.1.0"]
-    in_use = config / "incomplete.DEF456_1.1.0"
+    left = [config / ".building" / "bach_bisque", config / "incomplete.ABC123_1.1.1"]
+    in_use = config / "incomplete.DEF456_1.1.1"
     two_days_ago = time.time() - 2 * 24 * 3600
     for folder in (*left, in_use):
         folder.mkdir(parents=True)
         (folder / "bach_bisque-train.tfrecord").write_bytes(b"half")
         os.utime(folder, (two_days_ago, two_days_ago))
     os.utime(left[1] / "bach_bisque-train.tfrecord", (two_days_ago, two_days_ago))
-    (config / "1.1.0").mkdir()
+    (config / "1.1.1").mkdir()
     assert prepare_dataset("phantom", data_dir=tmp_path).built
     assert not any(folder.exists() for folder in left)
     assert (in_use / "bach_bisque-train.tfrecord").exists()  # tfds.load may be writing it
@@ -53,13 +53,13 @@ def test_what_a_killed_build_left_is_removed_before_the_free_space_is_measured(t
 
 def test_leftovers_next_to_a_set_that_is_built_are_removed_unless_another_process_is_at_work(tmp_path):
     summary = prepare_dataset("phantom", data_dir=tmp_path)
-    for name in (".building", ".replaced-1.1.0"):
+    for name in (".building", ".replaced-1.1.1"):
         (summary.path.parent / name).mkdir()
     with replacing.alone(replacing.lock_of(summary.path), "nobody"):
         assert not prepare_dataset("phantom", data_dir=tmp_path).built
         assert (summary.path.parent / ".building").exists()
     assert not prepare_dataset("phantom", data_dir=tmp_path).built
-    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.1"]
 
 
 def test_the_old_data_set_stays_until_the_new_one_is_complete(tmp_path, bisque_root, monkeypatch):
@@ -78,40 +78,42 @@ def test_the_old_data_set_stays_until_the_new_one_is_complete(tmp_path, bisque_r
     monkeypatch.setattr(sources, "read_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare_dataset("bisque", bisque_root, data, overwrite=True)
-    assert len(calls) == 4
+    assert len(calls) >= 4  # threads read ahead
     assert fingerprint(Prepared("bisque", data).summary()) == before
     image = next(bisque_root.rglob(first_name := "ytma10_010704_benign1_ccd.tif"))
     Image.new("RGB", (28, 24), (9, 9, 9)).save(image)
     assert prepare_dataset("bisque", bisque_root, data, overwrite=True).built
     [example] = Prepared("bisque", data).load([first_name]).as_numpy_iterator()
     assert (example["image"] == 9).all()
-    assert sorted(path.name for path in first.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
+    assert sorted(path.name for path in first.path.parent.iterdir()) == [".prepare.lock", "1.1.1"]
 
 
 def test_a_replacement_killed_between_its_two_renames_is_undone(tmp_path):
     summary = prepare_dataset("phantom", data_dir=tmp_path)
     before = fingerprint(summary)
-    summary.path.rename(summary.path.with_name(".replaced-1.1.0"))
+    summary.path.rename(summary.path.with_name(".replaced-1.1.1"))
     assert not prepare_dataset("phantom", data_dir=tmp_path).built
     assert fingerprint(summary) == before
 
 
 KILLED = """
 import dataclasses, os, pathlib, signal, sys
-from datasets import phantom
+from datasets.bach_bisque import sources
 from datasets.bach_bisque.prepare import prepare_dataset
 from datasets.catalogue import CONFIGS, PHANTOM
 
 data_dir, moment = sys.argv[1:]
 tiny = dataclasses.replace(PHANTOM, records=PHANTOM.records[:12:2])
 CONFIGS["phantom"] = (tiny,)
-draw, rename = phantom.draw_named, pathlib.Path.rename
+digest, rename = sources.pixel_digest, pathlib.Path.rename
+drawn = []
 
 
-def killing_draw(name):
-    if moment == "drawing" and name == tiny.records[3].filename:
+def killing_digest(image):
+    drawn.append(image)
+    if moment == "drawing" and len(drawn) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
-    return draw(name)
+    return digest(image)
 
 
 def killing_rename(self, target):
@@ -120,7 +122,7 @@ def killing_rename(self, target):
     return rename(self, target)
 
 
-phantom.draw_named, pathlib.Path.rename = killing_draw, killing_rename
+sources.pixel_digest, pathlib.Path.rename = killing_digest, killing_rename
 prepare_dataset("phantom", data_dir=data_dir, overwrite=True)
 """
 
@@ -139,26 +141,26 @@ def test_a_killed_replacement_leaves_the_old_data_set_and_the_next_one_starts_cl
     assert Prepared("phantom", tmp_path).differences() == []
     assert not prepare_dataset("phantom", data_dir=tmp_path).built
     assert fingerprint(summary) == before
-    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.1"]
 
 
 def test_a_set_left_aside_where_nothing_can_be_written_is_named(tmp_path, monkeypatch):
     folder = prepare_dataset("phantom", data_dir=tmp_path).path
-    folder.rename(folder.with_name(".replaced-1.1.0"))
+    folder.rename(folder.with_name(".replaced-1.1.1"))
 
     def refuse(self, target):
         raise PermissionError("read-only")
 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(
-        OSError, match=r"\.replaced-1\.1\.0 is a set .* left aside, .* \(read-only\): make .* writable\.$"
+        OSError, match=r"\.replaced-1\.1\.1 is a set .* left aside, .* \(read-only\): make .* writable\.$"
     ):
         Prepared("phantom", tmp_path).summary()
 
 
 def test_a_reader_waits_for_a_replacement_that_is_at_work(tmp_path):
     summary = prepare_dataset("phantom", data_dir=tmp_path)
-    aside, results = summary.path.with_name(".replaced-1.1.0"), []
+    aside, results = summary.path.with_name(".replaced-1.1.1"), []
     reader = threading.Thread(target=lambda: results.append(Prepared("phantom", tmp_path).is_there))
     with replacing.alone(replacing.lock_of(summary.path), "nobody"):
         summary.path.rename(aside)
@@ -214,12 +216,12 @@ def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, without_locks, ca
     ]
     assert not prepare_dataset("phantom", data_dir=tmp_path).built
     assert prepare_dataset("phantom", data_dir=tmp_path, overwrite=True).built
-    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.0"]
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.1"]
 
 
 def test_a_set_left_aside_gets_its_name_back_on_a_disk_without_locks(tmp_path, monkeypatch):
     folder = prepare_dataset("phantom", data_dir=tmp_path).path
-    folder.rename(folder.with_name(".replaced-1.1.0"))
+    folder.rename(folder.with_name(".replaced-1.1.1"))
     monkeypatch.setattr(replacing, "fcntl", None)
     assert Prepared("phantom", tmp_path).is_there
     assert folder.is_dir()

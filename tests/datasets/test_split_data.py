@@ -63,7 +63,7 @@ def test_a_resumed_run_keeps_its_own_split_whatever_is_published_now():
 @pytest.fixture
 def prepared(tmp_path):
     """A prepared set of two images, without their pixels."""
-    folder = tmp_path / "bach_bisque" / "bisque" / "1.1.0"
+    folder = tmp_path / "bach_bisque" / "bisque" / "1.1.1"
     folder.mkdir(parents=True)
     rows = [
         {"filename": name, "label": "benign", "group": "", "source": "bisque", "sha256": digit}

@@ -61,6 +61,25 @@ def test_without_loss_means_without_loss(decode, kind, mode):
     np.testing.assert_array_equal(decode(saved(picture, kind)), picture.convert("RGB"))
 
 
+ENCODED = {
+    "tissue": tissue(),
+    "turned": tissue().transpose(1, 0, 2)[::-1],
+    "one pixel": tissue()[:1, :1],
+    "one row": tissue()[:1, :40],
+    "one column": tissue()[:30, :1],
+    "flat": np.full((300, 200, 3), 255, np.uint8),
+    "noise": np.random.default_rng(0).integers(0, 256, (130, 70, 3), np.uint8),
+}
+
+
+@pytest.mark.parametrize("pixels", ENCODED.values(), ids=ENCODED)
+def test_an_encoded_png_has_the_pixels_for_every_reader(pixels):
+    data = png.encode(pixels)
+    np.testing.assert_array_equal(png.decode(data), pixels)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+    assert len(data) < pixels.size + 300
+
+
 @pytest.mark.parametrize("name", ["RGBA", "LA", "palette with alpha", "a key that is there"])
 def test_transparency_is_laid_on_white(name):
     data = PNGS[name][0]

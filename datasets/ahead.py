@@ -1,0 +1,26 @@
+"""Work done in threads, ahead of whoever uses its results."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+
+def processors() -> int:
+    """Return how many processors this process may run on."""
+    # Fewer than there are, where a scheduler or taskset gave it some of them.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:
+    """Yield ``function(item)`` for each item, in order; at most ``threads`` results are ready or in work meanwhile."""
+    pool, pending = ThreadPoolExecutor(threads), deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # waits for those in work, which may still use what the caller closes next
