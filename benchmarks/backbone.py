@@ -27,6 +27,7 @@ JOBS = {"step": STEP, "frozen": FROZEN_STEP, "one": ONE, "ten": TEN, "grouped": 
 WARM_UP = 3
 MEMORY_STEPS = 4
 CALLS = 5  # of inference in a turn
+PEERS, HALF = ("PyTorch", "PyTorch compiled", "ONNX Runtime"), "ours bf16"
 PACKAGES = ("tensorflow", "keras", "torch", "onnxruntime")
 
 
@@ -86,13 +87,21 @@ def measure(job, rounds):
 
 
 def row(job, seconds):
-    """Return the job's line of the table: medians, and ours over the best peer, round by round."""
+    """Return the job's line of the table: medians, and ours over the best peers, round by round."""
     medians = {side: statistics.median(values) for side, values in seconds.items()}
-    best = min((side for side in medians if side not in ("ours", "Keras")), key=medians.get)
-    ratios = [own / peer for own, peer in zip(seconds["ours"], seconds[best], strict=True)]
+    best = min((side for side in medians if side in PEERS), key=medians.get)
+    pairs = [("ours", best)]
+    if HALF in medians:
+        pairs += [(HALF, peer) for peer in ("ours", "PyTorch bf16", "ONNX Runtime") if peer in medians]
     cells = [f"{1000 * medians[side]:.0f}" if side in medians else "" for side in SIDES]
-    spread = f"{min(ratios):.2f} - **{statistics.median(ratios):.2f}** - {max(ratios):.2f} of {best}"
-    return f"| {job} | {' | '.join(cells)} | {spread} |"
+    spreads = [f"{own} {spread(seconds[own], seconds[peer])} of {peer}" for own, peer in pairs]
+    return f"| {job} | {' | '.join(cells)} | {'; '.join(spreads)} |"
+
+
+def spread(own, peer):
+    """Return the smallest, the median and the largest ratio of two sides, round by round."""
+    ratios = [one / other for one, other in zip(own, peer, strict=True)]
+    return f"{min(ratios):.2f} - **{statistics.median(ratios):.2f}** - {max(ratios):.2f}"
 
 
 def main():
@@ -106,8 +115,8 @@ def main():
     if missing:
         parser.error(f"{' and '.join(missing)} not installed here: pip install -r requirements-bench.txt")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    print(f"ResNeXt-50 (32x4d), {SIDE}x{SIDE}, float32; milliseconds, medians of {given.rounds} alternating rounds\n")
-    print(f"| job | {' | '.join(SIDES)} | ours / best peer: min - median - max |")
+    print(f"ResNeXt-50 (32x4d), {SIDE}x{SIDE}; milliseconds, medians of {given.rounds} alternating rounds\n")
+    print(f"| job | {' | '.join(SIDES)} | ratios: min - median - max |")
     print("|---" * (len(SIDES) + 2) + "|")
     for name, job in JOBS.items():
         if given.only in (None, name):

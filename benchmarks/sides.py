@@ -5,6 +5,7 @@ of its own, so each imports its framework itself.
 """
 
 import io
+import os
 import tempfile
 
 THREADS = 2
@@ -34,8 +35,11 @@ def _batch(count=BATCH):
     return images, np.arange(count) % CLASSES
 
 
-def ours(job):
+def ours(job, half=False):
     """This project's network, as training and the export run it."""
+    if job in (ONE, TEN):
+        # As deploy/ sets it for TF Serving.
+        os.environ["TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"] = "1"
     tf = _tensorflow()
     import keras
     import numpy as np
@@ -47,14 +51,17 @@ def ours(job):
     from callbacks.layer_groups import freeze
 
     if job == GROUPED:
-        return _layer_with_gradient(tf, Convolution(128, 3, groups=32))
+        return None if half else _layer_with_gradient(tf, Convolution(128, 3, groups=32))
+    if half and job not in (ONE, TEN):
+        keras.config.set_dtype_policy("mixed_bfloat16")
     model = resnext50((SIDE, SIDE, 3), include_top=True, classes=CLASSES)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             # TensorFlow would leave out biases that are all zero.
             layer.set_weights([np.random.default_rng(0).uniform(0.2, 0.8, part.shape) for part in layer.weights])
     if job in (ONE, TEN):
-        return _served(tf, fold(model), _batch(1 if job == ONE else BATCH)[0])
+        folded = fold(model, precision="bfloat16" if half else None)
+        return _served(tf, folded, _batch(1 if job == ONE else BATCH)[0])
     if job == FROZEN_STEP:
         freeze(model, [model.layer_groups["trunk"]])
         model = fold(model, where=lambda norm: not norm.trainable)
@@ -72,7 +79,9 @@ def _served(tf, network, images):
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
     signature = [tf.TensorSpec((None, *images.shape[1:]), tf.float32)]
-    module.serve = tf.function(lambda batch: network(batch, training=False), input_signature=signature)
+    module.serve = tf.function(
+        lambda batch: network(tf.cast(batch, network.input.dtype), training=False), input_signature=signature
+    )
     v1 = tf.compat.v1
     options = v1.ConfigProto(intra_op_parallelism_threads=THREADS, inter_op_parallelism_threads=1)
     session = v1.Session(graph=tf.Graph(), config=options)
@@ -120,7 +129,17 @@ def pytorch_compiled(job):
     return None if job == GROUPED else _pytorch(job, compiled=True)
 
 
-def _pytorch(job, compiled):
+def ours_half(job):
+    """This project's network in half precision: mixed_bfloat16 in training, bfloat16 in an export."""
+    return ours(job, half=True)
+
+
+def pytorch_half(job):
+    """Eager PyTorch under its autocast to bfloat16."""
+    return None if job == GROUPED else _pytorch(job, compiled=False, half=True)
+
+
+def _pytorch(job, compiled, half=False):
     import torch
     from torch import nn
 
@@ -132,6 +151,10 @@ def _pytorch(job, compiled):
         images = torch.randn(BATCH, 128, 56, 56).contiguous(memory_format=torch.channels_last).requires_grad_()
         return lambda: torch.autograd.grad((layer(images) ** 2).sum(), [images, layer.weight])
     model = TorchResNeXt(CLASSES).to(memory_format=torch.channels_last)
+
+    def cast():
+        return torch.autocast("cpu", torch.bfloat16, enabled=half)
+
     if job in (ONE, TEN):
         model.eval()
         if compiled:
@@ -142,8 +165,8 @@ def _pytorch(job, compiled):
         images = torch.tensor(_batch(1 if job == ONE else BATCH)[0]).permute(0, 3, 1, 2)
 
         def infer():
-            with torch.inference_mode() if not compiled else torch.no_grad():
-                return model(images).numpy()
+            with torch.inference_mode() if not compiled else torch.no_grad(), cast():
+                return model(images).float().numpy()
 
         return infer
     images, labels = map(torch.tensor, _batch())
@@ -156,7 +179,8 @@ def _pytorch(job, compiled):
 
     def step():
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(network(images), labels)
+        with cast():
+            loss = nn.functional.cross_entropy(network(images), labels)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -192,5 +216,5 @@ def onnx_runtime(job):
 
 SIDES = {
     "ours": ours, "PyTorch": pytorch, "PyTorch compiled": pytorch_compiled, "ONNX Runtime": onnx_runtime,
-    "Keras": keras_layer,
+    "Keras": keras_layer, "ours bf16": ours_half, "PyTorch bf16": pytorch_half,
 }  # fmt: skip

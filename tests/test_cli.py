@@ -235,3 +235,23 @@ def test_each_file_is_one_row_of_the_table_whatever_its_name(exported, tmp_path)
             assert len(rows) == len(names)
     result = run("predict", "--model", exported, "--format", "json", tmp_path)
     assert {json.loads(line)["path"] for line in result.stdout.splitlines()} == {str(tmp_path / name) for name in names}
+
+
+def test_a_process_that_only_answers_keeps_packed_kernels_and_no_other_does():
+    name = "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"
+
+    def found(*words, before="", **environment):
+        code = (
+            f"import os, sys; from click.testing import CliRunner; from cli import cli\n{before}\n"
+            f"CliRunner().invoke(cli, {words}); print(os.environ.get({name!r}))"
+        )
+        own = {key: value for key, value in os.environ.items() if key != name}
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=own | environment).stdout.strip()
+
+    predict, serve = ("predict", "--model", "nowhere", "nowhere"), ("serve", "--model", "nowhere")
+    assert found(*predict) == found(*serve) == "1"
+    assert found("train", "--node", "carci", "--lr", "-1") == "None"
+    assert found(*predict, **{name: "0"}) == "0"
+    # A program that has TensorFlow already may also train.
+    assert found(*predict, before="import tensorflow") == "None"

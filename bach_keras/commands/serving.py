@@ -1,5 +1,6 @@
 """The commands that export a tree and answer with it."""
 
+import os
 import sys
 
 import click
@@ -23,7 +24,7 @@ from datasets.errors import UserError, WorkError, working
               help="Number format of the SavedModel's feature maps; auto takes bfloat16 where it is faster "
               "here.")  # fmt: skip
 @click.option("--calibration", type=FOLDER, metavar="DIR",
-              help="At least 9 images to check a model in half precision on, and to calibrate and check a TFLite file on. "
+              help="At least 9 images to check half precision on, and to calibrate and check a TFLite file on. "
               "[default: training images]")  # fmt: skip
 def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, precision, calibration):
     """Join runs into one SavedModel for TF Serving, or one TFLite file for small devices, or both.
@@ -164,6 +165,7 @@ def predict(model, server, timeout, form, routing, paths):
 
     if (model is None) == (server is None):
         raise UserError("Name one of --model EXPORT and --server URL.")
+    _keep_packed_kernels()
     if server is None:
         from bach_keras.serving.exported import Export
 
@@ -194,6 +196,7 @@ def serve(model, name, host, port, grpc_port):
     Example:
       python cli.py serve --model saved_models/demo/1
     """
+    _keep_packed_kernels()
     from bach_keras.serving.exported import Export
     from bach_keras.serving.remote.server import Server
 
@@ -229,6 +232,17 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
     for error in errors:
         say(error, err=True)
     sys.exit(0 if all(row.holds for row in rows) and not errors else 1)
+
+
+def _keep_packed_kernels():
+    """Let oneDNN keep the form of a kernel that it computes with, instead of making it again for each answer.
+
+    It costs each signature that answers as much memory as the weights. An environment that says otherwise is obeyed.
+    """
+    # Kernels that are trained would then be used as they were at first, so no process that may train gets this: where
+    # TensorFlow has started already, as in a test or a user's own program, it is not ours to set.
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
 
 
 def _warn(export):

@@ -93,8 +93,8 @@ _FIELDS = {
 }  # fmt: skip
 _MORE = {
     "name": TEXT, "classes": list_of(one_of(*CLASSES), len(CLASSES), len(CLASSES)), "nodes": OBJECT, "data": OBJECT,
-    "stain_normalisation": one_of("none", "macenko", "reinhard"), "decoding": whole(1), "precision": one_of(*PRECISIONS), "licence": TEXT,
-    "limits": TEXTS,
+    "stain_normalisation": one_of("none", "macenko", "reinhard"), "decoding": whole(1), "licence": TEXT,
+    "precision": one_of(*PRECISIONS), "limits": TEXTS,
 }  # fmt: skip
 _MEMBER = {"node": one_of(*NODES)}
 _MEMBER_MORE = {

@@ -11,8 +11,8 @@ from bach_keras import preprocess
 from bach_keras.decoding.size import sized
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import warmup
-from bach_keras.serving.agreement import HALF_PRECISION, compare
 from bach_keras.serving.address import is_plain, is_version
+from bach_keras.serving.agreement import HALF_PRECISION, compare
 from bach_keras.serving.card import CARD, as_markdown, model_card
 from bach_keras.tree import NODES
 from datasets.errors import UserError, WorkError
@@ -55,7 +55,7 @@ class Served(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def features(self, image_bytes):
         """Return carci's pooled features of encoded images; zeros for broken ones."""
-        images, ok = decode_each(image_bytes, self.hierarchy.view.image_size)
+        images, ok = self._decode(image_bytes)
         return {"features": tf.where(ok[:, None], self.hierarchy.features(images), 0.0), "ok": ok}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "query")])
@@ -64,8 +64,13 @@ class Served(tf.Module):
         # No server shows the files in assets/, so a signature does.
         return {"card": tf.fill(tf.shape(query), self.card_text)}
 
+    # A function of its own, so that the decoders are in the model once and not in each signature.
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def _decode(self, image_bytes):
+        return decode_each(image_bytes, self.hierarchy.view.image_size)
+
     def _checked(self, image_bytes, classify):
-        images, ok = decode_each(image_bytes, self.hierarchy.view.image_size)
+        images, ok = self._decode(image_bytes)
         answers = classify(images)
         blank = {name: tf.where(ok[:, None], answers[name], 0.0) for name in ("probabilities", *NODES)}
         return {**blank, "label": tf.where(ok, answers["label"], ""), "ok": ok}

@@ -158,11 +158,15 @@ def test_half_precision_needs_a_saved_model_and_its_images_something_to_check(ru
 
 
 @pytest.mark.parametrize(("milliseconds", "precision"), [(1.0, "bfloat16"), (None, "float32")])
-def test_auto_takes_what_this_machine_is_fast_in_and_says_so(runs, tmp_path, monkeypatch, milliseconds, precision):
+def test_auto_takes_what_this_machine_is_fast_in_and_says_so(
+    runs, calibration, tmp_path, monkeypatch, milliseconds, precision
+):
     monkeypatch.setattr(half_precision, "probe", lambda: half_precision.Probe("A chip", 2.0, milliseconds, None))
     # The networks of these runs are too small for half precision's limit.
     monkeypatch.setattr(exporting, "HALF_PRECISION", Limit(1.0))
-    result = run("export", *runs, "--out", tmp_path / "1", "--precision", "auto")
+    Image.new("RGB", (8, 8)).save(calibration / "ninth.png")
+    words = ("--calibration", calibration)
+    result = run("export", *runs, "--out", tmp_path / "1", "--precision", "auto", *words)
     assert result.exit_code == 0, result.stderr
     assert f"on A chip: float32 2.0 ms, {'bfloat16' if milliseconds else 'bfloat16 not at all'}" in result.stdout
     assert f"{precision} is taken" in result.stdout
