@@ -19,7 +19,7 @@ from datasets.labels import CLASSES
 
 LOG = logging.getLogger(__name__)
 
-SIGNATURES = ("serving_default", "images", "routed", "features", "card")
+SIGNATURES = ("serving_default", "images", "routed", "routed_images", "features", "card")
 
 
 class Served(tf.Module):
@@ -45,10 +45,12 @@ class Served(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     def images(self, images):
         """Classify decoded images of one size softly."""
-        # Images with no pixels, too many, or too long a shape fail when run.
-        with tf.control_dependencies([sized(tf.shape(images)[-3:-1])]):
-            images = tf.identity(images)
-        return {**self.hierarchy.images(images), "ok": tf.ones(tf.shape(images)[:1], tf.bool)}
+        return self._of_pixels(images, self.hierarchy.images)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
+    def routed_images(self, images):
+        """Classify decoded images of one size, each through the one specialist that carci chose."""
+        return self._of_pixels(images, self.hierarchy.routed)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def features(self, image_bytes):
@@ -61,6 +63,12 @@ class Served(tf.Module):
         """Return the model card as JSON, once for each string given."""
         # No server shows the files in assets/, so a signature does.
         return {"card": tf.fill(tf.shape(query), self.card_text)}
+
+    def _of_pixels(self, images, classify):
+        # Images with no pixels, too many, or too long a shape fail when run.
+        with tf.control_dependencies([sized(tf.shape(images)[-3:-1])]):
+            images = tf.identity(images)
+        return {**classify(images), "ok": tf.ones(tf.shape(images)[:1], tf.bool)}
 
     def _checked(self, image_bytes, classify):
         images, ok = decode_each(image_bytes, self.hierarchy.view.image_size)

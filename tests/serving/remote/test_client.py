@@ -117,7 +117,7 @@ def test_one_of_model_and_server(exported, folder):
 
 @pytest.mark.parametrize("transport", ["rest_url", "grpc_url"])
 def test_large_images_go_in_several_requests(server, folder, monkeypatch, transport):
-    remote = Remote(getattr(server, transport))
+    remote = Remote(getattr(server, transport), send_whole=True)
     together = list(predict_files(remote, [folder]))
     sizes = []
     call = remote._server.call
