@@ -21,7 +21,7 @@ BATCH = 8
 def predict_files(export, paths, routing: str = "soft") -> Iterator[dict]:
     """Yield for each image of files and folders, in order, ``path`` and what ``answer_batch`` returns, or ``error``."""
     found = find_images(paths)
-    # The next batch is read while the network works on one. Whole images are too large for that.
+    # The next batch is read while the network works on one; of images that are sent whole, fewer, as they are large.
     most = BATCH if export.side else THREADS
     with (
         bar(what="predict", total=len(found)) as progress,
