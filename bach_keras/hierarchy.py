@@ -148,12 +148,16 @@ class Hierarchy(tf.Module):
 
     def _normalised(self, images):
         size = self.view.image_size
-        is_square = tuple(images.shape[1:3]) == (size, size)
+        sides = tuple(images.shape[1:3])
         # Some convolutions refuse an empty batch, so one black image stands in and is dropped at the end.
         images = tf.pad(images, [[0, tf.maximum(0, 1 - tf.shape(images)[0])], [0, 0], [0, 0], [0, 0]])
-        # Squares that were cropped when they were decoded are not scaled again: that would change nothing and cost
-        # milliseconds an image.
-        squares = tf.ensure_shape(images, (None, size, size, 3)) if is_square else preprocess.square(images, size)
+        # Squares are not scaled again: that would change nothing and cost milliseconds an image.
+        if sides == (size, size):
+            squares = images
+        else:
+            is_square = tf.reduce_all(tf.shape(images)[1:3] == size)
+            squares = tf.cond(is_square, lambda: images, lambda: preprocess.square(images, size))
+        squares = tf.ensure_shape(squares, (None, size, size, 3))
         return preprocess.normalise(preprocess.normalise_stain(squares, size, self.view.stain_normalisation))
 
     def _soft(self, inputs):

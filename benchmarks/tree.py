@@ -151,12 +151,12 @@ def main():
     for name, values in seconds.items():
         print(
             f"| {name} | {counts[name] / 1e9:.2f} G | {counts[name] / counts[ONE]:.2f} | "
-            f"{1000 * statistics.median(values) / BATCH:.0f} | {_ratios(values, seconds[ONE])} |"
+            f"{1000 * statistics.median(values) / BATCH:.0f} | {ratios(values, seconds[ONE])} |"
         )
-    print(f"\nThe soft tree takes {_ratios(seconds[SOFT], seconds[APART])} of the time of three networks apart.")
+    print(f"\nThe soft tree takes {ratios(seconds[SOFT], seconds[APART])} of the time of three networks apart.")
 
 
-def _ratios(values, others) -> str:
+def ratios(values, others) -> str:
     ratios = [one / other for one, other in zip(values, others, strict=True)]
     return f"{min(ratios):.2f} - **{statistics.median(ratios):.2f}** - {max(ratios):.2f}"
 

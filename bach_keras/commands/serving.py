@@ -150,10 +150,12 @@ def _images(members, calibration):
 )  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(0, 86_400, min_open=True), default=60.0, show_default=True,
               help="Seconds that a server may take for one request.")  # fmt: skip
+@click.option("--send-whole", is_flag=True,
+              help="Send a server whole images, and not the squares that its model sees of them.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(("table", "json", "csv")), default="table", show_default=True)
 @click.option("--routing", type=click.Choice(("soft", "routed")), default="soft", show_default=True)
 @click.argument("paths", nargs=-1, required=True, type=FOLDER)
-def predict(model, server, timeout, form, routing, paths):
+def predict(model, server, timeout, send_whole, form, routing, paths):
     """Answer for image files and folders.
 
     \b
@@ -165,6 +167,8 @@ def predict(model, server, timeout, form, routing, paths):
 
     if (model is None) == (server is None):
         raise UserError("Name one of --model EXPORT and --server URL.")
+    if send_whole and server is None:
+        raise UserError("--send-whole is about a server: name it with --server URL.")
     _keep_packed_kernels()
     if server is None:
         from bach_keras.serving.exported import Export
@@ -173,7 +177,7 @@ def predict(model, server, timeout, form, routing, paths):
     else:
         from bach_keras.serving.remote.client import Remote
 
-        export = Remote(server, timeout)
+        export = Remote(server, timeout, send_whole=send_whole)
     _warn(export)
     failed = False
     for row, line in LINES[form](predict_files(export, paths, routing)):

@@ -2,17 +2,17 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
-from bach_keras import run_fields
+from bach_keras import preprocess, run_fields
 from bach_keras.evidence import metrics, stains
 from bach_keras.evidence.report import write_report
 from bach_keras.fields import read_object
 from bach_keras.members import run_folder
-from bach_keras.preprocess import untuned
 from bach_keras.run_folder import Run
 from bach_keras.tree import NODES
 from datasets.errors import UserError, working
@@ -122,10 +122,10 @@ def _answers(system, records, count: int) -> tuple[list[dict], list[bool]]:
     """Return a row for each image, and for each whether its stain could be normalised."""
     rows, normalised = [], []
     with bar(what="Evaluating", total=count) as progress:
-        for images, labels, names in _batches(records):
-            if system.view.stain_normalisation != "none":
-                normalised += system.view.resized(images)[1].numpy().tolist()
-            answers = {name: np.asarray(value) for name, value in system.images(images).items()}
+        for squares, known, labels, files in _batches(records, system.view).as_numpy_iterator():
+            normalised += known.tolist()
+            names = [file.decode() for file in files]
+            answers = {name: np.asarray(value) for name, value in system.images(squares).items()}
             # The first class would be the likeliest of NaN.
             if not all(np.isfinite(answers[name]).all() for name in ("probabilities", *NODES)):
                 raise UserError(
@@ -144,18 +144,17 @@ def _answers(system, records, count: int) -> tuple[list[dict], list[bool]]:
     return rows, normalised
 
 
-def _batches(records) -> Iterator[tuple[np.ndarray, list[int], list[str]]]:
-    """Gather neighbours of one size: a batch holds one size only, and the sizes of BACH and BISQUE differ."""
-    images, labels, names = [], [], []
-    for record in untuned(records).as_numpy_iterator():
-        if images and (len(images) == BATCH or record["image"].shape != images[0].shape):
-            yield np.stack(images), labels, names
-            images, labels, names = [], [], []
-        images.append(record["image"])
-        labels.append(int(record["label"]))
-        names.append(record["filename"].decode())
-    if images:
-        yield np.stack(images), labels, names
+def _batches(records, view):
+    """Return batches of what the networks see of each image, whether its stain can be normalised, label and name."""
+
+    def seen(record):
+        square = preprocess.square(record["image"], view.image_size)
+        known = preprocess.normalise_stain_each(square, view.image_size, view.stain_normalisation)[1]
+        return square, known, record["label"], record["filename"]
+
+    # The next images are read and squared while the networks work on a batch.
+    batches = records.map(seen, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(1)
+    return preprocess.untuned(batches)
 
 
 def _log(result: dict) -> None:

@@ -85,9 +85,12 @@ def warnings_of(card: dict | None) -> tuple[str, ...]:
 
 _SOME_TEXTS = Kind("a list of text that is not empty", lambda value: TEXTS.fits(value) and len(value) > 0)
 
+# The side of the square that a model sees.
+SIDE = whole(32, 4096)
+
 # What is read from a card. Cards of older exports say less, and nothing relies on what is optional.
 _FIELDS = {
-    "configs": list_of(NAME, 1, 100), "image_size": whole(32, 4096), "members": list_of(OBJECT, 3, 1000),
+    "configs": list_of(NAME, 1, 100), "image_size": SIDE, "members": list_of(OBJECT, 3, 1000),
     # Every member was trained on something: an empty list would blind the guard against leaks.
     "trained_on": _SOME_TEXTS, "chosen_on": TEXTS,
 }  # fmt: skip

@@ -21,7 +21,7 @@ from datasets.progress import bar
 
 LOG = logging.getLogger(__name__)
 
-SIGNATURES = ("serving_default", "images", "routed", "features", "card")
+SIGNATURES = ("serving_default", "images", "routed", "routed_images", "features", "card")
 
 
 class Served(tf.Module):
@@ -47,10 +47,12 @@ class Served(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     def images(self, images):
         """Classify decoded images of one size softly."""
-        # Images with no pixels, too many, or too long a shape fail when run.
-        with tf.control_dependencies([sized(tf.shape(images)[-3:-1])]):
-            images = tf.identity(images)
-        return {**self.hierarchy.images(images), "ok": tf.ones(tf.shape(images)[:1], tf.bool)}
+        return self._of_pixels(images, self.hierarchy.images)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
+    def routed_images(self, images):
+        """Classify decoded images of one size, each through the one specialist that carci chose."""
+        return self._of_pixels(images, self.hierarchy.routed)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def features(self, image_bytes):
@@ -68,6 +70,12 @@ class Served(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def _decode(self, image_bytes):
         return decode_each(image_bytes, self.hierarchy.view.image_size)
+
+    def _of_pixels(self, images, classify):
+        # Images with no pixels, too many, or too long a shape fail when run.
+        with tf.control_dependencies([sized(tf.shape(images)[-3:-1])]):
+            images = tf.identity(images)
+        return {**classify(images), "ok": tf.ones(tf.shape(images)[:1], tf.bool)}
 
     def _checked(self, image_bytes, classify):
         images, ok = self._decode(image_bytes)

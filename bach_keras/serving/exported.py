@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from bach_keras.fields import FieldError, read_object
@@ -11,12 +12,14 @@ from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
 from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.card import CARD, check_card, warnings_of
+from bach_keras.serving.images import as_png, as_square
 from bach_keras.tree import NODES
 from datasets.errors import UserError
 from datasets.labels import CLASSES
 
-# Routing -> the signature that answers so.
+# Routing -> the signature that answers so for files, and for pixels.
 ROUTINGS = {"soft": "serving_default", "routed": "routed"}
+OF_PIXELS = {"soft": "images", "routed": "routed_images"}
 
 
 class Export:
@@ -47,9 +50,25 @@ class Export:
         self.provenance = Provenance(frozenset(self.card["trained_on"]), frozenset(self.card["chosen_on"]), protocols)
         self.configs = tuple(sorted(set(self.card["configs"])))
 
-    def images(self, images) -> dict[str, tf.Tensor]:
+    @property
+    def side(self) -> int:
+        """The side of the squares that ``prepared`` makes."""
+        return self.view.image_size
+
+    def prepared(self, pixels: np.ndarray) -> np.ndarray:
+        """Return what ``classify`` takes in place of an image, uint8 [H, W, 3]; threads may call it."""
+        return as_square(pixels, self.side)
+
+    def classify(self, images: list, routing: str = "soft") -> dict[str, tf.Tensor]:
+        """Classify images that ``prepared`` made, and the bytes of files, together."""
+        are_pixels = not any(isinstance(image, bytes) for image in images)
+        if are_pixels and OF_PIXELS[routing] in self.signatures:  # older exports route files only
+            return self.images(np.stack(images), routing)
+        return self.encoded([image if isinstance(image, bytes) else as_png(image) for image in images], routing)
+
+    def images(self, images, routing: str = "soft") -> dict[str, tf.Tensor]:
         """Classify uint8 [N, H, W, 3]; see ``bach_keras.hierarchy.Hierarchy.images``."""
-        return self.signatures["images"](images=tf.constant(images))
+        return self.signatures[OF_PIXELS[routing]](images=tf.constant(images))
 
     def encoded(self, data: list[bytes], routing: str = "soft") -> dict[str, tf.Tensor]:
         """Classify PNG, JPEG or BMP files of any sizes."""
@@ -96,7 +115,10 @@ _TAKEN = {
     "serving_default": {"image_bytes": tf.TensorSpec([None], tf.string)},
     "routed": {"image_bytes": tf.TensorSpec([None], tf.string)},
     "images": {"images": tf.TensorSpec([None, None, None, 3], tf.uint8)},
+    "routed_images": {"images": tf.TensorSpec([None, None, None, 3], tf.uint8)},
 }
+# Older exports have no such signature.
+_OPTIONAL = {"routed_images"}
 _ANSWERS = {
     "probabilities": tf.TensorSpec([None, len(CLASSES)], tf.float32),
     "label": tf.TensorSpec([None], tf.string),
@@ -109,6 +131,8 @@ def _check_signatures(signatures) -> None:
     """Refuse a model of something else, which would fail at the first image or whose answers would be misread."""
     for name, taken in _TAKEN.items():
         if name not in signatures:
+            if name in _OPTIONAL:
+                continue
             raise FieldError(f"saved_model.pb has no signature {name}")
         given = signatures[name].structured_input_signature[1]
         if set(given) != set(taken):

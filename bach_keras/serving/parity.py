@@ -16,7 +16,7 @@ from bach_keras.serving.images import as_png
 from bach_keras.serving.tflite.file import TFLite
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.errors import UserError
-from datasets.images.read import read_rgb
+from datasets.images.ahead import THREADS, read_ahead
 from datasets.progress import bar
 
 
@@ -124,13 +124,10 @@ def measure(forms: list[Form], paths) -> tuple[list[Row], list[str]]:
     Returns a row for each form, and what is wrong with each file that could not be read; refuses if all are.
     """
     answers, seconds, errors = [[] for _ in forms], [[] for _ in forms], []
-    for path in bar(paths, what="parity"):
-        try:
-            image = read_rgb(path)
-        except UserError as error:
-            errors.append(str(error))
+    for request in _requests(paths):
+        if isinstance(request, UserError):
+            errors.append(str(request))
             continue
-        request = image[None], as_png(image)
         if not answers[0]:  # tracing and the first use of memory are not timed
             for form in forms:
                 form.answer(*request)
@@ -149,6 +146,17 @@ def measure(forms: list[Form], paths) -> tuple[list[Row], list[str]]:
         for form, probabilities, times in zip(forms, found, seconds, strict=True)
     ]
     return rows, errors
+
+
+def _requests(paths) -> Iterator:
+    """Yield for each file what every form is called with, or the ``UserError`` that refuses it."""
+    with bar(what="parity", total=len(paths)) as progress:
+        for start in range(0, len(paths), THREADS):
+            # Several are read at a time, but none while a form is timed, whose processors it would take.
+            some = paths[start : start + THREADS]
+            for request in list(read_ahead(some, lambda pixels: (pixels[None], as_png(pixels)), THREADS)):
+                yield request
+                progress.update()
 
 
 def as_lines(rows: list[Row]) -> Iterator[str]:

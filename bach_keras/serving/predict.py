@@ -1,15 +1,17 @@
 """Answers for images and image files, by an export here or by a server."""
 
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 
 import numpy as np
 
 from bach_keras.serving.answers import ImpossibleError, as_arrays
-from bach_keras.serving.images import as_png
+from bach_keras.serving.images import check_pixels
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.errors import UserError
+from datasets.images.ahead import THREADS, read_ahead
 from datasets.images.folder import find_images
-from datasets.images.read import read_rgb
 from datasets.labels import CLASSES
 from datasets.progress import bar
 
@@ -19,20 +21,17 @@ BATCH = 8
 def predict_files(export, paths, routing: str = "soft") -> Iterator[dict]:
     """Yield for each image of files and folders, in order, ``path`` and what ``answer_batch`` returns, or ``error``."""
     found = find_images(paths)
-    with bar(what="predict", total=len(found)) as progress:
+    # The next batch is read while the network works on one; of images that are sent whole, fewer, as they are large.
+    most = BATCH if export.side else THREADS
+    with (
+        bar(what="predict", total=len(found)) as progress,
+        closing(read_ahead(found, export.prepared, most)) as images,
+    ):
         for start in range(0, len(found), BATCH):
             batch = found[start : start + BATCH]
-            rows, images = [], []
-            for path in batch:
-                row = {"path": str(path)}
-                try:
-                    images.append(as_png(read_rgb(path)))  # eight large images as pixels would fill the memory
-                except UserError as error:
-                    row["error"] = str(error)
-                rows.append(row)
-            answers = iter(answer_batch(export, images, routing) if images else ())
-            for row in rows:
-                yield row if "error" in row else row | next(answers)  # the answers are of the readable images
+            rows = _rows(export, list(islice(images, len(batch))), routing)
+            for path, row in zip(batch, rows, strict=True):
+                yield {"path": str(path)} | row
             progress.update(len(batch))
 
 
@@ -43,18 +42,37 @@ def answer_batch(export, images, routing: str = "soft") -> list[dict]:
         For each image ``label``, ``probabilities`` and ``nodes`` (None for a node that was not run), or ``error``.
         If a server refuses the images, or is lost, every row is an error.
     """
-    encoded = [image if isinstance(image, bytes) else as_png(image) for image in images]
+    return _rows(export, [image if isinstance(image, bytes) else _prepared(export, image) for image in images], routing)
+
+
+def _prepared(export, pixels):
     try:
-        answers = {name: np.asarray(value) for name, value in export.encoded(encoded, routing).items()}
+        check_pixels(pixels)
+        return export.prepared(pixels)
+    except UserError as error:
+        return error
+
+
+def _rows(export, prepared, routing) -> list[dict]:
+    """Return a row for each image, or for the ``UserError`` in its place."""
+    images = [image for image in prepared if not isinstance(image, UserError)]
+    answers = iter(_answers(export, images, routing) if images else ())
+    return [{"error": str(image)} if isinstance(image, UserError) else next(answers) for image in prepared]
+
+
+def _answers(export, images, routing) -> list[dict]:
+    """Answer for images that ``export.prepared`` made, and for the bytes of files."""
+    try:
+        answers = {name: np.asarray(value) for name, value in export.classify(images, routing).items()}
     except OSError as error:
-        return [{"error": str(error)}] * len(encoded)
+        return [{"error": str(error)}] * len(images)
     # A Remote has checked its answers already, and an export's may come from a file that was tampered with.
     if "fault" not in answers:
         try:
-            answers = as_arrays(_as_lists(answers), len(encoded), routing, "The model")
+            answers = as_arrays(_as_lists(answers), len(images), routing, "The model")
         except ImpossibleError as error:
-            return [{"error": str(error)}] * len(encoded)
-    return [_row(answers, index, routing) for index in range(len(encoded))]
+            return [{"error": str(error)}] * len(images)
+    return [_row(answers, index, routing) for index in range(len(images))]
 
 
 def _as_lists(answers) -> dict[str, list]:

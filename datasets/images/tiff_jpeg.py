@@ -1,13 +1,12 @@
 """The strips and tiles of a TIFF that are JPEG files without their tables."""
 
-import io
 import itertools
 import re
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
 
+from datasets.images import pillow
 from datasets.images.admission import NotTakenError
 from datasets.images.tiff_directory import CONVERT, Directory, damage
 
@@ -83,8 +82,7 @@ def _check_colours(data: bytes, is_ycbcr: bool) -> None:
 
 def _pixels(data: bytes) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            return np.asarray(image)
+        return pillow.read(data, "JPEG")
     except Exception as error:  # Pillow has errors of every kind for damage
         raise damage(f"a JPEG strip or tile cannot be decoded: {error}") from None
 

@@ -3,9 +3,7 @@
 import contextlib
 import ctypes
 import functools
-import io
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from datasets.images import tiff_jpeg
+from datasets.images import pillow, tiff_jpeg
 from datasets.images.admission import NotTakenError
 from datasets.images.tiff_directory import CONVERT, Directory, damage
 
@@ -136,8 +134,6 @@ def _unpacked(pieces: list[bytes], compression: int, width: int, heights: np.nda
     )
     _silence_libtiff()
     try:
-        # Pillow warns of its own limit of pixels, where ours are counted before.
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=["TIFF"]) as image:
-            return np.asarray(image)
+        return pillow.read(data, "TIFF")
     except Exception as error:  # Pillow has errors of every kind for damage
         raise damage(f"a strip or tile cannot be unpacked: {error}") from None

@@ -1,10 +1,11 @@
 import csv
 import json
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from bach_keras.evidence.evaluate import evaluate, score
 from bach_keras.hierarchy import Hierarchy
@@ -12,6 +13,7 @@ from bach_keras.provenance import Provenance
 from bach_keras.serving.exported import Export
 from datasets.errors import UserError, WorkError
 from datasets.labels import CLASSES
+from tests import few_phantoms as few
 from tests.evidence.system import System
 from tests.full_disk import fill_the_disk
 
@@ -43,6 +45,43 @@ def test_each_image_and_each_node_are_scored(few_phantoms, trained, tmp_path):
     assert result["accuracy"] == sum(row["truth"] == row["label"] for row in rows) / 8
     for row in rows:
         assert sum(float(row[name]) for name in CLASSES) == pytest.approx(1)
+
+
+def predictions(folder):
+    """Return file name -> probabilities, of predictions.csv."""
+    with (folder / "predictions.csv").open() as file:
+        return {row["filename"]: [float(row[name]) for name in CLASSES] for row in csv.DictReader(file)}
+
+
+def test_images_squared_in_the_pipeline_are_scored_as_whole_ones_to_the_bit(few_phantoms, trained, tmp_path):
+    evaluate(trained, few_phantoms, "test", tmp_path)
+    names = few_phantoms.files["test"]
+    whole = np.stack([record["image"] for record in few_phantoms.images(names).as_numpy_iterator()])
+    expected = np.asarray(trained.images(whole)["probabilities"]).tolist()
+    assert predictions(tmp_path) == dict(zip(names, expected, strict=True))
+
+
+@dataclass(frozen=True)
+class Sizes(few.FewPhantoms):
+    """Phantoms of many sizes, as BACH and BISQUE have together."""
+
+    def images(self, filenames):
+        def records():
+            for number, record in enumerate(super(Sizes, self).images(filenames).as_numpy_iterator()):
+                yield record | {"image": record["image"][number:, : 40 + number]}
+
+        spec = {"label": tf.TensorSpec([], tf.int64), "filename": tf.TensorSpec([], tf.string)}
+        spec["image"] = tf.TensorSpec([None, None, 3], tf.uint8)
+        return tf.data.Dataset.from_generator(records, output_signature=spec)
+
+
+def test_images_of_several_sizes_share_batches(few_phantoms, trained, tmp_path):
+    sizes = Sizes(files=few_phantoms.files, labels=few_phantoms.labels)
+    evaluate(trained, sizes, "test", tmp_path)
+    found = predictions(tmp_path)
+    for record in sizes.images(few_phantoms.files["test"]).as_numpy_iterator():
+        alone = np.asarray(trained.images(record["image"][None])["probabilities"])[0]
+        np.testing.assert_allclose(found[record["filename"].decode()], alone, atol=3e-5)
 
 
 def test_the_report_shows_each_run(few_phantoms, members, tree_of_runs, tmp_path):

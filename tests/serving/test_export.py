@@ -147,11 +147,11 @@ def test_it_loads_with_tensorflow_alone(exported, tmp_path, signatures):
 
 
 def test_images_are_scaled_once(exported):
-    """Where they are decoded, or, for the signature of pixels, where they are normalised."""
+    """Where they are decoded, or, for the signatures of pixels, where they are normalised."""
     saved = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
     functions = saved.meta_graphs[0].graph_def.library.function
     scaled = [node for function in functions for node in function.node_def if node.op == "ScaleAndTranslate"]
-    assert len(scaled) == len(("serving_default", "routed", "features", "images"))
+    assert len(scaled) == len(("serving_default", "routed", "features", "images", "routed_images"))
 
 
 def test_a_version_that_is_there_stays(exported, members, tmp_path):

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bach_keras.serving.exported import Export
-from bach_keras.serving.images import as_png
+from bach_keras.serving.images import as_png, as_square
 from bach_keras.serving.predict import answer_batch, predict_files
 from bach_keras.serving.remote.servable import Servable
 from bach_keras.tree import NODES
@@ -86,17 +86,22 @@ def test_a_name_that_is_not_text_does_not_end_the_command(exported, tmp_path, fo
 class Ready:
     """What answers every image alike, in place of an export."""
 
+    side = 32
+
     def __init__(self, **spoiled):
         self.spoiled = spoiled
 
-    def encoded(self, data, routing):
-        answers = {node: np.full((len(data), 2), 0.5) for node in NODES}
+    def prepared(self, pixels):
+        return as_square(pixels, self.side)
+
+    def classify(self, images, routing):
+        answers = {node: np.full((len(images), 2), 0.5) for node in NODES}
         return (
             answers
             | {
-                "probabilities": np.full((len(data), 4), 0.25),
-                "label": [b"normal"] * len(data),
-                "ok": [True] * len(data),
+                "probabilities": np.full((len(images), 4), 0.25),
+                "label": [b"normal"] * len(images),
+                "ok": [True] * len(images),
             }
             | self.spoiled
         )
@@ -137,7 +142,7 @@ def test_a_batch_may_be_pixels_or_files(exported):
 
 def test_a_server_that_is_lost_gives_every_image_of_the_batch_an_error():
     class Lost:
-        def encoded(self, data, routing):
+        def classify(self, images, routing):
             raise ConnectionResetError("The server is gone.")
 
     assert answer_batch(Lost(), [b"", b""]) == [{"error": "The server is gone."}] * 2

@@ -10,8 +10,9 @@ import numpy as np
 from bach_keras.fields import TEXTS, FieldError, check, parse_object
 from bach_keras.serving import answers
 from bach_keras.serving.address import Address
-from bach_keras.serving.card import warnings_of
+from bach_keras.serving.card import SIDE, warnings_of
 from bach_keras.serving.exported import ROUTINGS
+from bach_keras.serving.images import as_png, as_square
 from bach_keras.serving.remote.transports import Grpc, NotTakenError, Rest, ServerError, UnavailableError, said
 from datasets.errors import UserError
 from datasets.labels import CLASSES
@@ -38,12 +39,13 @@ class Remote:
             TF Serving's ``/v1/models/NAME``, with ``/versions/N`` or ``/labels/LABEL`` or neither.
         timeout: seconds that one request may take from its beginning to its end.
         pauses: seconds to wait before each further try.
+        send_whole: send images as they are, and not the squares that the model sees of them.
 
     Raises:
         OSError: no server answers there, or it has no such model, version or label.
     """
 
-    def __init__(self, url: str, timeout: float = 60.0, pauses: tuple[float, ...] = PAUSES):
+    def __init__(self, url: str, timeout: float = 60.0, pauses: tuple[float, ...] = PAUSES, send_whole: bool = False):
         if not 0 < timeout <= MAX_TIMEOUT:
             raise UserError(f"--timeout must be more than 0 s and at most {MAX_TIMEOUT}, not {timeout:g}.")
         self.request_bytes = 32 * 2**20  # of encoded images in one request; a larger image goes alone
@@ -51,6 +53,19 @@ class Remote:
         self._server = _connect(url, timeout)
         self.card = self._card()  # None where the server has none to give
         self.warnings = warnings_of(self.card)
+        told = (self.card or {}).get("image_size")
+        # The side of the squares that ``prepared`` makes; None where images are sent whole.
+        self.side = told if SIDE.fits(told) and not send_whole else None
+        if not (self.side or send_whole):
+            self.warnings += ("The server does not say what side its model's images have, so they are sent whole.",)
+
+    def prepared(self, pixels: np.ndarray) -> bytes:
+        """Return what is sent of an image, uint8 [H, W, 3]: a PNG; threads may call it."""
+        return as_png(as_square(pixels, self.side) if self.side else pixels)
+
+    def classify(self, images: list[bytes], routing: str = "soft") -> dict[str, np.ndarray]:
+        """Classify images that ``prepared`` made, and the bytes of files, as an ``Export`` does."""
+        return self.encoded(images, routing)
 
     def encoded(self, data: list[bytes], routing: str = "soft") -> dict[str, np.ndarray]:
         """Classify PNG, JPEG or BMP files of any sizes.

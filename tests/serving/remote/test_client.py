@@ -9,36 +9,16 @@ import grpc
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
 
 from bach_keras.serving.exported import Export
 from bach_keras.serving.images import as_png
 from bach_keras.serving.predict import predict_files
 from bach_keras.serving.remote import client
 from bach_keras.serving.remote.client import Remote
-from bach_keras.serving.remote.server import Server
 from bach_keras.serving.remote.transports import NotTakenError, ServerError, UnavailableError
 from cli import cli
 from datasets import phantom
-from datasets.labels import CLASSES
 from tests.serving.remote.conftest import SAID
-
-
-@pytest.fixture(scope="module")
-def server(exported):
-    with Server(Export(exported)) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Files of several kinds and sizes, more than go into one request, one of them broken."""
-    folder = tmp_path_factory.mktemp("images")
-    for number, suffix in enumerate(("png", "tif", "jpg", "bmp", "png", "tif", "tif", "tif", "png", "png")):
-        pixels = phantom.draw(CLASSES[number % 4], 905, number)[number:, ::2]
-        Image.fromarray(pixels).save(folder / f"{number}.{suffix}")
-    (folder / "5.tif").write_bytes((folder / "5.tif").read_bytes()[:500])
-    return folder
 
 
 @pytest.fixture
@@ -117,7 +97,7 @@ def test_one_of_model_and_server(exported, folder):
 
 @pytest.mark.parametrize("transport", ["rest_url", "grpc_url"])
 def test_large_images_go_in_several_requests(server, folder, monkeypatch, transport):
-    remote = Remote(getattr(server, transport))
+    remote = Remote(getattr(server, transport), send_whole=True)
     together = list(predict_files(remote, [folder]))
     sizes = []
     call = remote._server.call
