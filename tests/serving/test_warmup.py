@@ -20,7 +20,7 @@ def test_each_signature_of_images_is_warmed_for_one_and_for_several(requests):
         (tensor,) = request.inputs.values()
         sizes.setdefault(request.model_spec.signature_name, []).append(tensor.tensor_shape.dim[0].size)
     of_files = {name: [1, 4] for name in ("serving_default", "routed", "features")}
-    assert sizes == of_files | {"images": [1], "routed_images": [1]}
+    assert sizes == of_files | {"images": [1]}
 
 
 def test_the_model_answers_every_request(requests, exported):
