@@ -31,7 +31,7 @@ def export(form: str, size: int, members: int, sender) -> None:
 
     logging.getLogger("bach_keras").setLevel(logging.ERROR)
     images = np.random.default_rng(1).integers(0, 256, (IMAGES, size, size, 3)).astype(np.uint8)
-    made = tree.members(COUNTS[members], size, images[:1])
+    made = tree.members(COUNTS[members], size, images[:8])
     before, started = _peak(), time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         try:
