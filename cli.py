@@ -4,14 +4,13 @@ import sys
 
 import click
 
-from bach_keras.commands.console import show_log
+from bach_keras.commands.console import start_console
 from bach_keras.commands.data import data
 from bach_keras.commands.evaluation import evaluate
 from bach_keras.commands.options import Failure, Stopped
 from bach_keras.commands.serving import export, parity, predict, serve
 from bach_keras.commands.training import lr_find, reproduce, train
 from bach_keras.commands.weights import weights
-from bach_keras.quiet import quiet_tensorflow
 from datasets.errors import UserError, WorkError
 from datasets.escape import for_terminal
 
@@ -76,8 +75,7 @@ def cli():
     Example:
       python cli.py train --node norbe
     """
-    quiet_tensorflow()
-    show_log()
+    start_console()
 
 
 for command in (data, weights, lr_find, train, reproduce, evaluate, export, predict, serve, parity):

@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from bach_keras.quiet import quiet_tensorflow
 from datasets.escape import for_terminal
 
 # The packages whose progress a command shows; each module logs under its own name.
@@ -54,3 +55,9 @@ def show_log() -> None:
         root.addHandler(Console())
     for name in PACKAGES:
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+def start_console() -> None:
+    """Begin a command, or a process that one starts: TensorFlow comes quietly, and the log is shown."""
+    quiet_tensorflow()
+    show_log()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from bach_keras.commands.console import say
+from bach_keras.commands.console import say, start_console
 from bach_keras.commands.options import (
     FOLDER,
     NODE_NAMES,
@@ -287,4 +287,4 @@ def reproduce(config, protocols, seeds, init, out, only_plan, data_dir, **given)
             open_images(data)
             if data.origin["note"]:
                 say(data.origin["note"])
-        reproduce_table1(plan, recipe, start, only_plan)
+        reproduce_table1(plan, recipe, start, only_plan, prepare=start_console)

@@ -23,7 +23,7 @@ class Interrupted(KeyboardInterrupt):
     """A training that Ctrl-C or SIGTERM ended, with a sentence on what is kept and one on how to resume."""
 
     def __init__(self, kept: str, resume: str, cause: KeyboardInterrupt):
-        super().__init__(kept)
+        super().__init__(kept, resume, cause)  # all that another process needs to make it again
         self.kept, self.resume, self.cause = kept, resume, cause
 
     def __str__(self):

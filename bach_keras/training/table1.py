@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from bach_keras.evidence.evaluate import evaluate, read_system
@@ -15,6 +14,7 @@ from bach_keras.hierarchy import Hierarchy
 from bach_keras.members import load_members, run_folder
 from bach_keras.recipe import Recipe
 from bach_keras.run_folder import Run, is_finished, recipe_as_json, versions
+from bach_keras.training.alone import alone
 from bach_keras.training.best_start import validation_score
 from bach_keras.training.checkpoint import standing
 from bach_keras.training.fit import compiled
@@ -147,10 +147,18 @@ def plan_system(config: str, protocol: str, seed: int, out: Path, start: str) ->
     return runs, trees
 
 
-def reproduce_table1(plan: Plan, recipe: Recipe, start: Start, only_plan: bool = False) -> dict:
+def reproduce_table1(plan: Plan, recipe: Recipe, start: Start, only_plan: bool = False, prepare=None) -> dict:
     """Train what is not trained yet, score it, and write results.json and results.html.
 
-    Finished runs are kept and interrupted ones resumed, so that the command can be given again at any time.
+    Finished runs are kept and interrupted ones resumed, so that the command can be given again at any time. Each run is
+    trained, and each tree scored, in a process of its own: in one, memory grows with every run.
+
+    Args:
+        plan: what to train and score.
+        recipe: of all runs, but for the seed.
+        start: of all runs without a parent.
+        only_plan: report the plan and train nothing.
+        prepare: called first in each process, for one to show its log.
 
     Returns:
         What results.json holds; empty with ``only_plan``.
@@ -158,24 +166,27 @@ def reproduce_table1(plan: Plan, recipe: Recipe, start: Start, only_plan: bool =
     Raises:
         TrainingError: a loss diverged, or the disk is full.
     """
-    _report_plan(plan, recipe, start)
+    _report_plan(plan, recipe, start, prepare)
     if only_plan:
         return {}
     plan.out.mkdir(parents=True, exist_ok=True)  # where that fails, nothing was started
     with working():
         for number, planned in enumerate(plan.runs, 1):
             LOG.info(f"run {number} of {len(plan.runs)}: {planned.folder}")
+            job = _job(planned, plan, recipe, start)
             try:
-                finish(_job(planned, plan, recipe, start))
+                if is_finished(planned.folder):
+                    finish(job)  # trains nothing
+                else:
+                    alone(finish, job, prepare=prepare)
             except Interrupted as interrupted:
                 interrupted.resume = "Resume by giving the same command again: what is finished is kept."
                 raise
-            keras.backend.clear_session()  # or every run's graphs would stay in memory
         results = {
             "config": plan.config,
             "recipe": recipe_as_json(recipe),
             "versions": versions(),
-            "trees": [_score(tree, plan, recipe, start) for tree in plan.trees],
+            "trees": [_score(tree, plan, recipe, start, prepare) for tree in plan.trees],
             "runs": [_outcome(planned) for planned in plan.runs],
         }
         write_json(plan.out / "results.json", results)
@@ -197,7 +208,7 @@ def _job(planned: PlannedRun, plan: Plan, recipe: Recipe, start: Start) -> Job:
     )
 
 
-def _report_plan(plan: Plan, recipe: Recipe, start: Start):
+def _report_plan(plan: Plan, recipe: Recipe, start: Start, prepare):
     """Report the plan, and how long its steps should take by a few timed now; start-up and scoring come on top."""
     speeds, total = {}, 0.0
     LOG.info(f"{counted(len(plan.runs), 'run')}:")
@@ -208,7 +219,7 @@ def _report_plan(plan: Plan, recipe: Recipe, start: Start):
         # A parent need not be trained yet: that it is one is enough to know the phases.
         first = start if planned.parent is None else Start("parent", weights=planned.parent)
         if first.is_random not in speeds:
-            speeds[first.is_random] = _seconds_per_step(recipe, first)
+            speeds[first.is_random] = alone(_seconds_per_step, recipe, first, prepare=prepare)
         data = plan.data[planned.config, planned.protocol]
         seeded = replace(recipe, seed=planned.seed)  # refuses a seed that is none before the first run is trained
         count = len(Job(NODES[planned.node], data, first, seeded, planned.folder).files["train"])
@@ -242,7 +253,7 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _score(tree: Tree, plan: Plan, recipe: Recipe, start: Start) -> dict:
+def _score(tree: Tree, plan: Plan, recipe: Recipe, start: Start, prepare) -> dict:
     """Evaluate a tree unless that is done, and return its row."""
     specs = {
         node: list(dict.fromkeys(filter(None, (_chosen(folders, recipe, start) for folders in members))))
@@ -259,8 +270,14 @@ def _score(tree: Tree, plan: Plan, recipe: Recipe, start: Start) -> dict:
     # A member trained again, or another that is now the better one, makes an old score worthless.
     if score.get("members") != members or _newest(members) > done.stat().st_mtime_ns:
         LOG.info(f"scoring {tree.folder}")
-        score = evaluate(Hierarchy(load_members(specs)), data, None, tree.folder, members)
+        score = alone(_evaluate, specs, data, tree.folder, prepare=prepare)
     return {**row, "score": score}
+
+
+def _evaluate(specs: dict[str, list[str]], data: SplitData, folder: Path) -> dict:
+    return evaluate(
+        Hierarchy(load_members(specs)), data, None, folder, [each for given in specs.values() for each in given]
+    )
 
 
 def _newest(members: list[str]) -> int:

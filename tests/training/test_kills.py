@@ -20,7 +20,7 @@ def test_a_killed_run_ends_bit_for_bit_as_one_left_alone(tmp_path):
     assert compare(tmp_path / "whole", tmp_path / "timed") == ["history.csv", "metrics.json"]
 
 
-PROGRAMS = ["audit_scores", "backbone", "callbacks", "kills", "phantom_likeness", "pipeline", "tree"]
+PROGRAMS = ["audit_scores", "backbone", "callbacks", "kills", "memory", "phantom_likeness", "pipeline", "tree"]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy
@@ -22,6 +21,7 @@ from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.serving.agreement import LIMITS, Agreement, compare
 from bach_keras.serving.card import CARD, model_card
 from bach_keras.serving.tflite.file import TFLite
+from bach_keras.serving.tflite.floats import converted
 from bach_keras.serving.tflite.graph import Graph
 from bach_keras.serving.tflite.int8 import quantised
 from bach_keras.wording import counted
@@ -38,6 +38,9 @@ LOG = logging.getLogger(__name__)
 # How many images are looked at; two thirds calibrate, a third is kept to check the file on.
 IMAGES = 150
 LEAST_IMAGES = 9
+
+# The forms that are made with calibration images.
+EIGHT_BITS = ("dynamic", "int8")
 
 CLASS_NAMES = "class_names.txt"
 
@@ -60,27 +63,31 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
     check_count(len(squares))
 
     # What the tree answers for the images that will check the file.
-    is_int8 = quantize == "int8"
-    probes = squares[::3] if is_int8 else squares
+    is_rounded = quantize in EIGHT_BITS
+    probes = squares[::3] if is_rounded else squares
     expected = _probabilities(tf.function(hierarchy.squares), probes, "ask the tree")
-    if is_int8 and len(set(expected.argmax(axis=1))) == 1:
+    if is_rounded and len(set(expected.argmax(axis=1))) == 1:
         raise UserError(
             f"The tree calls all {len(probes)} images to check on {CLASSES[expected[0].argmax()]}, so a file that "
             "always answers this would pass: give --calibration images of several classes."
         )
 
     LOG.info(f"converting the tree to TFLite ({quantize})")
-    calibration = [square for index, square in enumerate(squares) if index % 3]
-    model = _converted(frozen(hierarchy), quantize, calibration)
-    return write_checked(model, file, model_card(members) | {"quantize": quantize}, probes, expected)
+    graph = converted(hierarchy, np.float16 if quantize == "float16" else np.float32)
+    del hierarchy  # the graph has its own copy of the weights
+    if is_rounded:
+        graph = quantised(graph, quantize, [square for index, square in enumerate(squares) if index % 3])
+    graph.refuse_other_shapes()
+    LOG.info(f"writing {file}")
+    return write_checked(graph, file, model_card(members) | {"quantize": quantize}, probes, expected)
 
 
-def write_checked(model: bytes, file: Path, card: dict, probes, expected) -> Agreement:
+def write_checked(graph: Graph, file: Path, card: dict, probes, expected) -> Agreement:
     """Write a model with its card, unless its answers for the probes, squares, differ too much from those expected."""
     quantize = card["quantize"]
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole(file) as partial:
-        partial.write_bytes(model)
+        partial.write_bytes(graph.packed())
         with zipfile.ZipFile(partial, "a") as archive:
             archive.writestr(CLASS_NAMES, "\n".join(CLASSES) + "\n")
             archive.writestr(CARD, json.dumps(card, indent=1) + "\n")
@@ -146,43 +153,6 @@ def training_names(config: str, trained_on: Iterable[str]) -> list[str]:
 def _some(names: list, most: int) -> list:
     # A generator of its own draws the same images every time.
     return random.Random(0).sample(names, min(most, len(names)))
-
-
-def frozen(hierarchy: Hierarchy) -> tf.lite.TFLiteConverter:
-    """Return a converter of the tree, its inputs and outputs named."""
-    size = hierarchy.view.image_size
-    one = [tf.TensorSpec([1, size, size, 3], tf.uint8, "images")]
-    traced = tf.function(hierarchy.squares, input_signature=one).get_concrete_function()
-    # The converter silently turns variables, which the heads hold, into NaN, so they are made constants first.
-    constant = _with_plain_sums(convert_variables_to_constants_v2(traced))
-    names = sorted(traced.structured_outputs)
-    module = tf.Module()
-    module.tree = tf.function(lambda images: dict(zip(names, constant(images), strict=True)), input_signature=one)
-    return tf.lite.TFLiteConverter.from_concrete_functions([module.tree.get_concrete_function()], module)
-
-
-def _with_plain_sums(function):
-    """Return a frozen function whose sums of two are AddV2."""
-    # LiteRT has no fast kernel for ADD_N, and none of 8 bits.
-    graph = function.graph.as_graph_def()
-    for node in graph.node:
-        if node.op == "AddN" and node.attr["N"].i == 2:
-            node.op = "AddV2"
-            del node.attr["N"]
-    imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
-    return imported.prune(*([tensor.name for tensor in part] for part in (function.inputs, function.outputs)))
-
-
-def _converted(converter: tf.lite.TFLiteConverter, quantize: str, calibration) -> bytes:
-    # TensorFlow's converter knows these two forms; int8 is made from the float32 model by AI Edge Quantizer.
-    if quantize in ("float16", "dynamic"):
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if quantize == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    model = converter.convert()
-    graph = Graph(quantised(model, calibration) if quantize == "int8" else model)
-    graph.refuse_other_shapes()
-    return graph.packed()
 
 
 def _probabilities(form, squares, what: str) -> np.ndarray:

@@ -1,5 +1,8 @@
 """A TFLite model as a graph that can be searched and changed: constants replaced, ops inserted."""
 
+import hashlib
+
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
@@ -8,14 +11,25 @@ from ai_edge_litert.tools import flatbuffer_utils
 MUL = (schema.BuiltinOperator.MUL, schema.BuiltinOptions.MulOptions, schema.MulOptionsT)
 ADD = (schema.BuiltinOperator.ADD, schema.BuiltinOptions.AddOptions, schema.AddOptionsT)
 
-_TYPES = {np.dtype(np.float32): schema.TensorType.FLOAT32, np.dtype(np.int32): schema.TensorType.INT32}
+_TYPES = {
+    np.dtype(np.float32): schema.TensorType.FLOAT32,
+    np.dtype(np.float16): schema.TensorType.FLOAT16,
+    np.dtype(np.int32): schema.TensorType.INT32,
+}
+
+# What a packed model takes beside its constants, at most.
+_SPARE = 2**22
 
 
 class Graph:
     """A TFLite model of one graph and one signature, as objects of its schema; tensors are given by their index."""
 
     def __init__(self, model: bytes):
-        self.model = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+        self.model = flatbuffer_utils.read_model_from_bytearray(model)
+        for buffer in self.model.buffers:
+            # An array is packed at once, anything else byte by byte in Python.
+            if buffer.data is not None:
+                buffer.data = np.frombuffer(buffer.data, np.uint8)
         (self.subgraph,), (signature,) = self.model.subgraphs, self.model.signatureDefs
         self.outputs = {output.name.decode(): output.tensorIndex for output in signature.outputs}
         self._maker = {tensor: op for op in self.subgraph.operators for tensor in op.outputs}
@@ -29,11 +43,14 @@ class Graph:
     def name(self, tensor) -> str:
         return self.subgraph.tensors[tensor].name.decode()
 
+    def named(self, name: str) -> int:
+        return next(index for index in range(len(self.subgraph.tensors)) if self.name(index) == name)
+
     def data(self, tensor):
         """Return a constant's float32 values, or None for an activation."""
         held = self.subgraph.tensors[tensor]
         data = self.model.buffers[held.buffer].data
-        return None if data is None else np.frombuffer(bytes(data), np.float32).reshape(held.shape)
+        return None if data is None else np.frombuffer(data, np.float32).reshape(held.shape)
 
     def is_map(self, tensor) -> bool:
         """Return whether a tensor is a feature map: an activation [N, H, W, C]."""
@@ -52,8 +69,13 @@ class Graph:
                 open_ends += [given for given in getattr(self._maker.get(end), "inputs", ()) if given >= 0]
         return found
 
-    def packed(self) -> bytes:
-        return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
+    def packed(self) -> memoryview:
+        # A builder that starts small grows by copying, and its Output is another copy.
+        builder = flatbuffers.Builder(
+            _SPARE + sum(len(buffer.data) for buffer in self.model.buffers if buffer.data is not None)
+        )
+        builder.Finish(self.model.Pack(builder), b"TFL3")
+        return memoryview(builder.Bytes)[builder.Head() :]
 
     def add_constant(self, values, name: str) -> int:
         """Add a constant and return its index."""
@@ -65,12 +87,40 @@ class Graph:
         return index
 
     def set_constant(self, tensor, values) -> None:
-        """Give a constant its values, as float32 unless they are int32."""
+        """Give a constant its values, as float32 unless they are float16 or int32."""
         values = np.asarray(values)
-        values = values if values.dtype == np.int32 else np.asarray(values, np.float32)
+        values = np.ascontiguousarray(values, values.dtype if values.dtype in _TYPES else np.float32)
         held = self.subgraph.tensors[tensor]
         held.shape, held.type = np.array(values.shape, np.int32), _TYPES[values.dtype]
-        self.model.buffers[held.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
+        self.model.buffers[held.buffer].data = values.reshape(-1).view(np.uint8)
+
+    def bind(self, kernels, dtype) -> None:
+        """Make inputs constants, kept as float32 or float16: pairs of a name and what the TRANSPOSE after it gives."""
+        (signature,) = self.model.signatureDefs
+        inputs, buffers = {given.name.decode(): given.tensorIndex for given in signature.inputs}, {}
+        for name, values in kernels:
+            given = inputs.pop(name)
+            (op,) = self.readers(given)
+            (read,) = op.outputs
+            kernel = np.ascontiguousarray(values, dtype)
+            # Equal kernels are kept once.
+            digest = hashlib.sha256(kernel).digest(), kernel.shape
+            if digest not in buffers:
+                buffers[digest] = len(self.model.buffers)
+                self.model.buffers.append(schema.BufferT())
+            constant = given if dtype == np.float16 else read
+            self.subgraph.tensors[constant].buffer = buffers[digest]
+            self.set_constant(constant, kernel)
+            if dtype == np.float16:
+                op.opcodeIndex = self._opcode(schema.BuiltinOperator.DEQUANTIZE)
+                op.builtinOptionsType, op.builtinOptions = 0, None
+                op.inputs = [constant]
+            else:
+                self.subgraph.operators.remove(op)
+                del self._maker[read]
+        signature.inputs = [each for each in signature.inputs if each.name.decode() in inputs]
+        self.subgraph.inputs = list(inputs.values())
+        self.drop_unused()
 
     def refuse_other_shapes(self) -> None:
         """Make the model refuse an input of another shape than its own."""

@@ -6,6 +6,8 @@ of the images that come to it, as the features of an image of a class that it ne
 AI Edge Quantizer does the rest, and last the bias that rounding gave each network's logits is subtracted.
 """
 
+import contextlib
+import io
 import logging
 import re
 import warnings
@@ -30,6 +32,8 @@ LOG = logging.getLogger(__name__)
 # one scale, which leaves the mean, by far the smaller, a few levels; and a probability would come in steps of 1/256.
 INT8_OPS = ("CONV_2D", "ADD", "PAD")
 
+DYNAMIC_OPS = ("CONV_2D", "FULLY_CONNECTED")
+
 # The quantile of the images' own extremes that becomes a range's end; values beyond it are clipped, which costs less
 # than a coarser scale for all others.
 QUANTILE = 0.95
@@ -38,28 +42,30 @@ QUANTILE = 0.95
 LEAST_PEAK, LEAST_USE = 1e-3, 1e-2
 
 
-def quantised(model: bytes, images) -> bytes:
-    """Quantise weights and activations.
+def quantised(graph: Graph, quantize: str, images) -> Graph:
+    """Quantise a model's weights, and for ``int8`` its activations; the model given is changed.
 
     Args:
-        model: a tree's float32 TFLite model, signature outputs named as the nodes.
+        graph: a tree's float32 model, its outputs named as the nodes.
+        quantize: ``dynamic`` or ``int8``.
         images: uint8 [1, S, S, 3] each, such as it will see; the ranges of its activations are read off them.
     """
     LOG.info(f"calibrating on {len(images)} images")
-    graph = Graph(model)
-    extremes, margins, images_of = _look(graph, model, images)
-    scales = _equalise(graph, extremes)
-    ranges = _ranges(graph, extremes, scales, images_of)
+    extremes, margins, images_of = _look(graph, images)
+    LOG.info("equalising channels")
+    ranges = _ranges(graph, extremes, _equalise(graph, extremes), images_of)
     # A shift of nothing stands before each softmax, so that a bias can be subtracted once it is known.
     readers = graph.of_kind("SOFTMAX")
-    shifts = {logits: graph.insert(ADD, logits, np.zeros((1, 2)), readers) for logits in margins}
-    first = _quantised(graph, ranges)
-    for logits, bias in _biases(graph, first, images, margins, images_of).items():
-        graph.set_constant(shifts[logits], np.array([[bias / 2, -bias / 2]]))
-    return _quantised(graph, ranges)
+    shifts = {logits: graph.name(graph.insert(ADD, logits, np.zeros((1, 2)), readers)) for logits in margins}
+    LOG.info("rounding to 8 bits")
+    made = Graph(_static(graph, ranges) if quantize == "int8" else _dynamic(graph))
+    for logits, bias in _biases(graph, made, images, margins, images_of).items():
+        made.set_constant(made.named(shifts[logits]), np.array([[bias / 2, -bias / 2]]))
+    return made
 
 
-def _quantised(graph, ranges) -> bytes:
+def _static(graph, ranges):
+    """Return the model with integer convolutions and sums behind the stem, and 8-bit weights elsewhere."""
     stem = set().union(*(graph.before(op.outputs[0]) for op in graph.of_kind("MAX_POOL_2D")))
     maps = [op.outputs[0] for op in graph.of_kind(*INT8_OPS) if graph.is_map(op.outputs[0])]
     quantizer = Quantizer(graph.packed())
@@ -67,9 +73,22 @@ def _quantised(graph, ranges) -> bytes:
     for kind in INT8_OPS:
         quantizer.add_static_config(scope, TFLOperationName(kind), activation_num_bits=8, weight_num_bits=8)
     quantizer.add_dynamic_config(".*", TFLOperationName.FULLY_CONNECTED, num_bits=8)
-    with _keeping_activations():
+    return _rounded(quantizer, ranges)
+
+
+def _dynamic(graph):
+    """Return the model with 8-bit weights, whose activations are rounded as they come."""
+    quantizer = Quantizer(graph.packed())
+    for kind in DYNAMIC_OPS:
+        quantizer.add_dynamic_config(".*", TFLOperationName(kind), num_bits=8)
+    return _rounded(quantizer)
+
+
+def _rounded(quantizer, ranges=None):
+    # One of its bars has no switch.
+    with _keeping_activations(), contextlib.redirect_stderr(io.StringIO()):
         made = quantizer.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-    return bytes(made.quantized_model)
+    return made.quantized_model
 
 
 def _keeping_activations():
@@ -87,7 +106,7 @@ class _Tied:
     pooled_by: list
 
 
-def _look(graph, model, images):
+def _look(graph, images):
     """Run the model on images.
 
     Returns:
@@ -98,7 +117,7 @@ def _look(graph, model, images):
     maps = [tensor for tensor in range(len(graph.subgraph.tensors)) if graph.is_map(tensor)]
     extremes, chosen = {tensor: [] for tensor in maps}, []
     margins = {op.inputs[0]: [] for op in graph.of_kind("SOFTMAX")}
-    interpreter = _interpreter(model)
+    interpreter = _interpreter(graph)
     for _ in _answered(interpreter, images, "calibrate"):
         chosen.append(interpreter.get_tensor(graph.outputs[ROOT.name])[0].argmax())
         for tensor, found in margins.items():
@@ -116,9 +135,11 @@ def _margin(interpreter, logits) -> float:
     return second - first
 
 
-def _interpreter(model):
+def _interpreter(graph):
     with _keeping_activations():
-        interpreter = Interpreter(model_content=model, experimental_preserve_all_tensors=True, num_threads=PROCESSORS)
+        interpreter = Interpreter(
+            model_content=bytes(graph.packed()), experimental_preserve_all_tensors=True, num_threads=PROCESSORS
+        )
     with filtered():
         interpreter.allocate_tensors()
     return interpreter
@@ -207,19 +228,18 @@ def _as_read(scale, kernel) -> np.ndarray:
     return np.repeat(scale.reshape(groups, -1), len(kernel) // groups, axis=0)[:, None, None, :]
 
 
-def _biases(graph, quantised_model, images, margins, images_of) -> dict[int, float]:
+def _biases(graph, made, images, margins, images_of) -> dict[int, float]:
     """Return pair of logits -> by how much its margin is too large in the quantised model.
 
     It is the median over the images that come to it: rounding errors do not cancel out, so a network leans to one
     side, equally for all images (bias correction: Nagel et al. 2019, section 4.2, who do it layer by layer).
     """
     own = _own(graph)
-    interpreter = _interpreter(quantised_model)
-    index_of = {tensor["name"]: tensor["index"] for tensor in interpreter.get_tensor_details()}
+    interpreter = _interpreter(made)
     found = {logits: [] for logits in margins}
     for _ in _answered(interpreter, images, "correct biases"):
         for logits, each in found.items():
-            each.append(_margin(interpreter, index_of[graph.name(logits)]))
+            each.append(_margin(interpreter, made.named(graph.name(logits))))
     return {
         logits: float(np.median(_chosen(found[logits] - exact, images_of, own.get(logits))))
         for logits, exact in margins.items()

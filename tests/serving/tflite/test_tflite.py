@@ -17,6 +17,7 @@ from bach_keras.serving.agreement import Agreement, compare
 from bach_keras.serving.card import model_card
 from bach_keras.serving.tflite import convert as tflite
 from bach_keras.serving.tflite.file import QUANTIZATIONS, TFLite
+from bach_keras.serving.tflite.floats import converted
 from datasets import phantom
 from datasets.errors import UserError
 from datasets.labels import CLASSES
@@ -187,7 +188,7 @@ def write(tree, members, file, quantize, probes):
     """Write a tree's model as that of the members, whose answers it is compared with."""
     card = model_card(members) | {"quantize": quantize}
     expected = np.concatenate([Hierarchy(members).squares(probe)["probabilities"] for probe in probes])
-    tflite.write_checked(tflite.frozen(tree).convert(), file, card, probes, expected)
+    tflite.write_checked(converted(tree), file, card, probes, expected)
 
 
 def test_a_file_that_disagrees_is_not_written(sure_members, tmp_path, probes):
