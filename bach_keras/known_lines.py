@@ -1,4 +1,4 @@
-"""Passes stdin on to stderr without the lines that TensorFlow and LiteRT write as they start and nobody can use.
+"""Passes stdin on to stderr without the lines that TensorFlow and LiteRT write of themselves and nobody can use.
 
 ``quiet`` runs this file as a program meanwhile, so it imports next to nothing.
 """
@@ -12,6 +12,8 @@ ALWAYS = (
     (b" cpu_feature_guard.cc:", b"This TensorFlow binary is optimized"),
     (b"To enable the following instructions:", b"rebuild TensorFlow"),
     (b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",),
+    # Half precision is tried to learn just that.
+    (b" util.cc:", b"oneDNN supports DT_HALF only on platforms with"),
 )
 # Where there is a GPU, these name what is wrong with it.
 WITHOUT_GPU = (

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from bach_keras.fields import NOTHING, OBJECT, check, number, read_object
 from bach_keras.network.convolution import has_native_grouped_convolution
+from bach_keras.quiet import filtered
 from datasets.errors import UserError
 from datasets.whole import write_json
 
@@ -72,7 +73,8 @@ def probe(cache: Path | None = None) -> Probe:
     cache, machine = cache or _default_cache(), _machine()
     kept = _read(cache)
     if machine not in kept:
-        kept[machine] = _measured()
+        with filtered():
+            kept[machine] = _measured()
         try:
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_json(cache, kept)
