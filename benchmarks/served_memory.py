@@ -1,9 +1,10 @@
 """Memory and time of exports in a session of TensorFlow's C API: ``python -m benchmarks.served_memory EXPORT...``.
 
-Each export is loaded as TF Serving loads it, in a process of its own that has neither Python's TensorFlow nor any code of
-this project: TensorFlow's libraries through ctypes. It answers one image and then eight, by every signature in turn, and
-its resident memory is read after each stage. Afterwards the exports alternate, for the time of an answer. Every export
-is measured as it is and with TF_ONEDNN_ASSUME_FROZEN_WEIGHTS=1.
+Each export is loaded as TF Serving loads it, in a process of its own that has neither Python's TensorFlow nor any code
+of this project: TensorFlow's libraries through ctypes. It answers one image and then eight, by every signature in turn,
+and its resident memory is read after each. Every export is measured as it is and with
+TF_ONEDNN_ASSUME_FROZEN_WEIGHTS=1, and all of them alternate for the time of an answer, so that a drift of the machine's
+speed affects them alike.
 """
 
 import argparse
@@ -14,12 +15,13 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 SIGNATURES = ("serving_default", "images", "routed", "features")
 FROZEN = "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"
-FEW, MANY, ROUNDS = 1, 8, 3
+FEW, MANY, ROUNDS = 1, 8, 7
 
 
 class Session:
@@ -155,13 +157,13 @@ def requests(folder: Path, side: int) -> dict:
     return {"files": files, "pixels": str(pixels), "shape": [side, side, 3]}
 
 
-def start(folder: Path, common: dict, frozen: bool) -> tuple[subprocess.Popen, dict]:
+def start(folder: Path, common: dict, setting: str) -> tuple[subprocess.Popen, dict]:
     """Start a process on an export, and return it and its stages."""
     environment = {name: value for name, value in os.environ.items() if name != FROZEN}
     process = subprocess.Popen(
         [sys.executable, "-c", "from benchmarks.served_memory import child; child()"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-        env=environment | ({FROZEN: "1"} if frozen else {}) | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+        env=environment | ({FROZEN: "1"} if setting else {}) | {"TF_CPP_MIN_LOG_LEVEL": "2"},
     )  # fmt: skip
     process.stdin.write(json.dumps(common | {"folder": str(folder), "names": names_of(folder)}) + "\n")
     return process, json.loads(process.stdout.readline())
@@ -178,37 +180,34 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("exports", nargs="+", type=Path, metavar="EXPORT")
     given = parser.parse_args()
-    import tempfile
-
     import tensorflow as tf
 
     place = Path(tf.sysconfig.get_lib())
     libraries = [str(next(place.glob(f"libtensorflow_{part}.so.*"))) for part in ("framework", "cc")]
-    print("| export | setting | weights | loaded | " + " | ".join(SIGNATURES) + " | of the weights | load, s |", end="")
-    print(" 1 image, ms | 8 images, ms |\n" + "|---" * (len(SIGNATURES) + 8) + "|")
-    for folder in given.exports:
-        card = json.loads((folder / "assets" / "model_card.json").read_text())
-        with tempfile.TemporaryDirectory() as scratch:
-            common = {"libraries": libraries, **requests(Path(scratch), card["image_size"])}
-            sides = {frozen: start(folder, common, frozen) for frozen in (False, True)}
-            taken = {(frozen, count): [] for frozen in sides for count in (FEW, MANY)}
-            for _ in range(ROUNDS):
-                for frozen, count in taken:
-                    process, _ = sides[frozen]
-                    process.stdin.write(f"{count}\n")
-                    taken[frozen, count].append(float(process.stdout.readline()))
-        size = weights(folder)
-        for frozen, (process, stages) in sides.items():
-            process.stdin.close()
-            process.wait()
-            most = max(stages[name] for name in SIGNATURES)
-            memory = " | ".join(f"{stages[name]:.0f}" for name in ("loaded", *SIGNATURES))
-            times = " | ".join(f"{1000 * statistics.median(taken[frozen, count]):.0f}" for count in (FEW, MANY))
-            print(
-                f"| {folder} | {'frozen' if frozen else 'none'} | {size:.0f} | {memory} | {most / size:.1f} | "
-                f"{stages['seconds to load']:.1f} | {times} |",
-                flush=True,
-            )
+    with tempfile.TemporaryDirectory() as scratch:
+        side = json.loads((given.exports[0] / "assets" / "model_card.json").read_text())["image_size"]
+        common = {"libraries": libraries, **requests(Path(scratch), side)}
+        started = {
+            (folder, setting): start(folder, common, setting) for folder in given.exports for setting in ("", "frozen")
+        }
+        seconds = {(key, count): [] for key in started for count in (FEW, MANY)}
+        for _ in range(ROUNDS):
+            for (key, count), taken in seconds.items():
+                process, _ = started[key]
+                process.stdin.write(f"{count}\n")
+                taken.append(float(process.stdout.readline()))
+    names = ("loaded", *SIGNATURES)
+    print(
+        f"| export | setting | weights | {' | '.join(names)} | of the weights | load, s | 1 image, ms | 8 images, ms |"
+    )
+    print("|---" * (len(names) + 7) + "|")
+    for (folder, setting), (process, stages) in started.items():
+        process.communicate()
+        size, memory = weights(folder), [stages[name] for name in names]
+        times = [1000 * statistics.median(seconds[(folder, setting), count]) for count in (FEW, MANY)]
+        cells = [f"{part:.0f}" for part in (size, *memory)]
+        cells += [f"{max(memory) / size:.1f}", f"{stages['seconds to load']:.1f}", *(f"{taken:.0f}" for taken in times)]
+        print(f"| {folder} | {setting} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -102,10 +102,10 @@ def _check_places(out, lite, overwrite):
 
 def _check_images(found, carci_run):
     """Refuse too few images to check a form on: those of --calibration, or else the training images."""
-    from bach_keras.serving.tflite import convert as tflite
+    from bach_keras.serving.check_images import check_count, training_names
 
     settings = carci_run.settings
-    tflite.check_count(len(found or tflite.training_names(settings["config"], settings["trained_on"])))
+    check_count(len(found or training_names(settings["config"], settings["trained_on"])))
 
 
 def _unless_it_fails(place, write, *given) -> list[str]:
@@ -136,9 +136,9 @@ def _write_tflite(members, file, quantize, calibration, overwrite):
 
 
 def _images(members, calibration):
-    from bach_keras.serving.tflite import convert as tflite
+    from bach_keras.serving.check_images import folder_images, training_images
 
-    return tflite.folder_images(calibration) if calibration else tflite.training_images(members)
+    return folder_images(calibration) if calibration else training_images(members)
 
 
 @click.command()

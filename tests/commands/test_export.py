@@ -13,8 +13,8 @@ from bach_keras.commands import serving
 from bach_keras.network import half_precision
 from bach_keras.serving import export as exporting
 from bach_keras.serving.agreement import Limit
+from bach_keras.serving.check_images import LEAST_IMAGES, check_count
 from bach_keras.serving.exported import Export
-from bach_keras.serving.tflite import convert as tflite
 from cli import cli
 from datasets.bach_bisque.prepared import Prepared
 
@@ -78,7 +78,7 @@ def test_a_calibration_folder_without_images_ends_the_command_before_anything(ru
 
 
 def test_the_least_number_of_images_is_in_the_help():
-    assert f"At least {tflite.LEAST_IMAGES} images to check" in " ".join(run("export", "--help").stdout.split())
+    assert f"At least {LEAST_IMAGES} images to check" in " ".join(run("export", "--help").stdout.split())
 
 
 @pytest.mark.parametrize("count", [8, 9], ids=["too few images", "all of one label"])
@@ -106,7 +106,7 @@ def test_a_file_where_the_saved_model_needs_a_folder_is_refused_before_anything(
 
 def test_one_image_is_too_few():
     with pytest.raises(ValueError, match=r"^1 image is too few"):
-        tflite.check_count(1)
+        check_count(1)
 
 
 def test_the_tflite_file_is_written_where_the_saved_model_fails(runs, calibration, tmp_path, monkeypatch):

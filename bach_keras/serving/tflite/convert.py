@@ -7,37 +7,27 @@ model card, as TFLite's own associated files are.
 
 import json
 import logging
-import random
 import zipfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.serving.agreement import LIMITS, Agreement, compare
 from bach_keras.serving.card import CARD, model_card
+from bach_keras.serving.check_images import check_count
 from bach_keras.serving.tflite.file import TFLite
 from bach_keras.serving.tflite.floats import converted
 from bach_keras.serving.tflite.graph import Graph
 from bach_keras.serving.tflite.int8 import quantised
-from bach_keras.wording import counted
-from datasets.bach_bisque.prepared import Prepared
 from datasets.errors import UserError
-from datasets.images.folder import find_images
-from datasets.images.read import read_rgb
 from datasets.labels import CLASSES
 from datasets.progress import bar
 from datasets.whole import whole
 
 LOG = logging.getLogger(__name__)
-
-# How many images are looked at; two thirds calibrate, a third is kept to check the file on.
-IMAGES = 150
-LEAST_IMAGES = 9
 
 # The forms that are made with calibration images.
 EIGHT_BITS = ("dynamic", "int8")
@@ -118,41 +108,6 @@ def check_members(members) -> None:
         )
     if any(member.view.stain_normalisation != "none" for member in members):
         raise UserError("A TFLite file cannot normalise stains: use runs trained without it, or the SavedModel.")
-
-
-def check_count(count: int) -> None:
-    """Refuse fewer images than are needed to make and check a file."""
-    if count < LEAST_IMAGES:
-        found = f"{counted(count, 'image')} {'is' if count == 1 else 'are'}"
-        raise UserError(
-            f"{found} too few to make and check a TFLite file: give at least {LEAST_IMAGES} with --calibration DIR."
-        )
-
-
-def folder_images(folder, most: int = IMAGES) -> Iterator[np.ndarray]:
-    """Read some of a folder's images as uint8 [H, W, 3], always the same choice, each when it is needed."""
-    return map(read_rgb, _some(find_images([folder]), most))
-
-
-def training_images(members, most: int = IMAGES) -> Iterator[np.ndarray]:
-    """Read some of the images that the first member was trained on, as ``folder_images`` does."""
-    config = members[0].config
-    names = _some(training_names(config, members[0].provenance.trained_on), most)
-    records = Prepared(config).load(names)
-    return (record["image"] for record in preprocess.untuned(records).as_numpy_iterator())
-
-
-def training_names(config: str, trained_on: Iterable[str]) -> list[str]:
-    """Return which of some images a data set that is prepared on this machine has; a UserError if it is not."""
-    try:
-        return sorted(set(trained_on) & {record.filename for record in Prepared(config).records})
-    except UserError as error:
-        raise UserError(f"The training images cannot be read ({error}) Give --calibration DIR.") from error
-
-
-def _some(names: list, most: int) -> list:
-    # A generator of its own draws the same images every time.
-    return random.Random(0).sample(names, min(most, len(names)))
 
 
 def _probabilities(form, squares, what: str) -> np.ndarray:

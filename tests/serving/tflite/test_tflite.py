@@ -15,6 +15,7 @@ from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.preprocess import View
 from bach_keras.serving.agreement import Agreement, compare
 from bach_keras.serving.card import model_card
+from bach_keras.serving.check_images import folder_images, training_images
 from bach_keras.serving.tflite import convert as tflite
 from bach_keras.serving.tflite.file import QUANTIZATIONS, TFLite
 from bach_keras.serving.tflite.floats import converted
@@ -289,7 +290,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 def test_calibration_images_are_some_of_a_folder_and_always_the_same(tmp_path):
     for number in range(6):
         Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
-    first, again = ([int(image[0, 0, 0]) for image in tflite.folder_images(tmp_path, most=4)] for _ in range(2))
+    first, again = ([int(image[0, 0, 0]) for image in folder_images(tmp_path, most=4)] for _ in range(2))
     assert first == again
     assert len(set(first)) == 4
 
@@ -297,4 +298,4 @@ def test_calibration_images_are_some_of_a_folder_and_always_the_same(tmp_path):
 def test_a_data_set_that_is_not_prepared_asks_for_calibration_images(sure_members):
     carci = replace(sure_members[0], config="bisque")
     with pytest.raises(UserError, match=r"bisque is not prepared.*--calibration DIR"):
-        tflite.training_images([carci])
+        training_images([carci])
