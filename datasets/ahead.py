@@ -12,13 +12,17 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:
-    """Yield ``function(item)`` for each item, in order; at most ``threads`` results are ready or in work meanwhile."""
-    pool, pending = ThreadPoolExecutor(threads), deque()
+def ahead(function: Callable, items: Iterable, threads: int, most: int | None = None) -> Iterator:
+    """Yield ``function(item)`` for each item, in order; meanwhile at most ``most`` results are ready or in work.
+
+    That is ``threads`` unless given. Close the iterator to end the work early.
+    """
+    most = most or threads
+    pool, pending = ThreadPoolExecutor(threads, "ahead"), deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) > threads:
+            if len(pending) > most:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

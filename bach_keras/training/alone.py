@@ -57,12 +57,11 @@ def alone(work: Callable, *given, prepare: Callable | None = None):
     if error is not None:
         raise error from _InChildError(place)
     if child.exitcode:
+        by_signal = child.exitcode < 0
+        end = f"was ended by signal {-child.exitcode}" if by_signal else f"ended with exit code {child.exitcode}"
+        reason = ", as happens where memory runs out" if child.exitcode == -signal.SIGKILL else ""
         raise WorkError(
-            f"The process that did the work was ended by signal {-child.exitcode}"
-            + (", most likely because memory ran out" if child.exitcode == -signal.SIGKILL else "")
-            + ". What is finished is kept: give the same command again."
-            if child.exitcode < 0
-            else f"The process that did the work ended with exit code {child.exitcode}."
+            f"The process that did the work {end}{reason}. What is finished is kept: give the same command again."
         )
     return answer
 

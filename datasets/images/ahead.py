@@ -1,18 +1,16 @@
 """Image files read in threads, ahead of whoever uses them."""
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from datasets.ahead import ahead, processors
 from datasets.errors import UserError
 from datasets.images.read import read_rgb
 
 # Each thread holds an image of up to 150 MB, so many processors do not make them many.
-THREADS = min(4, os.cpu_count() or 1)
+THREADS = min(4, processors())
 
 
 def read_ahead(paths: Iterable[Path], prepare: Callable[[np.ndarray], object], most: int) -> Iterator:
@@ -30,13 +28,4 @@ def read_ahead(paths: Iterable[Path], prepare: Callable[[np.ndarray], object], m
             # The one that was raised keeps the file's bytes, in the frames of its traceback.
             return UserError(str(error))
 
-    pool, pending = ThreadPoolExecutor(THREADS, "read"), deque()
-    try:
-        for path in paths:
-            pending.append(pool.submit(read, path))
-            if len(pending) > most:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return ahead(read, paths, THREADS, most)

@@ -1,9 +1,16 @@
 """What the training commands say before any training."""
 
+import shutil
+
 import pytest
 from click.testing import CliRunner
 
+from bach_keras.commands.recipe_options import recipe_of
+from bach_keras.network import half_precision
+from bach_keras.recipe import PHANTOM
+from bach_keras.training import devices
 from cli import cli
+from datasets.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -44,3 +51,39 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(tmp_path, monkeypatch, w
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert sentence in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """A machine that is fast in bfloat16."""
+    monkeypatch.setattr(half_precision, "probe", lambda: half_precision.Probe("A chip", 2.0, 1.0, 4.0))
+
+
+def test_auto_takes_the_precision_that_this_machine_is_fast_in_and_says_so(fast, monkeypatch, capsys):
+    recipe = recipe_of(PHANTOM, precision="auto", seed=3)
+    assert (recipe.precision, recipe.seed) == ("mixed_bfloat16", 3)
+    assert "on A chip: float32 2.0 ms, bfloat16 1.0 ms, float16 4.0 ms; bfloat16 is taken" in capsys.readouterr().out
+    monkeypatch.setattr(half_precision, "probe", lambda: half_precision.Probe("A chip", 2.0, None, 4.0))
+    assert recipe_of(PHANTOM, precision="auto").precision == "float32"
+
+
+def test_float32_is_the_default_and_measures_nothing(monkeypatch):
+    monkeypatch.setattr(half_precision, "probe", lambda: pytest.fail("measured"))
+    assert recipe_of(PHANTOM, precision=None).precision == "float32"
+
+
+def test_several_hosts_do_not_choose_each_for_itself(fast, monkeypatch):
+    monkeypatch.setattr(devices, "hosts", lambda: 2)
+    with pytest.raises(UserError, match="--precision auto is for one host"):
+        recipe_of(PHANTOM, precision="auto")
+
+
+def test_a_run_is_not_resumed_in_another_precision(tree_of_runs, fast, tmp_path):
+    folder = tmp_path / "carci"
+    shutil.copytree(tree_of_runs["carci"], folder)
+    (folder / "metrics.json").unlink()  # as if it had been interrupted
+    words = ["train", "--node", "carci", "--run-dir", str(folder), "--resume", "--precision"]
+    for precision in ("mixed_float16", "auto"):
+        result = CliRunner().invoke(cli, [*words, precision, "--allow-changes"])
+        assert result.exit_code == 2
+        assert "cannot be resumed with another precision, not even with --allow-changes" in result.stderr

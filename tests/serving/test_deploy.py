@@ -171,6 +171,13 @@ def test_the_manifest_hangs_together(cluster):
     assert set(made["files"]) == {path.name for path in DEPLOY.glob("*.config")}
 
 
+def test_both_ways_to_deploy_keep_packed_kernels_as_predict_does(compose, cluster):
+    (container,) = cluster[0]["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert environment == {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1"}
+    assert all(service["environment"] == environment for service in compose.values())
+
+
 def test_both_ways_to_deploy_give_the_same_memory(compose, cluster):
     (container,) = cluster[0]["spec"]["template"]["spec"]["containers"]
     memory = container["resources"]["limits"]["memory"]

@@ -54,7 +54,7 @@ def test_a_bug_shows_where_in_the_child_it_was():
 
 
 def test_a_process_that_is_killed_is_said_in_one_sentence():
-    with pytest.raises(WorkError, match=r"ended by signal 9, most likely because memory ran out\. What is finished"):
+    with pytest.raises(WorkError, match=r"ended by signal 9, as happens where memory runs out\. What is finished"):
         alone(be_killed)
 
 

@@ -28,7 +28,7 @@ def paths(tmp_path_factory):
 
 
 def readers():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("read_")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("ahead_")]
 
 
 @pytest.mark.parametrize("most", [1, 8, 100])
