@@ -31,7 +31,7 @@ class Recipe:
     max_epochs: int = 60  # the budget of all phases together; the paper stayed below 60
     # Each batch is split into as many parts to save memory. Batch norm then sees one part at a time.
     accumulate: int = 1
-    precision: str = "float32"  # one of PRECISIONS, Keras's policies; the mixed ones are for GPUs
+    precision: str = "float32"  # one of PRECISIONS, which are Keras's policies
     range_test: bool = True  # sweep the rate before each phase, and keep the curve; needed where ``lr`` is None
     lr_steps: int | None = None  # of the range test; None for as many as fit the phase, see ``sweep_steps``
     lr_bounds: tuple[float, float] = (1e-5, 10.0)  # its first and last rate

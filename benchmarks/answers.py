@@ -7,6 +7,7 @@ loader and network, in a process of its own; and the parts of the work alone.
 """
 
 import argparse
+import io
 import itertools
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ import timeit
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from bach_keras.packed_kernels import keep_packed_kernels
 from benchmarks.tree import ratios
 
 WIDTH, HEIGHT, THREADS, WARM_UP = 2048, 1536, 2, 1
@@ -62,18 +64,26 @@ def build(size, place) -> None:
     export_tree([replace(member, provenance=nothing, config="random") for member in made], place)
 
 
+def pillow_png(pixels) -> bytes:
+    """Encode an image as the version before did."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def ours(export, paths):
     """Return side -> a callable that does its work on all files."""
     import numpy as np
 
-    from bach_keras.serving.images import as_png
     from bach_keras.serving.predict import BATCH, predict_files
     from datasets.images.read import read_rgb
 
     def before():
         answers = []
         for start in range(0, len(paths), BATCH):
-            files = [as_png(read_rgb(path)) for path in paths[start : start + BATCH]]
+            files = [pillow_png(read_rgb(path)) for path in paths[start : start + BATCH]]
             answers += export.encoded(files)["probabilities"].numpy().tolist()
         return answers
 
@@ -161,6 +171,7 @@ def main():
         with ProcessPoolExecutor(1, spawn) as pool:
             paths = pool.submit(draw, given.images, given.count, place).result()
             pool.submit(build, given.size, f"{place}/tree/1").result()
+        keep_packed_kernels()
         from bach_keras.serving.exported import Export
 
         sides = ours(Export(f"{place}/tree/1"), paths)

@@ -19,7 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-SIGNATURES = ("serving_default", "images", "routed", "features")
+SIGNATURES = ("serving_default", "images", "routed", "features", "routed_images")
+OF_PIXELS = ("images", "routed_images")
 FROZEN = "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"
 FEW, MANY, ROUNDS = 1, 8, 7
 
@@ -75,7 +76,9 @@ class Session:
     def answer(self, signature: str, given: dict) -> None:
         """Run a signature on ``files``, or on ``pixels`` of a ``shape``."""
         taken, fetched = self._names[signature]
-        tensor = self._pixels(given["pixels"], given["shape"]) if signature == "images" else self._files(given["files"])
+        tensor = (
+            self._pixels(given["pixels"], given["shape"]) if signature in OF_PIXELS else self._files(given["files"])
+        )
         inputs, values = (_Output * 1)(self._place(taken)), (ctypes.c_void_p * 1)(tensor)
         outputs = (_Output * len(fetched))(*map(self._place, fetched))
         answers = (ctypes.c_void_p * len(fetched))()

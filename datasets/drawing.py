@@ -21,7 +21,7 @@ from datasets.phantom import draw_named
 
 _SHAPE = (HEIGHT, WIDTH, 3)
 
-# Told where this process found its modules, so that it finds the same ones.
+# It gets the places where this process found its modules, so that it finds the same ones.
 _PROGRAM = "import sys; sys.path[:0] = sys.argv[1:]; from datasets import drawing; drawing.serve()"
 _ROOT = str(Path(__file__).parents[1])
 

@@ -15,6 +15,7 @@ FLOORS = (
         "bach_keras.wording",
         "bach_keras.provenance",
         "bach_keras.decoding",
+        "bach_keras.packed_kernels",
         "bach_keras.quiet",
     ),
     ("bach_keras.preprocess", "bach_keras.network"),

@@ -4,6 +4,7 @@ import click
 
 from bach_keras.commands.console import say
 from bach_keras.commands.options import several
+from bach_keras.packed_kernels import check_kernels_may_change
 from datasets.errors import UserError
 
 
@@ -81,10 +82,11 @@ recipe_options = several(
 
 
 def recipe_of(recipe, **given):
-    """Return a recipe with the options that were given in place of its own; to be called once devices are chosen."""
+    """Return the recipe of a training: one with the options that were given in place of its own."""
     from bach_keras.recipe import with_options
     from bach_keras.training import devices
 
+    check_kernels_may_change()
     if given.get("precision") == "auto":
         if devices.hosts() > 1:
             raise UserError(

@@ -1,12 +1,12 @@
 """The commands that export a tree and answer with it."""
 
-import os
 import sys
 
 import click
 
 from bach_keras.commands.console import echo, say
 from bach_keras.commands.options import FOLDER, load_members, member_options
+from bach_keras.packed_kernels import keep_packed_kernels
 from datasets.errors import UserError, WorkError, working
 
 
@@ -162,6 +162,7 @@ def predict(model, server, timeout, send_whole, form, routing, paths):
     Example:
       python cli.py predict --model saved_models/demo/1 --format json slides/
     """
+    keep_packed_kernels()
     from bach_keras.serving.formats import LINES
     from bach_keras.serving.predict import predict_files
 
@@ -169,7 +170,6 @@ def predict(model, server, timeout, send_whole, form, routing, paths):
         raise UserError("Name one of --model EXPORT and --server URL.")
     if send_whole and server is None:
         raise UserError("--send-whole is about a server: name it with --server URL.")
-    _keep_packed_kernels()
     if server is None:
         from bach_keras.serving.exported import Export
 
@@ -200,7 +200,7 @@ def serve(model, name, host, port, grpc_port):
     Example:
       python cli.py serve --model saved_models/demo/1
     """
-    _keep_packed_kernels()
+    keep_packed_kernels()
     from bach_keras.serving.exported import Export
     from bach_keras.serving.remote.server import Server
 
@@ -236,17 +236,6 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
     for error in errors:
         say(error, err=True)
     sys.exit(0 if all(row.holds for row in rows) and not errors else 1)
-
-
-def _keep_packed_kernels():
-    """Let oneDNN keep the form of a kernel that it computes with, instead of making it again for each answer.
-
-    It costs each signature that answers as much memory as the weights. An environment that says otherwise is obeyed.
-    """
-    # Kernels that are trained would then be used as they were at first, so no process that may train gets this: where
-    # TensorFlow has started already, as in a test or a user's own program, it is not ours to set.
-    if "tensorflow" not in sys.modules:
-        os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
 
 
 def _warn(export):

@@ -271,7 +271,9 @@ def reproduce(config, protocols, seeds, init, out, only_plan, data_dir, **given)
     Example:
       python cli.py reproduce --config phantom --image-size 96 --cycle-epochs 2
     """
+    from bach_keras.network.half_precision import probe
     from bach_keras.recipe import default_recipe
+    from bach_keras.training.alone import alone
     from bach_keras.training.start import start_from
     from bach_keras.training.table1 import open_plan, reproduce_table1
     from datasets.split_data import default_config
@@ -279,6 +281,9 @@ def reproduce(config, protocols, seeds, init, out, only_plan, data_dir, **given)
     with _stopped_in_one_sentence():
         config = config or default_config(data_dir)
         out = out or Path("runs") / f"reproduce-{config}"
+        if given["precision"] == "auto":
+            # What it measures is kept. A GPU that this process had started to use would be lost to those that train.
+            alone(probe, prepare=start_console)
         recipe = recipe_of(default_recipe(config), **given)
         start = start_from(init, config)
         name = start.init if start.init in ("none", "imagenet") else Path(start.init).stem

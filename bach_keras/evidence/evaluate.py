@@ -130,7 +130,7 @@ def _answers(system, records, count: int) -> tuple[list[dict], list[bool]]:
             if not all(np.isfinite(answers[name]).all() for name in ("probabilities", *NODES)):
                 raise UserError(
                     f"The system answers NaN or infinity for {names[0]} or one of the next {len(names) - 1} images, so "
-                    "it cannot be scored: train its members again."
+                    "it cannot be scored: train its members again, or export them in float32 if this is half precision."
                 )
             for index, (label, name) in enumerate(zip(labels, names, strict=True)):
                 rows.append({

@@ -15,6 +15,7 @@ import tensorflow as tf
 from bach_keras.fields import NOTHING, OBJECT, check, number, read_object
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.quiet import filtered
+from datasets.ahead import processors
 from datasets.errors import UserError
 from datasets.whole import write_json
 
@@ -104,8 +105,9 @@ def _read(cache: Path) -> dict[str, dict]:
 
 def _machine() -> str:
     """Return what the measurement depends on, as one line."""
-    switches = [f"{name}={os.environ[name]}" for name in sorted(os.environ) if "ONEDNN_" in name]
-    return ", ".join([_processor(), f"{os.cpu_count()} cores", f"TensorFlow {tf.__version__}", *switches])
+    # Without oneDNN the same machine is another one.
+    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")
+    return f"{_processor()}, {processors()} cores, TensorFlow {tf.__version__}, oneDNN {onednn}"
 
 
 def _processor() -> str:

@@ -126,7 +126,8 @@ def as_markdown(card: dict) -> str:
         "",
         for_markdown(
             f"Sorts breast histology images into {', '.join(card['classes'])}, through a tree of "
-            f"{len(card['members'])} networks that see {size}x{size} pixels, computed in {card['precision']}."
+            f"{len(card['members'])} networks that see {size}x{size} pixels, computed in "
+            f"{card.get('precision', PRECISIONS[0])}."
         ),
         "",
         "## Limits",

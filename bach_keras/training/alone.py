@@ -33,22 +33,15 @@ def alone(work: Callable, *given, prepare: Callable | None = None):
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         child.start()
+        sender.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        (answer, error, place), stop = _received(receiver, child)
+        child.join()
+    except BaseException:
+        child.kill()  # nobody waits for its work any more
+        raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    sender.close()
-    stop = None
-    while True:
-        try:
-            answer, error, place = receiver.recv()
-            break
-        except EOFError:
-            answer, error, place = None, None, None
-            break
-        except KeyboardInterrupt as interrupt:
-            # A second one does not wait for what the first began.
-            child.kill() if stop else child.terminate()
-            stop = stop or interrupt
-    child.join()
     if stop is not None:
         if isinstance(error, KeyboardInterrupt):
             error.cause = stop
@@ -64,6 +57,20 @@ def alone(work: Callable, *given, prepare: Callable | None = None):
             f"The process that did the work {end}{reason}. What is finished is kept: give the same command again."
         )
     return answer
+
+
+def _received(receiver, child) -> tuple[tuple, KeyboardInterrupt | None]:
+    """Return what the child sends, all None if it ended without a word, and what interrupted this process meanwhile."""
+    stop = None
+    while True:
+        try:
+            return receiver.recv(), stop
+        except EOFError:
+            return (None, None, None), stop
+        except KeyboardInterrupt as interrupt:
+            # A second one does not wait for what the first began.
+            child.kill() if stop else child.terminate()
+            stop = stop or interrupt
 
 
 def _answer(sender, prepare, packed) -> None:

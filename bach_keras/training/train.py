@@ -15,6 +15,7 @@ from bach_keras.evidence import metrics
 from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.fields import shown
 from bach_keras.network.head import Classifier
+from bach_keras.packed_kernels import check_kernels_may_change
 from bach_keras.recipe import Recipe
 from bach_keras.run_folder import Run, check_destination, recipe_as_json, versions
 from bach_keras.training import checkpoint, devices
@@ -279,7 +280,11 @@ def finish(job: Job, **options) -> dict:
 
 
 def seed_everything(seed: int) -> None:
-    """Make what follows repeatable bit for bit on the CPU: every random stream starts here."""
+    """Make what follows repeatable bit for bit on the CPU: every random stream starts here.
+
+    Refuses an environment in which TensorFlow would go on using the kernels that a training starts with.
+    """
+    check_kernels_may_change()
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 

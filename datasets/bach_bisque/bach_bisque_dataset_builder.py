@@ -149,11 +149,24 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         try:
             return Path(dl_manager.manual_dir)
         except AssertionError as error:  # TFDS's own, which does not know the command
+            self._check_alike()
             name, by_hand = self.builder_config.name, " ".join(self.builder_config.instructions.split())
             raise NotPreparedError(
                 f"{name} is not prepared in {self.data_dir_root}, and TFDS's manual folder does not exist or is empty: "
                 f"{_first(name)}, with --data-dir where tfds.load has a data_dir, or put into that folder: {by_hand}"
             ) from error
+
+    def _check_alike(self) -> None:
+        """Name an earlier version that is there and holds the same pixels: TFDS itself reads the newest only."""
+        there = Path(self.data_dir_root) / self.name / self.builder_config.name
+        for version in ALIKE:
+            if (there / version / "dataset_info.json").is_file():
+                config = self.builder_config.name
+                raise NotPreparedError(
+                    f"{config} is prepared in version {version}, whose images are the same: load "
+                    f"{self.name}/{config}:{version}, or make version {VERSION} with "
+                    f"`python cli.py data prepare --config {config} --overwrite`."
+                )
 
     def _generate_examples(
         self, split: str, collections: Iterable[Collection], source: Path | None, find: Callable

@@ -9,6 +9,7 @@ from bach_keras.commands.recipe_options import recipe_of
 from bach_keras.network import half_precision
 from bach_keras.recipe import PHANTOM
 from bach_keras.training import devices
+from bach_keras.training.train import seed_everything
 from cli import cli
 from datasets.errors import UserError
 
@@ -87,3 +88,26 @@ def test_a_run_is_not_resumed_in_another_precision(tree_of_runs, fast, tmp_path)
         result = CliRunner().invoke(cli, [*words, precision, "--allow-changes"])
         assert result.exit_code == 2
         assert "cannot be resumed with another precision, not even with --allow-changes" in result.stderr
+
+
+@pytest.mark.parametrize("words", [["train", "--node", "carci"], ["lr-find", "--node", "carci"], ["reproduce"]])
+def test_nothing_is_trained_where_kernels_are_taken_for_frozen(few_phantoms, tmp_path, monkeypatch, words):
+    """TensorFlow would compute with the kernels as they were at first, without a word."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    result = CliRunner().invoke(cli, [*words, "--config", "phantom"])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS is set" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "False"])
+def test_the_switch_that_is_off_is_no_hindrance(monkeypatch, value):
+    monkeypatch.setenv("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", value)
+    assert recipe_of(PHANTOM) == PHANTOM
+
+
+def test_a_programs_own_training_refuses_it_too(monkeypatch):
+    monkeypatch.setenv("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    with pytest.raises(UserError, match="ignores what a training learns: unset it"):
+        seed_everything(0)

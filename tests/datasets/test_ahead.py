@@ -20,14 +20,14 @@ def test_results_come_in_order_though_a_later_one_is_ready_first():
     assert list(ahead(work, range(9), threads=2)) == list(range(9))
 
 
-def test_no_more_is_begun_than_the_threads_hold():
-    begun = []
-    results = ahead(begun.append, range(1000), threads=3)
+def test_no_more_is_started_than_the_threads_hold():
+    started = []
+    results = ahead(started.append, range(1000), threads=3)
     next(results)
     time.sleep(0.1)
-    assert len(begun) <= 4
+    assert len(started) <= 4
     results.close()
-    assert len(begun) <= 4
+    assert len(started) <= 4
 
 
 def test_an_error_comes_where_its_item_stands_and_work_that_goes_on_is_waited_for():

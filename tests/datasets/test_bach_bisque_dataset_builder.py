@@ -90,6 +90,15 @@ def test_an_empty_manual_folder_is_answered_with_the_instructions(tmp_path):
         builder.download_and_prepare()
 
 
+def test_a_version_that_holds_the_same_images_is_named(tmp_path):
+    (tmp_path / "bach_bisque/bisque/1.1.0").mkdir(parents=True)
+    (tmp_path / "bach_bisque/bisque/1.1.0/dataset_info.json").write_text("{}")
+    with pytest.raises(
+        AssertionError, match=r"load bach_bisque/bisque:1\.1\.0, or make version 1\.1\.1 with .*--overwrite"
+    ):
+        Builder(config="bisque", data_dir=tmp_path).download_and_prepare()
+
+
 def test_the_versions_notes_say_what_is_new():
     assert str(Builder.VERSION) in Builder.RELEASE_NOTES
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -107,9 +108,19 @@ def test_a_processor_without_the_type_is_warned_of(halved, monkeypatch):
 
 
 def test_a_card_of_an_older_export_means_float32(exported, tmp_path):
-    card = json.loads((exported / "assets/model_card.json").read_text())
-    assert card["precision"] == "float32"
-    assert Export(exported).precision == "float32"
+    older = tmp_path / "1"
+    shutil.copytree(exported, older)
+    card = json.loads((older / "assets/model_card.json").read_text())
+    assert card.pop("precision") == "float32"
+    (older / "assets/model_card.json").write_text(json.dumps(card))
+    assert Export(older).precision == "float32"
+    assert Export(older).warnings == Export(exported).warnings
+
+
+def test_too_few_images_to_check_it_on_are_refused_before_anything_is_written(trained, tmp_path):
+    with pytest.raises(UserError, match="0 images are too few"):
+        export_tree(trained, tmp_path / "1", precision="bfloat16")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_limit_is_one_label_in_two_hundred():

@@ -8,7 +8,7 @@ from PIL import Image
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.preprocess import View
-from bach_keras.serving.agreement import Agreement
+from bach_keras.serving.agreement import LIMITS, Agreement
 from bach_keras.serving.exported import Export
 from bach_keras.serving.parity import Form, KerasRuns, Row, as_lines, measure, open_forms
 from cli import cli
@@ -68,7 +68,7 @@ def test_a_form_that_answers_otherwise_disagrees(members, folder):
     runs = KerasRuns(members)
     forms = [
         Form("Keras runs", lambda image, png: runs.images(image), "soft", None, 1.0),
-        Form("turned", lambda image, png: runs.images(image)["soft"][:, ::-1], "soft", "none", 1.0),
+        Form("turned", lambda image, png: runs.images(image)["soft"][:, ::-1], "soft", LIMITS["none"], 1.0),
     ]
     rows, _ = measure(forms, sorted(folder.iterdir())[:2])
     assert not rows[1].holds
@@ -80,7 +80,7 @@ def test_a_form_that_answers_otherwise_disagrees(members, folder):
 
 
 def test_a_line_of_the_table():
-    row = Row(Form("TFLite int8", None, "soft", "int8", 25.31), Agreement(0.0123, 557, 558, 0.004), 12.34)
+    row = Row(Form("TFLite int8", None, "soft", LIMITS["int8"], 25.31), Agreement(0.0123, 557, 558, 0.004), 12.34)
     assert list(as_lines([row]))[1].split() == ["TFLite", "int8", "1.2e-02", "557/558", "25.3", "12.3"]
 
 

@@ -148,7 +148,7 @@ def test_the_rows_that_nobody_asks_for_are_not_read(exported, folder):
     rows = predict_files(Export(exported), [folder] * 4)
     assert next(rows)["path"]
     rows.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read_")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead_")]
 
 
 def test_the_refusal_of_a_file_is_the_readers_own(exported, folder):

@@ -3,9 +3,11 @@
 import json
 import runpy
 import sys
+from pathlib import Path
 
 import pytest
 
+import benchmarks
 from benchmarks.kills import campaign, compare, main
 
 
@@ -20,7 +22,7 @@ def test_a_killed_run_ends_bit_for_bit_as_one_left_alone(tmp_path):
     assert compare(tmp_path / "whole", tmp_path / "timed") == ["history.csv", "metrics.json"]
 
 
-PROGRAMS = ["audit_scores", "backbone", "callbacks", "kills", "memory", "phantom_likeness", "pipeline", "tree"]
+PROGRAMS = [path.stem for path in Path(benchmarks.__file__).parent.glob("*.py") if "argparse" in path.read_text()]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

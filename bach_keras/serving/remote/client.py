@@ -57,7 +57,9 @@ class Remote:
         # The side of the squares that ``prepared`` makes; None where images are sent whole.
         self.side = told if SIDE.fits(told) and not send_whole else None
         if not (self.side or send_whole):
-            self.warnings += ("The server does not say what side its model's images have, so they are sent whole.",)
+            self.warnings += (
+                "WARNING: the server does not say what side its model's images have, so they are sent whole.",
+            )
 
     def prepared(self, pixels: np.ndarray) -> bytes:
         """Return what is sent of an image, uint8 [H, W, 3]: a PNG; threads may call it."""

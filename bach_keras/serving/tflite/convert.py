@@ -101,10 +101,10 @@ def check_destination(file, overwrite: bool = False) -> None:
 
 def check_members(members) -> None:
     """Refuse a tree that has no TFLite form, or would get a slow one."""
-    if not has_native_grouped_convolution():
+    if not has_native_grouped_convolution(gradients=False):
         raise UserError(
-            "Without oneDNN, TensorFlow gives the grouped convolutions a form that is many times as slow in TFLite: "
-            "convert on another machine, or without TF_ENABLE_ONEDNN_OPTS=0."
+            "TensorFlow has no grouped convolutions on this machine, and what stands in for them is many times as slow "
+            "in TFLite: convert on another machine."
         )
     if any(member.view.stain_normalisation != "none" for member in members):
         raise UserError("A TFLite file cannot normalise stains: use runs trained without it, or the SavedModel.")

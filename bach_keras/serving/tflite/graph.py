@@ -17,7 +17,7 @@ _TYPES = {
     np.dtype(np.int32): schema.TensorType.INT32,
 }
 
-# What a packed model takes beside its constants, at most.
+# About what a packed model takes beside its constants; where it is more, the builder grows.
 _SPARE = 2**22
 
 

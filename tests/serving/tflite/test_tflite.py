@@ -13,7 +13,7 @@ from PIL import Image
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.preprocess import View
-from bach_keras.serving.agreement import Agreement, compare
+from bach_keras.serving.agreement import LIMITS, Agreement, compare
 from bach_keras.serving.card import model_card
 from bach_keras.serving.check_images import folder_images, training_images
 from bach_keras.serving.tflite import convert as tflite
@@ -225,12 +225,12 @@ class Turned(Hierarchy):
     ],
 )
 def test_what_each_form_may_differ_by(answers, quantize, holds):
-    assert compare(answers, [[0.4, 0.6]] * len(answers)).holds(quantize) == holds
+    assert compare(answers, [[0.4, 0.6]] * len(answers)).holds(LIMITS[quantize]) == holds
 
 
 def test_two_in_a_hundred_labels_may_differ():
-    assert Agreement(0.5, 98, 100, 0.01).holds("int8")
-    assert not Agreement(0.5, 97, 100, 0.01).holds("int8")
+    assert Agreement(0.5, 98, 100, 0.01).holds(LIMITS["int8"])
+    assert not Agreement(0.5, 97, 100, 0.01).holds(LIMITS["int8"])
 
 
 @pytest.mark.parametrize("quantize", ["dynamic", "int8"])
@@ -275,7 +275,7 @@ def test_a_tree_that_normalises_stains_is_refused(sure_members, tmp_path):
 
 
 def test_a_machine_without_grouped_convolutions_is_refused(sure_members, tmp_path, monkeypatch):
-    monkeypatch.setattr(tflite, "has_native_grouped_convolution", lambda: False)
+    monkeypatch.setattr(tflite, "has_native_grouped_convolution", lambda **given: False)
     with pytest.raises(UserError, match="Without oneDNN"):
         tflite.convert(sure_members, tmp_path / "tree.tflite", "none", IMAGES)
 
