@@ -114,7 +114,7 @@ def child() -> None:
     start, before = megabytes(), time.perf_counter()
     session = Session(asked["libraries"], asked["folder"], asked["names"])
     stages = {"seconds to load": time.perf_counter() - before, "loaded": megabytes() - start}
-    for signature in SIGNATURES:
+    for signature in asked["names"]:
         for count in (FEW, MANY):
             session.answer(signature, given(count))
         stages[signature] = megabytes() - start
@@ -137,6 +137,7 @@ def names_of(folder: Path) -> dict:
             [out.name for out in signatures[name].outputs.values()],
         )
         for name in SIGNATURES
+        if name in signatures  # older exports have no routed_images
     }
 
 
@@ -206,7 +207,7 @@ def main():
     print("|---" * (len(names) + 7) + "|")
     for (folder, setting), (process, stages) in started.items():
         process.communicate()
-        size, memory = weights(folder), [stages[name] for name in names]
+        size, memory = weights(folder), [stages.get(name, 0) for name in names]
         times = [1000 * statistics.median(seconds[(folder, setting), count]) for count in (FEW, MANY)]
         cells = [f"{part:.0f}" for part in (size, *memory)]
         cells += [f"{max(memory) / size:.1f}", f"{stages['seconds to load']:.1f}", *(f"{taken:.0f}" for taken in times)]
