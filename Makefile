@@ -19,9 +19,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 # The complete path on synthetic tissue: three runs, their evaluation, one SavedModel, a few answers.
 demo: .venv/installed
-	$(RUN) train --node carci --config phantom --run-dir runs/demo/carci --lr-steps 40 --overwrite
-	$(RUN) train --node norbe --config phantom --init runs/demo/carci --run-dir runs/demo/norbe --lr-steps 40 --overwrite
-	$(RUN) train --node invis --config phantom --init runs/demo/carci --run-dir runs/demo/invis --lr-steps 40 --overwrite
+	$(RUN) train --node carci --config phantom --run-dir runs/demo/carci --lr-steps 20 --precision auto --overwrite
+	$(RUN) train --node norbe --config phantom --init runs/demo/carci --run-dir runs/demo/norbe --lr-steps 20 --precision auto --overwrite
+	$(RUN) train --node invis --config phantom --init runs/demo/carci --run-dir runs/demo/invis --lr-steps 20 --precision auto --overwrite
 	$(RUN) evaluate --carci runs/demo/carci --norbe runs/demo/norbe --invis runs/demo/invis \
 	  --config phantom --out runs/demo
 	$(RUN) export --carci runs/demo/carci --norbe runs/demo/norbe --invis runs/demo/invis \
