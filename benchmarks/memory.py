@@ -56,6 +56,8 @@ def reproduce(words: list[str]) -> None:
             together = max(together, sum(sizes.values()))
             peaks |= {process: max(size, peaks.get(process, 0)) for process, size in sizes.items()}
             time.sleep(0.1)
+    if running.returncode:
+        sys.exit(f"reproduce ended with exit code {running.returncode}, so its memory says nothing")
     for number, size in enumerate(size for size in peaks.values() if size > 100):
         print(f"process {number}: {size:.0f} MB")
     print(f"all together: {together:.0f} MB")
