@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from bach_keras.recipe import Recipe
+from bach_keras.training.alone import alone
 from benchmarks import pipeline
 from datasets.bach_bisque.prepare import prepare_dataset
 from datasets.bach_bisque.prepared import Prepared
@@ -42,7 +43,8 @@ def test_every_stage_from_the_records_counts_the_images(tmp_path, four_phantoms)
 
 
 def test_the_memory_of_a_cache_is_measured():
-    filled, trained = pipeline.cache_memory(100, (128, 2048, 3), Recipe(image_size=128, batch_size=2))
+    # In a process of its own, as this one's heap has room that other tests left.
+    filled, trained = alone(pipeline.cache_memory, 100, (128, 2048, 3), Recipe(image_size=128, batch_size=2))
     # The images take 79 MB; what the heap had free before and keeps after is a part of that.
-    assert 10 < filled < 160
+    assert 40 < filled < 160
     assert trained > 40

@@ -276,7 +276,7 @@ def test_a_tree_that_normalises_stains_is_refused(sure_members, tmp_path):
 
 def test_a_machine_without_grouped_convolutions_is_refused(sure_members, tmp_path, monkeypatch):
     monkeypatch.setattr(tflite, "has_native_grouped_convolution", lambda **given: False)
-    with pytest.raises(UserError, match="Without oneDNN"):
+    with pytest.raises(UserError, match="TensorFlow has no grouped convolutions"):
         tflite.convert(sure_members, tmp_path / "tree.tflite", "none", IMAGES)
 
 
