@@ -18,10 +18,12 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 	touch $@
 
 # The complete path on synthetic tissue: three runs, their evaluation, one SavedModel, a few answers.
+demo: SHORT = --lr-steps 20 --precision auto
 demo: .venv/installed
-	$(RUN) train --node carci --config phantom --run-dir runs/demo/carci --lr-steps 20 --precision auto --overwrite
-	$(RUN) train --node norbe --config phantom --init runs/demo/carci --run-dir runs/demo/norbe --lr-steps 20 --precision auto --overwrite
-	$(RUN) train --node invis --config phantom --init runs/demo/carci --run-dir runs/demo/invis --lr-steps 20 --precision auto --overwrite
+	$(RUN) train --node carci --config phantom --run-dir runs/demo/carci $(SHORT) --overwrite
+	$(RUN) train --node norbe --config phantom --init runs/demo/carci --run-dir runs/demo/norbe $(SHORT) --overwrite
+	$(RUN) train --node invis --config phantom --init runs/demo/carci --run-dir runs/demo/invis $(SHORT) --overwrite \
+	  --cycle-epochs 9
 	$(RUN) evaluate --carci runs/demo/carci --norbe runs/demo/norbe --invis runs/demo/invis \
 	  --config phantom --out runs/demo
 	$(RUN) export --carci runs/demo/carci --norbe runs/demo/norbe --invis runs/demo/invis \
