@@ -7,7 +7,6 @@ loader and network, in a process of its own; and the parts of the work alone.
 """
 
 import argparse
-import io
 import itertools
 import multiprocessing
 import os
@@ -18,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from bach_keras.packed_kernels import keep_packed_kernels
+from benchmarks.png import pillow  # the version before encoded so
 from benchmarks.tree import ratios
 
 WIDTH, HEIGHT, THREADS, WARM_UP = 2048, 1536, 2, 1
@@ -64,15 +64,6 @@ def build(size, place) -> None:
     export_tree([replace(member, provenance=nothing, config="random") for member in made], place)
 
 
-def pillow_png(pixels) -> bytes:
-    """Encode an image as the version before did."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
 def ours(export, paths):
     """Return side -> a callable that does its work on all files."""
     import numpy as np
@@ -83,7 +74,7 @@ def ours(export, paths):
     def before():
         answers = []
         for start in range(0, len(paths), BATCH):
-            files = [pillow_png(read_rgb(path)) for path in paths[start : start + BATCH]]
+            files = [pillow(read_rgb(path)) for path in paths[start : start + BATCH]]
             answers += export.encoded(files)["probabilities"].numpy().tolist()
         return answers
 

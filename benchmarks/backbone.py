@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.sides import FROZEN_STEP, GROUPED, ONE, SIDE, SIDES, STEP, TEN, THREADS
+from benchmarks.tree import ratios
 
 JOBS = {"step": STEP, "frozen": FROZEN_STEP, "one": ONE, "ten": TEN, "grouped": GROUPED}
 WARM_UP = 3
@@ -94,14 +95,8 @@ def row(job, seconds):
     if HALF in medians:
         pairs += [(HALF, peer) for peer in ("ours", "PyTorch bf16", "ONNX Runtime") if peer in medians]
     cells = [f"{1000 * medians[side]:.0f}" if side in medians else "" for side in SIDES]
-    spreads = [f"{own} {spread(seconds[own], seconds[peer])} of {peer}" for own, peer in pairs]
+    spreads = [f"{own} {ratios(seconds[own], seconds[peer])} of {peer}" for own, peer in pairs]
     return f"| {job} | {' | '.join(cells)} | {'; '.join(spreads)} |"
-
-
-def spread(own, peer):
-    """Return the smallest, the median and the largest ratio of two sides, round by round."""
-    ratios = [one / other for one, other in zip(own, peer, strict=True)]
-    return f"{min(ratios):.2f} - **{statistics.median(ratios):.2f}** - {max(ratios):.2f}"
 
 
 def main():

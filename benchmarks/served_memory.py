@@ -19,9 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from bach_keras.packed_kernels import SWITCH
+
 SIGNATURES = ("serving_default", "images", "routed", "features", "routed_images")
 OF_PIXELS = ("images", "routed_images")
-FROZEN = "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"
 FEW, MANY, ROUNDS = 1, 8, 7
 
 
@@ -163,11 +164,11 @@ def requests(folder: Path, side: int) -> dict:
 
 def start(folder: Path, common: dict, setting: str) -> tuple[subprocess.Popen, dict]:
     """Start a process on an export, and return it and its stages."""
-    environment = {name: value for name, value in os.environ.items() if name != FROZEN}
+    environment = {name: value for name, value in os.environ.items() if name != SWITCH}
     process = subprocess.Popen(
         [sys.executable, "-c", "from benchmarks.served_memory import child; child()"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-        env=environment | ({FROZEN: "1"} if setting else {}) | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+        env=environment | ({SWITCH: "1"} if setting else {}) | {"TF_CPP_MIN_LOG_LEVEL": "2"},
     )  # fmt: skip
     process.stdin.write(json.dumps(common | {"folder": str(folder), "names": names_of(folder)}) + "\n")
     return process, json.loads(process.stdout.readline())

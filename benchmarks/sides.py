@@ -5,8 +5,9 @@ of its own, so each imports its framework itself.
 """
 
 import io
-import os
 import tempfile
+
+from bach_keras.packed_kernels import keep_packed_kernels
 
 THREADS = 2
 SIDE, BATCH, CLASSES = 224, 10, 2
@@ -39,7 +40,7 @@ def ours(job, half=False):
     """This project's network, as training and the export run it."""
     if job in (ONE, TEN):
         # As deploy/ sets it for TF Serving.
-        os.environ["TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"] = "1"
+        keep_packed_kernels()
     tf = _tensorflow()
     import keras
     import numpy as np

@@ -35,7 +35,7 @@ def drawn_by(processes: int) -> Iterator[Callable[[str], np.ndarray]]:
     with contextlib.ExitStack() as stack:
         idle = SimpleQueue()
         for _ in range(processes if processes > 1 else 0):
-            with contextlib.suppress(OSError):  # there is no room for a process: those that there are draw more
+            with contextlib.suppress(OSError):  # where no further process can start, those that run draw more
                 idle.put(stack.enter_context(_start()))
         if idle.empty():
             yield draw_named

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from bach_keras.commands.console import say
+
 CONFIGS = ("bach", "bisque", "bach_bisque", "phantom")
 NODE_NAMES = ("carci", "norbe", "invis")
 
@@ -29,6 +31,15 @@ class Stopped(click.ClickException):
     def show(self, file=None):
         # On a line of its own: the cursor stands in a bar of progress, or behind ^C.
         click.echo(f"\n{self.message}", err=True)
+
+
+def best_precision() -> str:
+    """Say what half precision costs on this machine, and return the type to take: bfloat16 or float32."""
+    from bach_keras.network.half_precision import probe
+
+    found = probe()
+    say(str(found))
+    return found.best
 
 
 def several(*options):

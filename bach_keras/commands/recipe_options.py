@@ -2,8 +2,7 @@
 
 import click
 
-from bach_keras.commands.console import say
-from bach_keras.commands.options import several
+from bach_keras.commands.options import best_precision, several
 from bach_keras.packed_kernels import check_kernels_may_change
 from datasets.errors import UserError
 
@@ -92,9 +91,6 @@ def recipe_of(recipe, **given):
             raise UserError(
                 "--precision auto is for one host, as each would choose for itself: give float32 or mixed_bfloat16."
             )
-        from bach_keras.network.half_precision import probe
-
-        found = probe()
-        say(str(found))
-        given["precision"] = "float32" if found.best == "float32" else f"mixed_{found.best}"
+        best = best_precision()
+        given["precision"] = best if best == "float32" else f"mixed_{best}"
     return with_options(recipe, **given)

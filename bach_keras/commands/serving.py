@@ -5,7 +5,7 @@ import sys
 import click
 
 from bach_keras.commands.console import echo, say
-from bach_keras.commands.options import FOLDER, load_members, member_options
+from bach_keras.commands.options import FOLDER, best_precision, load_members, member_options
 from bach_keras.packed_kernels import keep_packed_kernels
 from datasets.errors import UserError, WorkError, working
 
@@ -52,7 +52,7 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, p
         raise UserError(f"--calibration {calibration} is not a folder: name one with images.")
     found = find_images([calibration]) if calibration else []
     if precision == "auto":
-        precision = _best_precision()
+        precision = best_precision()
     runs = [Run.open(run_folder(spec)) for spec in (*carci_runs, *norbe_runs, *invis_runs)]
     is_tree = carci_runs and norbe_runs and invis_runs
     if precision != "float32" and is_tree:
@@ -75,14 +75,6 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, p
     if failures:
         raise click.ClickException(" ".join(failures))
     sys.exit(1 if refused else 0)
-
-
-def _best_precision() -> str:
-    from bach_keras.network.half_precision import probe
-
-    found = probe()
-    say(str(found))
-    return found.best
 
 
 def _check_places(out, lite, overwrite):

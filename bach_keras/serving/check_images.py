@@ -11,6 +11,7 @@ from datasets.bach_bisque.prepared import Prepared
 from datasets.errors import UserError
 from datasets.images.folder import find_images
 from datasets.images.read import read_rgb
+from datasets.progress import bar
 
 # How many images are looked at; for an 8-bit form two thirds calibrate, and a third is kept to check it on.
 IMAGES = 150
@@ -22,6 +23,13 @@ def check_count(count: int) -> None:
     if count < LEAST_IMAGES:
         found = f"{counted(count, 'image')} {'is' if count == 1 else 'are'}"
         raise UserError(f"{found} too few to check an export on: give at least {LEAST_IMAGES} with --calibration DIR.")
+
+
+def squares(images: Iterable, size: int) -> list[np.ndarray]:
+    """Return what the networks see of images, uint8 [1, size, size, 3] each; refuse too few to check an export on."""
+    made = [preprocess.square(image, size).numpy()[None] for image in bar(images, what="read images")]
+    check_count(len(made))
+    return made
 
 
 def folder_images(folder, most: int = IMAGES) -> Iterator[np.ndarray]:

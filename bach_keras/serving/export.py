@@ -14,7 +14,7 @@ from bach_keras.serving import warmup
 from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.agreement import HALF_PRECISION, compare
 from bach_keras.serving.card import CARD, as_markdown, model_card
-from bach_keras.serving.check_images import check_count
+from bach_keras.serving.check_images import squares
 from bach_keras.tree import NODES
 from datasets.errors import UserError, WorkError
 from datasets.labels import CLASSES
@@ -165,11 +165,9 @@ def export_tree(members, out, overwrite: bool = False, precision: str = "float32
 
 def _check_numbers(version: Path, tree: Hierarchy, images, out: Path) -> None:
     """Refuse an export in half precision that answers otherwise than its tree does in float32."""
-    squares = [preprocess.square(image, tree.view.image_size)[None] for image in bar(images, what="read images")]
-    check_count(len(squares))
-    found, expected = [], []
+    found, expected, seen = [], [], squares(images, tree.view.image_size)
     exact, written = tf.function(tree.images), tf.saved_model.load(str(version)).signatures["images"]
-    for square in bar(squares, what="check the export"):
+    for square in bar(seen, what="check the export"):
         expected.append(exact(square)["probabilities"][0])
         found.append(written(images=square)["probabilities"][0])
     agreement = compare(found, expected)

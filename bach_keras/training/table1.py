@@ -270,14 +270,12 @@ def _score(tree: Tree, plan: Plan, recipe: Recipe, start: Start, prepare) -> dic
     # A member trained again, or another that is now the better one, makes an old score worthless.
     if score.get("members") != members or _newest(members) > done.stat().st_mtime_ns:
         LOG.info(f"scoring {tree.folder}")
-        score = alone(_evaluate, specs, data, tree.folder, prepare=prepare)
+        score = alone(_evaluate, specs, members, data, tree.folder, prepare=prepare)
     return {**row, "score": score}
 
 
-def _evaluate(specs: dict[str, list[str]], data: SplitData, folder: Path) -> dict:
-    return evaluate(
-        Hierarchy(load_members(specs)), data, None, folder, [each for given in specs.values() for each in given]
-    )
+def _evaluate(specs: dict[str, list[str]], members: list[str], data: SplitData, folder: Path) -> dict:
+    return evaluate(Hierarchy(load_members(specs)), data, None, folder, members)
 
 
 def _newest(members: list[str]) -> int:

@@ -17,7 +17,7 @@ from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.serving.agreement import LIMITS, Agreement, compare
 from bach_keras.serving.card import CARD, model_card
-from bach_keras.serving.check_images import check_count
+from bach_keras.serving.check_images import squares
 from bach_keras.serving.tflite.file import TFLite
 from bach_keras.serving.tflite.floats import converted
 from bach_keras.serving.tflite.graph import Graph
@@ -49,12 +49,11 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
     check_members(members)
     LOG.info(f"joining {len(members)} networks into one tree")
     hierarchy = Hierarchy(members)
-    squares = [hierarchy.view.square(image).numpy()[None] for image in bar(images, what="read images")]
-    check_count(len(squares))
+    seen = squares(images, hierarchy.view.image_size)
 
     # What the tree answers for the images that will check the file.
     is_rounded = quantize in EIGHT_BITS
-    probes = squares[::3] if is_rounded else squares
+    probes = seen[::3] if is_rounded else seen
     expected = _probabilities(tf.function(hierarchy.squares), probes, "ask the tree")
     if is_rounded and len(set(expected.argmax(axis=1))) == 1:
         raise UserError(
@@ -66,7 +65,7 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
     graph = converted(hierarchy, np.float16 if quantize == "float16" else np.float32)
     del hierarchy  # the graph has its own copy of the weights
     if is_rounded:
-        graph = quantised(graph, quantize, [square for index, square in enumerate(squares) if index % 3])
+        graph = quantised(graph, quantize, [square for index, square in enumerate(seen) if index % 3])
     graph.refuse_other_shapes()
     LOG.info(f"writing {file}")
     return write_checked(graph, file, model_card(members) | {"quantize": quantize}, probes, expected)
