@@ -1,38 +1,37 @@
-"""A tree scored on labelled images that it never trained on."""
+"""A tree, or one node, scored on labelled images that it never trained on."""
 
 import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-import tensorflow as tf
-
-from bach_keras import preprocess, run_fields
-from bach_keras.evidence import metrics, stains
+from bach_keras import run_fields
+from bach_keras.evidence import metrics, predictions, stains
+from bach_keras.evidence.judged import accuracy_in_words, judge
 from bach_keras.evidence.report import write_report
+from bach_keras.evidence.rows import answer
 from bach_keras.fields import read_object
 from bach_keras.members import run_folder
 from bach_keras.run_folder import Run
 from bach_keras.tree import NODES
 from datasets.errors import UserError, working
-from datasets.escape import csv_line
-from datasets.labels import CLASSES, LABELS
-from datasets.progress import bar
+from datasets.labels import LABELS
 from datasets.whole import whole, write_json
 
 LOG = logging.getLogger(__name__)
 
-BATCH = 16
+# In place of a split: every image that no member saw in training.
+ALL = "all"
 
 
 def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] = ()) -> dict:
-    """Score a system, and write metrics.json, predictions.csv and report.html.
+    """Score a system, and write predictions.csv, report.html and metrics.json.
 
     Args:
         system: a ``Hierarchy`` or an ``Export``: has ``images``, ``view``, ``provenance`` and ``configs``.
         data: a ``SplitData``.
-        split: the split that judges; by default the one that ``data`` holds out.
+        split: the split that judges, or "all", every image that no member trained on; by default the one that ``data``
+            holds out.
         out: the folder to write into.
         members: the runs that the report shows, as ``load_members`` takes them.
 
@@ -40,73 +39,80 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
         What metrics.json holds.
 
     Raises:
-        UserError: an image trained a member, no image has one of the four labels, a run's files are damaged, or an
-            answer is NaN or infinity. Nothing has been written then.
+        UserError: an image trained a member, no image has a label that this system can be judged by, a run's files are
+            damaged, or an answer is NaN or infinity. Nothing has been written then.
     """
     out, members = Path(out), list(members)
     split = split or data.held_out
-    names = data.files.get(split)
-    if not names:
-        raise UserError(
-            f"Protocol {data.protocol} on {data.config} has no {split} images: choose another --split or --protocol."
-        )
-    system.provenance.check_leaks(names)
-    if not any(data.labels.get(name) in CLASSES for name in names):
-        raise UserError("None of these images has one of the four labels, so there is no tree to score.")
+    names = judging(system, data, split)
     folders = dict.fromkeys(run_folder(spec) for spec in members)
     for folder in folders:
         Run.open(folder).best_row()  # the report reads these files, after minutes of work
     _check_folder(out)
 
     with working():
-        rows, normalised = _answers(system, data.images(names), len(names))
-        mixed = system.provenance.mixed_with(data.protocol, data.files)
-        result = {**score(rows), "chosen_on": len(system.provenance.chosen_on & set(names))}
-        if system.view.stain_normalisation != "none":
-            truths = [row["truth"] for row in rows]
-            result["stains"] = stains.tally(system.view.stain_normalisation, truths, normalised)
-        result |= {
+        content = predictions.as_csv(answer(system, data, names), getattr(system, "digest", ""))
+        # What is judged is what the file says, so that anyone who reads it can find the same figures.
+        answered = predictions.parse(content, out / predictions.FILE)
+        result = {
+            **judge(answered, system.view.stain_normalisation),
+            "views": getattr(system, "views", 1),
             "config": data.config,
             "protocol": data.protocol,
             "split": split,
-            "split_notes": [note for note in (data.origin["note"], mixed) if note],
+            "split_notes": _notes(system, data, split, names),
             "members": members,
             "member_configs": list(system.configs),
         }
         out.mkdir(parents=True, exist_ok=True)
-        write_predictions(out / "predictions.csv", rows)
+        with whole(out / predictions.FILE) as partial:
+            partial.write_bytes(content)
         write_report(out / "report.html", result, list(folders))
         # It comes last, as it says to whoever reads the folder that the evaluation is complete.
         write_json(out / "metrics.json", result)
 
     _log(result)
-    LOG.info(f"wrote {out / 'metrics.json'}, predictions.csv and report.html")
+    LOG.info(f"wrote {out / 'metrics.json'}, {predictions.FILE} and report.html")
     return result
 
 
-def score(rows: list[dict]) -> dict:
-    """Return the accuracies of the system and of its nodes; ``malignant`` images count for carci alone."""
-    four = [row for row in rows if row["truth"] in CLASSES]
-    matrix = metrics.confusion(
-        [CLASSES.index(row["truth"]) for row in four], [CLASSES.index(row["label"]) for row in four], 4
-    )
-    nodes = {}
-    for node in NODES.values():
-        own = [row for row in rows if row["truth"] in node.targets]
-        if own:
-            pairs = metrics.confusion(
-                [node.targets[row["truth"]] for row in own], [int(np.argmax(row[node.name])) for row in own], 2
+def judging(system, data, split: str) -> list[str]:
+    """Return the images that judge a system; refuses those that trained it, and a split without any."""
+    trained_on = system.provenance.trained_on
+    if split == ALL and trained_on:
+        names = sorted(set(data.labels) - trained_on)
+        if not names:
+            raise UserError(
+                f"Every image of {data.config} trained a member, so none is left to judge: name another --config."
             )
-            nodes[node.name] = {key: metrics.scores(pairs)[key] for key in ("accuracy", "accuracy_ci95", "n")}
-    return {"kind": "system", **metrics.scores(matrix), "confusion_matrix": matrix.tolist(), "nodes": nodes}
+    else:
+        names = data.files.get(split, [])
+    if not names:
+        raise UserError(
+            f"Protocol {data.protocol} on {data.config} has no {split} images: choose another --split or --protocol."
+        )
+    system.provenance.check_leaks(names)
+    nodes = list(getattr(system, "nodes", NODES))
+    # What no node can judge, such as in situ or invasive by norbe alone, is left out.
+    labels = LABELS if len(nodes) > 1 else tuple(NODES[nodes[0]].targets)
+    names = [name for name in names if data.labels.get(name) in labels]
+    if not names:
+        raise UserError(f"None of these images is labelled {', '.join(labels)}, so there is nothing to judge by.")
+    return names
 
 
-def write_predictions(path: Path, rows: list[dict]) -> None:
-    """Write one line for each image as CSV."""
-    names = ["filename", "truth", "label", *CLASSES]
-    lines = [csv_line(names), *(csv_line(row[name] for name in names) for row in rows)]
-    with whole(path) as partial:
-        partial.write_bytes("".join(f"{line}\r\n" for line in lines).encode(errors="surrogateescape"))
+def _notes(system, data, split: str, names: list[str]) -> list[str]:
+    """Return sentences on what the choice of images cannot exclude."""
+    if split != ALL:
+        mixed = system.provenance.mixed_with(data.protocol, data.files)
+        return [note for note in (data.origin["note"], mixed) if note]
+    trained = {data.groups.get(name, "") for name in system.provenance.trained_on} - {""}
+    notes = [f"The images are all those of {data.config} that no member trained on, whatever split they are in."]
+    if shared := sum(data.groups.get(name, "") in trained for name in names):
+        notes.append(f"{shared} of them are of patients whose other images trained a member, so the score flatters.")
+    if unknown := sum(not data.groups.get(name, "") for name in names):
+        notes.append(f"The patients of {unknown} of them are unknown, and may have trained a member too.")
+    return notes
 
 
 def _check_folder(out: Path) -> None:
@@ -118,47 +124,8 @@ def _check_folder(out: Path) -> None:
         raise UserError(f"{there} cannot be written to: choose another --out.")
 
 
-def _answers(system, records, count: int) -> tuple[list[dict], list[bool]]:
-    """Return a row for each image, and for each whether its stain could be normalised."""
-    rows, normalised = [], []
-    with bar(what="Evaluating", total=count) as progress:
-        for squares, known, labels, files in _batches(records, system.view).as_numpy_iterator():
-            normalised += known.tolist()
-            names = [file.decode() for file in files]
-            answers = {name: np.asarray(value) for name, value in system.images(squares).items()}
-            # The first class would be the likeliest of NaN.
-            if not all(np.isfinite(answers[name]).all() for name in ("probabilities", *NODES)):
-                raise UserError(
-                    f"The system answers NaN or infinity for {names[0]} or one of the next {len(names) - 1} images, so "
-                    "it cannot be scored: train its members again, or export them in float32 if this is half precision."
-                )
-            for index, (label, name) in enumerate(zip(labels, names, strict=True)):
-                rows.append({
-                    "filename": name,
-                    "truth": LABELS[label],
-                    "label": answers["label"][index].decode(),
-                    **dict(zip(CLASSES, map(float, answers["probabilities"][index]), strict=True)),
-                    **{node: answers[node][index].tolist() for node in NODES},
-                })  # fmt: skip
-            progress.update(len(names))
-    return rows, normalised
-
-
-def _batches(records, view):
-    """Return batches of what the networks see of each image, whether its stain can be normalised, label and name."""
-
-    def seen(record):
-        square = preprocess.square(record["image"], view.image_size)
-        known = preprocess.normalise_stain_each(square, view.image_size, view.stain_normalisation)[1]
-        return square, known, record["label"], record["filename"]
-
-    # The next images are read and squared while the networks work on a batch.
-    batches = records.map(seen, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(1)
-    return preprocess.untuned(batches)
-
-
 def _log(result: dict) -> None:
-    LOG.info(f"four-class accuracy {metrics.in_words(result)}, protocol {result['protocol']}")
+    LOG.info(f"{accuracy_in_words(result)}, protocol {result['protocol']}")
     for note in result["split_notes"]:
         LOG.info(note)
     if "stains" in result:

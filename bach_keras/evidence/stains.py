@@ -2,11 +2,7 @@
 
 from collections import Counter
 
-import tensorflow as tf
-
-from bach_keras import preprocess
 from datasets.labels import LABELS
-from datasets.stain import NORMALISATIONS
 
 
 def tally(method: str, labels, normalised) -> dict:
@@ -35,12 +31,17 @@ def in_words(counted: dict) -> str:
     return f"{counted['method']} left {sum(left.values())} of {sum(of.values())} images as they are: {each}"
 
 
-def survey(records: tf.data.Dataset, size: int) -> list[dict]:
+def survey(records, size: int) -> list[dict]:
     """Try every method on a data set, at a side of ``size`` pixels, and return a tally for each.
 
     Args:
-        records: dicts with ``image`` uint8 [H, W, 3] and ``label``, an index of LABELS.
+        records: a ``tf.data.Dataset`` of dicts with ``image`` uint8 [H, W, 3] and ``label``, an index of LABELS.
     """
+    import tensorflow as tf  # a tally needs none, where predictions are checked without the model
+
+    from bach_keras import preprocess
+    from datasets.stain import NORMALISATIONS
+
     methods = NORMALISATIONS[1:]
 
     def tried(record):

@@ -1,0 +1,161 @@
+"""What a file of predictions says about a system: every figure of metrics.json, from the rows alone."""
+
+import numpy as np
+
+from bach_keras.evidence import stains
+from bach_keras.evidence.errors import SYSTEM, find_errors, is_right
+from bach_keras.evidence.intervals import accuracy_interval
+from bach_keras.evidence.metrics import in_words, scores
+from bach_keras.evidence.predictions import Predictions
+from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from datasets.labels import CLASSES
+
+# Where the accuracy of the most confident share of the answers is taken.
+SHARES = [number / 20 for number in range(1, 21)]
+
+_OF_PROBABILITIES = ("log_loss", "brier", "calibration_error", "reliability")
+_WHY = {
+    "uncalibrated": "The file has no answers before calibration: nothing was calibrated, or the model keeps none.",
+    "unsure": "Nothing was calibrated, so no answer is called unsure.",
+    "sets": "Nothing was calibrated, so there are no prediction sets.",
+}
+
+
+def judge(predictions: Predictions, stain_normalisation: str = "none") -> dict:
+    """Return what metrics.json says of a system's answers, but for where they come from.
+
+    ``headline`` names what these images can judge: "system" for the four classes, or a node. Where the labels cannot
+    tell the four classes apart, the figures of the four classes are None, and ``why`` says so.
+    """
+    rows, node = predictions.rows, predictions.node
+    nodes = {name: scores(*_of_node(rows, name)) for name in ([node] if node else NODES) if _own(rows, name)}
+    headline = node or _headline(rows)
+    if node:
+        result = {"kind": "node", "node": node, "headline": node, **nodes[node]}
+    elif headline == SYSTEM:
+        result = {"kind": "system", "headline": SYSTEM, **scores(*_of_system(rows))}
+    else:
+        result = {"kind": "system", "headline": headline, **_nothing(nodes[headline], headline)}
+    more = {
+        "nodes": nodes,
+        "coverage": coverage(rows, headline),
+        "errors": find_errors(rows, headline),
+        "uncalibrated": _uncalibrated(rows, headline, nodes),
+        "unsure": _unsure(rows, headline),
+        "sets": _sets(rows, headline),
+        "chosen_on": sum(bool(row["chosen"]) for row in rows),
+        "split_digest": predictions.split_digest,
+        "model_digest": predictions.model_digest or None,
+    }
+    result["why"] = {**result["why"], **{name: why for name, why in _WHY.items() if more[name] is None}}
+    if stain_normalisation != "none":
+        truths, normalised = [row["truth"] for row in rows], [row["normalised"] for row in rows]
+        more["stains"] = stains.tally(stain_normalisation, truths, normalised)
+    return {**result, **more}
+
+
+def of_headline(result: dict) -> dict:
+    """Return the scores that a metrics.json puts first: those of the system, or of the node that can be judged."""
+    headline = result.get("headline", SYSTEM)
+    return result if headline == SYSTEM or result["kind"] == "node" else result["nodes"][headline]
+
+
+def accuracy_in_words(result: dict) -> str:
+    """Return what an evaluation comes to, such as ``four-class accuracy 0.950 (95 % interval ...)``."""
+    headline = result.get("headline", SYSTEM)
+    what = "four-class" if headline == SYSTEM else headline
+    return f"{what} accuracy {in_words(of_headline(result))}"
+
+
+def coverage(rows: list[dict], headline: str) -> list[dict]:
+    """Return the accuracy where only the most confident answers are given, for several shares of them.
+
+    The confidence is the probability of the answer. Of equally confident answers those that come first are taken.
+    """
+    own = _own(rows, headline)
+    confidence = [max(row[name] for name in CLASSES) if headline == SYSTEM else max(row[headline]) for row in own]
+    order = np.argsort(-np.array(confidence), kind="stable")
+    right = np.array([is_right(row, headline) for row in own])[order]
+    counts = sorted({max(1, round(share * len(own))) for share in SHARES})
+    return [{"coverage": n / len(own), "accuracy": float(right[:n].mean()), "n": n} for n in counts]
+
+
+def _own(rows: list[dict], judge: str) -> list[dict]:
+    """Return the rows whose label the four classes, or a node, can judge."""
+    labels = CLASSES if judge == SYSTEM else NODES[judge].targets
+    return [row for row in rows if row["truth"] in labels]
+
+
+def _headline(rows: list[dict]) -> str:
+    """Return "system", unless the labels of some branch are too coarse for the four classes.
+
+    BISQUE says "malignant" alone, so that of its images only the benign ones have one of the four classes: an accuracy
+    of those alone would tell nothing of carcinomas.
+    """
+    there = {row["truth"] for row in rows}
+    for group in ROOT.labels:
+        coarse = there & set(group) - set(CLASSES)
+        if coarse and not there & set(group) & set(CLASSES):
+            return ROOT.name
+    return SYSTEM
+
+
+def _of_system(rows: list[dict], answers=None) -> tuple:
+    """Return the arguments of ``scores`` for the four classes."""
+    own = _own(rows, SYSTEM)
+    given = [[row[name] for name in CLASSES] for row in own] if answers is None else [answers(row) for row in own]
+    return [CLASSES.index(row["truth"]) for row in own], given, CLASSES, [row["group"] for row in own]
+
+
+def _of_node(rows: list[dict], node: str, answers=None) -> tuple:
+    """Return the arguments of ``scores`` for the two answers of a node."""
+    own, targets = _own(rows, node), NODES[node].targets
+    given = [row[node] if answers is None else answers(row) for row in own]
+    return [targets[row["truth"]] for row in own], given, NODES[node].classes, [row["group"] for row in own]
+
+
+def _nothing(like: dict, headline: str) -> dict:
+    """Return None for every metric of the four classes, and why."""
+    why = (
+        "These images are labelled more coarsely than the four classes, so an accuracy of the few that are not would "
+        f"mislead: {headline} is what they can judge."
+    )
+    return {**dict.fromkeys(like), "why": {name: why for name in like if name != "why"}}
+
+
+def _uncalibrated(rows: list[dict], headline: str, nodes: dict) -> dict | None:
+    """Return how well the probabilities were calibrated before the temperatures."""
+    if any(row["uncalibrated"] is None for row in rows):
+        return None
+    arguments = {name: _of_node(rows, name, lambda row, name=name: row["uncalibrated"][name]) for name in nodes}
+    if headline == SYSTEM:
+        arguments[SYSTEM] = _of_system(rows, _product)
+    found = {name: scores(*given) for name, given in arguments.items()}
+    return {name: {metric: score[metric] for metric in _OF_PROBABILITIES} for name, score in found.items()}
+
+
+def _product(row: dict) -> list[float]:
+    pairs = row["uncalibrated"]
+    return [pairs[ROOT.name][index] * part for index, node in enumerate(SPECIALISTS) for part in pairs[node.name]]
+
+
+def _unsure(rows: list[dict], headline: str) -> dict | None:
+    """Return how many of the answers are called unsure, and how many of the errors are among them."""
+    own = _own(rows, headline)
+    if any(row["unsure"] is None for row in own):
+        return None
+    unsure = np.array([row["unsure"] for row in own])
+    right = np.array([is_right(row, headline) for row in own])
+    sure = right[~unsure]
+    return {
+        "n": len(own),
+        "n_unsure": int(unsure.sum()),
+        "share": float(unsure.mean()),
+        "errors": int((~right).sum()),
+        "errors_unsure": int((~right & unsure).sum()),
+        "accuracy_of_sure": float(sure.mean()) if len(sure) else None,
+    }
+
+
+def _sets(rows: list[dict], headline: str) -> dict | None:
+    return None

@@ -1,0 +1,253 @@
+"""predictions.csv: what a system answered for each image, in a form that shows when a row was changed afterwards.
+
+A row is a dict: ``filename``, ``group``, ``digest`` (SHA-256 of the image's size and pixels), ``truth``, ``label``, the
+four probabilities by class and the pair of each node by its name. The rows of a single node have its pair alone, and
+``label`` is one of its two classes. These may be None: ``unsure`` (bool), ``set`` (class names), ``spread`` (float),
+``uncalibrated`` (node -> pair), ``normalised`` (whether the stain could be normalised). ``chosen`` says whether the
+image also chose something of the system, such as an epoch.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bach_keras.fields import plain
+from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from datasets.errors import UserError
+from datasets.escape import for_csv
+from datasets.labels import CLASSES, LABELS
+from datasets.whole import whole
+
+FILE = "predictions.csv"
+MAX_BYTES = 2**28
+
+_PAIRS = {name: [f"{name}.{answer}" for answer in node.classes] for name, node in NODES.items()}
+_UNCALIBRATED = {name: [f"{name}.uncalibrated.{answer}" for answer in node.classes] for name, node in NODES.items()}
+COLUMNS = (
+    "filename", "group", "digest", "truth", "label", *CLASSES, *sum(_PAIRS.values(), []), "unsure", "set", "spread",
+    *sum(_UNCALIBRATED.values(), []), "chosen", "normalised", "split_digest", "model_digest", "check",
+)  # fmt: skip
+
+# What rounding in float32 may do to a pair's sum, and to a product of two of its numbers.
+SUM_TOLERANCE, PRODUCT_TOLERANCE = 1e-5, 1e-6
+
+_FLAGS = {"": None, "true": True, "false": False}
+_NO_CLASS = "none"  # a set without a class; an empty cell says that there is no set
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The rows of a predictions file, and what they have in common."""
+
+    rows: list[dict]
+    node: str | None  # the one node that answered; None where the tree did
+    split_digest: str  # SHA-256 of which images these are
+    model_digest: str  # SHA-256 of what answered, "" where it does not say
+
+
+class _Wrong(Exception):
+    """What is wrong with a row."""
+
+
+def split_digest(rows: list[dict]) -> str:
+    """Return the SHA-256 over the images' names, truths and pixels, in the order of the rows."""
+    lines = (json.dumps([row["filename"], row["truth"], row["digest"]]) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def as_csv(rows: list[dict], model_digest: str = "") -> bytes:
+    """Return rows as the content of a predictions file; floats are written so that they read back equal."""
+    # The digest is of the names as the file has them.
+    of_split = split_digest([{**row, "filename": for_csv(row["filename"])} for row in rows])
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        cells = [for_csv(cell) for cell in (*_cells(row), of_split, model_digest)]
+        writer.writerow([*cells, _check(cells)])
+    return buffer.getvalue().encode(errors="surrogateescape")
+
+
+def write_predictions(path: Path, rows: list[dict], model_digest: str = "") -> None:
+    content = as_csv(rows, model_digest)
+    with whole(path) as partial:
+        partial.write_bytes(content)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read and check a predictions file; a row that was changed is named by its line and its image."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no file {path}: name a predictions.csv that evaluate or train wrote.")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path} is larger than {MAX_BYTES} bytes: it is not a file that evaluate or train wrote.")
+    return parse(content, path)
+
+
+def parse(content: bytes, path) -> Predictions:
+    """Return what a predictions file holds, checked; ``path`` is what messages call it."""
+    table = list(_lines(content, path))
+    if not table or table[0][1] != list(COLUMNS):
+        raise UserError(
+            f"{path} does not have the columns of a predictions file: it is from an earlier version, or another file. "
+            "Evaluate again."
+        )
+    if len(table) == 1:
+        raise UserError(f"{path} has no row: evaluate again.")
+    rows, seen, first = [], {}, None
+    for line, cells in table[1:]:
+        name = cells[0] if cells else ""
+        try:
+            _check_row(cells)
+            values = dict(zip(COLUMNS, cells, strict=True))
+            first = first or values
+            _check_alike(values, first)
+            if name in seen:
+                raise _Wrong(f"the image is in line {seen[name]} already")
+            rows.append(_row(values, _node(first)))
+        except _Wrong as wrong:
+            raise UserError(f"{path}, line {line} ({plain(name, 60)}): {wrong}.") from None
+        seen[name] = line
+    if split_digest(rows) != first["split_digest"]:
+        raise UserError(f"{path}: a row was added, removed or moved after the file was written. Evaluate again.")
+    return Predictions(rows, _node(first), first["split_digest"], first["model_digest"])
+
+
+def _lines(content: bytes, path):
+    """Yield the number of the line at which each row begins, and its cells."""
+    reader = csv.reader(io.StringIO(content.decode(errors="surrogateescape"), newline=""), strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}, line {line}: it is not a row of CSV ({error}). Evaluate again.") from error
+
+
+def _cells(row: dict) -> list[str]:
+    """Return the cells of a row before the digests; what a row does not have is an empty cell."""
+    uncalibrated = row.get("uncalibrated") or {}
+    chosen = row.get("set")
+    return [
+        *(row[name] for name in ("filename", "group", "digest", "truth", "label")),
+        *(_number(row.get(name)) for name in CLASSES),
+        *(_number(part) for name in NODES for part in row.get(name, (None, None))),
+        _flag(row.get("unsure")),
+        "" if chosen is None else " ".join(chosen) or _NO_CLASS,
+        _number(row.get("spread")),
+        *(_number(part) for name in NODES for part in uncalibrated.get(name, (None, None))),
+        _flag(row.get("chosen", False)),
+        _flag(row.get("normalised")),
+    ]
+
+
+def _number(value) -> str:
+    return "" if value is None else repr(float(value))
+
+
+def _flag(value) -> str:
+    return "" if value is None else str(bool(value)).lower()
+
+
+def _check(cells: list[str]) -> str:
+    # The sign between cells is in none of them: ``for_csv`` escapes it.
+    return hashlib.sha256("\x1f".join(cells).encode(errors="surrogateescape")).hexdigest()
+
+
+def _check_row(cells: list[str]) -> None:
+    if len(cells) != len(COLUMNS):
+        raise _Wrong(f"it has {len(cells)} cells, and not {len(COLUMNS)}")
+    if _check(cells[:-1]) != cells[-1]:
+        raise _Wrong("the row was changed after it was written, since its check does not fit its other cells")
+
+
+def _check_alike(values: dict, first: dict) -> None:
+    for name in ("split_digest", "model_digest"):
+        if values[name] != first[name]:
+            raise _Wrong(f"its {name} is not that of the first row")
+        if not _SHA256.fullmatch(values[name]) and (name, values[name]) != ("model_digest", ""):
+            raise _Wrong(f"its {name} is not a SHA-256")
+    if _node(values) != _node(first):
+        raise _Wrong("it is not an answer of the same nodes as the first row")
+
+
+def _node(values: dict) -> str | None:
+    """Return the one node whose pair a row has, or None where it has more than that."""
+    there = [name for name, columns in _PAIRS.items() if any(values[column] for column in columns)]
+    return there[0] if len(there) == 1 and not any(values[name] for name in CLASSES) else None
+
+
+def _row(values: dict, node: str | None) -> dict:
+    """Return the row that some cells stand for, once they are what a system can answer."""
+    if not _SHA256.fullmatch(values["digest"]):
+        raise _Wrong("its digest is not a SHA-256")
+    truths = NODES[node].targets if node else LABELS
+    if values["truth"] not in truths:
+        raise _Wrong(f"its truth must be one of {', '.join(truths)}")
+    row = {name: values[name] for name in ("filename", "group", "digest", "truth", "label")}
+    names = [node] if node else list(NODES)
+    row |= {name: _read_pair(values, _PAIRS[name]) for name in names}
+    if node:
+        answers, classes = row[node], NODES[node].classes
+    else:
+        row |= {name: _share(values, name) for name in CLASSES}
+        answers, classes = [row[name] for name in CLASSES], CLASSES
+        _check_products(row)
+    if values["label"] != classes[int(np.argmax(answers))]:
+        raise _Wrong("its label is not the likeliest class")
+    # A node that does not answer has no cell to be read.
+    there = [name for name in names if any(values[column] for column in _UNCALIBRATED[name])]
+    row["uncalibrated"] = {name: _read_pair(values, _UNCALIBRATED[name]) for name in there} or None
+    if there and there != names:
+        raise _Wrong("it has numbers before calibration for some nodes only")
+    return row | _read_more(values)
+
+
+def _read_more(values: dict) -> dict:
+    row = {}
+    for name in ("unsure", "chosen", "normalised"):
+        if values[name] not in _FLAGS:
+            raise _Wrong(f"its {name} must be true, false or empty")
+        row[name] = _FLAGS[values[name]]
+    names = values["set"].split(" ") if values["set"] not in ("", _NO_CLASS) else []
+    if names != [name for name in CLASSES if name in names]:
+        raise _Wrong(f"its set must hold classes in the order {', '.join(CLASSES)}, or {_NO_CLASS}")
+    row["set"] = names if values["set"] else None
+    row["spread"] = _share(values, "spread") if values["spread"] else None
+    return row
+
+
+def _read_pair(values: dict, columns: list[str]) -> list[float]:
+    pair = [_share(values, column) for column in columns]
+    if abs(sum(pair) - 1) > SUM_TOLERANCE:
+        raise _Wrong(f"{' and '.join(columns)} do not sum to 1")
+    return pair
+
+
+def _share(values: dict, column: str) -> float:
+    text = values[column]
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    # NaN is not in the range either, and other spellings of a number are not what was written.
+    if not 0 <= number <= 1 or repr(number) != text:
+        raise _Wrong(f"its {column} must be a number from 0 to 1")
+    return number
+
+
+def _check_products(row: dict) -> None:
+    for index, specialist in enumerate(SPECIALISTS):
+        for name, within in zip(specialist.classes, row[specialist.name], strict=True):
+            if abs(row[ROOT.name][index] * within - row[name]) > PRODUCT_TOLERANCE:
+                raise _Wrong(f"its {name} is not the product of the nodes on the way there")

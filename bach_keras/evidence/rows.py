@@ -1,0 +1,86 @@
+"""The answers of a system, one row for each image, as ``bach_keras.evidence.predictions`` describes them."""
+
+import numpy as np
+import tensorflow as tf
+
+from bach_keras import preprocess
+from bach_keras.tree import NODES
+from datasets.errors import UserError
+from datasets.labels import CLASSES, LABELS
+from datasets.progress import bar
+
+BATCH = 16
+
+
+def answer(system, data, names: list[str]) -> list[dict]:
+    """Return a row for each named image, sorted by file name.
+
+    Args:
+        system: a ``Hierarchy`` or an ``Export``.
+        data: a ``SplitData``.
+        names: of images of ``data``.
+    """
+    rows, digests = [], data.prepared.digests
+    # A calibrated tree made of runs can also say what it answered before its temperatures.
+    ask = getattr(system, "with_uncalibrated", system.images)
+    is_normalised = system.view.stain_normalisation != "none"
+    with bar(what="Evaluating", total=len(names)) as progress:
+        for squares, known, labels, files in _batches(data.images(names), system.view).as_numpy_iterator():
+            files = [file.decode() for file in files]
+            answers = {name: np.asarray(value) for name, value in ask(squares).items()}
+            _check_numbers(answers, files)
+            for index, (label, name) in enumerate(zip(labels, files, strict=True)):
+                rows.append({
+                    "filename": name,
+                    "group": data.groups.get(name, ""),
+                    "digest": digests[name],
+                    "truth": LABELS[label],
+                    **_row({key: value[index] for key, value in answers.items()}),
+                    "chosen": name in system.provenance.chosen_on,
+                    "normalised": bool(known[index]) if is_normalised else None,
+                })  # fmt: skip
+            progress.update(len(files))
+    return sorted(rows, key=lambda row: row["filename"])
+
+
+def _batches(records, view):
+    """Return batches of what the networks see of each image, whether its stain can be normalised, label and name."""
+
+    def seen(record):
+        square = preprocess.square(record["image"], view.image_size)
+        known = preprocess.normalise_stain_each(square, view.image_size, view.stain_normalisation)[1]
+        return square, known, record["label"], record["filename"]
+
+    # The next images are read and squared while the networks work on a batch.
+    batches = records.map(seen, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(1)
+    return preprocess.untuned(batches)
+
+
+def _check_numbers(answers: dict, files: list[str]) -> None:
+    # The first class would be the likeliest of NaN.
+    if not all(np.isfinite(value).all() for value in answers.values() if value.dtype.kind == "f"):
+        raise UserError(
+            f"The system answers NaN or infinity for {files[0]} or one of the next {len(files) - 1} images, so it "
+            "cannot be scored: train its members again, or export them in float32 if this is half precision."
+        )
+
+
+def _row(answers: dict) -> dict:
+    """Return what a row says of one image's answers, by the names that they have in a tree."""
+    row = {"label": answers["label"].decode()}
+    if "probabilities" in answers:
+        row |= dict(zip(CLASSES, _shares(answers["probabilities"]), strict=True))
+    row |= {name: _shares(answers[name]) for name in NODES if name in answers}
+    before = {name: answers[f"{name}_uncalibrated"] for name in NODES if f"{name}_uncalibrated" in answers}
+    row["uncalibrated"] = {name: _shares(pair) for name, pair in before.items()} or None
+    row["unsure"] = bool(answers["unsure"]) if "unsure" in answers else None
+    row["set"] = None
+    if "set" in answers:
+        row["set"] = [name for name, inside in zip(CLASSES, answers["set"], strict=True) if inside]
+    row["spread"] = float(answers["spread"]) if "spread" in answers else None
+    return row
+
+
+def _shares(values) -> list[float]:
+    # By rounding, a softmax in float32 may be a little above 1.
+    return np.clip(values, 0, 1).tolist()
