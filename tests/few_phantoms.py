@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import tensorflow as tf
@@ -37,6 +38,14 @@ class FewPhantoms:
 
     held_out = "test"
     data_dir = None
+
+    @property
+    def groups(self):
+        return {name: name.split("-")[2] for name in self.labels}
+
+    @property
+    def prepared(self):
+        return SimpleNamespace(digests={name: hashlib.sha256(name.encode()).hexdigest() for name in self.labels})
 
     def digest(self, filenames):
         # A phantom follows from its name.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bach_keras import run_fields
 from bach_keras.evidence import metrics, predictions, stains
-from bach_keras.evidence.judged import accuracy_in_words, judge
 from bach_keras.evidence.report import write_report
 from bach_keras.evidence.rows import answer
+from bach_keras.evidence.scoring import accuracy_in_words, score
 from bach_keras.fields import read_object
 from bach_keras.members import run_folder
 from bach_keras.run_folder import Run
@@ -52,10 +52,9 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
 
     with working():
         content = predictions.as_csv(answer(system, data, names), getattr(system, "digest", ""))
-        # What is judged is what the file says, so that anyone who reads it can find the same figures.
-        answered = predictions.parse(content, out / predictions.FILE)
+        answered = _read_back(content)
         result = {
-            **judge(answered, system.view.stain_normalisation),
+            **score(answered, system.view.stain_normalisation),
             "views": getattr(system, "views", 1),
             "config": data.config,
             "protocol": data.protocol,
@@ -99,6 +98,14 @@ def judging(system, data, split: str) -> list[str]:
     if not names:
         raise UserError(f"None of these images is labelled {', '.join(labels)}, so there is nothing to judge by.")
     return names
+
+
+def _read_back(content: bytes) -> predictions.Predictions:
+    """Return what a predictions file will say, so that what is judged is what anyone who reads it finds."""
+    try:
+        return predictions.parse(content, predictions.FILE)
+    except UserError as error:
+        raise UserError(f"The system gives answers that no tree of this project gives: {error}") from error
 
 
 def _notes(system, data, split: str, names: list[str]) -> list[str]:

@@ -2,9 +2,9 @@
 
 A row is a dict: ``filename``, ``group``, ``digest`` (SHA-256 of the image's size and pixels), ``truth``, ``label``, the
 four probabilities by class and the pair of each node by its name. The rows of a single node have its pair alone, and
-``label`` is one of its two classes. These may be None: ``unsure`` (bool), ``set`` (class names), ``spread`` (float),
-``uncalibrated`` (node -> pair), ``normalised`` (whether the stain could be normalised). ``chosen`` says whether the
-image also chose something of the system, such as an epoch.
+``label`` is one of its two classes. These may be None: ``unsure`` (bool), ``set`` (class names, at the level of 90 %)
+and ``set.0.8`` (at that of 80 %), ``spread`` (float), ``uncalibrated`` (node -> pair), ``normalised`` (whether the
+stain could be normalised). ``chosen`` says whether the image also chose something of the system, such as an epoch.
 """
 
 import csv
@@ -13,6 +13,7 @@ import io
 import json
 import re
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,14 @@ from datasets.whole import whole
 FILE = "predictions.csv"
 MAX_BYTES = 2**28
 
+# Level of coverage -> column of the prediction set.
+SETS = {"0.8": "set.0.8", "0.9": "set"}
+
 _PAIRS = {name: [f"{name}.{answer}" for answer in node.classes] for name, node in NODES.items()}
 _UNCALIBRATED = {name: [f"{name}.uncalibrated.{answer}" for answer in node.classes] for name, node in NODES.items()}
 COLUMNS = (
-    "filename", "group", "digest", "truth", "label", *CLASSES, *sum(_PAIRS.values(), []), "unsure", "set", "spread",
-    *sum(_UNCALIBRATED.values(), []), "chosen", "normalised", "split_digest", "model_digest", "check",
+    "filename", "group", "digest", "truth", "label", *CLASSES, *chain(*_PAIRS.values()), "unsure", "set", "spread",
+    "set.0.8", *chain(*_UNCALIBRATED.values()), "chosen", "normalised", "split_digest", "model_digest", "check",
 )  # fmt: skip
 
 # What rounding in float32 may do to a pair's sum, and to a product of two of its numbers.
@@ -52,7 +56,7 @@ class Predictions:
     model_digest: str  # SHA-256 of what answered, "" where it does not say
 
 
-class _Wrong(Exception):
+class _WrongError(Exception):
     """What is wrong with a row."""
 
 
@@ -112,9 +116,9 @@ def parse(content: bytes, path) -> Predictions:
             first = first or values
             _check_alike(values, first)
             if name in seen:
-                raise _Wrong(f"the image is in line {seen[name]} already")
+                raise _WrongError(f"the image is in line {seen[name]} already")
             rows.append(_row(values, _node(first)))
-        except _Wrong as wrong:
+        except _WrongError as wrong:
             raise UserError(f"{path}, line {line} ({plain(name, 60)}): {wrong}.") from None
         seen[name] = line
     if split_digest(rows) != first["split_digest"]:
@@ -137,14 +141,14 @@ def _lines(content: bytes, path):
 def _cells(row: dict) -> list[str]:
     """Return the cells of a row before the digests; what a row does not have is an empty cell."""
     uncalibrated = row.get("uncalibrated") or {}
-    chosen = row.get("set")
     return [
         *(row[name] for name in ("filename", "group", "digest", "truth", "label")),
         *(_number(row.get(name)) for name in CLASSES),
         *(_number(part) for name in NODES for part in row.get(name, (None, None))),
         _flag(row.get("unsure")),
-        "" if chosen is None else " ".join(chosen) or _NO_CLASS,
+        _set(row.get("set")),
         _number(row.get("spread")),
+        _set(row.get("set.0.8")),
         *(_number(part) for name in NODES for part in uncalibrated.get(name, (None, None))),
         _flag(row.get("chosen", False)),
         _flag(row.get("normalised")),
@@ -159,6 +163,10 @@ def _flag(value) -> str:
     return "" if value is None else str(bool(value)).lower()
 
 
+def _set(names) -> str:
+    return "" if names is None else " ".join(names) or _NO_CLASS
+
+
 def _check(cells: list[str]) -> str:
     # The sign between cells is in none of them: ``for_csv`` escapes it.
     return hashlib.sha256("\x1f".join(cells).encode(errors="surrogateescape")).hexdigest()
@@ -166,19 +174,19 @@ def _check(cells: list[str]) -> str:
 
 def _check_row(cells: list[str]) -> None:
     if len(cells) != len(COLUMNS):
-        raise _Wrong(f"it has {len(cells)} cells, and not {len(COLUMNS)}")
+        raise _WrongError(f"it has {len(cells)} cells, and not {len(COLUMNS)}")
     if _check(cells[:-1]) != cells[-1]:
-        raise _Wrong("the row was changed after it was written, since its check does not fit its other cells")
+        raise _WrongError("the row was changed after it was written, since its check does not fit its other cells")
 
 
 def _check_alike(values: dict, first: dict) -> None:
     for name in ("split_digest", "model_digest"):
         if values[name] != first[name]:
-            raise _Wrong(f"its {name} is not that of the first row")
+            raise _WrongError(f"its {name} is not that of the first row")
         if not _SHA256.fullmatch(values[name]) and (name, values[name]) != ("model_digest", ""):
-            raise _Wrong(f"its {name} is not a SHA-256")
+            raise _WrongError(f"its {name} is not a SHA-256")
     if _node(values) != _node(first):
-        raise _Wrong("it is not an answer of the same nodes as the first row")
+        raise _WrongError("it is not an answer of the same nodes as the first row")
 
 
 def _node(values: dict) -> str | None:
@@ -190,10 +198,10 @@ def _node(values: dict) -> str | None:
 def _row(values: dict, node: str | None) -> dict:
     """Return the row that some cells stand for, once they are what a system can answer."""
     if not _SHA256.fullmatch(values["digest"]):
-        raise _Wrong("its digest is not a SHA-256")
+        raise _WrongError("its digest is not a SHA-256")
     truths = NODES[node].targets if node else LABELS
     if values["truth"] not in truths:
-        raise _Wrong(f"its truth must be one of {', '.join(truths)}")
+        raise _WrongError(f"its truth must be one of {', '.join(truths)}")
     row = {name: values[name] for name in ("filename", "group", "digest", "truth", "label")}
     names = [node] if node else list(NODES)
     row |= {name: _read_pair(values, _PAIRS[name]) for name in names}
@@ -204,12 +212,12 @@ def _row(values: dict, node: str | None) -> dict:
         answers, classes = [row[name] for name in CLASSES], CLASSES
         _check_products(row)
     if values["label"] != classes[int(np.argmax(answers))]:
-        raise _Wrong("its label is not the likeliest class")
+        raise _WrongError("its label is not the likeliest class")
     # A node that does not answer has no cell to be read.
     there = [name for name in names if any(values[column] for column in _UNCALIBRATED[name])]
     row["uncalibrated"] = {name: _read_pair(values, _UNCALIBRATED[name]) for name in there} or None
     if there and there != names:
-        raise _Wrong("it has numbers before calibration for some nodes only")
+        raise _WrongError("it has numbers before calibration for some nodes only")
     return row | _read_more(values)
 
 
@@ -217,20 +225,26 @@ def _read_more(values: dict) -> dict:
     row = {}
     for name in ("unsure", "chosen", "normalised"):
         if values[name] not in _FLAGS:
-            raise _Wrong(f"its {name} must be true, false or empty")
+            raise _WrongError(f"its {name} must be true, false or empty")
         row[name] = _FLAGS[values[name]]
-    names = values["set"].split(" ") if values["set"] not in ("", _NO_CLASS) else []
-    if names != [name for name in CLASSES if name in names]:
-        raise _Wrong(f"its set must hold classes in the order {', '.join(CLASSES)}, or {_NO_CLASS}")
-    row["set"] = names if values["set"] else None
+    row |= {column: _read_set(values, column) for column in SETS.values()}
     row["spread"] = _share(values, "spread") if values["spread"] else None
     return row
+
+
+def _read_set(values: dict, column: str) -> list[str] | None:
+    if not values[column]:
+        return None
+    names = [] if values[column] == _NO_CLASS else values[column].split(" ")
+    if names != [name for name in CLASSES if name in names]:
+        raise _WrongError(f"its {column} must hold classes in the order {', '.join(CLASSES)}, or {_NO_CLASS}")
+    return names
 
 
 def _read_pair(values: dict, columns: list[str]) -> list[float]:
     pair = [_share(values, column) for column in columns]
     if abs(sum(pair) - 1) > SUM_TOLERANCE:
-        raise _Wrong(f"{' and '.join(columns)} do not sum to 1")
+        raise _WrongError(f"{' and '.join(columns)} do not sum to 1")
     return pair
 
 
@@ -242,7 +256,7 @@ def _share(values: dict, column: str) -> float:
         number = -1.0
     # NaN is not in the range either, and other spellings of a number are not what was written.
     if not 0 <= number <= 1 or repr(number) != text:
-        raise _Wrong(f"its {column} must be a number from 0 to 1")
+        raise _WrongError(f"its {column} must be a number from 0 to 1")
     return number
 
 
@@ -250,4 +264,4 @@ def _check_products(row: dict) -> None:
     for index, specialist in enumerate(SPECIALISTS):
         for name, within in zip(specialist.classes, row[specialist.name], strict=True):
             if abs(row[ROOT.name][index] * within - row[name]) > PRODUCT_TOLERANCE:
-                raise _Wrong(f"its {name} is not the product of the nodes on the way there")
+                raise _WrongError(f"its {name} is not the product of the nodes on the way there")

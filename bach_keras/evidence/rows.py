@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.evidence.predictions import SETS
 from bach_keras.tree import NODES
 from datasets.errors import UserError
 from datasets.labels import CLASSES, LABELS
@@ -25,8 +26,8 @@ def answer(system, data, names: list[str]) -> list[dict]:
     ask = getattr(system, "with_uncalibrated", system.images)
     is_normalised = system.view.stain_normalisation != "none"
     with bar(what="Evaluating", total=len(names)) as progress:
-        for squares, known, labels, files in _batches(data.images(names), system.view).as_numpy_iterator():
-            files = [file.decode() for file in files]
+        for squares, known, labels, encoded in _batches(data.images(names), system.view).as_numpy_iterator():
+            files = [name.decode() for name in encoded]
             answers = {name: np.asarray(value) for name, value in ask(squares).items()}
             _check_numbers(answers, files)
             for index, (label, name) in enumerate(zip(labels, files, strict=True)):
@@ -68,17 +69,20 @@ def _check_numbers(answers: dict, files: list[str]) -> None:
 def _row(answers: dict) -> dict:
     """Return what a row says of one image's answers, by the names that they have in a tree."""
     row = {"label": answers["label"].decode()}
-    if "probabilities" in answers:
+    # A node by itself has two probabilities, which are its pair.
+    if len(answers["probabilities"]) == len(CLASSES):
         row |= dict(zip(CLASSES, _shares(answers["probabilities"]), strict=True))
     row |= {name: _shares(answers[name]) for name in NODES if name in answers}
     before = {name: answers[f"{name}_uncalibrated"] for name in NODES if f"{name}_uncalibrated" in answers}
     row["uncalibrated"] = {name: _shares(pair) for name, pair in before.items()} or None
     row["unsure"] = bool(answers["unsure"]) if "unsure" in answers else None
-    row["set"] = None
-    if "set" in answers:
-        row["set"] = [name for name, inside in zip(CLASSES, answers["set"], strict=True) if inside]
+    row |= {column: _names(answers[column]) if column in answers else None for column in SETS.values()}
     row["spread"] = float(answers["spread"]) if "spread" in answers else None
     return row
+
+
+def _names(inside) -> list[str]:
+    return [name for name, is_in in zip(CLASSES, inside, strict=True) if is_in]
 
 
 def _shares(values) -> list[float]:

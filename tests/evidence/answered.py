@@ -39,4 +39,7 @@ def _named(name, truth):
     return {"filename": name, "group": "", "digest": hashlib.sha256(ascii(name).encode()).hexdigest(), "truth": truth}
 
 
-_EMPTY = {"unsure": None, "set": None, "spread": None, "uncalibrated": None, "chosen": False, "normalised": None}
+_EMPTY = {
+    "unsure": None, "set": None, "set.0.8": None, "spread": None, "uncalibrated": None, "chosen": False,
+    "normalised": None,
+}  # fmt: skip

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -34,7 +35,9 @@ class Stained:
     config, protocol, held_out = "bisque", "patient", "test"
     files: ClassVar = {"train": ["x"], "validation": [], "test": ["a", "b", "c"]}
     labels: ClassVar = {"a": "benign", "b": "benign", "c": "invasive"}
+    groups: ClassVar = {}
     origin: ClassVar = {"note": ""}
+    prepared = SimpleNamespace(digests={"a": "a" * 64, "b": "b" * 64, "c": "c" * 64})
 
     def images(self, names):
         return records()

@@ -6,7 +6,7 @@ from bach_keras.evidence import stains
 from bach_keras.evidence.errors import SYSTEM, find_errors, is_right
 from bach_keras.evidence.intervals import accuracy_interval
 from bach_keras.evidence.metrics import in_words, scores
-from bach_keras.evidence.predictions import Predictions
+from bach_keras.evidence.predictions import SETS, Predictions
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.labels import CLASSES
 
@@ -21,7 +21,7 @@ _WHY = {
 }
 
 
-def judge(predictions: Predictions, stain_normalisation: str = "none") -> dict:
+def score(predictions: Predictions, stain_normalisation: str = "none") -> dict:
     """Return what metrics.json says of a system's answers, but for where they come from.
 
     ``headline`` names what these images can judge: "system" for the four classes, or a node. Where the labels cannot
@@ -158,4 +158,16 @@ def _unsure(rows: list[dict], headline: str) -> dict | None:
 
 
 def _sets(rows: list[dict], headline: str) -> dict | None:
-    return None
+    """Return how often the prediction set holds the true class, at each level, and how many classes it holds."""
+    own = _own(rows, SYSTEM) if headline == SYSTEM else []
+    found = {}
+    for level, column in SETS.items():
+        if own and all(row[column] is not None for row in own):
+            covered = [row["truth"] in row[column] for row in own]
+            found[level] = {
+                "covered": float(np.mean(covered)),
+                "n": len(own),
+                "covered_ci95": accuracy_interval(covered, [row["group"] for row in own]),
+                "mean_size": float(np.mean([len(row[column]) for row in own])),
+            }
+    return found or None
