@@ -6,7 +6,7 @@ import click
 
 from bach_keras.commands.console import start_console
 from bach_keras.commands.data import data
-from bach_keras.commands.evaluation import evaluate
+from bach_keras.commands.evaluation import compare, evaluate, verify_result
 from bach_keras.commands.options import Failure, Stopped
 from bach_keras.commands.serving import export, parity, predict, serve
 from bach_keras.commands.training import lr_find, reproduce, train
@@ -78,7 +78,10 @@ def cli():
     start_console()
 
 
-for command in (data, weights, lr_find, train, reproduce, evaluate, export, predict, serve, parity):
+COMMANDS = (
+    data, weights, lr_find, train, reproduce, evaluate, compare, verify_result, export, predict, serve, parity,
+)  # fmt: skip
+for command in COMMANDS:
     cli.add_command(command)
 
 if __name__ == "__main__":

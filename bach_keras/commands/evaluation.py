@@ -1,7 +1,11 @@
-"""The command that scores a tree."""
+"""The commands that score a tree, check what was scored, and compare two of them."""
+
+import sys
+from pathlib import Path
 
 import click
 
+from bach_keras.commands.console import echo, say
 from bach_keras.commands.options import FOLDER, Failure, images_options, load_members, member_options
 
 
@@ -10,15 +14,17 @@ from bach_keras.commands.options import FOLDER, Failure, images_options, load_me
 @member_options
 @images_options
 @click.option(
-    "--split", type=click.Choice(("validation", "test")), help="Images to score. [default: test if there is one]"
-)
+    "--split", type=click.Choice(("validation", "test", "all")),
+    help="Images to score; all takes every image that no member trained on. [default: test if there is one]",
+)  # fmt: skip
 @click.option("--out", type=FOLDER, required=True, help="Folder for metrics.json, predictions.csv and report.html.")
 def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
-    """Score a tree on images that it never trained on.
+    """Score a tree, or one node by itself, on images that it never trained on.
 
     \b
     Example:
       python cli.py evaluate --carci runs/c --norbe runs/n --invis runs/i --out runs/tree
+      python cli.py evaluate --carci runs/bisque-carci --config bisque --out runs/bisque
     """
     from bach_keras.evidence.evaluate import evaluate as run_evaluation
 
@@ -34,3 +40,48 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
 
         system = Hierarchy(load_members(carci_runs, norbe_runs, invis_runs))
     run_evaluation(system, images.open(), split, out, runs)
+
+
+@click.command("verify-result")
+@click.argument("path", type=FOLDER, metavar="FILE")
+def verify_result(path: Path):
+    """Compute every figure of an evaluation again from its predictions, without the model.
+
+    FILE is the folder that evaluate wrote, or its predictions.csv or metrics.json. Exits with 1, and names the row or
+    the figure, where one was changed.
+
+    \b
+    Example:
+      python cli.py verify-result runs/tree
+    """
+    from bach_keras.evidence.verify_result import verify_result as verify
+
+    found = verify(path)
+    for line in found.checked:
+        say(line)
+    for line in found.differences:
+        say(line, err=True)
+    say(f"{path}: its figures are not those of its predictions" if found.differences else f"{path}: all of it agrees")
+    sys.exit(1 if found.differences else 0)
+
+
+@click.command()
+@click.argument("first", type=FOLDER)
+@click.argument("second", type=FOLDER)
+@click.option("--format", "form", type=click.Choice(("table", "json")), default="table", show_default=True,
+              help="How the comparison is printed.")  # fmt: skip
+def compare(first: Path, second: Path, form: str):
+    """Compare two systems, or two runs of a node, by their answers for the same images.
+
+    FIRST and SECOND are each a predictions file, the folder of an evaluation, or a run folder. The interval of the
+    difference is by patient, where patients are known.
+
+    \b
+    Example:
+      python cli.py compare runs/tree runs/ensemble
+      python cli.py compare runs/bach-norbe runs/bach-norbe-2 --format json
+    """
+    from bach_keras.evidence import compare as comparison
+
+    for line in comparison.LINES[form](comparison.compare(first, second)):
+        echo(line)

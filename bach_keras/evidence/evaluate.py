@@ -66,7 +66,7 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
         out.mkdir(parents=True, exist_ok=True)
         with whole(out / predictions.FILE) as partial:
             partial.write_bytes(content)
-        write_report(out / "report.html", result, list(folders))
+        write_report(out / "report.html", result, answered.rows, list(folders))
         # It comes last, as it says to whoever reads the folder that the evaluation is complete.
         write_json(out / "metrics.json", result)
 

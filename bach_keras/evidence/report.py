@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bach_keras.evidence import stains
 from bach_keras.evidence.metrics import in_words
-from bach_keras.run_folder import Run
+from bach_keras.evidence.scoring import accuracy_in_words, of_headline
 from bach_keras.tree import NODES
 from datasets.escape import for_html
 from datasets.labels import CLASSES
@@ -20,9 +20,11 @@ _STYLE = (
 )
 
 
-def write_report(path: Path, result: dict, runs: list) -> None:
+def write_report(path: Path, result: dict, rows: list[dict], runs: list) -> None:
     """Write one HTML file without outside parts: a system's ``metrics.json``, and the folders of its members' runs."""
     title = "Breast histology by a tree of ResNeXt-50 classifiers"
+    from bach_keras.run_folder import Run  # it brings TensorFlow, which the other parts do without
+
     runs = [Run.open(run) for run in runs]
     learned_from = {*result.get("member_configs", ()), *(run.settings["config"] for run in runs)}
     body = [
@@ -30,17 +32,26 @@ def write_report(path: Path, result: dict, runs: list) -> None:
         heading(1, title),
         paragraph("Research software, not a medical device.", "note"),
         paragraph(f"Config {result['config']}, protocol {result['protocol']}, split {result['split']}."),
-        f"<p><b>{for_html(f'Four-class accuracy {in_words(result)}.')}</b></p>",
+        *sections(result, rows),
+        *[_run_section(run) for run in runs],
+    ]
+    write_page(path, title, body)
+
+
+def sections(result: dict, rows: list[dict]) -> list[str]:
+    """Return the parts of the page that show figures, as they stand in it."""
+    matrix = of_headline(result)["confusion_matrix"]
+    classes = CLASSES if len(matrix) == len(CLASSES) else NODES[result["headline"]].classes
+    return [
+        f"<p><b>{for_html(accuracy_in_words(result))}.</b></p>",
         chosen(result),
         *[paragraph(note, "note") for note in result["split_notes"]],
         *([paragraph(f"Stain normalisation: {stains.in_words(result['stains'])}.")] if "stains" in result else []),
         heading(2, "Confusion matrix"),
-        image(confusion_figure(result["confusion_matrix"]), "Confusion matrix"),
+        image(confusion_figure(matrix, classes), "Confusion matrix"),
         heading(2, "Nodes"),
         _nodes(result["nodes"]),
-        *[_run_section(run) for run in runs],
     ]
-    write_page(path, title, body)
 
 
 def _nodes(scores: dict) -> str:
@@ -76,7 +87,7 @@ def chosen(result) -> str:
     return paragraph(f"{result['chosen_on']} of these images also chose a member's epoch or init.", "note")
 
 
-def _run_section(run: Run) -> str:
+def _run_section(run) -> str:
     config, metrics, history = run.settings, run.metrics(), run.history()
     settings = {name: config[name] for name in ("node", "config", "protocol", "init")} | config["recipe"]
     parts = [heading(2, NODES[config["node"]].title)]
@@ -110,8 +121,8 @@ def _curves_figure(history):
     return figure
 
 
-def confusion_figure(matrix):
-    """Draw a four-class confusion matrix, a row for each true class."""
+def confusion_figure(matrix, classes=CLASSES):
+    """Draw a confusion matrix, a row for each true class."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 4.4), layout="constrained")
@@ -121,9 +132,9 @@ def confusion_figure(matrix):
     for i, row in enumerate(matrix):
         for j, count in enumerate(row):
             axes.text(j, i, count, ha="center", va="center", color="white" if count > top / 2 else "black")
-    axes.set(xticks=range(4), yticks=range(4), xlabel="answered", ylabel="true")
-    axes.set_xticklabels(CLASSES)
-    axes.set_yticklabels(CLASSES)
+    axes.set(xticks=range(len(classes)), yticks=range(len(classes)), xlabel="answered", ylabel="true")
+    axes.set_xticklabels(classes)
+    axes.set_yticklabels(classes)
     return figure
 
 

@@ -1,0 +1,141 @@
+"""Every figure of an evaluation, computed again from its predictions and compared: without the model, or TensorFlow."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bach_keras.evidence import predictions
+from bach_keras.evidence.report import sections
+from bach_keras.evidence.scoring import score
+from bach_keras.fields import NAME, TEXT, TEXTS, check, plain, read_object, shown, whole
+from bach_keras.wording import counted
+from datasets.errors import MissingError, UserError
+
+# Two computers may round a figure otherwise, by far less than this.
+TOLERANCE = 1e-9
+
+# What metrics.json says of where the answers come from, which no prediction tells. The report shows it as it stands.
+ORIGIN = {
+    "views": whole(1), "config": NAME, "protocol": TEXT, "split": NAME, "split_notes": TEXTS, "members": TEXTS,
+    "member_configs": TEXTS,
+}  # fmt: skip
+# A run folder's metrics.json is of its training; these keys of it are figures of its predictions.
+OF_TRAINING = ("kind", "node", "epochs", "best_epoch", "seconds", "split", "chosen_on", "stains", "until", "reached")
+
+
+@dataclass
+class Verified:
+    """What was checked, and where a file says otherwise than its predictions."""
+
+    checked: list[str] = field(default_factory=list)  # a sentence each
+    differences: list[str] = field(default_factory=list)
+
+
+def verify_result(path: Path) -> Verified:
+    """Check the files of an evaluation against each other.
+
+    Args:
+        path: a folder of an evaluation, or its predictions.csv or metrics.json. A run folder has no report of its own.
+
+    Raises:
+        UserError: a file is missing, or is not one that evaluate writes.
+    """
+    of_rows, of_figures, of_page = _files(Path(path))
+    written = _read_figures(of_figures)
+    found = Verified()
+    try:
+        answered = predictions.read_predictions(of_rows)
+    except UserError as error:
+        found.differences.append(str(error))
+        return found
+    found.checked.append(
+        f"{counted(len(answered.rows), 'row')} of {of_rows.name}: none was changed, and each is an answer of "
+        f"{answered.node or 'the tree'} to another image"
+    )
+    is_run = "best_epoch" in written
+    stains = written.get("stains") if not is_run else None
+    method = stains.get("method", "none") if isinstance(stains, dict) else "none"
+    computed = score(answered, method if isinstance(method, str) else "none")
+    if is_run:
+        computed = {name: value for name, value in computed.items() if name in written and name not in OF_TRAINING}
+    _compare_figures(found, computed, written, of_figures.name, () if is_run else ORIGIN)
+    if not is_run and not found.differences:
+        _compare_page(found, of_page, sections(written, answered.rows))
+    return found
+
+
+def _files(path: Path) -> tuple[Path, Path, Path]:
+    """Return the predictions, the figures and the report that belong together."""
+    folder = path if path.is_dir() else path.parent
+    of_rows = path if path.suffix == ".csv" else folder / predictions.FILE
+    of_figures = path if path.suffix == ".json" else folder / "metrics.json"
+    for file in (of_rows, of_figures):
+        if not file.is_file():
+            raise MissingError(f"{file} is not there: name the folder that evaluate --out wrote, or a file in it.")
+    return of_rows, of_figures, folder / "report.html"
+
+
+def _read_figures(path: Path) -> dict:
+    try:
+        written = read_object(path)
+        if "best_epoch" not in written:
+            check(written, ORIGIN)
+        return written
+    except UserError as error:
+        raise UserError(f"{path} is not what an evaluation writes ({error}): evaluate again.") from error
+
+
+def _compare_figures(found: Verified, computed: dict, written: dict, name: str, origin) -> None:
+    count = 0
+    for place, (mine, theirs) in _leaves(computed, {key: written[key] for key in computed if key in written}):
+        count += 1
+        if not _equal(mine, theirs):
+            found.differences.append(f"{place} is {_said(theirs)} in {name}, and the predictions come to {_said(mine)}")
+    if origin and (more := sorted(set(written) - set(computed) - set(origin))):
+        found.differences.append(f"{name} holds {plain(', '.join(more), 200)}, which no predictions come to")
+    found.checked.append(f"{counted(count, 'figure')} of {name}: computed again and compared, to within {TOLERANCE:g}")
+    if origin:
+        found.checked.append(f"not checked, since no prediction tells them: {', '.join(origin)}")
+
+
+class _Missing:
+    """Stands for what one of the two does not have."""
+
+
+def _leaves(mine, theirs, place: str = ""):
+    """Yield the place of each figure of two nested values, and both of them; ``_Missing`` where one has none."""
+    if isinstance(mine, dict) and isinstance(theirs, dict) and mine:
+        for key in [*mine, *(key for key in theirs if key not in mine)]:
+            inner = f"{place}.{plain(str(key), 60)}" if place else plain(str(key), 60)
+            yield from _leaves(mine.get(key, _Missing), theirs.get(key, _Missing), inner)
+    elif isinstance(mine, list | tuple) and isinstance(theirs, list) and len(mine) == len(theirs) and mine:
+        for index, pair in enumerate(zip(mine, theirs, strict=True)):
+            yield from _leaves(*pair, f"{place}[{index}]")
+    else:
+        yield place, (mine, theirs)
+
+
+def _equal(mine, theirs) -> bool:
+    if isinstance(mine, float) and isinstance(theirs, int | float) and not isinstance(theirs, bool):
+        return abs(mine - theirs) <= TOLERANCE
+    mine = list(mine) if isinstance(mine, tuple) else mine
+    return type(mine) is type(theirs) and mine == theirs
+
+
+def _said(value) -> str:
+    if value is _Missing:
+        return "missing"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    return shown(value)
+
+
+def _compare_page(found: Verified, path: Path, parts: list[str]) -> None:
+    if not path.is_file():
+        raise MissingError(f"{path} is not there, so the report cannot be checked: evaluate again.")
+    page = path.read_text(encoding="utf-8", errors="replace")
+    for part in parts:
+        if part not in page:
+            found.differences.append(
+                f"{path.name} lacks a part as its figures come to: it should hold {shown(part)} and what follows it"
+            )
+    found.checked.append(f"{counted(len(parts), 'part')} of {path.name} that show figures: made again and looked for")
