@@ -267,8 +267,9 @@ def _score(tree: Tree, plan: Plan, recipe: Recipe, start: Start, prepare) -> dic
     members = [spec for given in specs.values() for spec in given]
     done = tree.folder / "metrics.json"
     score = read_system(done) if done.is_file() else {}
-    # A member trained again, or another that is now the better one, makes an old score worthless.
-    if score.get("members") != members or _newest(members) > done.stat().st_mtime_ns:
+    # A member trained again, or another that is now the better one, makes an old score worthless; one of an earlier
+    # version lacks what the page shows.
+    if score.get("members") != members or "headline" not in score or _newest(members) > done.stat().st_mtime_ns:
         LOG.info(f"scoring {tree.folder}")
         score = alone(_evaluate, specs, members, data, tree.folder, prepare=prepare)
     return {**row, "score": score}
