@@ -102,9 +102,15 @@ SYSTEM_MORE = {
 }  # fmt: skip
 COVERAGE = {"coverage": SHARE, "accuracy": SHARE, "n": whole(1)}
 ERRORS = {"left_at": object_of(whole()), "paths": list_of(OBJECT)}
+
+
+def _is_step(step) -> bool:
+    return isinstance(step, list) and len(step) == 3 and step[0] in NODES and NAME.fits(step[1]) and SHARE.fits(step[2])
+
+
 ERROR = {
     "filename": TEXT, "truth": NAME, "label": NAME, "left_at": one_of(*NODES), "confidence": SHARE,
-    "path": list_of(Kind("a list of node, answer and confidence", lambda step: _is_step(step)), 1, len(NODES)),
+    "path": list_of(Kind("a list of node, answer and confidence", _is_step), 1, len(NODES)),
 }  # fmt: skip
 
 
@@ -221,10 +227,6 @@ def check_system(metrics: dict) -> dict:
         for index, error in enumerate(metrics["errors"]["paths"]):
             check(error, ERROR, within=f"errors.paths[{index}]")
     return metrics
-
-
-def _is_step(step) -> bool:
-    return isinstance(step, list) and len(step) == 3 and step[0] in NODES and NAME.fits(step[1]) and SHARE.fits(step[2])
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
