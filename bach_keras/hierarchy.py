@@ -1,22 +1,18 @@
-"""The tree as one system: members for each node, joined into the four-class answer."""
+"""The tree as one system: members for each node, joined into the four-class answer; or one node by itself."""
 
 import functools
-import hashlib
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import keras
 import tensorflow as tf
 
 from bach_keras import preprocess
-from bach_keras.network.fold import fold
 from bach_keras.network.head import Classifier
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
-from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, WEIGHTS
+from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, WEIGHTS, classes_of
+from bach_keras.trunks import split
 from datasets.errors import UserError
-from datasets.labels import CLASSES
 
 
 @dataclass(frozen=True)
@@ -45,43 +41,29 @@ class Member:
                 )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A member without its trunk, its batch norms folded; ``rest`` returns its logits and its pooled features."""
-
-    trunk: str
-    rest: Callable
-    weight: float
-    temperature: float
-
-
-@dataclass(frozen=True)
-class _Networks:
-    """A plain holder: tf.Module must not track Keras objects, whose names TF Serving cannot find."""
-
-    trunks: dict[str, Callable]
-    parts: dict[str, list[_Part]]
-    weights: list[tf.Variable]
-
-
 class Hierarchy(tf.Module):
-    """The four-class system of Koné & Boulmane (2018), Figure 1.
+    """The four-class system of Koné & Boulmane (2018), Figure 1, or one of its nodes with two classes.
 
     Members whose trunks hold the same weights share one, found by content: the
     recipe never changes stem, layer1 and layer2, so they are computed once for each image.
 
     In ``precision`` bfloat16 or float16 the feature maps are computed and the kernels kept in that type; heads, softmax
     and the products of the tree stay float32.
+
+    With several ``views`` (one of ``preprocess.VIEWS``) a node's answer is the mean of its answers for each view of an
+    image, taken before the tree's product.
     """
 
-    def __init__(self, members: list[Member], precision: str = "float32"):
+    def __init__(self, members: list[Member], precision: str = "float32", views: int = 1):
         super().__init__(name="hierarchy")
         check_members(members)
-        self.view = members[0].view
+        if views not in preprocess.VIEWS:
+            raise UserError(f"An image has {', '.join(map(str, preprocess.VIEWS))} views, not {views}.")
+        self.view, self.views = members[0].view, views
         self.provenance = functools.reduce(operator.or_, [member.provenance for member in members])
         # A set, as tf.Module would take a tuple for a part of the model and save it.
         self._configs = frozenset(member.config for member in members)
-        self._networks = _split(members, precision)
+        self._networks = split(members, precision)
         # An export is loaded without Keras, so tf.Module must find TensorFlow's own variables here.
         self._weights = self._networks.weights
 
@@ -89,6 +71,23 @@ class Hierarchy(tf.Module):
     def configs(self) -> tuple[str, ...]:
         """The data set configurations its members were trained on, sorted."""
         return tuple(sorted(self._configs))
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes that it has, in the order of the tree: all, or one."""
+        return tuple(name for name in NODES if self._networks.parts[name])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that it answers, in the order of ``probabilities``."""
+        return classes_of(self.nodes)
+
+    def prepare(self, image):
+        """Return what ``images`` sees of an image, uint8 [..., H, W, 3], which it then answers for alike.
+
+        That is the central square, or for 24 views the three squares side by side (``preprocess.part``).
+        """
+        return preprocess.part(image, self.view.image_size, self.views)
 
     def images(self, images) -> dict[str, tf.Tensor]:
         """Classify images softly: a class's probability is its group's times its own within the group.
@@ -98,10 +97,14 @@ class Hierarchy(tf.Module):
 
         Returns:
             ``probabilities`` float32 [N, 4] in the order of ``CLASSES``, ``label`` string [N],
-            and ``carci``, ``norbe``, ``invis`` float32 [N, 2] in the orders of the tree.
+            and ``carci``, ``norbe``, ``invis`` float32 [N, 2] in the orders of the tree. With several views also
+            ``spread`` float32 [N]: the standard deviation, over the views, of the probability of the label. A node by
+            itself has its own pair only, which is also its ``probabilities`` [N, 2].
         """
         count = tf.shape(images)[0]
-        return _answer(*self._soft(self._normalised(images)), count)
+        if self.views > 1:
+            return self._over_views(images, self._soft_nodes, _product, count)
+        return _answer(*self._soft(self._normalised(images)), self.classes, count)
 
     def squares(self, images) -> dict[str, tf.Tensor]:
         """Classify squares that ``View.square`` made: the tree alone, for small devices.
@@ -115,9 +118,10 @@ class Hierarchy(tf.Module):
         """Return carci's pooled features, for search and for monitoring: uint8 [N, H, W, 3] -> float32 [N, 2048].
 
         They are the spatial mean of the last feature map of carci's first member: each member has
-        a feature space of its own, so a mean over members would lie in none of them.
+        a feature space of its own, so a mean over members would lie in none of them. They are of the
+        central square, whatever the views; of a node by itself they are its own first member's.
         """
-        part = self._networks.parts[ROOT.name][0]
+        part = self._networks.parts[self.nodes[0]][0]
         _, features = part.rest(self._networks.trunks[part.trunk](self._normalised(images)))
         return features[: tf.shape(images)[0]]
 
@@ -125,9 +129,14 @@ class Hierarchy(tf.Module):
         """Classify images, each through the one specialist that its carci answer chose.
 
         Takes and returns what ``images`` does; the other specialist's pair and
-        the losing classes are 0, and the chosen two sum to 1.
+        the losing classes are 0, and the chosen two sum to 1. Carci's mean over all views chooses.
+        A node by itself has no specialist to choose and answers as ``images`` does.
         """
+        if len(self.nodes) == 1:
+            return self.images(images)
         count = tf.shape(images)[0]
+        if self.views > 1:
+            return self._over_views(images, self._routed_nodes, _joined, count)
         inputs = self._normalised(images)
         rows_in_all = tf.shape(inputs)[0]
         # Carci answers for every image.
@@ -144,28 +153,79 @@ class Hierarchy(tf.Module):
                 lambda: tf.zeros((0, 2)),
             )
             nodes[node.name] = tf.scatter_nd(rows[:, None], pair, tf.cast((rows_in_all, 2), tf.int64))
-        return _answer(tf.concat([nodes[node.name] for node in SPECIALISTS], axis=1), nodes, count)
+        return _answer(_joined(nodes), nodes, self.classes, count)
 
     def _normalised(self, images):
+        """Return the central squares as the networks take them, float32 [N, size, size, 3] with N > 0."""
+        parts = self._parts(images)
+        return preprocess.normalise(parts if self.views == 1 else preprocess.centre_crop(parts, self.view.image_size))
+
+    def _parts(self, images):
+        """Return what the views are made of, stains normalised: uint8 [N, size, width, 3] with N > 0."""
         size = self.view.image_size
+        seen = size, preprocess.part_width(size, self.views)
         sides = tuple(images.shape[1:3])
         # Some convolutions refuse an empty batch, so one black image stands in and is dropped at the end.
         images = tf.pad(images, [[0, tf.maximum(0, 1 - tf.shape(images)[0])], [0, 0], [0, 0], [0, 0]])
-        # Squares are not scaled again: that would change nothing and cost milliseconds an image.
-        if sides == (size, size):
-            squares = images
+        # Parts are not scaled again: that would change nothing and cost milliseconds an image.
+        if sides == seen:
+            parts = images
         else:
-            is_square = tf.reduce_all(tf.shape(images)[1:3] == size)
-            squares = tf.cond(is_square, lambda: images, lambda: preprocess.square(images, size))
-        squares = tf.ensure_shape(squares, (None, size, size, 3))
-        return preprocess.normalise(preprocess.normalise_stain(squares, size, self.view.stain_normalisation))
+            is_part = tf.reduce_all(tf.shape(images)[1:3] == seen)
+            parts = tf.cond(is_part, lambda: images, lambda: self.prepare(images))
+        parts = tf.ensure_shape(parts, (None, *seen, 3))
+        return preprocess.normalise_stain(parts, size, self.view.stain_normalisation)
 
     def _soft(self, inputs):
-        features = self._trunk_features(inputs, NODES)
-        nodes = {name: self._node(name, features) for name in NODES}
-        group = nodes[ROOT.name]
-        pairs = [group[:, i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)]
-        return tf.concat(pairs, axis=1), nodes
+        features = self._trunk_features(inputs, self.nodes)
+        nodes = {name: self._node(name, features) for name in self.nodes}
+        return _product(nodes), nodes
+
+    def _over_views(self, images, nodes_of, product, count):
+        """Average each node over the views and answer; ``nodes_of`` returns the pairs [views, 2] of one image's."""
+
+        def of_image(part):
+            return nodes_of(preprocess.normalise(preprocess.views_of(part, self.view.image_size, self.views)))
+
+        # One image after the other, so that the memory for feature maps does not grow with their number.
+        specs = dict.fromkeys(self.nodes, tf.TensorSpec((self.views, 2)))
+        by_view = tf.map_fn(of_image, self._parts(images), parallel_iterations=1, fn_output_signature=specs)
+        nodes = {name: tf.reduce_mean(pairs, axis=1) for name, pairs in by_view.items()}
+        probabilities = product(nodes)
+        chosen = tf.argmax(probabilities, axis=1)
+        of_label = tf.gather(product(by_view), chosen[:, None], axis=2, batch_dims=1)
+        spread = tf.math.reduce_std(of_label, axis=(1, 2))
+        return _answer(probabilities, nodes, self.classes, count) | {"spread": spread[:count]}
+
+    def _soft_nodes(self, inputs):
+        features = self._view_features(inputs, self.nodes, {})
+        return {name: self._node(name, features) for name in self.nodes}
+
+    def _routed_nodes(self, inputs):
+        features = self._view_features(inputs, [ROOT.name], {})
+        nodes = {ROOT.name: self._node(ROOT.name, features)}
+        chosen = tf.argmax(tf.reduce_mean(nodes[ROOT.name], axis=0))
+        for index, node in enumerate(SPECIALISTS):
+            nodes[node.name] = tf.cond(
+                chosen == index,
+                lambda name=node.name: self._node(name, self._view_features(inputs, [name], features)),
+                lambda: tf.zeros((self.views, 2)),
+            )
+        return nodes
+
+    def _view_features(self, inputs, nodes, known):
+        """Return the features of some nodes' trunks for one image's views, next to those that are ``known``."""
+        wanted = {part.trunk for name in nodes for part in self._networks.parts[name]} - set(known)
+        run = {key: self._networks.trunks[key] for key in sorted(wanted)}
+        if self.views <= preprocess.SYMMETRIES:
+            return known | {key: trunk(inputs) for key, trunk in run.items()}
+        # The trunk's feature maps are the largest by far. A loop, as its body is in the graph once.
+        slices = tf.reshape(inputs, (-1, preprocess.SYMMETRIES, *inputs.shape[1:]))
+        for key, trunk in run.items():
+            spec = self._networks.features[key]
+            maps = tf.map_fn(trunk, slices, parallel_iterations=1, fn_output_signature=spec)
+            known = known | {key: tf.reshape(maps, (self.views, *spec.shape[1:]))}
+        return known
 
     def _trunk_features(self, inputs, nodes) -> dict[str, tf.Tensor]:
         # Each trunk is computed once, however many members share it.
@@ -191,10 +251,13 @@ class Hierarchy(tf.Module):
 
 
 def check_members(members) -> None:
-    """Refuse members that do not make a tree: a node has none, or their views differ."""
+    """Refuse members that make neither a tree nor one node, or whose views differ."""
     missing = [name for name in NODES if not any(member.node == name for member in members)]
-    if missing:
-        raise UserError(f"The tree needs a run for each node: none was given for {', '.join(missing)}.")
+    if len(missing) not in (0, len(NODES) - 1):
+        raise UserError(
+            f"The tree needs a run for each node: none was given for {', '.join(missing)}. Only one node may be given "
+            "by itself."
+        )
     if all(member.view == members[0].view for member in members):
         return
     of_size = {member.view.image_size for member in members}
@@ -203,44 +266,21 @@ def check_members(members) -> None:
     raise UserError(f"All runs of a tree must share one {name.replace('_', ' ')}, but these differ: {listed}.")
 
 
-def _split(members, precision) -> _Networks:
-    """Split each member behind its trunk, and keep one of the trunks that are equal."""
-    trunks, parts, weights = {}, {name: [] for name in NODES}, []
-    for member in members:
-        model = member.model
-        seam = model.get_layer(model.trunk_output).output
-        trunk = keras.Model(model.input, seam)
-        key = _digest(trunk)
-        if key not in trunks:
-            folded = fold(trunk, precision=precision)
-            weights += [weight.value for weight in folded.weights]
-            trunks[key] = _function(folded)
-        rest = fold(keras.Model(seam, [model.output, model.get_layer("head.mean").output]), precision=precision)
-        weights += [weight.value for weight in rest.weights]
-        parts[member.node].append(_Part(key, _function(rest), member.weight, member.temperature))
-    return _Networks(trunks, parts, weights)
+def _product(nodes):
+    """Return the soft probabilities of nodes' pairs [..., 2]: each class's group's times its own within the group."""
+    if len(nodes) == 1:
+        return next(iter(nodes.values()))
+    group = nodes[ROOT.name]
+    return tf.concat([group[..., i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)], axis=-1)
 
 
-def _function(network) -> Callable:
-    """Return the network as one traced function, which all signatures of an export share."""
-
-    @tf.function(input_signature=[tf.TensorSpec(network.input.shape, network.input.dtype)])
-    def run(inputs):
-        return network(inputs, training=False)
-
-    return lambda inputs: run(tf.cast(inputs, network.input.dtype))
+def _joined(nodes):
+    """Return the routed probabilities: the pair of the specialist that was chosen; the other's is 0 already."""
+    return tf.concat([nodes[node.name] for node in SPECIALISTS], axis=-1)
 
 
-def _digest(network) -> str:
-    digest = hashlib.sha256()
-    for weight in network.get_weights():
-        digest.update(repr(weight.shape).encode())
-        digest.update(weight.tobytes())
-    return digest.hexdigest()
-
-
-def _answer(probabilities, nodes, count):
-    label = tf.gather(tf.constant(CLASSES), tf.argmax(probabilities, axis=1))
+def _answer(probabilities, nodes, classes, count):
+    label = tf.gather(tf.constant(classes), tf.argmax(probabilities, axis=1))
     # The black image that stands in for an empty batch is dropped here.
     answers = {"probabilities": probabilities, "label": label, **nodes}
     return {name: value[:count] for name, value in answers.items()}
