@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from bach_keras.fields import plain
-from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from bach_keras.tree import NODES, ROOT, SPECIALISTS, Node
 from datasets.errors import UserError
 from datasets.escape import for_csv
 from datasets.labels import CLASSES, LABELS
@@ -77,6 +77,22 @@ def as_csv(rows: list[dict], model_digest: str = "") -> bytes:
         cells = [for_csv(cell) for cell in (*_cells(row), of_split, model_digest)]
         writer.writerow([*cells, _check(cells)])
     return buffer.getvalue().encode(errors="surrogateescape")
+
+
+def node_rows(node: Node, data, names, pairs) -> list[dict]:
+    """Return the rows of images that chose the epoch of a run, sorted by file name.
+
+    Args:
+        node: that was trained.
+        data: a ``SplitData`` that holds the images.
+        names, pairs: of each image, its file name and the node's probabilities.
+    """
+    digests, rows = data.prepared.digests, []
+    for name, pair in sorted(zip(names, np.clip(pairs, 0, 1).tolist(), strict=True)):
+        named = {"filename": name, "group": data.groups.get(name, ""), "digest": digests[name]}
+        answer = node.classes[int(np.argmax(pair))]
+        rows.append({**named, "truth": data.labels[name], "label": answer, node.name: pair, "chosen": True})
+    return rows
 
 
 def write_predictions(path: Path, rows: list[dict], model_digest: str = "") -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.report import chosen, confusion_figure, heading, image, paragraph, synthetic, table, write_page
+from bach_keras.evidence.seeds import HEADS, seed_rows
 from bach_keras.tree import NODES
 from bach_keras.wording import counted
 
@@ -35,6 +36,8 @@ def write_results(path: Path, results: dict) -> None:
                 "paper, images of one patient may both train and judge, so its scores are too high."
             )
         )
+    if rows := seed_rows(results["runs"]):
+        body += [heading(2, "Seeds"), table(HEADS, rows)]
     body += [heading(2, "Runs"), _runs(results["runs"])]
     write_page(path, title, body)
 

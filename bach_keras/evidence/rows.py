@@ -22,13 +22,11 @@ def answer(system, data, names: list[str]) -> list[dict]:
         names: of images of ``data``.
     """
     rows, digests = [], data.prepared.digests
-    # A calibrated tree made of runs can also say what it answered before its temperatures.
-    ask = getattr(system, "with_uncalibrated", system.images)
     is_normalised = system.view.stain_normalisation != "none"
     with bar(what="Evaluating", total=len(names)) as progress:
-        for squares, known, labels, encoded in _batches(data.images(names), system.view).as_numpy_iterator():
+        for parts, known, labels, encoded in _batches(data.images(names), system).as_numpy_iterator():
             files = [name.decode() for name in encoded]
-            answers = {name: np.asarray(value) for name, value in ask(squares).items()}
+            answers = _answers(system, parts)
             _check_numbers(answers, files)
             for index, (label, name) in enumerate(zip(labels, files, strict=True)):
                 rows.append({
@@ -41,20 +39,45 @@ def answer(system, data, names: list[str]) -> list[dict]:
                     "normalised": bool(known[index]) if is_normalised else None,
                 })  # fmt: skip
             progress.update(len(files))
+    # Temperatures of 1, those of a tree that was not calibrated, change nothing.
+    if all(row["uncalibrated"] == {name: row[name] for name in NODES if name in row} for row in rows):
+        rows = [{**row, "uncalibrated": None} for row in rows]
     return sorted(rows, key=lambda row: row["filename"])
 
 
-def _batches(records, view):
+def _batches(records, system):
     """Return batches of what the networks see of each image, whether its stain can be normalised, label and name."""
+    view, views = system.view, getattr(system, "views", 1)
 
     def seen(record):
-        square = preprocess.square(record["image"], view.image_size)
-        known = preprocess.normalise_stain_each(square, view.image_size, view.stain_normalisation)[1]
-        return square, known, record["label"], record["filename"]
+        part = preprocess.part(record["image"], view.image_size, views)
+        known = preprocess.normalise_stain_each(part, view.image_size, view.stain_normalisation)[1]
+        return part, known, record["label"], record["filename"]
 
-    # The next images are read and squared while the networks work on a batch.
+    # The next images are read and cropped while the networks work on a batch.
     batches = records.map(seen, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(1)
     return preprocess.untuned(batches)
+
+
+def _answers(system, parts) -> dict[str, np.ndarray]:
+    """Return what a system answers, and what it says of doubt where it was calibrated."""
+    # A tree made of runs can also say what it answered before its temperatures; an export cannot.
+    ask = getattr(system, "with_uncalibrated", system.images)
+    answers = {name: np.asarray(value) for name, value in ask(parts).items()}
+    calibration = getattr(system, "calibration", None)
+    if calibration and "set" in answers:
+        # A system answers with the sets of one level.
+        others = {level: column for level, column in SETS.items() if column not in answers}
+        answers |= {
+            column: _set(answers["probabilities"], calibration.levels[level]) for level, column in others.items()
+        }
+    return answers
+
+
+def _set(probabilities, threshold: float) -> np.ndarray:
+    """Return the prediction sets, bool [N, 4], of probabilities [N, 4]; the likeliest class is always in its own."""
+    likeliest = np.eye(len(CLASSES), dtype=bool)[probabilities.argmax(axis=1)]
+    return (probabilities >= np.float32(threshold)) | likeliest
 
 
 def _check_numbers(answers: dict, files: list[str]) -> None:

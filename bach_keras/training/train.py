@@ -11,7 +11,7 @@ import tensorflow as tf
 from scipy.special import softmax
 
 from bach_keras import run_fields
-from bach_keras.evidence import metrics
+from bach_keras.evidence import metrics, predictions
 from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.fields import shown
 from bach_keras.network.head import Classifier
@@ -234,8 +234,11 @@ def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) ->
         if validation := caches.get("validation"):
             LOG.info(f"the best epoch is {best}; checking it on the validation images")
             logits = model.predict(evaluation_batches(validation, recipe), verbose=0)
-            groups = [job.data.groups.get(name, "") for name in validation.filenames]
-            result |= metrics.scores(validation.targets, softmax(logits, axis=1), job.node.classes, groups)
+            rows = predictions.node_rows(job.node, job.data, validation.filenames, softmax(logits, axis=1))
+            with writing(run.folder):
+                predictions.write_predictions(run.folder / predictions.FILE, rows)
+            targets, pairs = [job.node.targets[row["truth"]] for row in rows], [row[job.node.name] for row in rows]
+            result |= metrics.scores(targets, pairs, job.node.classes, [row["group"] for row in rows])
             result |= {"split": "validation", "chosen_on": "validation"}
             LOG.info(f"validation accuracy {metrics.in_words(result)}; these images also chose the epoch")
         else:

@@ -17,11 +17,13 @@ class System:
     probabilities: tuple = (0.1, 0.7, 0.1, 0.1)
     view: View = field(default_factory=lambda: View(32))
     configs: tuple = ("bisque",)
+    label: str = ""  # in place of the likeliest class
 
     def images(self, images):
         four = np.array(self.probabilities).reshape(2, 2)
         group = four.sum(axis=1)
         norbe, invis = four / group[:, None]
         pairs = {"carci": group, "norbe": norbe, "invis": invis}
-        answers = {"probabilities": four.ravel(), "label": np.array(CLASSES[int(four.argmax())].encode()), **pairs}
+        label = self.label or CLASSES[int(four.argmax())]
+        answers = {"probabilities": four.ravel(), "label": np.array(label.encode()), **pairs}
         return {name: np.stack([value] * len(images)) for name, value in answers.items()}

@@ -2,15 +2,19 @@ import csv
 import json
 import logging
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from bach_keras.evidence.evaluate import evaluate
+from bach_keras.evidence.evaluate import evaluate, read_system
+from bach_keras.evidence.predictions import read_predictions
+from bach_keras.evidence.verify_result import verify_result
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.provenance import Provenance
 from bach_keras.serving.exported import Export
+from bach_keras.tree import NODES
 from datasets.errors import UserError, WorkError
 from datasets.labels import CLASSES
 from tests import few_phantoms as few
@@ -168,3 +172,112 @@ def test_a_disk_that_fills_up_is_no_mistake_of_the_user_and_leaves_no_metrics(fe
     with pytest.raises(WorkError, match=r"predictions\.csv cannot be written: No space left on device\.$"):
         evaluate(system, few_phantoms, None, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def of_bisque(few_phantoms):
+    """Return the phantoms with BISQUE's labels: benign and malignant."""
+    coarse = {"normal": "benign", "benign": "benign", "insitu": "malignant", "invasive": "malignant"}
+    return replace(few_phantoms, labels={name: coarse[label] for name, label in few_phantoms.labels.items()})
+
+
+def test_where_the_labels_are_coarse_the_headline_is_carcis(few_phantoms, system, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    result = evaluate(system, of_bisque(few_phantoms), None, tmp_path)
+    assert (result["kind"], result["headline"], result["accuracy"]) == ("system", "carci", None)
+    assert result["nodes"]["carci"]["n"] == 8
+    assert caplog.messages[0].startswith("carci accuracy 0.500 (95 % interval ")
+    assert "four-class accuracy 0" not in (tmp_path / "report.html").read_text()
+    assert read_system(tmp_path / "metrics.json") == result
+
+
+@pytest.mark.parametrize("node", ["carci", "norbe"])
+def test_one_node_is_judged_by_itself_on_the_images_that_train_it(few_phantoms, members, tmp_path, node):
+    alone = Hierarchy([member for member in members if member.node == node])
+    result = evaluate(alone, few_phantoms, None, tmp_path, [member.source for member in members if member.node == node])
+    assert (result["kind"], result["node"], result["headline"]) == ("node", node, node)
+    assert result["n"] == {"carci": 8, "norbe": 4}[node]
+    found = read_predictions(tmp_path / "predictions.csv")
+    assert found.node == node
+    assert found.rows[0]["label"] in NODES[node].classes
+    assert read_system(tmp_path / "metrics.json") == result
+    assert verify_result(tmp_path).differences == []
+
+
+def test_split_all_judges_every_image_that_no_member_saw(few_phantoms, system, tmp_path):
+    system.provenance |= Provenance(chosen_on=frozenset(few_phantoms.files["validation"]))
+    result = evaluate(system, few_phantoms, "all", tmp_path)
+    assert (result["split"], result["n"], result["chosen_on"]) == ("all", 16, 8)
+    names = [row["filename"] for row in read_predictions(tmp_path / "predictions.csv").rows]
+    assert names == sorted(few_phantoms.files["validation"] + few_phantoms.files["test"])
+    assert result["split_notes"][0].startswith("The images are all those of phantom that no member trained on")
+
+
+def test_split_all_says_whose_patients_trained_a_member(few_phantoms, system, tmp_path):
+    name = few_phantoms.files["train"][0]
+    system.provenance = Provenance(frozenset(few_phantoms.files["train"]) - {name})
+    notes = evaluate(system, few_phantoms, "all", tmp_path)["split_notes"]
+    assert "1 of them are of patients whose other images trained a member, so the score flatters." in notes
+
+
+def test_split_all_of_a_set_that_was_all_trained_on_is_refused(few_phantoms, system, tmp_path):
+    system.provenance = Provenance(frozenset(few_phantoms.labels))
+    refused(system, few_phantoms, tmp_path / "out", "Every image of phantom trained a member", split="all")
+
+
+def test_a_split_with_a_class_absent_is_judged_and_says_what_it_cannot_tell(few_phantoms, system, tmp_path):
+    there = [name for name in few_phantoms.files["test"] if few_phantoms.labels[name] != "insitu"]
+    result = evaluate(system, replace(few_phantoms, files={**few_phantoms.files, "test": there}), "test", tmp_path)
+    assert result["absent"] == ["insitu"]
+    assert result["sensitivity"]["insitu"] is None
+    assert "insitu" in result["why"]["sensitivity"]
+    assert verify_result(tmp_path).differences == []
+
+
+def test_one_image_is_judged(few_phantoms, system, tmp_path):
+    files = {**few_phantoms.files, "test": few_phantoms.files["test"][:1]}
+    result = evaluate(system, replace(few_phantoms, files=files), "test", tmp_path)
+    assert (result["n"], result["groups"]) == (1, 1)
+    assert verify_result(tmp_path).differences == []
+
+
+class Calibrated(System):
+    """Says where it is unsure, and which classes cannot be ruled out."""
+
+    calibration = SimpleNamespace(levels={"0.8": 0.6, "0.9": 0.05})
+    views, digest = 8, "d" * 64
+
+    def with_uncalibrated(self, images):
+        answers, count = self.images(images), len(images)
+        answers |= {f"{node}_uncalibrated": answers[node] * 0 + 0.5 for node in NODES}
+        return answers | {
+            "unsure": np.arange(count) % 2 == 0, "set": np.ones((count, 4), bool), "spread": np.full(count, 0.1)
+        }  # fmt: skip
+
+
+def test_what_a_calibrated_system_says_of_its_doubt_is_judged(few_phantoms, system, tmp_path):
+    result = evaluate(Calibrated(system.provenance), few_phantoms, None, tmp_path)
+    assert result["unsure"]["n_unsure"] == 4
+    assert result["sets"]["0.9"]["covered"] == 1
+    assert (result["sets"]["0.8"]["mean_size"], result["sets"]["0.8"]["covered"]) == (1, 0.25)
+    assert result["uncalibrated"]["system"]["brier"] == pytest.approx(0.75)
+    assert (result["views"], result["model_digest"]) == (8, "d" * 64)
+    rows = read_predictions(tmp_path / "predictions.csv").rows
+    assert rows[0]["set"] == list(CLASSES)
+    assert rows[0]["set.0.8"] == ["benign"]
+    assert rows[0]["spread"] == 0.1
+    assert verify_result(tmp_path).differences == []
+
+
+def test_a_tree_that_was_not_calibrated_has_nothing_before_it(few_phantoms, system, tmp_path):
+    class Plain(System):
+        def with_uncalibrated(self, images):
+            answers = self.images(images)
+            return answers | {f"{node}_uncalibrated": answers[node] for node in NODES}
+
+    result = evaluate(Plain(system.provenance), few_phantoms, None, tmp_path)
+    assert result["uncalibrated"] is None
+
+
+def test_answers_that_no_tree_gives_are_refused(few_phantoms, system, tmp_path):
+    system.label = "invasive"
+    refused(system, few_phantoms, tmp_path / "out", "answers that no tree of this project gives: .*likeliest class")

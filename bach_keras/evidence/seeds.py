@@ -1,0 +1,32 @@
+"""The runs of a reproduction over its seeds: each one's validation accuracy, and their mean."""
+
+import statistics
+from pathlib import Path
+
+from bach_keras.evidence.metrics import in_words
+
+HEADS = ("protocol", "run", "seed", "validation accuracy")
+
+
+def seed_rows(runs: list[dict]) -> list[list[str]]:
+    """Return rows under ``HEADS``: every validated run by its seed, and after several seeds their mean.
+
+    Args:
+        runs: as results.json of a reproduction has them; runs of one name differ by their seed alone.
+    """
+    by_name = {}
+    for run in runs:
+        if "accuracy" in run:
+            by_name.setdefault((run["protocol"], Path(run["run"]).name), []).append(run)
+    rows = []
+    for (protocol, name), several in by_name.items():
+        rows += [[protocol, name, str(run.get("seed", "")), in_words(run)] for run in several]
+        if len(several) > 1:
+            rows.append([protocol, name, "mean", _mean(several)])
+    return rows
+
+
+def _mean(runs: list[dict]) -> str:
+    accuracies = [run["accuracy"] for run in runs]
+    mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies)
+    return f"{mean:.3f}, standard deviation {spread:.3f} over {len(runs)} seeds"
