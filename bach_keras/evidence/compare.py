@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from bach_keras.evidence import predictions
-from bach_keras.evidence.errors import SYSTEM
+from bach_keras.evidence.errors import SYSTEM, answer_of
 from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.paired import paired
 from bach_keras.evidence.predictions import Predictions
@@ -85,7 +85,13 @@ def _check_alike(one: Predictions, other: Predictions, files: list[Path]) -> Non
 
 
 def _judged(answered: Predictions, headline: str) -> list[dict]:
-    """Return the rows that the headline judges, by file name."""
-    labels = CLASSES if headline == SYSTEM else NODES[headline].targets
-    own = [row for row in answered.rows if row["truth"] in labels]
-    return sorted(own, key=lambda row: row["filename"])
+    """Return the rows that the headline judges, by file name; of a node, truth and label are its own two classes."""
+    rows = sorted(answered.rows, key=lambda row: row["filename"])
+    if headline == SYSTEM:
+        return [row for row in rows if row["truth"] in CLASSES]
+    node = NODES[headline]
+    return [
+        {**row, "truth": node.classes[node.targets[row["truth"]]], "label": node.classes[answer_of(row, headline)]}
+        for row in rows
+        if row["truth"] in node.targets
+    ]
