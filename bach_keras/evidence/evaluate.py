@@ -55,7 +55,8 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
         raise UserError("None of these images has one of the four labels, so there is no tree to score.")
     folders = dict.fromkeys(run_folder(spec) for spec in members)
     for folder in folders:
-        Run.open(folder).best_row()  # the report reads these files, after minutes of work
+        run = Run.open(folder)
+        run.best_row(), run.range_tests()  # the report reads these files, after minutes of work
     _check_folder(out)
 
     with working():
@@ -75,7 +76,7 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
         }
         out.mkdir(parents=True, exist_ok=True)
         write_predictions(out / "predictions.csv", rows)
-        write_report(out / "report.html", result, list(folders))
+        write_report(out / "report.html", result, rows, list(folders), {})
         # It comes last, as it says to whoever reads the folder that the evaluation is complete.
         write_json(out / "metrics.json", result)
 
