@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import types
 import typing
 from pathlib import Path
@@ -68,6 +69,14 @@ STATE = {
     "epoch": whole(), "peak": number(0), "phase": TEXT, "history": list_of(OBJECT), "best": OBJECT,
     "seconds": number(0), "reached": FLAG,
 }  # fmt: skip
+
+# Losses of a sweep that diverged may be NaN or infinity.
+LOSSES = list_of(Kind("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)))
+RANGE_TEST = {
+    "phase": NAME, "metric": NAME, "rates": list_of(number(0)), "values": LOSSES, "smoothed": LOSSES,
+    "divergence": number(0), "suggestion": number(0), "clear": FLAG,
+}  # fmt: skip
+PROBE = {"rates": list_of(number(0)), "values": LOSSES}
 
 SHARE = number(0, 1)
 METRICS = {"best_epoch": whole(1), "epochs": whole(1)}
@@ -257,6 +266,23 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     if missing:
         raise FieldError(f"it has no column {missing[0]}")
     return rows
+
+
+def read_range_tests(path: Path) -> list[dict]:
+    """Return the entries of a lr_range_test.json, one a phase; refuses one that cannot be drawn."""
+    if path.stat().st_size > MAX_HISTORY:
+        raise FieldError(f"it is larger than {MAX_HISTORY} bytes")
+    try:
+        entries = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise FieldError("it is not JSON") from None
+    if not isinstance(entries, list):
+        raise FieldError("it is not a list of phases")
+    for number_of, entry in enumerate(entries, 1):
+        check(entry, RANGE_TEST, within=f"phase {number_of}")
+        if entry.get("probe") is not None:
+            check(entry["probe"], PROBE, within=f"phase {number_of}.probe")
+    return entries
 
 
 def best_row(rows: list[dict[str, str]], metrics: dict) -> dict[str, str]:

@@ -87,10 +87,6 @@ class Run:
         return self.folder / "state.npz"
 
     @property
-    def range_test_plots(self) -> list[Path]:
-        return sorted(self.folder.glob("lr_range_test*.png"))
-
-    @property
     def snapshots(self) -> list[str]:
         """The names of the snapshots: ``best``, and the ends of cycles."""
         return sorted(path.name.removesuffix(_WEIGHTS) for path in self.folder.glob(f"snapshots/*{_WEIGHTS}"))
@@ -132,6 +128,14 @@ class Run:
             writer.writeheader()
             writer.writerows(rows)
 
+    def range_tests(self) -> list[dict]:
+        """Return what lr_range_test.json holds, one entry a phase; a run without range tests has none."""
+        path = self.folder / "lr_range_test.json"
+        try:
+            return run_fields.read_range_tests(path) if path.is_file() else []
+        except FieldError as error:
+            raise _not_written(path, error) from error
+
     def best_row(self) -> dict[str, str]:
         """Return the row of history.csv of the best epoch of a finished run."""
         metrics = self.metrics()
@@ -154,7 +158,7 @@ class Run:
     def write_range_test(self, phase, test) -> None:
         """Add a phase's range test to lr_range_test.json, and draw it."""
         path = self.folder / "lr_range_test.json"
-        entries = _range_tests(path) if path.is_file() else []
+        entries = self.range_tests()
         # A phase that was interrupted in its first epoch runs its test again.
         write_json(path, [*entries[: phase.number], {"phase": phase.name, **test.result()}])
         test.plot(self.folder / f"lr_range_test{f'_{phase.number + 1}' if phase.number else ''}.png")
@@ -251,16 +255,6 @@ def is_finished(folder: Path) -> bool:
 
 def _not_written(path: Path, reason) -> UserError:
     return UserError(f"{path} is not what a run writes ({str(reason).rstrip('.')}): train the run again.")
-
-
-def _range_tests(path: Path) -> list[dict]:
-    try:
-        entries = json.loads(path.read_text())
-    except (ValueError, RecursionError):
-        entries = None
-    if not isinstance(entries, list):
-        raise UserError(f"{path} is not what a run writes: start again with --overwrite.")
-    return entries
 
 
 def check_destination(folder: str | os.PathLike, overwrite: bool = False) -> bool:

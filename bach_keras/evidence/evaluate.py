@@ -7,9 +7,11 @@ from pathlib import Path
 
 from bach_keras import run_fields
 from bach_keras.evidence import metrics, predictions, stains
+from bach_keras.evidence.error_sections import MOST_PICTURES, wrong
 from bach_keras.evidence.report import write_report
 from bach_keras.evidence.rows import answer
 from bach_keras.evidence.scoring import accuracy_in_words, score
+from bach_keras.evidence.thumbnails import thumbnails
 from bach_keras.fields import read_object
 from bach_keras.members import run_folder
 from bach_keras.run_folder import Run
@@ -47,7 +49,8 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
     names = judging(system, data, split)
     folders = dict.fromkeys(run_folder(spec) for spec in members)
     for folder in folders:
-        Run.open(folder).best_row()  # the report reads these files, after minutes of work
+        run = Run.open(folder)
+        run.best_row(), run.range_tests()  # the report reads these files, after minutes of work
     _check_folder(out)
 
     with working():
@@ -66,7 +69,8 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
         out.mkdir(parents=True, exist_ok=True)
         with whole(out / predictions.FILE) as partial:
             partial.write_bytes(content)
-        write_report(out / "report.html", result, answered.rows, list(folders))
+        pictures = thumbnails(data, [error["filename"] for error in wrong(result)[:MOST_PICTURES]])
+        write_report(out / "report.html", result, answered.rows, list(folders), pictures)
         # It comes last, as it says to whoever reads the folder that the evaluation is complete.
         write_json(out / "metrics.json", result)
 

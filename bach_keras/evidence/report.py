@@ -1,173 +1,100 @@
-"""The page of an evaluation: the scores, then each run's settings, curves and range tests."""
+"""The page of an evaluation, from what its metrics.json, its predictions and its runs hold."""
 
-import base64
-import io
 from pathlib import Path
 
-from bach_keras.evidence import stains
-from bach_keras.evidence.metrics import behind, in_words
-from bach_keras.evidence.scoring import accuracy_in_words, of_headline
-from bach_keras.tree import NODES
-from datasets.escape import for_html
-from datasets.labels import CLASSES
-from datasets.whole import whole
+from bach_keras.evidence import doubt_sections, error_sections, score_sections, stains
+from bach_keras.evidence.notes import DEVICE, synthetic
+from bach_keras.evidence.page import contents, heading, items, paragraph, section, setting, table, write_page
 
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;margin:1rem 0}td,th{border:1px solid #bbb;padding:.3rem .6rem;text-align:right}"
-    "th{background:#f3f0f6}img{max-width:100%}.note{background:#fff4d6;padding:.6rem 1rem}"
-    ".loud{background:#b00020;color:#fff;padding:.8rem 1rem;font-weight:bold;font-size:1.3rem}"
-)
+TITLE = "Breast histology by a tree of ResNeXt-50 classifiers"
 
-
-def write_report(path: Path, result: dict, rows: list[dict], runs: list) -> None:
-    """Write one HTML file without outside parts: a system's ``metrics.json``, and the folders of its members' runs."""
-    title = "Breast histology by a tree of ResNeXt-50 classifiers"
-    from bach_keras.run_folder import Run  # it brings TensorFlow, which the other parts do without
-
-    runs = [Run.open(run) for run in runs]
-    learned_from = {*result.get("member_configs", ()), *(run.settings["config"] for run in runs)}
-    body = [
-        synthetic(result["config"], learned_from),
-        heading(1, title),
-        paragraph("Research software, not a medical device.", "note"),
-        paragraph(f"Config {result['config']}, protocol {result['protocol']}, split {result['split']}."),
-        *sections(result, rows),
-        *[_run_section(run) for run in runs],
-    ]
-    write_page(path, title, body)
+# Each part's name in the address of the page -> its title and what makes it from metrics.json and the predictions.
+PARTS = {
+    "summary": ("Summary", score_sections.summary),
+    "paper": ("Beside the paper", score_sections.beside_paper),
+    "scores": ("All scores", score_sections.all_scores),
+    "patients": ("Intervals and patients", score_sections.patients),
+    "calibration": ("Calibration", doubt_sections.calibration),
+    "doubt": ("When to doubt an answer", doubt_sections.doubt),
+    "errors": ("Wrong answers", error_sections.errors),
+}
 
 
 def sections(result: dict, rows: list[dict]) -> list[str]:
-    """Return the parts of the page that show figures, as they stand in it."""
-    matrix = of_headline(result)["confusion_matrix"]
-    classes = CLASSES if len(matrix) == len(CLASSES) else NODES[result["headline"]].classes
-    return [
-        f"<p><b>{for_html(accuracy_in_words(result))}.</b></p>",
-        chosen(result),
-        *[paragraph(note, "note") for note in result["split_notes"]],
-        *([paragraph(f"Stain normalisation: {stains.in_words(result['stains'])}.")] if "stains" in result else []),
-        heading(2, "Confusion matrix"),
-        image(confusion_figure(matrix, classes), "Confusion matrix"),
-        heading(2, "Nodes"),
-        _nodes(result["nodes"]),
+    """Return every part of the page that shows figures of an evaluation, exactly as it stands in the page.
+
+    Args:
+        result: what metrics.json holds.
+        rows: what predictions.csv holds; ``[]`` leaves out what metrics.json does not say.
+    """
+    parts = [section(name, title, made(result, rows)) for name, (title, made) in PARTS.items()]
+    return [*parts, *error_sections.captions(result), section("judged", "How it was judged", _judged(result))]
+
+
+def write_report(path: Path, result: dict, rows: list[dict], runs, thumbnails: dict[str, bytes]) -> None:
+    """Write one HTML file without outside parts.
+
+    Args:
+        path: the file.
+        result: what metrics.json holds.
+        rows: what predictions.csv holds.
+        runs: the folders of the members' runs.
+        thumbnails: of images that are answered wrongly: file name -> a small PNG or JPEG file.
+    """
+    # These bring TensorFlow, which ``sections`` does without.
+    from bach_keras.evidence.run_sections import runs as runs_parts
+    from bach_keras.run_folder import Run
+
+    opened = [Run.open(run) for run in runs]
+    learned_from = {*result.get("member_configs", ()), *(run.settings["config"] for run in opened)}
+    shown = {name: (title, made(result, rows)) for name, (title, made) in PARTS.items()}
+    shown |= {
+        "gallery": ("Pictures of the wrong answers", error_sections.gallery(result, thumbnails)),
+        "judged": ("How it was judged", _judged(result)),
+        "runs": ("Training", runs_parts(opened)),
+        "limits": ("Limits", _limits(result, learned_from)),
+    }
+    shown = {name: part for name, part in shown.items() if part[1]}
+    top = [
+        synthetic(result["config"], learned_from),
+        heading(1, TITLE),
+        paragraph(DEVICE, "note"),
+        contents({name: title for name, (title, _) in shown.items()}),
     ]
+    write_page(path, TITLE, [*top, *(section(name, *part) for name, part in shown.items())])
 
 
-def _nodes(scores: dict) -> str:
-    rows = [
-        [
-            NODES[name].title,
-            f"{score['accuracy']:.3f}",
-            "{:.3f} to {:.3f}".format(*score["accuracy_ci95"]),
-            behind(score),
-        ]
-        for name, score in scores.items()
+def _judged(result: dict) -> list[str]:
+    """Return by which images, which members and which settings the figures came about."""
+    settings = {
+        "kind": "one node" if result.get("kind") == "node" else "a tree of three nodes",
+        "config": result["config"],
+        "protocol": result["protocol"],
+        "split": result["split"],
+        "members": result.get("members") or "an export, which names none",
+        "configs that they learned from": result.get("member_configs"),
+        "images that also chose something": result.get("chosen_on"),
+        "views of each image": result.get("views", "not recorded"),
+        "digest of the split": result.get("split_digest") or "not recorded",
+        "digest of the model": result.get("model_digest") or "not recorded",
+    }
+    lines = [[name, setting(value)] for name, value in settings.items()]
+    parts = [table(["setting", "value"], lines, "The evaluation", {1: "long"})]
+    if "stains" in result:
+        parts.append(paragraph(f"Stain normalisation: {stains.in_words(result['stains'])}."))
+    return parts
+
+
+def _limits(result: dict, learned_from) -> list[str]:
+    limits = [
+        DEVICE + " No figure here says that it is safe or useful in the care of a patient.",
+        "The images are of one or two collections, of few patients, stained and scanned in few places. Other "
+        "laboratories' images may be answered worse than any interval here says.",
+        "The intervals are of chance in the choice of patients. They say nothing of other scanners, stains or labels.",
+        "Each image is a field that an expert chose and labelled as a whole; a slide has many that are of no class.",
     ]
-    return table(["node", "accuracy", "95 % interval", "judged by"], rows)
-
-
-def write_page(path: Path, title: str, body: list[str]) -> None:
-    """Write parts of HTML as one page."""
-    page = f'<!doctype html><html lang=en><meta charset="utf-8"><title>{for_html(title)}</title><style>{_STYLE}</style>'
-    with whole(path) as partial:
-        partial.write_text(page + "\n".join(body) + "</html>\n", encoding="utf-8")
-
-
-def synthetic(config: str, learned_from) -> str:
-    """Return a loud paragraph where members learned from phantoms or phantoms judge them, else ""."""
-    if "phantom" in learned_from:
-        source = "this system learned from synthetic phantom images. Its answers, and these numbers,"
-    elif config == "phantom":
-        source = "the images that judge here are phantoms. These numbers"
-    else:
-        return ""
-    return paragraph(f"SYNTHETIC: {source} mean NOTHING about tissue.", "loud")
-
-
-def chosen(result) -> str:
-    """Return a paragraph on the images that judge and also chose something of the system."""
-    if not result["chosen_on"]:
-        return paragraph("No member saw these images, nor did they choose an epoch, an init or a threshold.")
-    return paragraph(f"{result['chosen_on']} of these images also chose a member's epoch or init.", "note")
-
-
-def _run_section(run) -> str:
-    config, metrics, history = run.settings, run.metrics(), run.history()
-    settings = {name: config[name] for name in ("node", "config", "protocol", "init")} | config["recipe"]
-    parts = [heading(2, NODES[config["node"]].title)]
-    if "accuracy" in metrics:
-        accuracy = f"Validation accuracy by protocol {config['protocol']}: {in_words(metrics)}"
-        parts.append(paragraph(f"{accuracy}, best epoch {metrics['best_epoch']}."))
-    for name, counted in metrics.get("stains", {}).items():
-        parts.append(paragraph(f"Stain normalisation of the {name} images: {stains.in_words(counted)}."))
-    if note := config.get("split_origin", {}).get("note"):
-        parts.append(paragraph(note, "note"))
-    parts.append(image(_curves_figure(history), "Training curves"))
-    for plot in run.range_test_plots:
-        parts.append(_embedded(plot.read_bytes(), f"Learning rate range test ({plot.stem})"))
-    rows = table(["setting", "value"], settings.items())
-    parts.append(f"<details><summary>Settings</summary>{rows}</details>")
-    return "\n".join(parts)
-
-
-def _curves_figure(history):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        epochs = [int(row["epoch"]) for row in history]
-        for key, label in ((name, "training"), (f"val_{name}", "validation")):
-            if key in history[0]:
-                axes.plot(epochs, [float(row[key]) for row in history], marker="o", label=label)
-        axes.set(xlabel="epoch", ylabel=name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
-    return figure
-
-
-def confusion_figure(matrix, classes=CLASSES):
-    """Draw a confusion matrix, a row for each true class."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(matrix, cmap="Purples")
-    top = max(max(row) for row in matrix)
-    for i, row in enumerate(matrix):
-        for j, count in enumerate(row):
-            axes.text(j, i, count, ha="center", va="center", color="white" if count > top / 2 else "black")
-    axes.set(xticks=range(len(classes)), yticks=range(len(classes)), xlabel="answered", ylabel="true")
-    axes.set_xticklabels(classes)
-    axes.set_yticklabels(classes)
-    return figure
-
-
-def image(figure, alt: str) -> str:
-    """Return a figure as a paragraph, embedded as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return _embedded(buffer.getvalue(), alt)
-
-
-def _embedded(png: bytes, alt: str) -> str:
-    return f'<p><img alt="{for_html(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
-
-
-def heading(level: int, text) -> str:
-    """Return a heading; what is given is text, not HTML."""
-    return f"<h{level}>{for_html(text)}</h{level}>"
-
-
-def paragraph(text, style: str = "") -> str:
-    """Return a paragraph; what is given is text, not HTML."""
-    return f"<p{f' class={style}' if style else ''}>{for_html(text)}</p>"
-
-
-def table(heads, rows) -> str:
-    """Return a table; its cells are text, not HTML."""
-    lines = [
-        "".join(f"<{tag}>{for_html(cell)}" for cell in cells)
-        for tag, cells in (("th", heads), *(("td", row) for row in rows))
-    ]
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+    if result.get("chosen_on"):
+        limits.append("Some of the images that judge here also chose something of the system, which flatters it.")
+    if "phantom" in learned_from or result["config"] == "phantom":
+        limits.insert(0, "Phantoms are drawn by a program. Figures on them test the program, and nothing else.")
+    return [items(limits)]

@@ -3,17 +3,16 @@
 import statistics
 from pathlib import Path
 
+from bach_keras.evidence.figures import confusion
 from bach_keras.evidence.metrics import in_words
-from bach_keras.evidence.report import chosen, confusion_figure, heading, image, paragraph, synthetic, table, write_page
+from bach_keras.evidence.notes import DEVICE, chosen, synthetic
+from bach_keras.evidence.page import heading, matrices, paragraph, section, table, write_page
+from bach_keras.evidence.paper import FIGURE_3, PUBLISHED
 from bach_keras.evidence.seeds import HEADS, seed_rows
 from bach_keras.tree import NODES
 from bach_keras.wording import counted
+from datasets.labels import CLASSES
 
-# Koné & Boulmane (2018), Table 1; the whole system missed 1 of 100 images, and with BISQUE 4 of 108.
-PUBLISHED = {
-    "init": {"carci": 1.00, "norbe": 0.98, "invis": 1.00, "whole": 0.99},
-    "init+ext": {"carci": 0.98, "norbe": 0.965, "whole": 0.963},
-}
 COLUMNS = (*NODES, "whole")
 
 
@@ -24,11 +23,14 @@ def write_results(path: Path, results: dict) -> None:
     body = [
         synthetic(config, {run["config"] for run in results["runs"]}),
         heading(1, title),
-        paragraph("Research software, not a medical device.", "note"),
+        paragraph(DEVICE, "note"),
+        paragraph(FIGURE_3.replace("the confusion matrices below", "our confusion matrices")),
     ]
     protocols = list(dict.fromkeys(run["protocol"] for run in results["runs"] if run["protocol"] != "all"))
-    for protocol in protocols:
-        body += _protocol(protocol, [tree for tree in results["trees"] if tree["protocol"] == protocol])
+    for number, protocol in enumerate(protocols, 1):
+        parts = _protocol([tree for tree in results["trees"] if tree["protocol"] == protocol])
+        if parts:
+            body.append(section(f"protocol-{number}", f"Protocol {protocol}", parts))
     if len(protocols) > 1:
         body.append(
             paragraph(
@@ -37,12 +39,12 @@ def write_results(path: Path, results: dict) -> None:
             )
         )
     if rows := seed_rows(results["runs"]):
-        body += [heading(2, "Seeds"), table(HEADS, rows)]
-    body += [heading(2, "Runs"), _runs(results["runs"])]
+        body.append(section("seeds", "Seeds", [table(HEADS, rows)]))
+    body.append(section("runs", "Runs", [_runs(results["runs"])]))
     write_page(path, title, body)
 
 
-def _protocol(protocol, trees) -> list[str]:
+def _protocol(trees) -> list[str]:
     if not trees:
         return []
     rows = {}
@@ -59,12 +61,13 @@ def _protocol(protocol, trees) -> list[str]:
         if name in PUBLISHED:
             given = PUBLISHED[name]
             lines.append([f"{name}, paper", *[f"{given[column]:g}" if column in given else "" for column in COLUMNS]])
-    parts = [heading(2, f"Protocol {protocol}"), table(["", *COLUMNS], lines)]
+    parts, pictures = [table(["", *COLUMNS], lines)], []
     for name, several in rows.items():
         if score := several[0]["score"]:
             judged = f"{name}, seed {several[0]['seed']}, {score['split']} images: {in_words(score)}"
-            matrix = image(confusion_figure(score["confusion_matrix"]), name)
-            parts += [paragraph(judged), chosen(score), matrix]
+            parts += [paragraph(judged), chosen(score)]
+            pictures.append(confusion(score["confusion_matrix"], CLASSES, f"{name}, seed {several[0]['seed']}"))
+    parts.append(matrices(pictures) if pictures else "")
     notes = dict.fromkeys(note for tree in trees if tree["score"] for note in tree["score"]["split_notes"])
     return parts + [paragraph(note, "note") for note in notes]
 

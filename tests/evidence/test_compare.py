@@ -56,9 +56,7 @@ def test_the_order_of_the_rows_does_not_matter(files, tmp_path):
 
 
 def test_different_images_are_refused(files, tmp_path):
-    with pytest.raises(
-        UserError, match=r"c\.csv are not of the same images: 1 image such as d\.tif is in"
-    ):
+    with pytest.raises(UserError, match=r"c\.csv are not of the same images: 1 image such as d\.tif is in"):
         compare(files[0], written(tmp_path / "c.csv", rows()[:3]))
     others = [each | {"digest": "0" * 64} for each in rows()]
     with pytest.raises(UserError, match=r"4 images such as a\.tif are in one of them only, or with .*other pixels"):
@@ -67,9 +65,7 @@ def test_different_images_are_refused(files, tmp_path):
 
 def test_different_nodes_are_refused(files, tmp_path):
     alone = written(tmp_path / "c.csv", [node_row("a.tif", "normal")])
-    with pytest.raises(
-        UserError, match=r"c\.csv is of carci: compare two trees, or two runs"
-    ):
+    with pytest.raises(UserError, match=r"c\.csv is of carci: compare two trees, or two runs"):
         compare(files[0], alone)
 
 

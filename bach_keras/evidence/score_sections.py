@@ -1,0 +1,246 @@
+"""The parts of a report that show scores: in short, beside the paper's, of each node, and of the patients behind."""
+
+from collections import Counter
+
+from bach_keras.evidence import figures
+from bach_keras.evidence.metrics import in_words
+from bach_keras.evidence.notes import chosen
+from bach_keras.evidence.page import (
+    MISSING,
+    cards,
+    decimal,
+    heading,
+    interval,
+    items,
+    matrices,
+    pair,
+    paragraph,
+    table,
+)
+from bach_keras.evidence.paper import FIGURE_3, PAPER, PUBLISHED, RIGHT
+from bach_keras.tree import NODES
+from bach_keras.wording import counted
+from datasets.errors import UserError
+from datasets.escape import for_html
+from datasets.labels import CLASSES
+
+WHOLE = "Whole system"
+
+# Key of metrics.json -> its name here, in the order of the table.
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC, macro",
+    "kappa": "kappa, quadratic weights",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+    "classwise_calibration_error": "calibration error, classwise",
+}
+BY_CLASS = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1"}
+
+
+def title_of(node: str) -> str:
+    """Return the name that the paper prints of a node, or of the system."""
+    return WHOLE if node == "system" else NODES[node].title if node in NODES else node
+
+
+def classes_of(node: str) -> tuple[str, ...]:
+    """Return the classes that a node, or the system, tells apart."""
+    return NODES[node].classes if node in NODES else CLASSES
+
+
+def scores_of(result: dict) -> dict[str, dict]:
+    """Return the scores of a result by name: of the system, if it is one, and of each node."""
+    if result.get("kind") == "node":
+        return {**{result["node"]: result}, **result.get("nodes", {})}
+    return {"system": result, **result.get("nodes", {})}
+
+
+def headline(result: dict) -> tuple[str, dict]:
+    """Return the name and the score of what these images can judge."""
+    scores = scores_of(result)
+    name = result.get("headline", next(iter(scores)))
+    if name not in scores:
+        raise UserError(f"The headline is {name}, of which there is no score: evaluate again.")
+    return name, scores[name]
+
+
+def judges(name: str, row: dict) -> bool:
+    """Return whether an image is of a label that a node, or the system, can be judged by."""
+    return row["truth"] in (NODES[name].targets if name in NODES else CLASSES) or row["truth"] in classes_of(name)
+
+
+def summary(result: dict, rows: list[dict]) -> list[str]:
+    """Return what a reader in haste needs."""
+    name, score = headline(result)
+    what = "four-class accuracy" if name == "system" else f"accuracy of {title_of(name)}"
+    ends = f"95 % interval {interval(score.get('accuracy_ci95'))}" if score.get("accuracy_ci95") else ""
+    parts = [
+        f'<p class="headline"><b>{decimal(score.get("accuracy"))}</b> '
+        f"<span>{for_html(what)} <small>{for_html(ends)}</small></span></p>"
+    ]
+    if score.get("accuracy") is None:
+        parts.append(paragraph(f"{what.capitalize()} was not measured: {_why(score, 'accuracy')}"))
+    else:
+        parts.append(paragraph(f"{what[0].upper() + what[1:]} {in_words(score)}."))
+    if name != "system":
+        parts.append(paragraph(f"{title_of(name)} tells {' from '.join(classes_of(name))}."))
+        if result.get("kind") != "node":
+            reason = _why(result, "accuracy")
+            parts.append(paragraph(f"The four-class accuracy is not the headline: {reason}", "note"))
+    parts.append(_cards(score, [row for row in rows if judges(name, row)]))
+    split = f"Config {result['config']}, protocol {result['protocol']}, {result['split']} images."
+    parts += [paragraph(split), chosen(result), *[paragraph(note, "note") for note in result["split_notes"]]]
+    return parts
+
+
+def _cards(score: dict, rows: list[dict]) -> str:
+    unknown = sum(not row.get("group") for row in rows)
+    groups, size = score.get("groups"), score.get("effective_n")
+    remark = f"{counted(unknown, 'image')} of unknown patients count one each" if unknown else "behind the images"
+    values = {
+        "images": (decimal(score.get("n"), 0), "were judged"),
+        "patients": (decimal(groups, 0), remark),
+        "effective n": (decimal(size, 1), "independent images that say as much"),
+        "balanced accuracy": (decimal(score.get("balanced_accuracy")), interval(score.get("balanced_accuracy_ci95"))),
+        "AUROC": (decimal(score.get("auroc")), "macro, one against the rest"),
+        "calibration error": (decimal(score.get("calibration_error")), "0 is best"),
+    }
+    return cards(values)
+
+
+def _why(score: dict, metric: str) -> str:
+    return str((score.get("why") or {}).get(metric, "this evaluation does not record it."))
+
+
+def beside_paper(result: dict, rows: list[dict]) -> list[str]:
+    """Return our accuracies beside the paper's Table 1, and what there is of its Figure 3."""
+    scores = {name: _known(score) for name, score in scores_of(result).items()}
+    columns = {node: scores.get(node) for node in NODES} | {"whole": scores.get("system")}
+    heads = ["accuracy", *[f"paper, {row}" for row in PUBLISHED], "here", "95 % interval"]
+    titles = {name: "Whole" if name == "whole" else title_of(name) for name in columns}
+    lines = [
+        [
+            titles[name],
+            *[f"{given[name]:.3f}" if name in given else "" for given in PUBLISHED.values()],
+            decimal(score and score["accuracy"]),
+            interval(score and score["accuracy_ci95"]),
+        ]
+        for name, score in columns.items()
+    ]
+    ours = {titles[name]: score for name, score in columns.items()}
+    published = {row: {titles[name]: value for name, value in given.items()} for row, given in PUBLISHED.items()}
+    whole = columns["whole"]
+    right = [[f"paper, {row}", f"{right} of {n}", f"{n - right}"] for row, (right, n) in RIGHT.items()]
+    if whole:
+        count = round(whole["accuracy"] * whole["n"]) if isinstance(whole["n"], int) else MISSING
+        right.insert(0, ["measured here", f"{count} of {whole['n']}", _less(whole["n"], count)])
+    return [
+        paragraph(
+            f"Table 1 of {PAPER}: init is BACH, init+ext is BACH with BISQUE. Its split is random over images, so one "
+            "patient's may be on both sides; a split by patient is harder, and its figures do not compare as equals."
+        ),
+        pair(
+            figures.beside_paper(ours, published),
+            table(heads, lines, "Table 1 of the paper, and what is measured here"),
+        ),
+        heading(3, "Figure 3"),
+        paragraph(FIGURE_3),
+        table(["whole system", "right", "wrong"], right, "What the paper says of the whole system, beside ours"),
+        matrices(_matrices(scores_of(result))),
+    ]
+
+
+def _less(total, count) -> str:
+    return str(total - count) if isinstance(count, int) else MISSING
+
+
+def _known(score: dict) -> dict | None:
+    return score if score.get("accuracy") is not None and score.get("accuracy_ci95") else None
+
+
+def _matrices(scores: dict[str, dict]) -> list[str]:
+    return [
+        figures.confusion(score["confusion_matrix"], classes_of(name), title_of(name))
+        for name, score in scores.items()
+        if score.get("confusion_matrix")
+    ]
+
+
+def all_scores(result: dict, rows: list[dict]) -> list[str]:
+    """Return every metric of the whole and of each node, and each class's."""
+    scores = scores_of(result)
+    heads = ["", *map(title_of, scores)]
+    lines = [
+        ["images", *[decimal(score.get("n"), 0) for score in scores.values()]],
+        ["patients", *[decimal(score.get("groups"), 0) for score in scores.values()]],
+        ["effective n", *[decimal(score.get("effective_n"), 1) for score in scores.values()]],
+    ]
+    for key, name in METRICS.items():
+        lines.append([name, *[decimal(score.get(key)) for score in scores.values()]])
+        if f"{key}_ci95" in result:
+            lines.append(["95 % interval", *[interval(score.get(f"{key}_ci95")) for score in scores.values()]])
+    classes = [
+        [f"{title_of(name)}: {each}", *[decimal((score.get(key) or {}).get(each)) for key in BY_CLASS]]
+        for name, score in scores.items()
+        for each in classes_of(name)
+    ]
+    return [
+        table(heads, lines, "The whole and each node"),
+        table(["class", *BY_CLASS.values()], classes, "Each class against the rest"),
+        _reasons(scores),
+    ]
+
+
+def _reasons(scores: dict[str, dict]) -> str:
+    """Return why something could not be measured, each reason once."""
+    whose: dict[str, list[str]] = {}
+    names = {**METRICS, **BY_CLASS}
+    for node, score in scores.items():
+        for metric, reason in (score.get("why") or {}).items():
+            key, _, rest = str(metric).partition(".")
+            words = f"{title_of(node)}, {names.get(key, key)}{f' of {rest}' if rest else ''}"
+            whose.setdefault(str(reason), []).append(words)
+        for absent in score.get("absent") or ():
+            whose.setdefault(f"there is no image of {absent}", []).append(title_of(node))
+    lines = [f"{'; '.join(names)}: {reason}" for reason, names in whose.items()]
+    return heading(3, "What was not measured, and why") + items(lines) if lines else ""
+
+
+def patients(result: dict, rows: list[dict]) -> list[str]:
+    """Return how many patients the figures rest on, and what that does to their intervals."""
+    name, _ = headline(result)
+    own = [row for row in rows if judges(name, row)]
+    sizes = sorted(Counter(row["group"] for row in own if row.get("group")).values(), reverse=True)
+    unknown = sum(not row.get("group") for row in own)
+    parts = [
+        paragraph(
+            "Images of one patient resemble each other, so many of one patient say less than as many of different "
+            "ones. The intervals take whole patients at a time. The effective n (Kish) is the count of independent "
+            "images that would say as much: the square of the count of images over the sum of the squares of each "
+            "patient's count."
+        )
+    ]
+    if unknown:
+        parts.append(
+            paragraph(
+                f"The patient of {unknown} of {counted(len(own), 'image')} is not known, so each counts as a patient "
+                "of its own. If they share patients, the intervals are too narrow.",
+                "note",
+            )
+        )
+    lines = [
+        [
+            title_of(node),
+            decimal(each.get("n"), 0),
+            decimal(each.get("groups"), 0),
+            decimal(each.get("effective_n"), 1),
+            decimal(each.get("accuracy")),
+            interval(each.get("accuracy_ci95")),
+        ]
+        for node, each in scores_of(result).items()
+    ]
+    heads = ["", "images", "patients", "effective n", "accuracy", "95 % interval"]
+    rests = table(heads, lines, "What each accuracy rests on")
+    return [*parts, pair(figures.group_sizes(sizes), rests) if sizes else rests]

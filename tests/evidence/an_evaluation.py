@@ -1,0 +1,231 @@
+"""An evaluation as metrics.json and predictions.csv hold it, of a system that is right often but not always.
+
+Its answers are drawn, and its figures are computed from them: nothing in it is of a real network.
+"""
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+
+import numpy as np
+from PIL import Image
+
+from bach_keras.evidence.metrics import confusion, wilson
+from bach_keras.tree import NODES
+from datasets.labels import CLASSES
+
+# Of the patients, as few sets have many images of one.
+SIZES = (36, 18, 14, 11, 9, 6, 5, 5, 4, 3, 3, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1)
+
+
+def rows_of(seed: int = 3, sharpness: float = 2.2) -> list[dict]:
+    """Return the rows of 132 images of 24 patients; each patient has images of one class."""
+    rng, rows = np.random.default_rng(seed), []
+    for patient, size in enumerate(SIZES):
+        truth = int(rng.choice(4, p=(0.2, 0.3, 0.25, 0.25)))
+        for number in range(size):
+            row = {"filename": f"patient{patient:02d}_{number:02d}.tif", "group": f"patient {patient:02d}"}
+            pairs = {}
+            for node in NODES.values():
+                target = node.targets.get(CLASSES[truth])
+                logit = 0.0 if target is None else (target * 2 - 1) * sharpness
+                logit += rng.normal(0, 2.2)
+                pairs[node.name] = [1 / (1 + math.exp(logit)), 1 / (1 + math.exp(-logit))]
+            hot = {name: _sharper(pair) for name, pair in pairs.items()}
+            four = _product(pairs)
+            row |= {"digest": f"{patient:02x}{number:02x}" * 16, "truth": CLASSES[truth]}
+            row |= {"label": CLASSES[int(np.argmax(four))], **dict(zip(CLASSES, four, strict=True)), **pairs}
+            row |= {"uncalibrated": hot, "unsure": max(four) < 0.6, "set": None, "spread": float(rng.beta(1, 12))}
+            rows.append(row)
+    return rows
+
+
+def _sharper(pair) -> list[float]:
+    logit = 2 * math.log(pair[1] / pair[0])
+    return [1 / (1 + math.exp(logit)), 1 / (1 + math.exp(-logit))]
+
+
+def _product(pairs) -> list[float]:
+    (non, carcinoma), norbe, invis = pairs["carci"], pairs["norbe"], pairs["invis"]
+    return [non * norbe[0], non * norbe[1], carcinoma * invis[0], carcinoma * invis[1]]
+
+
+def scores(truth, probabilities, classes, groups) -> dict:
+    """Return what a system or a node scores; the intervals are wide and not by a method of the product."""
+    truth, probabilities = np.asarray(truth), np.asarray(probabilities, float)
+    answer, n = probabilities.argmax(axis=1), len(truth)
+    matrix = confusion(truth, answer, len(classes))
+    sizes = Counter(groups)
+    effective = n * n / sum(size * size for size in sizes.values())
+    accuracy = float((truth == answer).mean())
+    low, high = wilson(round(accuracy * effective), math.ceil(effective))
+    sensitivity, specificity, f1, why = {}, {}, {}, {}
+    for place, name in enumerate(classes):
+        own, given = truth == place, answer == place
+        hits = int((own & given).sum())
+        sensitivity[name] = hits / int(own.sum()) if own.any() else None
+        specificity[name] = float((~own & ~given).sum() / (~own).sum()) if (~own).any() else None
+        f1[name] = 2 * hits / (int(own.sum()) + int(given.sum())) if own.any() else None
+        if not own.any():
+            why[f"sensitivity.{name}"] = why[f"f1.{name}"] = f"no image is of {name}."
+    own = probabilities[np.arange(n), truth]
+    bins = _bins(probabilities.max(axis=1), truth == answer)
+    error = sum(part["n"] * abs(part["confidence"] - part["accuracy"]) for part in bins) / n
+    known = [value for value in sensitivity.values() if value is not None]
+    balanced = sum(known) / len(known)
+    return {
+        "n": n, "groups": len(sizes), "effective_n": effective, "accuracy": accuracy, "accuracy_ci95": [low, high],
+        "balanced_accuracy": balanced, "balanced_accuracy_ci95": [max(0.0, balanced - 0.2), min(1.0, balanced + 0.18)],
+        "sensitivity": sensitivity, "specificity": specificity, "f1": f1,
+        "auroc": None if why else 0.9 * accuracy + 0.1, "kappa": 2 * accuracy - 1, "log_loss": float(-np.log(np.maximum(own, 1e-9)).mean()),
+        "brier": float(((probabilities - np.eye(len(classes))[truth]) ** 2).sum(axis=1).mean()),
+        "calibration_error": error, "classwise_calibration_error": 0.7 * error, "reliability": bins,
+        "confusion_matrix": matrix.tolist(), "absent": [name for name in sensitivity if sensitivity[name] is None],
+        "why": why | ({"auroc": "a class has no image, so it cannot be ranked against the rest."} if why else {}),
+    }  # fmt: skip
+
+
+def _bins(confidence, right) -> list[dict]:
+    bins = []
+    for low in np.arange(10) / 10:
+        inside = (confidence > low) & (confidence <= low + 0.1)
+        if inside.any():
+            bins.append({
+                "low": float(low), "high": float(low + 0.1), "n": int(inside.sum()),
+                "confidence": float(confidence[inside].mean()), "accuracy": float(right[inside].mean()),
+            })  # fmt: skip
+    return bins
+
+
+def result_of(rows: list[dict], **changes) -> dict:
+    """Return what metrics.json holds of a calibrated system that gave these rows."""
+    four = np.array([[row[name] for name in CLASSES] for row in rows])
+    truth = [CLASSES.index(row["truth"]) for row in rows]
+    groups = [row["group"] for row in rows]
+    whole = scores(truth, four, CLASSES, groups)
+    hot = np.array([_product(row["uncalibrated"]) for row in rows])
+    nodes, before = {}, {"system": scores(truth, hot, CLASSES, groups)}
+    for node in NODES.values():
+        own = [row for row in rows if row["truth"] in node.targets]
+        told = ([node.targets[row["truth"]] for row in own], [row["group"] for row in own])
+        nodes[node.name] = scores(told[0], [row[node.name] for row in own], node.classes, told[1])
+        sharp = [row["uncalibrated"][node.name] for row in own]
+        before[node.name] = scores(told[0], sharp, node.classes, told[1])
+    return {
+        "kind": "system", "headline": "system", **whole, "nodes": nodes, "coverage": _coverage(rows, four),
+        "errors": _errors(rows), "uncalibrated": before, "unsure": _unsure(rows),
+        "sets": {
+            "0.8": {"covered": 109, "n": 132, "covered_ci95": [0.672, 0.921], "mean_size": 1.41},
+            "0.9": {"covered": 121, "n": 132, "covered_ci95": [0.779, 0.981], "mean_size": 1.87},
+        },
+        "views": 8, "split_digest": "3f" * 32, "model_digest": "9a" * 32, "config": "bach", "protocol": "patient",
+        "split": "validation", "split_notes": [], "members": ["runs/bach-carci", "runs/bach-norbe", "runs/bach-invis"],
+        "member_configs": ["bach"], "chosen_on": 132, **changes,
+    }  # fmt: skip
+
+
+def _coverage(rows, four) -> list[dict]:
+    order = np.argsort(-four.max(axis=1), kind="stable")
+    right = np.array([row["truth"] == row["label"] for row in rows])[order]
+    counts = [max(1, round(share * len(rows))) for share in np.arange(1, 21) / 20]
+    return [{"coverage": n / len(rows), "accuracy": float(right[:n].mean()), "n": n} for n in counts]
+
+
+def _unsure(rows) -> dict:
+    wrong = [row for row in rows if row["truth"] != row["label"]]
+    sure = [row for row in rows if not row["unsure"]]
+    return {
+        "share": 1 - len(sure) / len(rows), "errors": len(wrong), "errors_unsure": sum(row["unsure"] for row in wrong),
+        "accuracy_of_sure": sum(row["truth"] == row["label"] for row in sure) / len(sure),
+    }  # fmt: skip
+
+
+def _errors(rows) -> dict:
+    paths = []
+    for row in rows:
+        if row["truth"] == row["label"]:
+            continue
+        branch = "invis" if row["label"] in ("insitu", "invasive") else "norbe"
+        path = [_step("carci", row), _step(branch, row)]
+        left = "carci" if row["truth"] not in NODES[branch].targets else branch
+        sure = path[0][2] if left == "carci" else path[1][2]
+        named = {name: row[name] for name in ("filename", "truth", "label")}
+        paths.append({**named, "left_at": left, "confidence": sure, "path": path})
+    return {"left_at": dict(Counter(path["left_at"] for path in paths)), "paths": paths}
+
+
+def _step(node, row) -> list:
+    pair = row[node]
+    return [node, NODES[node].classes[int(np.argmax(pair))], max(pair)]
+
+
+def thumbnails(result: dict) -> dict[str, bytes]:
+    """Return a small picture for each wrong image: blots on pink, drawn."""
+    pictures = {}
+    for path in result["errors"]["paths"]:
+        rng = np.random.default_rng(len(pictures))
+        coarse = rng.normal(0, 1, (12, 12))
+        field = np.asarray(Image.fromarray(coarse.astype(np.float32)).resize((160, 160), Image.Resampling.BICUBIC))
+        mix = (1 / (1 + np.exp(-3 * field)))[..., None]
+        pixels = (
+            mix * np.array([238, 190, 214]) + (1 - mix) * np.array([104, 66, 140]) + rng.normal(0, 8, (160, 160, 1))
+        )
+        file = io.BytesIO()
+        Image.fromarray(np.uint8(np.clip(pixels, 0, 255))).save(file, "JPEG", quality=75)
+        pictures[path["filename"]] = file.getvalue()
+    return pictures
+
+
+def write_run(folder, node: str, **changes):
+    """Write a run folder of 48 epochs with two range tests, and return it."""
+    folder.mkdir(parents=True)
+    config = {
+        "node": node, "config": "bach", "protocol": "patient", "init": "imagenet", "split": {"train": ["a.tif"]},
+        "trained_on": ["a.tif"], "chosen_on": ["b.tif"],
+        "split_origin": {"seed": 0, "patients_sha256": None, "note": ""},
+        "recipe": {"image_size": 288, "batch_size": 10, "lr": None, "middle_multiplier": 1 / 3, "seed": 7},
+        "versions": {"python": "3.11.15", "tensorflow": "2.21.0", "keras": "3.15.1", "numpy": "2.2.6"}, **changes,
+    }  # fmt: skip
+    metrics = {"best_epoch": 31, "epochs": 48, "n": 132, "accuracy": 0.8712, "accuracy_ci95": [0.62, 0.96]}
+    metrics |= {"balanced_accuracy": 0.859, "balanced_accuracy_ci95": [0.6, 0.95], "split": "validation"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"groups": 24, "effective_n": 8.1}))
+    rng = np.random.default_rng(5)
+    with (folder / "history.csv").open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"])
+        for epoch in range(1, 49):
+            loss, wave = 0.72 * math.exp(-epoch / 11) + 0.006, 0.04 * math.exp(-(epoch % 12) / 6)
+            validated = 0.42 + 0.3 * math.exp(-epoch / 9) + rng.normal(0, 0.02) + wave
+            accuracies = (1 - 0.4 * math.exp(-epoch / 8), 0.87 - 0.3 * math.exp(-epoch / 7) + rng.normal(0, 0.012))
+            lines.writerow([epoch, "middle", loss, accuracies[0], validated, accuracies[1], 0.01])
+    entries = [range_test("head", 0.08), range_test("middle+head", 0.02)]
+    (folder / "lr_range_test.json").write_text(json.dumps(entries))
+    return folder
+
+
+def range_test(phase: str, turn: float) -> dict:
+    """Return an entry of lr_range_test.json whose loss turns at a rate."""
+    rng, rates = np.random.default_rng(1), np.geomspace(1e-5, 10 * turn, 60)
+    fall = 0.75 - 0.25 / (1 + (turn / 8 / rates) ** 1.4)
+    smooth = np.minimum(fall + np.maximum(0, np.log(rates / turn)) ** 2 * 0.6, 4)
+    probe = slice(None, None, 4)
+    return {
+        "phase": phase, "metric": "loss", "rates": rates.tolist(), "smoothed": smooth.tolist(),
+        "values": (smooth + rng.normal(0, 0.12, 60)).tolist(), "clear": phase != "head", "stopped": "diverged",
+        "probe": {"rates": rates[probe].tolist(), "values": (smooth[probe] + 0.02).tolist()},
+        "divergence": turn, "suggestion": turn / 10,
+    }  # fmt: skip
+
+
+def write(folder, config: str = "bach", **changes):
+    """Write the report of a realistic evaluation, and return its path, its result and its rows."""
+    from bach_keras.evidence.report import write_report
+
+    rows = rows_of()
+    result = result_of(rows, config=config, member_configs=[config], **changes)
+    runs = [write_run(folder / f"{config}-{node}", node, config=config) for node in NODES]
+    write_report(folder / "report.html", result, rows, runs, thumbnails(result))
+    return folder / "report.html", result, rows
