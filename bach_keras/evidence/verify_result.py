@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bach_keras.evidence import predictions
+from bach_keras.evidence.predictions import Predictions
 from bach_keras.evidence.report import sections
 from bach_keras.evidence.scoring import score
 from bach_keras.fields import NAME, TEXT, TEXTS, check, plain, read_object, shown, whole
@@ -18,8 +19,6 @@ ORIGIN = {
     "views": whole(1), "config": NAME, "protocol": TEXT, "split": NAME, "split_notes": TEXTS, "members": TEXTS,
     "member_configs": TEXTS,
 }  # fmt: skip
-# A run folder's metrics.json is of its training; these keys of it are figures of its predictions.
-OF_TRAINING = ("kind", "node", "epochs", "best_epoch", "seconds", "split", "chosen_on", "stains", "until", "reached")
 
 
 @dataclass
@@ -51,14 +50,15 @@ def verify_result(path: Path) -> Verified:
         f"{counted(len(answered.rows), 'row')} of {of_rows.name}: none was changed, and each is an answer of "
         f"{answered.node or 'the tree'} to another image"
     )
-    is_run = "best_epoch" in written
-    stains = written.get("stains") if not is_run else None
-    method = stains.get("method", "none") if isinstance(stains, dict) else "none"
-    computed = score(answered, method if isinstance(method, str) else "none")
-    if is_run:
-        computed = {name: value for name, value in computed.items() if name in written and name not in OF_TRAINING}
-    _compare_figures(found, computed, written, of_figures.name, () if is_run else ORIGIN)
-    if not is_run and not found.differences:
+    if "best_epoch" in written:
+        _compare_run(found, answered, written, of_figures.name)
+        return found
+    computed = score(answered, _stain_normalisation(answered, written))
+    _compare_figures(found, computed, written, of_figures.name)
+    if more := sorted(set(written) - set(computed) - set(ORIGIN)):
+        found.differences.append(f"{of_figures.name} holds {plain(', '.join(more), 200)}, which no predictions come to")
+    found.checked.append(f"not checked, since no prediction tells them: {', '.join(ORIGIN)}")
+    if not found.differences:
         _compare_page(found, of_page, sections(written, answered.rows))
     return found
 
@@ -84,17 +84,30 @@ def _read_figures(path: Path) -> dict:
         raise UserError(f"{path} is not what an evaluation writes ({error}): evaluate again.") from error
 
 
-def _compare_figures(found: Verified, computed: dict, written: dict, name: str, origin) -> None:
+def _stain_normalisation(answered: Predictions, written: dict) -> str:
+    """Return the method, which metrics.json names; the rows say whether there was one."""
+    if all(row["normalised"] is None for row in answered.rows):
+        return "none"
+    stains = written.get("stains")
+    method = stains.get("method") if isinstance(stains, dict) else None
+    return method if isinstance(method, str) else "not named"
+
+
+def _compare_run(found: Verified, answered: Predictions, written: dict, name: str) -> None:
+    """Compare the figures of a run's best epoch; the others in its metrics.json are of its training."""
+    if answered.node is None or answered.node != written.get("node"):
+        found.differences.append(f"node is {_said(written.get('node'))} in {name}, and the predictions are of another")
+        return
+    _compare_figures(found, score(answered)["nodes"][answered.node], written, name)
+
+
+def _compare_figures(found: Verified, computed: dict, written: dict, name: str) -> None:
     count = 0
-    for place, (mine, theirs) in _leaves(computed, {key: written[key] for key in computed if key in written}):
+    for place, mine, theirs in _leaves(computed, {key: written[key] for key in computed if key in written}):
         count += 1
         if not _equal(mine, theirs):
             found.differences.append(f"{place} is {_said(theirs)} in {name}, and the predictions come to {_said(mine)}")
-    if origin and (more := sorted(set(written) - set(computed) - set(origin))):
-        found.differences.append(f"{name} holds {plain(', '.join(more), 200)}, which no predictions come to")
     found.checked.append(f"{counted(count, 'figure')} of {name}: computed again and compared, to within {TOLERANCE:g}")
-    if origin:
-        found.checked.append(f"not checked, since no prediction tells them: {', '.join(origin)}")
 
 
 class _Missing:
@@ -111,7 +124,7 @@ def _leaves(mine, theirs, place: str = ""):
         for index, pair in enumerate(zip(mine, theirs, strict=True)):
             yield from _leaves(*pair, f"{place}[{index}]")
     else:
-        yield place, (mine, theirs)
+        yield place, mine, theirs
 
 
 def _equal(mine, theirs) -> bool:

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from bach_keras.evidence.evaluate import evaluate
-from bach_keras.evidence.predictions import as_csv, read_predictions
+from bach_keras.evidence.predictions import as_csv, read_predictions, write_predictions
+from bach_keras.evidence.scoring import score
 from bach_keras.evidence.verify_result import verify_result
 from bach_keras.provenance import Provenance
 from datasets.errors import MissingError, UserError
+from tests.evidence.answered import node_row
 from tests.evidence.system import System
 from tests.evidence.test_predictions import changed
 
@@ -94,6 +96,31 @@ def test_a_figure_that_was_changed_is_named(folder, change, place):
 def test_a_figure_that_no_prediction_comes_to_is_named(folder):
     rewrite(folder, lambda result: result.update(external_accuracy=0.99))
     assert differences(folder) == ["metrics.json holds external_accuracy, which no predictions come to"]
+
+
+def test_a_count_of_stains_that_no_row_tells_of_is_named(folder):
+    rewrite(folder, lambda result: result.update(stains={"method": "macenko", "left": {}, "of": {}}))
+    assert differences(folder) == ["metrics.json holds stains, which no predictions come to"]
+
+
+def of_run(folder, node="carci", **changes):
+    """Write the predictions and figures of a run's best epoch."""
+    rows = [node_row("a.tif", "normal"), node_row("b.tif", "malignant", second=0.8), node_row("c.tif", "insitu")]
+    write_predictions(folder / "predictions.csv", rows)
+    figures = score(read_predictions(folder / "predictions.csv"))["nodes"]["carci"]
+    of_training = {"kind": "node", "node": node, "best_epoch": 3, "epochs": 4, "split": "validation"}
+    (folder / "metrics.json").write_text(json.dumps({**of_training, **figures, **changes}))
+
+
+def test_a_run_is_checked_without_a_report(tmp_path):
+    of_run(tmp_path)
+    found = verify_result(tmp_path)
+    assert found.differences == []
+    assert "3 rows" in found.checked[0]
+    of_run(tmp_path, accuracy=0.9)
+    assert differences(tmp_path)[0].startswith("accuracy is 0.9 in metrics.json, and the predictions come to 0.66")
+    of_run(tmp_path, node="norbe")
+    assert differences(tmp_path) == ["node is 'norbe' in metrics.json, and the predictions are of another"]
 
 
 def test_rounding_of_another_computer_is_no_difference(folder):
