@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.calibration import Calibration, check_calibrated, digest_of_tree
 from bach_keras.network.fold import fold
 from bach_keras.network.head import Classifier
 from bach_keras.preprocess import View
@@ -27,13 +28,17 @@ class Member:
     model: Classifier
     view: View
     weight: float = 1.0  # its share in the node's average, before the shares are made to sum to 1
-    # Its logits are divided by this (Guo et al. 2017). No run writes a temperature yet: calibration will. A config.json
-    # that names one is obeyed already.
-    temperature: float = 1.0
+    temperature: float = 1.0  # its logits are divided by this (Guo et al. 2017)
     source: str = ""  # what a message or a model card calls it
     config: str = ""  # the data set configuration it was trained on
     provenance: Provenance = field(default_factory=Provenance)  # its own, so it has one protocol
     metrics: dict = field(default_factory=dict)  # what its run measured; empty where nothing was
+    fitted_views: int | None = None  # on how many views of an image its temperature was fitted; None where it was not
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of its weights."""
+        return _digest(self.model)
 
     def __post_init__(self):
         # A value outside these bounds makes all answers alike, or NaN.
@@ -71,14 +76,26 @@ class Hierarchy(tf.Module):
     recipe never changes stem, layer1 and layer2, so they are computed once for each image.
 
     In ``precision`` bfloat16 or float16 the feature maps are computed and the kernels kept in that type; heads, softmax
-    and the products of the tree stay float32.
+    and the products of the tree stay float32. With a ``calibration`` that was made for these members, answers also say
+    where the tree is ``unsure``, bool [N], and which classes cannot be ruled out, ``set`` bool [N, 4].
     """
 
-    def __init__(self, members: list[Member], precision: str = "float32"):
+    def __init__(
+        self,
+        members: list[Member],
+        precision: str = "float32",
+        views: int = 1,
+        calibration: Calibration | None = None,
+    ):
         super().__init__(name="hierarchy")
         check_members(members)
+        check_calibrated(members, views, calibration)
+        self.calibration = calibration
+        self.digest = digest_of_tree(members, precision, views, calibration)
         self.view = members[0].view
         self.provenance = functools.reduce(operator.or_, [member.provenance for member in members])
+        if calibration:
+            self.provenance |= Provenance(chosen_on=frozenset(calibration.chosen_on))
         # A set, as tf.Module would take a tuple for a part of the model and save it.
         self._configs = frozenset(member.config for member in members)
         self._networks = _split(members, precision)
@@ -98,10 +115,24 @@ class Hierarchy(tf.Module):
 
         Returns:
             ``probabilities`` float32 [N, 4] in the order of ``CLASSES``, ``label`` string [N],
-            and ``carci``, ``norbe``, ``invis`` float32 [N, 2] in the orders of the tree.
+            and ``carci``, ``norbe``, ``invis`` float32 [N, 2] in the orders of the tree; of a calibrated tree also
+            ``unsure`` bool [N] and ``set`` bool [N, 4].
         """
+        probabilities, nodes = self._soft(self._normalised(images))
+        return _answer(probabilities, nodes | self._doubt(probabilities), tf.shape(images)[0])
+
+    def with_uncalibrated(self, images) -> dict[str, tf.Tensor]:
+        """Return what ``images`` does, and each node's pair without temperatures, ``carci_uncalibrated`` and so on."""
+        logits = self._all_logits(self._normalised(images))
+        probabilities, nodes = self._joined(logits)
+        plain = {f"{name}_uncalibrated": self._average(name, each, scaled=False) for name, each in logits.items()}
+        return _answer(probabilities, nodes | self._doubt(probabilities) | plain, tf.shape(images)[0])
+
+    def logits(self, images) -> dict[str, tf.Tensor]:
+        """Return each node's logits without temperatures, float32 [members, N, views, 2], members in their order."""
         count = tf.shape(images)[0]
-        return _answer(*self._soft(self._normalised(images)), count)
+        logits = self._all_logits(self._normalised(images))
+        return {name: tf.stack(each)[:, :count, None] for name, each in logits.items()}
 
     def squares(self, images) -> dict[str, tf.Tensor]:
         """Classify squares that ``View.square`` made: the tree alone, for small devices.
@@ -144,7 +175,9 @@ class Hierarchy(tf.Module):
                 lambda: tf.zeros((0, 2)),
             )
             nodes[node.name] = tf.scatter_nd(rows[:, None], pair, tf.cast((rows_in_all, 2), tf.int64))
-        return _answer(tf.concat([nodes[node.name] for node in SPECIALISTS], axis=1), nodes, count)
+        pairs = tf.concat([nodes[node.name] for node in SPECIALISTS], axis=1)
+        doubt = self.calibration.routed_doubt(nodes[ROOT.name], pairs) if self.calibration else {}
+        return _answer(pairs, nodes | doubt, count)
 
     def _normalised(self, images):
         size = self.view.image_size
@@ -160,9 +193,18 @@ class Hierarchy(tf.Module):
         squares = tf.ensure_shape(squares, (None, size, size, 3))
         return preprocess.normalise(preprocess.normalise_stain(squares, size, self.view.stain_normalisation))
 
+    def _doubt(self, probabilities) -> dict[str, tf.Tensor]:
+        return self.calibration.doubt(probabilities) if self.calibration else {}
+
     def _soft(self, inputs):
+        return self._joined(self._all_logits(inputs))
+
+    def _all_logits(self, inputs):
         features = self._trunk_features(inputs, NODES)
-        nodes = {name: self._node(name, features) for name in NODES}
+        return {name: self._logits(name, features) for name in NODES}
+
+    def _joined(self, logits):
+        nodes = {name: self._average(name, each) for name, each in logits.items()}
         group = nodes[ROOT.name]
         pairs = [group[:, i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)]
         return tf.concat(pairs, axis=1), nodes
@@ -182,11 +224,19 @@ class Hierarchy(tf.Module):
         return self._node(name, chosen)
 
     def _node(self, name, features):
+        return self._average(name, self._logits(name, features))
+
+    def _logits(self, name, features):
+        """Return the logits of each member of a node."""
+        return [part.rest(features[part.trunk])[0] for part in self._networks.parts[name]]
+
+    def _average(self, name, logits, scaled: bool = True):
+        """Average the probabilities of a node's members by weight; ``scaled`` divides their logits by temperatures."""
         parts = self._networks.parts[name]
         total = sum(part.weight for part in parts)
         return tf.add_n([
-            part.weight / total * tf.nn.softmax(part.rest(features[part.trunk])[0] / part.temperature)
-            for part in parts
+            part.weight / total * tf.nn.softmax(each / part.temperature if scaled else each)
+            for part, each in zip(parts, logits, strict=True)
         ])  # fmt: skip
 
 
