@@ -6,7 +6,7 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bach_keras.fields import (
@@ -61,6 +61,7 @@ class Calibration:
     split: str = ""
     chosen_on: tuple[str, ...] = ()
     members: tuple[dict, ...] = ()  # of each: node, source, digest, weight, temperature
+    name: str = "The calibration"  # what a message calls it
 
     @classmethod
     def read(cls, path) -> "Calibration":
@@ -70,16 +71,20 @@ class Calibration:
             check(values, _FILE)
             for index, member in enumerate(values["members"]):
                 check(member, _MEMBER, within=f"members[{index}]")
-            return cls.of(values)
+            return replace(cls.of(values), name=str(path))
         except FieldError as error:
             raise UserError(f"{path} is not what `calibrate` writes ({error}): make it again.") from error
 
     @classmethod
-    def of(cls, values: dict) -> "Calibration":
-        """Take the thresholds from a file or a model card, which may lack the images and the members."""
-        check(values, THRESHOLDS)
-        check(values["levels"], dict.fromkeys(LEVELS, _SHARE), within="levels")
-        check(values["unsure"], {"share": _SHARE, "threshold": _SHARE}, within="unsure")
+    def of(cls, values: dict, within: str = "") -> "Calibration":
+        """Take the thresholds from a file or a model card, which lacks the images and the members.
+
+        A FieldError names a wrong field; ``within`` is the name of the field that holds the thresholds, if any.
+        """
+        check(values, THRESHOLDS, within=within)
+        prefix = f"{within}." if within else ""
+        check(values["levels"], dict.fromkeys(LEVELS, _SHARE), within=f"{prefix}levels")
+        check(values["unsure"], {"share": _SHARE, "threshold": _SHARE}, within=f"{prefix}unsure")
         return cls(
             levels={level: values["levels"][level] for level in LEVELS},
             threshold=values["unsure"]["threshold"],
@@ -98,11 +103,11 @@ class Calibration:
         values = {name: getattr(self, name) for name in ("n", "groups", "views", "config", "protocol", "split")}
         return {"levels": self.levels, "unsure": {"share": self.share, "threshold": self.threshold}, **values}
 
-    def check_tree(self, members, views: int, name: str = "The calibration") -> None:
+    def check_tree(self, members, views: int) -> None:
         """Refuse to be used for other members, or another number of views, than those it was made for."""
         if views != self.views:
             raise UserError(
-                f"{name} was made for {self.views} views of each image and not for {views}: give --views "
+                f"{self.name} was made for {self.views} views of each image and not for {views}: give --views "
                 f"{self.views}, or make another with `calibrate --views {views}`."
             )
         own = [as_listed(member) for member in members]
@@ -112,7 +117,7 @@ class Calibration:
         found += [f"{each['source']} is missing" for each in self.members if not _among(each, own)] if not found else []
         if found or len(own) != len(self.members):
             listed = "; ".join(found) or f"it has {len(self.members)} members, and these are {len(own)}"
-            raise UserError(f"{name} was made for other members: {listed}. Make it again with `calibrate`.")
+            raise UserError(f"{self.name} was made for other members: {listed}. Make it again with `calibrate`.")
 
     def doubt(self, probabilities) -> dict:
         """Return ``unsure`` bool [N] and ``set`` bool [N, 4] of soft answers, float32 [N, 4]."""

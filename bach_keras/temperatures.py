@@ -33,6 +33,14 @@ def write(run: Run, weights: str, views: int, entry: dict) -> None:
     write_json(run.folder / NAME, entries | {weights: kept | {str(views): entry}})
 
 
+def remove(run: Run, weights: str, views: int) -> None:
+    """Forget what was fitted to these weights on so many views."""
+    if read(run, weights, views) is not None:
+        entries = _read(run)
+        del entries[weights][str(views)]
+        write_json(run.folder / NAME, entries)
+
+
 def read(run: Run, weights: str, views: int) -> dict | None:
     """Return what was fitted to these weights on so many views; None where nothing was."""
     return _read(run).get(weights, {}).get(str(views))

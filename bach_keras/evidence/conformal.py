@@ -11,7 +11,7 @@ from bach_keras.evidence.calibrate import patient_weights
 from bach_keras.wording import counted
 from datasets.errors import UserError
 
-# Graphs compute in float32, which differs from float64 by less than this, so thresholds are rounded down to it.
+# Graphs compute in float32, which differs from float64 by less than this: thresholds are rounded down, and less by it.
 _STEP = 1e-6
 
 
@@ -57,7 +57,7 @@ def doubt_threshold(confidence, patients, share: float) -> float:
 
 def rounded_down(threshold: float) -> float:
     """Return a threshold as it is written: an image that chose it still reaches it in float32."""
-    return max(0.0, float(np.floor(round(threshold / _STEP, 3) - 1) * _STEP).__round__(6))
+    return max(0.0, round((np.floor(threshold / _STEP) - 1) * _STEP, 6))
 
 
 def sets(probabilities, threshold: float) -> np.ndarray:
