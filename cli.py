@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from bach_keras.commands.calibration import calibrate
 from bach_keras.commands.console import start_console
 from bach_keras.commands.data import data
 from bach_keras.commands.evaluation import evaluate
@@ -78,7 +79,7 @@ def cli():
     start_console()
 
 
-for command in (data, weights, lr_find, train, reproduce, evaluate, export, predict, serve, parity):
+for command in (data, weights, lr_find, train, reproduce, calibrate, evaluate, export, predict, serve, parity):
     cli.add_command(command)
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import click
 
-from bach_keras.commands.options import FOLDER, Failure, images_options, load_members, member_options
+from bach_keras.commands.options import FOLDER, Failure, calibrated_option, images_options, load_members, member_options
 
 
 @click.command()
@@ -12,8 +12,9 @@ from bach_keras.commands.options import FOLDER, Failure, images_options, load_me
 @click.option(
     "--split", type=click.Choice(("validation", "test")), help="Images to score. [default: test if there is one]"
 )
+@calibrated_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for metrics.json, predictions.csv and report.html.")
-def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
+def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, calibrated, out):
     """Score a tree on images that it never trained on.
 
     \b
@@ -25,6 +26,8 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
     runs = [*carci_runs, *norbe_runs, *invis_runs]
     if model and runs:
         raise Failure("Give either --model or runs, not both.")
+    if model and calibrated:
+        raise Failure("--calibrated is about runs: an export has its calibration inside.")
     if model:
         from bach_keras.serving.exported import Export
 
@@ -32,5 +35,5 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
     else:
         from bach_keras.hierarchy import Hierarchy
 
-        system = Hierarchy(load_members(carci_runs, norbe_runs, invis_runs))
+        system = Hierarchy(load_members(carci_runs, norbe_runs, invis_runs), calibration=calibrated)
     run_evaluation(system, images.open(), split, out, runs)
