@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from bach_keras.commands.calibration import calibrate
 from bach_keras.commands.console import start_console
 from bach_keras.commands.data import data
 from bach_keras.commands.evaluation import compare, evaluate, verify_result
@@ -79,7 +80,8 @@ def cli():
 
 
 COMMANDS = (
-    data, weights, lr_find, train, reproduce, evaluate, compare, verify_result, export, predict, serve, parity,
+    data, weights, lr_find, train, reproduce, calibrate, evaluate, compare, verify_result, export, predict, serve,
+    parity,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.calibration import Calibration, check_calibrated, digest_of_tree
 from bach_keras.network.head import Classifier
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
-from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, WEIGHTS, classes_of
-from bach_keras.trunks import split
+from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, VIEWS, WEIGHTS, classes_of
+from bach_keras.trunks import digest_of, split
 from datasets.errors import UserError
 
 
@@ -23,13 +24,17 @@ class Member:
     model: Classifier
     view: View
     weight: float = 1.0  # its share in the node's average, before the shares are made to sum to 1
-    # Its logits are divided by this (Guo et al. 2017). No run writes a temperature yet: calibration will. A config.json
-    # that names one is obeyed already.
-    temperature: float = 1.0
+    temperature: float = 1.0  # its logits are divided by this (Guo et al. 2017)
     source: str = ""  # what a message or a model card calls it
     config: str = ""  # the data set configuration it was trained on
     provenance: Provenance = field(default_factory=Provenance)  # its own, so it has one protocol
     metrics: dict = field(default_factory=dict)  # what its run measured; empty where nothing was
+    fitted_views: int | None = None  # on how many views of an image its temperature was fitted; None where it was not
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of its weights."""
+        return digest_of(self.model)
 
     def __post_init__(self):
         # A value outside these bounds makes all answers alike, or NaN.
@@ -48,19 +53,30 @@ class Hierarchy(tf.Module):
     recipe never changes stem, layer1 and layer2, so they are computed once for each image.
 
     In ``precision`` bfloat16 or float16 the feature maps are computed and the kernels kept in that type; heads, softmax
-    and the products of the tree stay float32.
-
-    With several ``views`` (one of ``preprocess.VIEWS``) a node's answer is the mean of its answers for each view of an
-    image, taken before the tree's product.
+    and the products of the tree stay float32. With several ``views`` (one of ``tree.VIEWS``) a node's answer is the
+    mean of its answers for each view of an image, taken before the tree's product. With a ``calibration`` that was made
+    for these members and views, answers also say where the tree is ``unsure``, bool [N], and which classes cannot be
+    ruled out, ``set`` bool [N, 4].
     """
 
-    def __init__(self, members: list[Member], precision: str = "float32", views: int = 1):
+    def __init__(
+        self,
+        members: list[Member],
+        precision: str = "float32",
+        views: int = 1,
+        calibration: Calibration | None = None,
+    ):
         super().__init__(name="hierarchy")
         check_members(members)
-        if views not in preprocess.VIEWS:
-            raise UserError(f"An image has {', '.join(map(str, preprocess.VIEWS))} views, not {views}.")
+        if views not in VIEWS:
+            raise UserError(f"An image has {', '.join(map(str, VIEWS))} views, not {views}.")
+        check_calibrated(members, views, calibration)
+        self.calibration = calibration
+        self.digest = digest_of_tree(members, precision, views, calibration)
         self.view, self.views = members[0].view, views
         self.provenance = functools.reduce(operator.or_, [member.provenance for member in members])
+        if calibration:
+            self.provenance |= Provenance(chosen_on=frozenset(calibration.chosen_on))
         # A set, as tf.Module would take a tuple for a part of the model and save it.
         self._configs = frozenset(member.config for member in members)
         self._networks = split(members, precision)
@@ -97,22 +113,33 @@ class Hierarchy(tf.Module):
 
         Returns:
             ``probabilities`` float32 [N, 4] in the order of ``CLASSES``, ``label`` string [N],
-            and ``carci``, ``norbe``, ``invis`` float32 [N, 2] in the orders of the tree. With several views also
-            ``spread`` float32 [N]: the standard deviation, over the views, of the probability of the label. A node by
-            itself has its own pair only, which is also its ``probabilities`` [N, 2].
+            and ``carci``, ``norbe``, ``invis`` float32 [N, 2] in the orders of the tree; of a calibrated tree also
+            ``unsure`` bool [N] and ``set`` bool [N, 4]; and with several views ``spread`` float32 [N], the standard
+            deviation over the views of the probability of the label. A node by itself has its own pair only, which is
+            its ``probabilities`` [N, 2] too.
         """
+        return self._answer(self._averages(self._logits_of(images)), _product, tf.shape(images)[0])
+
+    def with_uncalibrated(self, images) -> dict[str, tf.Tensor]:
+        """Return what ``images`` does, and each node's pair without temperatures, ``carci_uncalibrated`` and so on."""
+        count, logits = tf.shape(images)[0], self._logits_of(images)
+        plain = self._averages(logits, scaled=False)
+        of_images = {f"{name}_uncalibrated": self._over_views(pairs)[:count] for name, pairs in plain.items()}
+        return self._answer(self._averages(logits), _product, count) | of_images
+
+    def logits(self, images) -> dict[str, tf.Tensor]:
+        """Return each node's logits without temperatures, float32 [members, N, views, 2], members in their order."""
         count = tf.shape(images)[0]
-        if self.views > 1:
-            return self._over_views(images, self._soft_nodes, _product, count)
-        return _answer(*self._soft(self._normalised(images)), self.classes, count)
+        stacked = {name: tf.stack(each)[:, :count] for name, each in self._logits_of(images).items()}
+        return stacked if self.views > 1 else {name: each[:, :, None] for name, each in stacked.items()}
 
     def squares(self, images) -> dict[str, tf.Tensor]:
         """Classify squares that ``View.square`` made: the tree alone, for small devices.
 
         Takes uint8 [N, image_size, image_size, 3] with N > 0, and returns what ``images`` does without ``label``.
         """
-        probabilities, nodes = self._soft(preprocess.normalise(images))
-        return {"probabilities": probabilities, **nodes}
+        nodes = self._averages(self._all_logits(self._networks.of_trunks(preprocess.normalise(images), self.nodes)))
+        return {"probabilities": _product(nodes), **nodes}
 
     def features(self, images) -> tf.Tensor:
         """Return carci's pooled features, for search and for monitoring: uint8 [N, H, W, 3] -> float32 [N, 2048].
@@ -136,12 +163,13 @@ class Hierarchy(tf.Module):
             return self.images(images)
         count = tf.shape(images)[0]
         if self.views > 1:
-            return self._over_views(images, self._routed_nodes, _joined, count)
+            pairs = self._of_each(images, self._routed_nodes, dict.fromkeys(self.nodes, (self.views, 2)))
+            return self._answer(pairs, _joined, count)
         inputs = self._normalised(images)
         rows_in_all = tf.shape(inputs)[0]
         # Carci answers for every image.
-        features = self._trunk_features(inputs, [ROOT.name])
-        nodes = {ROOT.name: self._node(ROOT.name, features)}
+        features = self._networks.of_trunks(inputs, [ROOT.name])
+        nodes = {ROOT.name: self._networks.node(ROOT.name, features)}
         chosen = tf.argmax(nodes[ROOT.name], axis=1)
         # Each specialist answers for its own rows, and its answers are put back in their places.
         for index, node in enumerate(SPECIALISTS):
@@ -153,7 +181,7 @@ class Hierarchy(tf.Module):
                 lambda: tf.zeros((0, 2)),
             )
             nodes[node.name] = tf.scatter_nd(rows[:, None], pair, tf.cast((rows_in_all, 2), tf.int64))
-        return _answer(_joined(nodes), nodes, self.classes, count)
+        return self._answer(nodes, _joined, count)
 
     def _normalised(self, images):
         """Return the central squares as the networks take them, float32 [N, size, size, 3] with N > 0."""
@@ -176,61 +204,71 @@ class Hierarchy(tf.Module):
         parts = tf.ensure_shape(parts, (None, *seen, 3))
         return preprocess.normalise_stain(parts, size, self.view.stain_normalisation)
 
-    def _soft(self, inputs):
-        features = self._trunk_features(inputs, self.nodes)
-        nodes = {name: self._node(name, features) for name in self.nodes}
-        return _product(nodes), nodes
+    def _logits_of(self, images) -> dict[str, list]:
+        """Return each node's logits of each member for images: [N, 2], and with several views [N, views, 2]."""
+        if self.views == 1:
+            return self._all_logits(self._networks.of_trunks(self._normalised(images), self.nodes))
 
-    def _over_views(self, images, nodes_of, product, count):
-        """Average each node over the views and answer; ``nodes_of`` returns the pairs [views, 2] of one image's."""
+        def of_image(inputs):
+            logits = self._all_logits(self._networks.of_views(inputs, self.nodes, {}))
+            return {name: tf.stack(each) for name, each in logits.items()}
 
-        def of_image(part):
-            return nodes_of(preprocess.normalise(preprocess.views_of(part, self.view.image_size, self.views)))
+        shapes = {name: (len(self._networks.parts[name]), self.views, 2) for name in self.nodes}
+        found = self._of_each(images, of_image, shapes)
+        return {name: tf.unstack(each, axis=1) for name, each in found.items()}
 
-        # One image after the other, so that the memory for feature maps does not grow with their number.
-        specs = dict.fromkeys(self.nodes, tf.TensorSpec((self.views, 2)))
-        by_view = tf.map_fn(of_image, self._parts(images), parallel_iterations=1, fn_output_signature=specs)
-        nodes = {name: tf.reduce_mean(pairs, axis=1) for name, pairs in by_view.items()}
+    def _of_each(self, images, of_image, shapes):
+        """Ask one image's views after the other's, so that the memory for feature maps does not grow with the images.
+
+        ``of_image`` takes float32 [views, size, size, 3], and returns by name what has the ``shapes``.
+        """
+
+        def of_part(part):
+            return of_image(preprocess.normalise(preprocess.views_of(part, self.view.image_size, self.views)))
+
+        specs = {name: tf.TensorSpec(shape) for name, shape in shapes.items()}
+        return tf.map_fn(of_part, self._parts(images), parallel_iterations=1, fn_output_signature=specs)
+
+    def _all_logits(self, features) -> dict[str, list]:
+        return {name: self._networks.logits(name, features) for name in self.nodes}
+
+    def _averages(self, logits, scaled: bool = True) -> dict[str, tf.Tensor]:
+        return {name: self._networks.average(name, each, scaled) for name, each in logits.items()}
+
+    def _over_views(self, pairs):
+        return tf.reduce_mean(pairs, axis=1) if self.views > 1 else pairs
+
+    def _answer(self, pairs, product, count) -> dict[str, tf.Tensor]:
+        """Answer for the first ``count`` images.
+
+        Args:
+            pairs: each node's, float32 [N, 2] or [N, views, 2].
+            product: ``_product`` of soft answers, ``_joined`` of routed ones.
+        """
+        nodes = {name: self._over_views(each) for name, each in pairs.items()}
         probabilities = product(nodes)
-        chosen = tf.argmax(probabilities, axis=1)
-        of_label = tf.gather(product(by_view), chosen[:, None], axis=2, batch_dims=1)
-        spread = tf.math.reduce_std(of_label, axis=(1, 2))
-        return _answer(probabilities, nodes, self.classes, count) | {"spread": spread[:count]}
-
-    def _soft_nodes(self, inputs):
-        features = self._view_features(inputs, self.nodes, {})
-        return {name: self._node(name, features) for name in self.nodes}
+        label = tf.argmax(probabilities, axis=1)
+        answers = {"probabilities": probabilities, "label": tf.gather(tf.constant(self.classes), label), **nodes}
+        if self.calibration:
+            routed = self.calibration.routed_doubt(nodes[ROOT.name], probabilities) if product is _joined else None
+            answers |= routed or self.calibration.doubt(probabilities)
+        if self.views > 1:
+            of_label = tf.gather(product(pairs), label[:, None], axis=2, batch_dims=1)
+            answers["spread"] = tf.math.reduce_std(of_label, axis=(1, 2))
+        # The black image that stands in for an empty batch is dropped here.
+        return {name: value[:count] for name, value in answers.items()}
 
     def _routed_nodes(self, inputs):
-        features = self._view_features(inputs, [ROOT.name], {})
-        nodes = {ROOT.name: self._node(ROOT.name, features)}
+        features = self._networks.of_views(inputs, [ROOT.name], {})
+        nodes = {ROOT.name: self._networks.node(ROOT.name, features)}
         chosen = tf.argmax(tf.reduce_mean(nodes[ROOT.name], axis=0))
         for index, node in enumerate(SPECIALISTS):
             nodes[node.name] = tf.cond(
                 chosen == index,
-                lambda name=node.name: self._node(name, self._view_features(inputs, [name], features)),
+                lambda name=node.name: self._networks.node(name, self._networks.of_views(inputs, [name], features)),
                 lambda: tf.zeros((self.views, 2)),
             )
         return nodes
-
-    def _view_features(self, inputs, nodes, known):
-        """Return the features of some nodes' trunks for one image's views, next to those that are ``known``."""
-        wanted = {part.trunk for name in nodes for part in self._networks.parts[name]} - set(known)
-        run = {key: self._networks.trunks[key] for key in sorted(wanted)}
-        if self.views <= preprocess.SYMMETRIES:
-            return known | {key: trunk(inputs) for key, trunk in run.items()}
-        # The trunk's feature maps are the largest by far. A loop, as its body is in the graph once.
-        slices = tf.reshape(inputs, (-1, preprocess.SYMMETRIES, *inputs.shape[1:]))
-        for key, trunk in run.items():
-            spec = self._networks.features[key]
-            maps = tf.map_fn(trunk, slices, parallel_iterations=1, fn_output_signature=spec)
-            known = known | {key: tf.reshape(maps, (self.views, *spec.shape[1:]))}
-        return known
-
-    def _trunk_features(self, inputs, nodes) -> dict[str, tf.Tensor]:
-        # Each trunk is computed once, however many members share it.
-        wanted = {part.trunk for name in nodes for part in self._networks.parts[name]}
-        return {key: self._networks.trunks[key](inputs) for key in sorted(wanted)}
 
     def _specialist(self, name, rows, inputs, features):
         """Run one specialist on some rows, on carci's trunk features where it has the same trunk."""
@@ -239,15 +277,7 @@ class Hierarchy(tf.Module):
         if own - set(features):
             some = tf.gather(inputs, rows)
             chosen |= {key: self._networks.trunks[key](some) for key in sorted(own - set(features))}
-        return self._node(name, chosen)
-
-    def _node(self, name, features):
-        parts = self._networks.parts[name]
-        total = sum(part.weight for part in parts)
-        return tf.add_n([
-            part.weight / total * tf.nn.softmax(part.rest(features[part.trunk])[0] / part.temperature)
-            for part in parts
-        ])  # fmt: skip
+        return self._networks.node(name, chosen)
 
 
 def check_members(members) -> None:
@@ -277,10 +307,3 @@ def _product(nodes):
 def _joined(nodes):
     """Return the routed probabilities: the pair of the specialist that was chosen; the other's is 0 already."""
     return tf.concat([nodes[node.name] for node in SPECIALISTS], axis=-1)
-
-
-def _answer(probabilities, nodes, classes, count):
-    label = tf.gather(tf.constant(classes), tf.argmax(probabilities, axis=1))
-    # The black image that stands in for an empty batch is dropped here.
-    answers = {"probabilities": probabilities, "label": label, **nodes}
-    return {name: value[:count] for name, value in answers.items()}

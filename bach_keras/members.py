@@ -1,7 +1,9 @@
 """A run as a member of the tree: ``RUN[:WEIGHT]``, where RUN is a run folder or ``RUN/snapshots/NAME``."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from bach_keras import temperatures
 from bach_keras.hierarchy import Member
 from bach_keras.run_folder import Run
 from datasets.errors import UserError
@@ -10,17 +12,31 @@ from datasets.errors import UserError
 WHOLE_DATA_WEIGHT = 0.5
 
 
-def load_members(specs: dict[str, tuple[str, ...]]) -> list[Member]:
+def load_members(specs: dict[str, tuple[str, ...]], views: int = 1) -> list[Member]:
     """Load all members of a tree: node name -> specs as ``load_member`` takes them."""
-    return [load_member(node, spec) for node, given in specs.items() for spec in given]
+    return [load_member(node, spec, views) for node, given in specs.items() for spec in given]
 
 
-def load_member(node: str, spec: str) -> Member:
-    """Load one member of the tree; its weight is 1 for a run with validation images, else .5, unless given.
+def load_member(node: str, spec: str, views: int = 1) -> Member:
+    """Load one member of the tree, with the temperature that was fitted on so many views of an image, if one was.
+
+    Its weight is 1 for a run with validation images, else .5, unless given.
 
     Raises:
-        UserError: no such run, another node's run, an unfinished one, or a bad weight.
+        UserError: no such run, another node's run, an unfinished one, a bad weight, or a temperature that was fitted
+            to other weights.
     """
+    member = uncalibrated_member(node, spec)
+    run, weights = Run.open(run_folder(spec)), weights_of(spec)
+    entry = temperatures.read(run, weights, views)
+    if entry is None:
+        return member
+    temperatures.check_digest(run, weights, entry, member.digest)
+    return replace(member, temperature=entry["temperature"], fitted_views=views)
+
+
+def uncalibrated_member(node: str, spec: str) -> Member:
+    """Load one member of the tree as ``load_member`` does, without a temperature that was fitted."""
     place, weight = place_and_weight(spec)
     is_snapshot = place.parent.name == "snapshots"
     run = Run.open(run_folder(spec))
@@ -37,6 +53,7 @@ def load_member(node: str, spec: str) -> Member:
         model=model,
         view=run.recipe.view,
         weight=weight,
+        # No run writes one into its settings. A config.json that names one by hand is obeyed, until one is fitted.
         temperature=run.settings.get("temperature", 1.0),
         source=str(place),
         config=run.settings["config"],
@@ -44,6 +61,12 @@ def load_member(node: str, spec: str) -> Member:
         # These are the finished run's and say nothing about a snapshot.
         metrics={} if is_snapshot else metrics,
     )
+
+
+def weights_of(spec: str) -> str:
+    """Return which weights of its run a spec means: ``model``, or ``snapshots/NAME``."""
+    place, _ = place_and_weight(spec)
+    return f"snapshots/{place.name.removesuffix('.weights.h5')}" if place.parent.name == "snapshots" else "model"
 
 
 def run_folder(spec: str) -> Path:

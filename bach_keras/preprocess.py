@@ -17,9 +17,7 @@ from datasets.images import png as png_format
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
-# How many views of an image can be averaged: its central square as it is; the eight symmetries of that square; and
-# those of its left, central and right squares, which of an upright image are the top, central and bottom ones.
-VIEWS = (1, 8, 24)
+# Turns and reflections that lay a square on itself.
 SYMMETRIES = 8
 
 
@@ -68,7 +66,7 @@ def centre_crop(images, size: int):
 
 
 def part(images, size: int, views: int = 1):
-    """Resize images and return what so many views are made of, the stain not normalised.
+    """Resize images and return what so many views (one of ``tree.VIEWS``) are made of, the stain not normalised.
 
     uint8 [..., H, W, 3] -> uint8 [..., size, size, 3], the central square; for 24 views [..., size, 3 * size, 3], the
     three squares side by side. Of such a part it returns the same part, to the bit.

@@ -47,3 +47,7 @@ def classes_of(nodes: tuple[str, ...]) -> tuple[str, ...]:
 # divided by: what lies outside makes all answers alike, or none a number.
 WEIGHTS = (1e-6, 1e6)
 TEMPERATURES = (0.01, 100.0)
+
+# How many views of an image can be averaged: its central square as it is; the eight symmetries of that square; and
+# those of its left, central and right squares, which of an upright image are the top, central and bottom ones.
+VIEWS = (1, 8, 24)

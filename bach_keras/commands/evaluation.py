@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from bach_keras.commands.console import echo, say
-from bach_keras.commands.options import FOLDER, Failure, images_options, load_members, member_options
+from bach_keras.commands.options import FOLDER, Failure, calibrated_option, images_options, member_options
 
 
 @click.command()
@@ -17,8 +17,10 @@ from bach_keras.commands.options import FOLDER, Failure, images_options, load_me
     "--split", type=click.Choice(("validation", "test", "all")),
     help="Images to score; all takes every image that no member trained on. [default: test if there is one]",
 )  # fmt: skip
+@click.option("--views", type=click.Choice(("1", "8", "24")), help="Views of each image to average. [default: 1]")
+@calibrated_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for metrics.json, predictions.csv and report.html.")
-def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
+def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, views, calibrated, out):
     """Score a tree, or one node by itself, on images that it never trained on.
 
     \b
@@ -31,14 +33,18 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, out):
     runs = [*carci_runs, *norbe_runs, *invis_runs]
     if model and runs:
         raise Failure("Give either --model or runs, not both.")
+    if model and (calibrated or views):
+        raise Failure("--calibrated and --views are about runs: an export has both inside.")
     if model:
         from bach_keras.serving.exported import Export
 
         system = Export(model)
     else:
         from bach_keras.hierarchy import Hierarchy
+        from bach_keras.members import load_members
 
-        system = Hierarchy(load_members(carci_runs, norbe_runs, invis_runs))
+        given, views = {"carci": carci_runs, "norbe": norbe_runs, "invis": invis_runs}, int(views or 1)
+        system = Hierarchy(load_members(given, views), views=views, calibration=calibrated)
     run_evaluation(system, images.open(), split, out, runs)
 
 

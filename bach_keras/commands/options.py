@@ -97,6 +97,21 @@ member_options = several(
 )  # fmt: skip
 
 
+def _read_calibration(context, option, file):
+    """Read a calibration before any network is built."""
+    if file is None:
+        return None
+    from bach_keras.calibration import Calibration
+
+    return Calibration.read(file)
+
+
+calibrated_option = click.option(
+    "--calibrated", type=FOLDER, metavar="FILE", callback=_read_calibration,
+    help="What `calibrate` wrote of these runs: answers then say where they are unsure.",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class ImagesAsked:
     """Which images the user asked for, as ``images_options`` takes them."""

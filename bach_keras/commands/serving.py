@@ -5,7 +5,7 @@ import sys
 import click
 
 from bach_keras.commands.console import echo, say
-from bach_keras.commands.options import FOLDER, best_precision, load_members, member_options
+from bach_keras.commands.options import FOLDER, best_precision, calibrated_option, load_members, member_options
 from bach_keras.packed_kernels import keep_packed_kernels
 from datasets.errors import UserError, WorkError, working
 
@@ -26,7 +26,8 @@ from datasets.errors import UserError, WorkError, working
 @click.option("--calibration", type=FOLDER, metavar="DIR",
               help="At least 9 images to check half precision on, and to calibrate and check a TFLite file on. "
               "[default: training images]")  # fmt: skip
-def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, precision, calibration):
+@calibrated_option
+def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, precision, calibration, calibrated):
     """Join runs into one SavedModel for TF Serving, or one TFLite file for small devices, or both.
 
     \b
@@ -34,6 +35,7 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, p
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --out saved_models/tree/1 --precision auto
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --tflite tree.tflite --quantize int8
     """
+    from bach_keras.calibration import check_calibrated
     from bach_keras.hierarchy import check_members
     from bach_keras.members import run_folder
     from bach_keras.run_folder import Run
@@ -64,14 +66,17 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, p
         say(sentence, err=True)
     members = load_members(carci_runs, norbe_runs, invis_runs)
     check_members(members)
+    check_calibrated(members, 1, calibrated)
     if not out:
         tflite.check_members(members)
     # One form is written even where the other fails.
     failures = []
     if out:
-        failures += _unless_it_fails(out, _write_saved_model, members, out, overwrite, precision, calibration)
+        failures += _unless_it_fails(
+            out, _write_saved_model, members, out, overwrite, precision, calibration, calibrated
+        )
     if lite and not refused:
-        failures += _unless_it_fails(lite, _write_tflite, members, lite, quantize, calibration, overwrite)
+        failures += _unless_it_fails(lite, _write_tflite, members, lite, quantize, calibration, overwrite, calibrated)
     if failures:
         raise click.ClickException(" ".join(failures))
     sys.exit(1 if refused else 0)
@@ -111,19 +116,19 @@ def _unless_it_fails(place, write, *given) -> list[str]:
     return []
 
 
-def _write_saved_model(members, out, overwrite, precision, calibration):
+def _write_saved_model(members, out, overwrite, precision, calibration, calibrated):
     from bach_keras.serving.export import export_tree
 
     images = () if precision == "float32" else _images(members, calibration)
-    path = export_tree(members, out, overwrite, precision, images)
+    path = export_tree(members, out, overwrite, precision, images, calibrated)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     say(f"wrote {path} ({size / 1e6:.0f} MB, {precision}): serve it with TF Serving, or try 'predict --model {path}'")
 
 
-def _write_tflite(members, file, quantize, calibration, overwrite):
+def _write_tflite(members, file, quantize, calibration, overwrite, calibrated):
     from bach_keras.serving.tflite import convert as tflite
 
-    agreement = tflite.convert(members, file, quantize, _images(members, calibration), overwrite)
+    agreement = tflite.convert(members, file, quantize, _images(members, calibration), overwrite, calibrated)
     say(f"wrote {file} ({file.stat().st_size / 1e6:.0f} MB, {quantize}); compared with the tree: {agreement}")
 
 

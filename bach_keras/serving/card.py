@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bach_keras.calibration import ANSWERED, Calibration
 from bach_keras.evidence.metrics import in_words as accuracy_in_words
 from bach_keras.evidence.stains import in_words
 from bach_keras.fields import NAME, OBJECT, TEXT, TEXTS, Kind, check, list_of, number, one_of, whole
@@ -34,12 +35,13 @@ LIMITS = [
 ]
 
 
-def model_card(members, precision: str = "float32") -> dict:
+def model_card(members, precision: str = "float32", calibration: Calibration | None = None) -> dict:
     """Return what ``assets/model_card.json`` holds: the members, what they saw, and what the model is not."""
     view = members[0].view
     provenances = [member.provenance for member in members]
     configs = sorted({member.config for member in members})
-    return {
+    chosen_on = frozenset(calibration.chosen_on if calibration else ())
+    card = {
         "name": "BACH hierarchy",
         "classes": list(CLASSES),
         "nodes": {node.name: list(node.classes) for node in NODES.values()},
@@ -61,10 +63,12 @@ def model_card(members, precision: str = "float32") -> dict:
             for member in members
         ],
         "trained_on": sorted(frozenset().union(*(each.trained_on for each in provenances))),
-        "chosen_on": sorted(frozenset().union(*(each.chosen_on for each in provenances))),
+        "chosen_on": sorted(chosen_on.union(*(each.chosen_on for each in provenances))),
         "licence": "Code: Apache-2.0. BACH is CC BY-NC-ND 4.0; weights trained on it inherit its terms of use.",
         "limits": LIMITS,
     }
+    # Where nothing was calibrated, nothing is said of it, as in older cards.
+    return card | ({"calibration": calibration.in_card()} if calibration else {})
 
 
 def warnings_of(card: dict | None) -> tuple[str, ...]:
@@ -110,9 +114,15 @@ _MEMBER_MORE = {
 def check_card(card: dict) -> dict:
     """Check what a card says before any of it is relied on, and return it; a FieldError names a wrong field."""
     check(card, _FIELDS, _MORE)
+    calibration_of(card)
     for number_of, member in enumerate(card["members"]):
         check(member, _MEMBER, _MEMBER_MORE, within=f"members[{number_of}]")
     return card
+
+
+def calibration_of(card: dict) -> Calibration | None:
+    """Return the thresholds that a card names, checked; None where the tree was not calibrated."""
+    return Calibration.of(card["calibration"], within="calibration") if "calibration" in card else None
 
 
 def as_markdown(card: dict) -> str:
@@ -141,6 +151,7 @@ def as_markdown(card: dict) -> str:
         f"- {len(card['trained_on'])} images trained it and {len(card['chosen_on'])} chose an epoch or a start; "
         "`assets/model_card.json` names them.",
         *_stains(card),
+        *_calibration(card),
         "",
         "## Members",
         "",
@@ -171,6 +182,25 @@ def _stains(card) -> list[str]:
             words = in_words(counts) if counts else f"{method}, and how many it left as they are was not counted"
             lines.append("- " + for_markdown(f"{member['node']} {member['source']}, {name} images: {words}."))
     return lines
+
+
+def _calibration(card) -> list[str]:
+    """Return what is said of the thresholds from which the model is unsure."""
+    calibration = calibration_of(card)
+    if calibration is None:
+        return []
+    lines = [
+        f"{calibration.n} {calibration.split} images of {calibration.groups} patients chose the thresholds "
+        f"(config {calibration.config}, protocol {calibration.protocol}; views of each image: {calibration.views}).",
+        f"unsure: the likeliest class has a probability below {calibration.threshold:g}; {calibration.share:.0%} of "
+        "these images were to be so.",
+        *(
+            f"set{' (this one is answered)' if level == ANSWERED else ''}: every class with a probability of at least "
+            f"{threshold:g}; it holds the true class for {float(level):.0%} of the images of new patients like these."
+            for level, threshold in calibration.levels.items()
+        ),
+    ]
+    return ["", "## Calibration", "", *("- " + for_markdown(line) for line in lines)]
 
 
 def _score(member: dict) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.calibration import Calibration
 from bach_keras.decoding.size import sized
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import warmup
@@ -82,6 +83,9 @@ class Served(tf.Module):
         images, ok = self._decode(image_bytes)
         answers = classify(images)
         blank = {name: tf.where(ok[:, None], answers[name], 0.0) for name in ("probabilities", *NODES)}
+        # Nothing is said of an image that is not ok: it is not unsure either, and no class is in its set.
+        if "unsure" in answers:
+            blank |= {"unsure": answers["unsure"] & ok, "set": answers["set"] & ok[:, None]}
         return {**blank, "label": tf.where(ok, answers["label"], ""), "ok": ok}
 
 
@@ -126,18 +130,27 @@ def check_destination(out, overwrite: bool = False) -> None:
         raise UserError(f"{out} is not an export, so it is not replaced: choose another place.")
 
 
-def export_tree(members, out, overwrite: bool = False, precision: str = "float32", images=()) -> Path:
+def export_tree(
+    members,
+    out,
+    overwrite: bool = False,
+    precision: str = "float32",
+    images=(),
+    calibration: Calibration | None = None,
+) -> Path:
     """Write the SavedModel of a tree to its version folder ``out``, completely or not at all, and return the folder.
 
     Args:
         precision: one of ``card.PRECISIONS``, see ``Hierarchy``.
         images: uint8 [H, W, 3] each, such as the tree will see. In half precision the written model answers for them
             as the tree does in float32 (``agreement.HALF_PRECISION``), or a UserError is raised.
+        calibration: of these members. With it, every signature with labels also answers ``unsure`` and ``set``.
     """
     out = Path(out)
     check_destination(out, overwrite)
     LOG.info(f"joining {len(members)} networks into one tree")
-    hierarchy, card = Hierarchy(members, precision), model_card(members, precision)
+    hierarchy = Hierarchy(members, precision, calibration=calibration)
+    card = model_card(members, precision, calibration)
     # A fixed name, so that what a killed export left behind goes with the next one.
     place = out.with_name(f".{out.name}.part")
     assets, version = place / "assets", place / "version"

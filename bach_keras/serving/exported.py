@@ -1,5 +1,7 @@
 """An export read back."""
 
+import functools
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -11,7 +13,7 @@ from bach_keras.fields import FieldError, read_object
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
 from bach_keras.serving.address import is_plain, is_version
-from bach_keras.serving.card import CARD, check_card, warnings_of
+from bach_keras.serving.card import CARD, calibration_of, check_card, warnings_of
 from bach_keras.serving.images import as_png, as_square
 from bach_keras.tree import NODES
 from datasets.errors import UserError
@@ -35,7 +37,8 @@ class Export:
             self.card = _card(self.folder)
             self._model = _load(self.folder)
             self.signatures = self._model.signatures
-            _check_signatures(self.signatures)
+            self.calibration = calibration_of(self.card)
+            _check_signatures(self.signatures, self.calibration is not None)
         except Exception as error:  # TensorFlow may raise nearly anything for a damaged file
             reason = f" ({str(error).rstrip('.')})" if isinstance(error, FieldError) else ""
             raise UserError(
@@ -49,6 +52,19 @@ class Export:
         protocols = frozenset(member.get("protocol", "") for member in self.card["members"])
         self.provenance = Provenance(frozenset(self.card["trained_on"]), frozenset(self.card["chosen_on"]), protocols)
         self.configs = tuple(sorted(set(self.card["configs"])))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the files that answer: the graph, the weights and the assets, each with its name."""
+        digest = hashlib.sha256()
+        parts = [self.folder / "saved_model.pb", *(self.folder / name for name in ("variables", "assets"))]
+        paths = [path for part in parts for path in (sorted(part.rglob("*")) if part.is_dir() else [part])]
+        for path in paths:
+            if path.is_file():
+                with path.open("rb") as file:
+                    of_file = hashlib.file_digest(file, "sha256").hexdigest()
+                digest.update(f"{path.relative_to(self.folder).as_posix()} {of_file}\n".encode())
+        return digest.hexdigest()
 
     @property
     def side(self) -> int:
@@ -127,7 +143,11 @@ _ANSWERS = {
 }
 
 
-def _check_signatures(signatures) -> None:
+# A calibrated tree answers these too.
+_DOUBT = {"unsure": tf.TensorSpec([None], tf.bool), "set": tf.TensorSpec([None, len(CLASSES)], tf.bool)}
+
+
+def _check_signatures(signatures, is_calibrated: bool) -> None:
     """Refuse a model of something else, which would fail at the first image or whose answers would be misread."""
     for name, taken in _TAKEN.items():
         if name not in signatures:
@@ -139,9 +159,12 @@ def _check_signatures(signatures) -> None:
             raise FieldError(f"saved_model.pb: {name} takes other things than {', '.join(sorted(taken))}")
         _check_specs(name, taken, given)
         outputs = signatures[name].structured_outputs
-        if not set(_ANSWERS) <= set(outputs):
-            raise FieldError(f"saved_model.pb: {name} answers other things than {', '.join(sorted(_ANSWERS))}")
-        _check_specs(name, _ANSWERS, outputs)
+        wanted = _ANSWERS | (_DOUBT if is_calibrated else {})
+        if not set(wanted) <= set(outputs):
+            raise FieldError(f"saved_model.pb: {name} answers other things than {', '.join(sorted(wanted))}")
+        if not is_calibrated and set(_DOUBT) & set(outputs):
+            raise FieldError(f"saved_model.pb: {name} answers {' and '.join(_DOUBT)}, of which the card says nothing")
+        _check_specs(name, wanted, outputs)
 
 
 def _check_specs(name, wanted, there):

@@ -39,7 +39,9 @@ def answer_batch(export, images, routing: str = "soft") -> list[dict]:
     """Answer for a few images, uint8 [H, W, 3] or the bytes of a PNG, JPEG or BMP file, by an ``Export`` or ``Remote``.
 
     Returns:
-        For each image ``label``, ``probabilities`` and ``nodes`` (None for a node that was not run), or ``error``.
+        For each image ``label``, ``probabilities``, ``nodes`` (None for a node that was not run), ``unsure`` and
+        ``set``, the names of the classes that cannot be ruled out (both None of a tree that was not calibrated); or
+        ``error``.
         If a server refuses the images, or is lost, every row is an error.
     """
     return _rows(export, [image if isinstance(image, bytes) else _prepared(export, image) for image in images], routing)
@@ -94,4 +96,8 @@ def _row(answers, index: int, routing: str) -> dict:
         left_out = SPECIALISTS[1 - int(answers[ROOT.name][index].argmax())]
         nodes[left_out.name] = None
     label = answers["label"][index].decode()
-    return {"label": label, "probabilities": named("probabilities", CLASSES), "nodes": nodes}
+    row = {"label": label, "probabilities": named("probabilities", CLASSES), "nodes": nodes}
+    if "unsure" not in answers:
+        return row | {"unsure": None, "set": None}
+    inside = [name for name, there in zip(CLASSES, answers["set"][index], strict=True) if there]
+    return row | {"unsure": bool(answers["unsure"][index]), "set": inside}

@@ -7,6 +7,7 @@ from PIL import Image
 
 from bach_keras import preprocess
 from bach_keras.decoding import jpeg, png
+from bach_keras.tree import VIEWS
 from datasets.images import png as png_format
 from datasets.images.admission import MAX_PIXELS
 
@@ -209,7 +210,7 @@ def test_each_view_is_a_turned_or_mirrored_square(height, width):
     assert len(np.unique(found, axis=0)) == (8 if height == width else 24)
 
 
-@pytest.mark.parametrize("views", preprocess.VIEWS)
+@pytest.mark.parametrize("views", VIEWS)
 @pytest.mark.parametrize(("height", "width"), [(40, 64), (64, 41), (33, 33)])
 def test_the_part_of_a_part_is_the_part_itself(views, height, width):
     once = preprocess.part(np.stack([noise(height, width)] * 2), 32, views)

@@ -76,7 +76,9 @@ class Remote:
         that the server did not answer, after all tries, or that all its answers are impossible.
         """
         parts = [self._part(part, routing) for part in _parts(data, self.request_bytes)]
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        # A server may change to a model that is not calibrated between two requests: then no image has what it lacks.
+        names = [name for name in parts[0] if all(name in part for part in parts)]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in names}
         if data and all(joined["fault"]):
             raise ServerError(joined["fault"][0])
         return joined

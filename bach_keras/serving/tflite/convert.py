@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from bach_keras.calibration import Calibration
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.serving.agreement import LIMITS, Agreement, compare
@@ -35,7 +36,9 @@ EIGHT_BITS = ("dynamic", "int8")
 CLASS_NAMES = "class_names.txt"
 
 
-def convert(members, file, quantize: str, images, overwrite: bool = False) -> Agreement:
+def convert(
+    members, file, quantize: str, images, overwrite: bool = False, calibration: Calibration | None = None
+) -> Agreement:
     """Write the tree as a TFLite file, unless its answers differ from the tree's.
 
     Args:
@@ -43,12 +46,13 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
             weights and activations.
         images: uint8 [H, W, 3] each, such as the tree was trained on. ``int8`` calibrates its
             activations' ranges on two thirds of them, and the others check the file; otherwise all check it.
+        calibration: of these members; the file's card names its thresholds.
     """
     file = Path(file)
     check_destination(file, overwrite)
     check_members(members)
     LOG.info(f"joining {len(members)} networks into one tree")
-    hierarchy = Hierarchy(members)
+    hierarchy = Hierarchy(members, calibration=calibration)
     seen = squares(images, hierarchy.view.image_size)
 
     # What the tree answers for the images that will check the file.
@@ -68,7 +72,8 @@ def convert(members, file, quantize: str, images, overwrite: bool = False) -> Ag
         graph = quantised(graph, quantize, [square for index, square in enumerate(seen) if index % 3])
     graph.refuse_other_shapes()
     LOG.info(f"writing {file}")
-    return write_checked(graph, file, model_card(members) | {"quantize": quantize}, probes, expected)
+    card = model_card(members, calibration=calibration) | {"quantize": quantize}
+    return write_checked(graph, file, card, probes, expected)
 
 
 def write_checked(graph: Graph, file: Path, card: dict, probes, expected) -> Agreement:

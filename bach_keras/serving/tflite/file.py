@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from bach_keras.preprocess import View
 from bach_keras.quiet import filtered
 from bach_keras.serving.agreement import LIMITS
-from bach_keras.serving.card import CARD
+from bach_keras.serving.card import CARD, calibration_of
 from datasets.errors import UserError
 from datasets.images.admission import NotTakenError, check_size
 
@@ -24,7 +24,8 @@ PROCESSORS = os.cpu_count() or 1
 class TFLite:
     """A TFLite file that ``convert`` wrote; threads may share one object.
 
-    Its card holds ``quantize`` and what an export's holds.
+    Its card holds ``quantize`` and what an export's holds. The file has no place for thresholds, so ``images`` takes
+    them from there.
     """
 
     def __init__(self, file: str | os.PathLike):
@@ -38,6 +39,7 @@ class TFLite:
             self._run = interpreter.get_signature_runner()
             (taken,) = interpreter.get_input_details()
             _, size, *_ = map(int, taken["shape"])
+            self.calibration = calibration_of(self.card)
             is_ours = self.card["image_size"] == size and self.card["quantize"] in QUANTIZATIONS
         # zipfile, json and LiteRT raise any of these for a damaged file or a file of another kind.
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
@@ -52,7 +54,10 @@ class TFLite:
         """Classify uint8 [N, H, W, 3], N > 0, softly; returns what ``Hierarchy.images`` does, without ``label``."""
         squares = self.view.square(_as_batch(images)).numpy()
         answers = [self._answer(square[None]) for square in squares]
-        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        joined = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+        if self.calibration:
+            joined |= {name: each.numpy() for name, each in self.calibration.doubt(joined["probabilities"]).items()}
+        return joined
 
     def _answer(self, square):
         with self._lock:
