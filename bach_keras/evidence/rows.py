@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.evidence.conformal import sets
 from bach_keras.evidence.predictions import SETS
 from bach_keras.tree import NODES
 from datasets.errors import UserError
@@ -69,15 +70,9 @@ def _answers(system, parts) -> dict[str, np.ndarray]:
         # A system answers with the sets of one level.
         others = {level: column for level, column in SETS.items() if column not in answers}
         answers |= {
-            column: _set(answers["probabilities"], calibration.levels[level]) for level, column in others.items()
+            column: sets(answers["probabilities"], calibration.levels[level]) for level, column in others.items()
         }
     return answers
-
-
-def _set(probabilities, threshold: float) -> np.ndarray:
-    """Return the prediction sets, bool [N, 4], of probabilities [N, 4]; the likeliest class is always in its own."""
-    likeliest = np.eye(len(CLASSES), dtype=bool)[probabilities.argmax(axis=1)]
-    return (probabilities >= np.float32(threshold)) | likeliest
 
 
 def _check_numbers(answers: dict, files: list[str]) -> None:
