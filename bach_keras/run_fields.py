@@ -43,7 +43,7 @@ CONFIG_MORE = {
     "temperature": number(*TEMPERATURES), "started_from": LINE, "candidates": object_of(OBJECT),
     "changes": list_of(OBJECT),
 }  # fmt: skip
-SPLIT_ORIGIN = {"seed": whole(), "patients_sha256": TEXT | NOTHING, "note": LINE}
+SPLIT_ORIGIN = {"seed": whole(), "patients_sha256": TEXT | NOTHING, "note": LINE, "patients": object_of(TEXT)}
 UNTIL = {"run": LINE, "epoch": whole(1), "loss": number()}
 BACKBONE = {"cardinality": whole(1, 4096), "base_width": whole(1, 4096), "stem": whole(1, 4096)}
 BLOCKS = list_of(whole(1, 200), 4, 4)

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from bach_keras import run_fields
-from bach_keras.fields import FieldError, plain, read_object
+from bach_keras import run_changes, run_fields
+from bach_keras.fields import FieldError, read_object
 from bach_keras.provenance import Provenance
 from bach_keras.recipe import Recipe
-from bach_keras.wording import counted
 from datasets.errors import UserError
 from datasets.whole import unfinished, whole, whole_folder, write_json
 
@@ -26,8 +25,8 @@ class Run:
 
     folder: Path
     # What config.json says: node, config, protocol, init, recipe, versions, split (split name -> file names),
-    # split_origin (its seed, patients_sha256 and note), trained_on and chosen_on (file names, the ancestors' included),
-    # ancestors.
+    # split_origin (its seed and note; the sheet of patients as patients and patients_sha256), trained_on and chosen_on
+    # (file names, the ancestors' included), ancestors.
     settings: dict
 
     @classmethod
@@ -222,30 +221,8 @@ class Run:
 
     def differences(self, wanted: dict) -> list[str]:
         """Return in words where the run's settings differ from those that are wanted; empty where they agree."""
-        found = []
-        # JSON has lists and no tuples, so the settings are compared as a file gives them back.
-        for name, value in _as_read(wanted).items():
-            # A run that is older than a number of the recipe has that number's default.
-            own = _as_read(recipe_as_json(self.recipe)) if name == "recipe" else self.settings.get(name)
-            if name in ("recipe", "versions"):
-                own = own or {}
-                keys = sorted({*own, *value})
-                found += [_changed(key, own.get(key), value.get(key)) for key in keys if own.get(key) != value.get(key)]
-            elif name == "split":
-                moved = sum(set(own.get(part, [])) != set(value.get(part, [])) for part in {*own, *value})
-                if moved:
-                    found.append(f"{counted(moved, 'part')} of the split hold{'s' if moved == 1 else ''} other images")
-            elif own != value:
-                found.append(_changed(name, own, value))
-        return found
-
-
-def _as_read(value):
-    return json.loads(json.dumps(value))
-
-
-def _changed(name: str, was, now) -> str:
-    return f"{plain(name, 60)} was {plain(str(was), 200)}, is {plain(str(now), 200)}"
+        # A run that is older than a number of the recipe has that number's default.
+        return run_changes.differences({**self.settings, "recipe": recipe_as_json(self.recipe)}, wanted)
 
 
 def is_finished(folder: Path) -> bool:

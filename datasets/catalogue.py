@@ -3,16 +3,20 @@
 The names are public knowledge, so splits can be made and a user's copy can be checked against them.
 """
 
-from dataclasses import dataclass
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from datasets import phantom
 from datasets.errors import UserError
 from datasets.labels import CLASSES, MALIGNANT
 
-# Version of the records that the TFDS builder makes from the collections, and earlier ones whose records hold the same
-# pixels and fields, so that they are read too. Records of any other version are not read.
-VERSION = "1.1.1"
-ALIKE = ("1.1.0",)
+# Version of the records that the TFDS builder makes from the collections, and earlier ones, the newest first, whose
+# records hold the same pixels, so that they are read too. Records of any other version are not read.
+VERSION = "1.2.0"
+ALIKE = ("1.1.1", "1.1.0")
+# Those of them whose images are encoded as VERSION encodes them.
+ENCODED_ALIKE = ("1.1.1",)
 
 # The label of a hidden test image. It is not in LABELS: nothing trains on it or is scored on it.
 UNLABELLED = "unlabelled"
@@ -65,14 +69,24 @@ BACH_FOLDERS = {
     "invasive": ("Invasive", "iv"),
 }
 
-# No public list says which patient a BACH image is from, so their groups are "".
+
+def _bach_patients() -> dict[str, str]:
+    """File name -> patient, of the images whose patient the challenge's organisers published."""
+    with Path(__file__).with_name("bach_patients.csv").open(newline="", encoding="utf-8") as file:
+        return {row["filename"]: row["patient"] for row in csv.DictReader(file)}
+
+
+# bach_patients.md says where the list is from, and what it does not know.
+BACH_PATIENTS = _bach_patients()
+
 BACH = Collection(
     "bach",
     (2048, 1536),
     tuple(
-        Record(f"{prefix}{number:03d}.tif", label, "", "bach")
+        Record(name, label, BACH_PATIENTS.get(name, ""), "bach")
         for label, (_, prefix) in BACH_FOLDERS.items()
         for number in range(1, 101)
+        for name in [f"{prefix}{number:03d}.tif"]
     ),
     archive=Archive(
         name="ICIAR2018_BACH_Challenge.zip",
@@ -118,7 +132,17 @@ PHANTOM = Collection(
     frozenset(f"p{patient:03d}" for patient in range(phantom.PATIENTS - 10 * len(CLASSES), phantom.PATIENTS)),
 )
 
+# What the groups of a collection are.
+GROUPS = {"bach": "patients", "bisque": "microarrays", "phantom": "patients"}
+
 CONFIGS = {"bach": (BACH,), "bisque": (BISQUE,), "bach_bisque": (BACH, BISQUE), "phantom": (PHANTOM,)}
+
+
+def with_known_group(record: Record) -> Record:
+    """Return a record with the patient that is known today: BACH's were not when earlier versions prepared it."""
+    if record.source == BACH.name and not record.group:
+        return replace(record, group=BACH_PATIENTS.get(record.filename, ""))
+    return record
 
 
 def get_collections(config: str) -> tuple[Collection, ...]:

@@ -1,7 +1,8 @@
 """Which patient a BACH image is from, as far as the challenge's organisers could say.
 
 The challenge's data page (iciar2018-challenge.grand-challenge.org/Dataset) links a partial sheet of patients, and
-says that the images which it leaves out are of other patients than those named.
+says that the images which it leaves out are of other patients than those named. What that sheet says is in
+``datasets.catalogue.BACH_PATIENTS``; a user may have a fuller one.
 """
 
 import codecs
@@ -12,7 +13,7 @@ import unicodedata
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from datasets.catalogue import BACH
+from datasets.catalogue import BACH, BACH_PATIENTS
 from datasets.errors import MissingError, UserError
 from datasets.patient_names import is_unknown, patient_key
 
@@ -33,7 +34,8 @@ def read_patients(path: Path) -> dict[str, str]:
     with or without its ending and folders.
 
     A patient written as NA, unknown, ? or the like is not known, and spellings of one patient (P1, p1, P-001) are one:
-    else a patient could be on both sides of a split. A warning says how many are unknown and what was joined.
+    else a patient could be on both sides of a split. Warnings say how many are unknown, what was joined, and where the
+    sheet contradicts what is known of BACH's patients.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,7 +66,31 @@ def read_patients(path: Path) -> dict[str, str]:
         raise UserError(f"{path} names no patient: a sheet of patients has lines such as b001.tif,12.")
     _report(path, len(unknown - set(written)), spellings)
     # Whichever line comes first, the patient bears one name, as the draw of a split goes by it.
-    return {filename: min(spellings[patient_key(patient)]) for filename, patient in written.items()}
+    named = {filename: min(spellings[patient_key(patient)]) for filename, patient in written.items()}
+    if contradictions := _contradictions(named):
+        more = f", and {len(contradictions) - 3} more" if len(contradictions) > 3 else ""
+        LOG.warning(
+            f"{path} contradicts the organisers' list of BACH's patients (datasets/bach_patients.csv): "
+            f"{'; '.join(contradictions[:3])}{more}. The sheet is used as it is: check it."
+        )
+    return named
+
+
+def _contradictions(named: dict[str, str]) -> list[str]:
+    """Say which known patients a sheet splits into several, and which of them it takes for one."""
+    parts, joined = defaultdict(set), defaultdict(set)
+    for filename, patient in named.items():
+        if filename in BACH_PATIENTS:
+            parts[BACH_PATIENTS[filename]].add(patient)
+            joined[patient].add(BACH_PATIENTS[filename])
+    splits = [f"{known} is split into {_listed(several)}" for known, several in parts.items() if len(several) > 1]
+    joins = [f"{_listed(several)} are one, {patient}" for patient, several in joined.items() if len(several) > 1]
+    return sorted(splits) + sorted(joins)
+
+
+def _listed(names: set[str]) -> str:
+    shown = sorted(names)[:4]
+    return ", ".join(shown) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _report(path: Path, unknown: int, spellings: dict[str, set[str]]) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from datasets.bach_bisque.prepared import Prepared
+from datasets.catalogue import BACH
 from datasets.patients import read_patients
 from datasets.splits import SPLITS, TEST, VALIDATION, get_split, leak_note
 
@@ -20,8 +21,9 @@ class SplitData:
     prepared: Prepared
     protocol: str
     files: dict[str, list[str]]  # split name -> sorted file names
-    # What else the split came from: its ``seed``, ``patients_sha256`` of the sheet of patients (None without one), and
-    # ``note``, what the split cannot exclude ("" where there is nothing to say).
+    # What else the split came from: its ``seed``, ``patients_sha256`` of the sheet of patients (None without one),
+    # ``note``, what the split cannot exclude ("" where there is nothing to say), and ``patients``, what the sheet says
+    # (file name -> patient), if there was one.
     origin: dict
 
     @property
@@ -39,8 +41,19 @@ class SplitData:
 
     @cached_property
     def groups(self) -> dict[str, str]:
-        """File name -> patient or microarray, "" where unknown."""
-        return {record.filename: record.group for record in self.prepared.records}
+        """File name -> the patient or microarray that an image is from, "" where that is unknown.
+
+        A sheet of patients that the split went by says all that counts as known of BACH's.
+        """
+        records, sheet = self.prepared.records, self.origin.get("patients")
+        if sheet is None:
+            if self.origin.get("patients_sha256"):
+                LOG.warning(
+                    "The split went by a sheet of patients of which its run kept only the digest, so images count as "
+                    "the organisers' list of BACH's patients has them."
+                )
+            return {record.filename: record.group for record in records}
+        return {r.filename: sheet.get(r.filename, "") if r.source == BACH.name else r.group for r in records}
 
     @property
     def held_out(self) -> str:
@@ -70,12 +83,16 @@ def split_data(config: str, protocol: str, seed: int = 0, data_dir=None, patient
         "seed": seed,
         "patients_sha256": hashlib.sha256(Path(patients).read_bytes()).hexdigest() if patients else None,
         "note": leak_note(config, protocol, named),
+        **({} if named is None else {"patients": named}),
     }
     return SplitData(Prepared(config, data_dir), protocol, files, origin)
 
 
 def data_of_run(config: dict, data_dir=None) -> SplitData:
-    """Open the data of a run by its ``config.json``, split as it was when the run started."""
+    """Open the data of a run by its ``config.json``, split as it was when the run started.
+
+    Runs from before the sheet of patients was kept in it have the groups that are known without the sheet.
+    """
     prepared = Prepared(config["config"], data_dir)
     return SplitData(prepared, config["protocol"], config["split"], config.get("split_origin", {}))
 

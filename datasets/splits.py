@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from datasets.catalogue import BACH, BISQUE, Collection, Record, get_collections
+from datasets.catalogue import BACH, BACH_PATIENTS, BISQUE, Collection, Record, get_collections
 from datasets.errors import MissingError, UserError
 from datasets.whole import whole
 
@@ -54,8 +54,8 @@ def make_split(
 
     Args:
         seed: which of the possible splits; BACH's by patient is fixed where ``patients`` is not given.
-        patients: BACH's file names -> patients, as ``datasets.patients.read_patients`` gives them. Images that
-            it does not name always train.
+        patients: BACH's file names -> patients, as ``datasets.patients.read_patients`` gives them, in place of the
+            records' own. Images that it does not name always train.
     """
     name, _, _ = parse_protocol(protocol)
     collections = {collection.name: collection for collection in get_collections(config)}
@@ -91,7 +91,8 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
     groups = defaultdict(list)
     for record in records:
         # An image is alone where nothing is known of it; one that a sheet of patients leaves out is in no group.
-        known = record.group or (record.filename if patients is None else patients.get(record.filename))
+        has_sheet = patients is not None and collection.name == BACH.name
+        known = patients.get(record.filename) if has_sheet else record.group or record.filename
         group = record.filename if name == "paper" else known
         if group is not None:
             groups[group].append(record)
@@ -156,10 +157,15 @@ def leak_note(config: str, protocol: str, patients: Mapping[str, str] | None = N
         return ""
     collections = get_collections(config)
     notes = []
-    if BACH in collections and patients is None and name == "kfold":
+    if BACH in collections and patients is None:
+        unknown = sum(not record.group for record in BACH.records)
+        whose = f"The patients of {unknown} of BACH's {len(BACH.records)} images are not known"
         notes.append(
-            f"No public list says which patient a BACH image is from, so {protocol} splits BACH image by image and "
-            "cannot exclude leaks: a patient's images can be on both sides. --patients takes the challenge's sheet."
+            f"{whose}: {protocol} keeps the {len(set(BACH_PATIENTS.values()))} known patients whole and splits the "
+            "others' images one by one, so it cannot exclude leaks among those. --patients takes a fuller sheet."
+            if name == "kfold"
+            else f"{whose}; all of them train. The challenge says that they are of other patients than those named; "
+            "nobody can check it."
         )
     if BACH in collections and patients is not None and len(patients) < len(BACH.records):
         notes.append(

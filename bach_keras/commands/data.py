@@ -32,7 +32,7 @@ def data():
 @click.option("--overwrite", is_flag=True, help="Build again what is prepared already.")
 @new_data_dir_option
 def prepare(config, source, download, overwrite, data_dir):
-    """Build a data set once.
+    """Build a data set once; bring one of an earlier version up to date from its own records.
 
     \b
     Example:
@@ -41,7 +41,8 @@ def prepare(config, source, download, overwrite, data_dir):
     from datasets.bach_bisque.prepare import prepare_dataset
 
     summary = prepare_dataset(config, source, data_dir, download=download, overwrite=overwrite)
-    say(f"{config}: {'built' if summary.built else 'already prepared'} in {summary.path}")
+    updated = f"brought up to date from version {summary.updated_from}" if summary.updated_from else "already prepared"
+    say(f"{config}: {'built' if summary.built else updated} in {summary.path}")
     _print_summary(summary)
     if summary.built and config != "phantom":
         from bach_keras.evidence.stains import in_words, survey
@@ -81,7 +82,7 @@ def info(config, data_dir):
 def _print_summary(summary):
     labels = ", ".join(f"{count} {label}" for label, count in summary.labels.items())
     test = f"; {summary.test_images} unlabelled test images" if summary.test_images else ""
-    say(f"{summary.config}: {summary.images} images: {labels}; {summary.groups} groups{test}")
+    say(f"{summary.config}: {summary.images} images: {labels}; {summary.groups_in_words}{test}")
 
 
 @data.command()

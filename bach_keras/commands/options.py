@@ -77,7 +77,7 @@ protocol_option = click.option(
 )  # fmt: skip
 patients_option = click.option(
     "--patients", type=FOLDER, metavar="CSV",
-    help="Which patient a BACH image is from, as filename,patient; the challenge links such a sheet.",
+    help="Which patient a BACH image is from, as filename,patient, in place of the list that comes with the project.",
 )  # fmt: skip
 split_options = several(
     protocol_option,

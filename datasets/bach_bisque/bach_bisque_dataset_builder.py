@@ -13,7 +13,8 @@ from PIL import Image
 from tensorflow_datasets.core import writer as tfds_writer
 
 from datasets.ahead import ahead, processors
-from datasets.bach_bisque import sources
+from datasets.bach_bisque import sources, updating
+from datasets.bach_bisque.prepared import Prepared
 from datasets.catalogue import ALIKE, PHANTOM, UNLABELLED, VERSION, Collection, Record, get_collections
 from datasets.drawing import drawn_by
 from datasets.images import png
@@ -65,6 +66,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version(VERSION)
     SUPPORTED_VERSIONS: ClassVar = [tfds.core.Version(version) for version in ALIKE]
     RELEASE_NOTES: ClassVar = {
+        "1.2.0": "The same images; the group of a BACH image is its patient, where the organisers published it.",
         "1.1.1": "The same images, encoded in a third of the time as PNG that is decoded in two thirds.",
         "1.1.0": "BACH's test images as split `test`; a digest of every image's pixels in the metadata.",
         "1.0.0": "First release.",
@@ -73,9 +75,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         BachBisqueConfig(
             name="bach",
             description="400 images of the BACH challenge, 100 a class, 2048x1536 pixels of 0.42 micrometres; with its "
-            "second archive also the 100 unlabelled test images.",
+            "second archive also the 100 unlabelled test images. The group is the patient, where the organisers "
+            "published it: 145 images of 29 patients.",
             instructions=_GET_BACH,
-            cites=("aresta2019bach",),
+            cites=("aresta2019bach", "marza2025thunder"),
             licence="CC BY-NC-ND 4.0",
         ),
         BachBisqueConfig(
@@ -89,7 +92,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             name="bach_bisque",
             description="BACH and BISQUE together, the paper's Init + Ext.",
             instructions=f"{_GET_BACH}\n{_GET_BISQUE}",
-            cites=("aresta2019bach", "gelasca2008evaluation"),
+            cites=("aresta2019bach", "marza2025thunder", "gelasca2008evaluation"),
             licence="BACH: CC BY-NC-ND 4.0",
         ),
         BachBisqueConfig(
@@ -101,6 +104,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ]
 
     source: Path | None = None  # the folder or zip to read instead of TFDS's manual folder
+    older: Prepared | None = None  # a set of an earlier version to take the images from, instead of their files
     shows_progress: bool = False  # whether to draw a bar over the images
 
     @property
@@ -132,6 +136,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
+        if self.older:
+            return {split: self._updated_examples(split) for split in self.older.tables}
         collections = self.builder_config.collections or get_collections(self.builder_config.name)
         needs_files = any(collection.name != PHANTOM.name for collection in collections)
         source = (self.source or self._manual_folder(dl_manager)) if needs_files else None
@@ -164,8 +170,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 config = self.builder_config.name
                 raise NotPreparedError(
                     f"{config} is prepared in version {version}, whose images are the same: load "
-                    f"{self.name}/{config}:{version}, or make version {VERSION} with "
-                    f"`python cli.py data prepare --config {config} --overwrite`."
+                    f"{self.name}/{config}:{version}, or make version {VERSION} of it with "
+                    f"`python cli.py data prepare --config {config}`."
                 )
 
     def _generate_examples(
@@ -179,8 +185,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             images = bar(images, what=f"Preparing {split}", total=count)
         for record, digest, encoded in images:
             rows.append(dataclasses.asdict(record) | {"sha256": digest})
-            label = -1 if record.label == UNLABELLED else record.label
-            yield record.key, dataclasses.asdict(record) | {"image": io.BytesIO(encoded), "label": label}
+            yield record.key, _example(record, encoded)
+
+    def _updated_examples(self, split: str) -> Iterator[tuple[str, dict]]:
+        # The writer sorts by key, so the order of the records does not matter, while that of the table does.
+        rows = self.info.metadata[split] = updating.updated_rows(self.older.tables[split])
+        images = updating.updated_images(self.older, split)
+        if self.shows_progress:
+            images = bar(images, what=f"Updating {split}", total=len(rows))
+        for record, _, encoded in images:
+            yield record.key, _example(record, encoded)
 
     def _example_writer(self) -> tfds_writer.ExampleWriter:
         return _OrderedWriter(self.info.file_format)
@@ -192,6 +206,11 @@ class _OrderedWriter(tfds_writer.ExampleWriter):
     def write(self, path, examples):
         parsed = ((key, tf.train.Example.FromString(example)) for key, example in examples)
         return super().write(path, ((key, example.SerializeToString(deterministic=True)) for key, example in parsed))
+
+
+def _example(record: Record, encoded: bytes) -> dict:
+    label = -1 if record.label == UNLABELLED else record.label
+    return dataclasses.asdict(record) | {"image": io.BytesIO(encoded), "label": label}
 
 
 def _citations(bibliography: str, keys: tuple[str, ...]) -> str:

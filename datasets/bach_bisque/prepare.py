@@ -27,7 +27,7 @@ def prepare_dataset(
     download: bool = False,
     overwrite: bool = False,
 ) -> Summary:
-    """Build a config, unless it is already there.
+    """Build a config, unless it is already there; one of an earlier version is brought up to date from its own records.
 
     Nothing but a download is written before the source is known to be complete, and what is there already stays until
     the new records are complete.
@@ -53,16 +53,35 @@ def prepare_dataset(
             LOG.warning(
                 f"{config} is prepared already, so {source} was not read: --overwrite prepares it again from there."
             )
-        return prepared.summary()
+        return _update(prepared) if prepared.is_older else prepared.summary()
     _check_source(prepared, place, download)
     with replacing.alone(replacing.lock_of(prepared.target), f"another preparation of {config}"):
         replacing.clear_alone(prepared.target)  # the one that was waited for may have been killed
         if prepared.is_built and not overwrite:  # another process built it in the meantime
             return Prepared(config, data_dir).summary()
-        _build(prepared, place)
+        _build(prepared, source=place)
+    return dataclasses.replace(_summary(prepared), built=True)
+
+
+def _update(older: Prepared) -> Summary:
+    """Bring a set of an earlier version up to date; that version itself stays as it is."""
+    summary = older.summary()  # refuses a damaged one
+    held = sum(path.stat().st_size for path in older.folder.iterdir())
+    check_free(older.root, 2 * held)  # TFDS sorts large records on the disk
+    with replacing.alone(replacing.lock_of(older.target), f"another preparation of {older.config}"):
+        replacing.clear_alone(older.target)
+        if not Prepared(older.config, older.data_dir).is_older:  # another process updated it in the meantime
+            return Prepared(older.config, older.data_dir).summary()
+        _build(older, older=older)
+    return dataclasses.replace(_summary(older), updated_from=summary.version)
+
+
+def _summary(before: Prepared) -> Summary:
+    """Count what was made, and name what it takes the place of."""
+    prepared = Prepared(before.config, before.data_dir)
     for old in prepared.older_versions:
         LOG.warning(f"{old} is of an earlier version and no longer read: it can be removed.")
-    return dataclasses.replace(Prepared(config, data_dir).summary(), built=True)
+    return prepared.summary()
 
 
 def _check_source(prepared: Prepared, source: Path, download: bool) -> None:
@@ -84,15 +103,18 @@ def _check_source(prepared: Prepared, source: Path, download: bool) -> None:
             pass
 
 
-def _build(prepared: Prepared, source: Path) -> None:
-    """Build in a place of its own, and put the complete records where the old ones are, if any."""
+def _build(prepared: Prepared, source: Path | None = None, older: Prepared | None = None) -> None:
+    """Build in a place of its own, and put the complete records where the old ones are, if any.
+
+    Images are read from ``source``, or taken from ``older``.
+    """
     import tensorflow_datasets as tfds
 
     from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
 
     place = replacing.building_place(prepared.target)
     new = Builder(config=prepared.config, data_dir=place)
-    new.source, new.shows_progress = source, True
+    new.source, new.older, new.shows_progress = source, older, True
     tfds.disable_progress_bar()  # it has several bars of its own, also where stderr is not a terminal
     try:
         # TFDS announces a download on stdout, though nothing is downloaded, and this place, which is not to last.

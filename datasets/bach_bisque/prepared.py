@@ -11,7 +11,16 @@ from functools import cached_property
 from pathlib import Path
 
 from datasets.bach_bisque import replacing
-from datasets.catalogue import ALIKE, PHANTOM, UNLABELLED, VERSION, Record, get_collections
+from datasets.catalogue import (
+    ALIKE,
+    GROUPS,
+    PHANTOM,
+    UNLABELLED,
+    VERSION,
+    Record,
+    get_collections,
+    with_known_group,
+)
 from datasets.errors import MissingError, UserError, working
 from datasets.labels import LABELS
 
@@ -29,8 +38,18 @@ class Summary:
     labels: dict[str, int]  # name -> number of images; a label without images is left out
     sources: dict[str, int]  # collection -> number of images
     groups: int  # number of known patients or microarrays
+    ungrouped: int  # number of images whose patient or microarray is unknown
     test_images: int  # number of unlabelled test images
     built: bool = False  # whether this call built it, rather than found it
+    updated_from: str = ""  # the version whose records this call brought up to date, if it did
+
+    @property
+    def groups_in_words(self) -> str:
+        """Such as ``29 patients known, 255 images unknown``."""
+        kind = " or ".join(sorted({GROUPS.get(source, "groups") for source in self.sources}, reverse=True))
+        if not self.ungrouped:
+            return f"{self.groups} {kind}"
+        return f"{self.groups} {kind} known, {self.ungrouped} images unknown"
 
 
 class Prepared:
@@ -69,11 +88,17 @@ class Prepared:
         """The folders that earlier versions of the builder prepared and that are not read."""
         return sorted(path for path in self.target.parent.glob("[0-9]*") if path != self.folder)
 
+    @property
+    def is_older(self) -> bool:
+        """Whether what is read is of an earlier version."""
+        return self.is_built and self.folder != self.target
+
     @cached_property
     def tables(self) -> dict[str, list[dict]]:
         """The rows of ``train``, all labelled images, and of ``test``, BACH's unlabelled ones, where they are there.
 
-        A row has the fields of a ``Record``, and ``sha256``, that of the image's size and pixels.
+        A row has the fields of a ``Record``, and ``sha256``, that of the image's size and pixels. Its group is what the
+        records hold; ``records`` has what is known today.
         """
         if not self.is_built:
             source = "" if self.config == PHANTOM.name else " --source DIR_OR_ZIP"
@@ -93,8 +118,8 @@ class Prepared:
 
     @property
     def records(self) -> list[Record]:
-        """The labelled images."""
-        return [Record(**{name: row[name] for name in _FIELDS}) for row in self.tables["train"]]
+        """The labelled images, with the patients that are known today, whatever version prepared them."""
+        return [with_known_group(record_of(row)) for row in self.tables["train"]]
 
     @property
     def digests(self) -> dict[str, str]:
@@ -112,6 +137,7 @@ class Prepared:
             labels=dict(Counter(record.label for record in records)),
             sources=dict(Counter(record.source for record in records)),
             groups=len({record.group for record in records} - {""}),
+            ungrouped=sum(not record.group for record in records),
             test_images=len(self.tables.get("test", ())),
         )
 
@@ -147,6 +173,10 @@ class Prepared:
             names = tf.constant(sorted(wanted), tf.string)
             dataset = dataset.filter(lambda example: tf.reduce_any(example["filename"] == names))
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(wanted)))
+        if self.is_older:
+            known = {record.filename: record.group for record in self.records}
+            listed, groups = tf.constant(list(known), tf.string), tf.constant(list(known.values()), tf.string)
+            dataset = dataset.map(lambda example: example | {"group": groups[tf.argmax(listed == example["filename"])]})
         return dataset.map(
             lambda example: example | {"image": tf.io.decode_png(example["image"], channels=3)},
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -154,15 +184,17 @@ class Prepared:
 
     def differences(self) -> list[str]:
         """Read every record again, and return a sentence for each record or file that is not as it was prepared."""
-        tables = self.tables
-
         from datasets.bach_bisque import verify
 
-        builder = self._builder()
-        with self._reading():
-            files = {split: [Path(path) for path in builder.info.splits[split].filepaths] for split in tables}
+        tables, files = self.tables, self.files()
         with working():
             return verify.differences(tables, files)
+
+    def files(self) -> dict[str, list[Path]]:
+        """Name the files of records of each split."""
+        tables, builder = self.tables, self._builder()
+        with self._reading():
+            return {split: [Path(path) for path in builder.info.splits[split].filepaths] for split in tables}
 
     def _builder(self):
         from datasets.bach_bisque.bach_bisque_dataset_builder import Builder
@@ -181,6 +213,11 @@ class Prepared:
                 f"What is prepared in {self.folder} is damaged ({error}): prepare it again with "
                 f"`data prepare --config {self.config} --overwrite`."
             ) from error
+
+
+def record_of(row: dict) -> Record:
+    """Return what a row of ``Prepared.tables`` says of an image."""
+    return Record(**{name: row[name] for name in _FIELDS})
 
 
 def _is_built(folder: Path) -> bool:

@@ -31,12 +31,12 @@ def test_every_command_has_an_example(command):
 
 def test_a_config_is_built_described_and_verified(tmp_path):
     words = ("--config", "phantom", "--data-dir", tmp_path)
-    folder = tmp_path / "bach_bisque" / "phantom" / "1.1.1"
-    summary = "phantom: 4 images: 4 normal; 1 groups\n"
+    folder = tmp_path / "bach_bisque" / "phantom" / "1.2.0"
+    summary = "phantom: 4 images: 4 normal; 1 patients\n"
     assert run("prepare", *words).stdout == f"phantom: built in {folder}\n{summary}"
     assert run("prepare", *words).stdout == f"phantom: already prepared in {folder}\n{summary}"
     assert run("prepare", *words, "--overwrite").stdout == f"phantom: built in {folder}\n{summary}"
-    assert run("info", *words).stdout == f"{summary}  4 of phantom; version 1.1.1 in {folder}\n"
+    assert run("info", *words).stdout == f"{summary}  4 of phantom; version 1.2.0 in {folder}\n"
     result = run("verify", *words)
     assert (result.exit_code, result.stdout) == (0, "phantom: all 4 images are as they were prepared\n")
 
@@ -44,14 +44,14 @@ def test_a_config_is_built_described_and_verified(tmp_path):
 def test_info_says_of_every_config_what_is_there(tmp_path):
     run("prepare", "--config", "phantom", "--data-dir", tmp_path)
     result = run("info", "--data-dir", tmp_path)
-    folder = tmp_path / "bach_bisque" / "phantom" / "1.1.1"
+    folder = tmp_path / "bach_bisque" / "phantom" / "1.2.0"
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "bach: not prepared",
         "bisque: not prepared",
         "bach_bisque: not prepared",
-        "phantom: 4 images: 4 normal; 1 groups",
-        f"  4 of phantom; version 1.1.1 in {folder}",
+        "phantom: 4 images: 4 normal; 1 patients",
+        f"  4 of phantom; version 1.2.0 in {folder}",
     ]
     (folder / "metadata.json").write_text("{}")
     result = run("info", "--data-dir", tmp_path)
@@ -125,7 +125,7 @@ def test_a_disk_that_becomes_full_ends_with_1_and_leaves_nothing(tmp_path, monke
     monkeypatch.setattr(Builder, "download_and_prepare", fail)
     result = run("prepare", "--config", "phantom", "--data-dir", tmp_path)
     assert result.exit_code == 1
-    assert "phantom/1.1.1 cannot be written: No space left on device. Nothing was changed" in result.stderr
+    assert "phantom/1.2.0 cannot be written: No space left on device. Nothing was changed" in result.stderr
     assert [path.name for path in (tmp_path / "bach_bisque" / "phantom").iterdir()] == [".prepare.lock"]
 
 

@@ -62,11 +62,15 @@ def test_the_bytes_of_a_record_do_not_depend_on_the_process(tmp_path):
 @pytest.mark.parametrize(
     ("config", "cited", "files"),
     [
-        ("bach", ["aresta2019bach", "kone2018hierarchical"], ["ICIAR2018_BACH_Challenge.zip", "TestDataset.zip"]),
+        (
+            "bach",
+            ["aresta2019bach", "marza2025thunder", "kone2018hierarchical"],
+            ["ICIAR2018_BACH_Challenge.zip", "TestDataset.zip"],
+        ),
         ("bisque", ["gelasca2008evaluation", "kone2018hierarchical"], ["ytma*_ccd.tif"]),
         (
             "bach_bisque",
-            ["aresta2019bach", "gelasca2008evaluation", "kone2018hierarchical"],
+            ["aresta2019bach", "marza2025thunder", "gelasca2008evaluation", "kone2018hierarchical"],
             ["ICIAR2018_BACH_Challenge.zip", "ytma*_ccd.tif"],
         ),
         ("phantom", ["ruifrok2001quantification", "kone2018hierarchical"], []),
@@ -94,7 +98,7 @@ def test_a_version_that_holds_the_same_images_is_named(tmp_path):
     (tmp_path / "bach_bisque/bisque/1.1.0").mkdir(parents=True)
     (tmp_path / "bach_bisque/bisque/1.1.0/dataset_info.json").write_text("{}")
     with pytest.raises(
-        AssertionError, match=r"load bach_bisque/bisque:1\.1\.0, or make version 1\.1\.1 with .*--overwrite"
+        AssertionError, match=r"load bach_bisque/bisque:1\.1\.0, or make version 1\.2\.0 of it with .*--config bisque`"
     ):
         Builder(config="bisque", data_dir=tmp_path).download_and_prepare()
 

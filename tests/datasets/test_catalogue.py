@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from datasets.catalogue import BACH, BISQUE, CONFIGS, PHANTOM, UNLABELLED, get_collections
+from datasets.catalogue import BACH, BACH_PATIENTS, BISQUE, CONFIGS, GROUPS, PHANTOM, UNLABELLED, get_collections
 from datasets.labels import LABELS
 
 
@@ -14,6 +14,18 @@ def test_counts_are_the_published_ones():
     assert labels(BACH) == {"normal": 100, "benign": 100, "insitu": 100, "invasive": 100}
     assert labels(BISQUE) == {"benign": 32, "malignant": 26}
     assert len({record.group for record in BISQUE.records}) == 10
+
+
+def test_the_patients_of_145_images_of_bach_are_known_as_their_list_writes_them():
+    groups = {record.filename: record.group for record in BACH.records if record.group}
+    assert groups == BACH_PATIENTS
+    assert (len(groups), len(set(groups.values()))) == (145, 29)
+    assert (groups["b032.tif"], groups["iv051.tif"]) == ("11", "31")
+    assert Counter(groups.values()).most_common(3) == [("14", 36), ("17", 18), ("23", 14)]
+
+
+def test_the_groups_of_every_collection_have_a_name():
+    assert set(GROUPS) == {collection.name for config in CONFIGS for collection in get_collections(config)}
 
 
 def test_names_follow_each_collections_pattern():

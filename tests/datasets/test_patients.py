@@ -1,6 +1,6 @@
 import pytest
 
-from datasets.catalogue import BACH
+from datasets.catalogue import BACH, BACH_PATIENTS
 from datasets.patient_names import is_unknown, patient_key
 from datasets.patients import read_patients
 from datasets.splits import VALIDATION, leak_note, make_split
@@ -94,6 +94,11 @@ def test_patients_of_different_numbers_and_names_stay_apart():
     assert not any(map(is_unknown, MANY_PATIENTS))
 
 
+def said(caplog):
+    """Return the warnings, but for that a made-up sheet is not what is known of BACH's patients."""
+    return [message for message in caplog.messages if "contradicts" not in message]
+
+
 def sheet_of(tmp_path, patients):
     """Write a sheet of all of BACH, the patients alternating."""
     path = tmp_path / "sheet.csv"
@@ -106,7 +111,7 @@ def sheet_of(tmp_path, patients):
 def test_images_of_unknown_patients_always_train_and_are_counted(tmp_path, caplog, cell):
     named = read_patients(sheet_of(tmp_path, [cell, *(f"P{n}" for n in range(9))]))
     assert len(named) == 360
-    assert [line.partition(": ")[2] for line in caplog.messages] == [
+    assert [line.partition(": ")[2] for line in said(caplog)] == [
         "the patients of 40 images are unknown, so these count as images that it does not name."
     ]
     split = make_split(BACH.records, "bach", "patient", patients=named)
@@ -118,7 +123,7 @@ def test_a_patient_is_on_one_side_however_it_is_spelled_and_what_was_joined_is_l
     patients = ["P1", "p1", "003", "3", "3.0", *map(str, range(10, 20))]
     named = read_patients(sheet_of(tmp_path, patients))
     assert len(set(named.values())) == 12
-    assert [line.partition(": ")[2] for line in caplog.messages] == [
+    assert [line.partition(": ")[2] for line in said(caplog)] == [
         "spellings were joined, each of these lists being one patient: 003 = 3 = 3.0; P1 = p1."
     ]
     split = make_split(BACH.records, "bach", "patient", patients=named)
@@ -136,15 +141,39 @@ def test_the_order_of_the_lines_does_not_change_a_split(tmp_path):
 
 
 def test_a_sheet_without_oddities_says_nothing(tmp_path, caplog):
-    read_patients(sheet_of(tmp_path, ["1", "2"]))
+    path = tmp_path / "sheet.csv"
+    # The known patients by other names, and two images that the organisers left out, one of them of a known patient.
+    rows = BACH_PATIENTS | {"n001.tif": "90", "n002.tif": "14"}
+    path.write_text("".join(f"{filename},A{patient}\n" for filename, patient in rows.items()))
+    assert len(read_patients(path)) == 147
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"b032.tif": "90"}, "11 is split into 11, 90. The sheet"),
+        (
+            {"b051.tif": "31", "b032.tif": "31"},
+            "11 is split into 11, 31; 17 is split into 17, 31; 11, 17, 31 are one, 31",
+        ),
+        (dict.fromkeys(BACH_PATIENTS, "1"), "11, 12, 13, 14 and 25 more are one, 1. The sheet"),
+        ({name: name for name in BACH_PATIENTS}, "and 21 more. The sheet"),
+    ],
+)
+def test_a_sheet_that_contradicts_the_known_patients_is_used_with_a_warning(tmp_path, caplog, changed, sentence):
+    path = tmp_path / "sheet.csv"
+    path.write_text("".join(f"{name},{patient}\n" for name, patient in (BACH_PATIENTS | changed).items()))
+    assert read_patients(path) == BACH_PATIENTS | changed
+    [warning] = caplog.messages
+    assert f"{path} contradicts the organisers' list of BACH's patients" in warning
+    assert sentence in warning
 
 
 def test_a_warning_says_what_was_joined(tmp_path, caplog):
     read_patients(sheet_of(tmp_path, ["1", "01"]))
-    [warning] = caplog.records
-    assert warning.levelname == "WARNING"
-    assert "being one patient: 01 = 1" in warning.getMessage()
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert "being one patient: 01 = 1" in said(caplog)[0]
 
 
 def test_a_patient_that_one_line_knows_is_known(tmp_path, caplog):

@@ -41,7 +41,7 @@ def test_a_second_time_finds_it_and_says_that_the_source_was_not_read(tmp_path, 
     caplog.clear()
     second = prepare_dataset("bach", bach_zip, tmp_path)
     assert second == dataclasses.replace(first, built=False) == Prepared("bach", tmp_path).summary()
-    assert second.groups == 0
+    assert (second.groups, second.ungrouped, second.groups_in_words) == (4, 4, "4 patients known, 4 images unknown")
     assert caplog.messages == [
         f"bach is prepared already, so {bach_zip} was not read: --overwrite prepares it again from there."
     ]
@@ -108,11 +108,11 @@ def test_a_disk_that_becomes_full_is_reported_with_the_path_and_nothing_is_left(
         raise RuntimeError("TFDS's own words") from fault
 
     monkeypatch.setattr(Builder, "download_and_prepare", fail)
-    with pytest.raises(WorkError, match=r"phantom/1\.1\.1 cannot be written: (No space left on device|Full)\. Nothing"):
+    with pytest.raises(WorkError, match=r"phantom/1\.2\.0 cannot be written: (No space left on device|Full)\. Nothing"):
         prepare_dataset("phantom", data_dir=tmp_path, overwrite=True)
     summary = Prepared("phantom", tmp_path).summary()
     assert fingerprint(summary) == before
-    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.1"]
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.2.0"]
 
 
 def test_an_incomplete_set_of_test_images_is_refused_before_the_build(tmp_path, bach_root, bach_test_root):

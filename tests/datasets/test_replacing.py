@@ -25,15 +25,15 @@ pytestmark = pytest.mark.usefixtures("tiny_configs")
 
 def test_what_a_killed_build_left_is_cleared(tmp_path):
     config = tmp_path / "bach_bisque" / "phantom"
-    left = [config / ".building" / "bach_bisque", config / "incomplete.ABC123_1.1.1"]
-    in_use = config / "incomplete.DEF456_1.1.1"
+    left = [config / ".building" / "bach_bisque", config / "incomplete.ABC123_1.2.0"]
+    in_use = config / "incomplete.DEF456_1.2.0"
     two_days_ago = time.time() - 2 * 24 * 3600
     for folder in (*left, in_use):
         folder.mkdir(parents=True)
         (folder / "bach_bisque-train.tfrecord").write_bytes(b"half")
         os.utime(folder, (two_days_ago, two_days_ago))
     os.utime(left[1] / "bach_bisque-train.tfrecord", (two_days_ago, two_days_ago))
-    (config / "1.1.1").mkdir()
+    (config / "1.2.0").mkdir()
     assert prepare_dataset("phantom", data_dir=tmp_path).built
     assert not any(folder.exists() for folder in left)
     assert (in_use / "bach_bisque-train.tfrecord").exists()  # tfds.load may be writing it
@@ -53,13 +53,13 @@ def test_what_a_killed_build_left_is_removed_before_the_free_space_is_measured(t
 
 def test_leftovers_next_to_a_set_that_is_built_are_removed_unless_another_process_is_at_work(tmp_path):
     summary = prepare_dataset("phantom", data_dir=tmp_path)
-    for name in (".building", ".replaced-1.1.1"):
+    for name in (".building", ".replaced-1.2.0"):
         (summary.path.parent / name).mkdir()
     with replacing.alone(replacing.lock_of(summary.path), "nobody"):
         assert not prepare_dataset("phantom", data_dir=tmp_path).built
         assert (summary.path.parent / ".building").exists()
     assert not prepare_dataset("phantom", data_dir=tmp_path).built
-    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.1"]
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.2.0"]
 
 
 def test_the_old_data_set_stays_until_the_new_one_is_complete(tmp_path, bisque_root, monkeypatch):
@@ -85,13 +85,13 @@ def test_the_old_data_set_stays_until_the_new_one_is_complete(tmp_path, bisque_r
     assert prepare_dataset("bisque", bisque_root, data, overwrite=True).built
     [example] = Prepared("bisque", data).load([first_name]).as_numpy_iterator()
     assert (example["image"] == 9).all()
-    assert sorted(path.name for path in first.path.parent.iterdir()) == [".prepare.lock", "1.1.1"]
+    assert sorted(path.name for path in first.path.parent.iterdir()) == [".prepare.lock", "1.2.0"]
 
 
 def test_a_replacement_killed_between_its_two_renames_is_undone(tmp_path):
     summary = prepare_dataset("phantom", data_dir=tmp_path)
     before = fingerprint(summary)
-    summary.path.rename(summary.path.with_name(".replaced-1.1.1"))
+    summary.path.rename(summary.path.with_name(".replaced-1.2.0"))
     assert not prepare_dataset("phantom", data_dir=tmp_path).built
     assert fingerprint(summary) == before
 
@@ -141,26 +141,26 @@ def test_a_killed_replacement_leaves_the_old_data_set_and_the_next_one_starts_cl
     assert Prepared("phantom", tmp_path).differences() == []
     assert not prepare_dataset("phantom", data_dir=tmp_path).built
     assert fingerprint(summary) == before
-    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.1"]
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.2.0"]
 
 
 def test_a_set_left_aside_where_nothing_can_be_written_is_named(tmp_path, monkeypatch):
     folder = prepare_dataset("phantom", data_dir=tmp_path).path
-    folder.rename(folder.with_name(".replaced-1.1.1"))
+    folder.rename(folder.with_name(".replaced-1.2.0"))
 
     def refuse(self, target):
         raise PermissionError("read-only")
 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(
-        OSError, match=r"\.replaced-1\.1\.1 is a set .* left aside, .* \(read-only\): make .* writable\.$"
+        OSError, match=r"\.replaced-1\.2\.0 is a set .* left aside, .* \(read-only\): make .* writable\.$"
     ):
         Prepared("phantom", tmp_path).summary()
 
 
 def test_a_reader_waits_for_a_replacement_that_is_at_work(tmp_path):
     summary = prepare_dataset("phantom", data_dir=tmp_path)
-    aside, results = summary.path.with_name(".replaced-1.1.1"), []
+    aside, results = summary.path.with_name(".replaced-1.2.0"), []
     reader = threading.Thread(target=lambda: results.append(Prepared("phantom", tmp_path).is_there))
     with replacing.alone(replacing.lock_of(summary.path), "nobody"):
         summary.path.rename(aside)
@@ -216,12 +216,12 @@ def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, without_locks, ca
     ]
     assert not prepare_dataset("phantom", data_dir=tmp_path).built
     assert prepare_dataset("phantom", data_dir=tmp_path, overwrite=True).built
-    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.1.1"]
+    assert sorted(path.name for path in summary.path.parent.iterdir()) == [".prepare.lock", "1.2.0"]
 
 
 def test_a_set_left_aside_gets_its_name_back_on_a_disk_without_locks(tmp_path, monkeypatch):
     folder = prepare_dataset("phantom", data_dir=tmp_path).path
-    folder.rename(folder.with_name(".replaced-1.1.1"))
+    folder.rename(folder.with_name(".replaced-1.2.0"))
     monkeypatch.setattr(replacing, "fcntl", None)
     assert Prepared("phantom", tmp_path).is_there
     assert folder.is_dir()

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from datasets import publish_splits, splits
-from datasets.catalogue import BACH, BISQUE, BISQUE_ARRAYS, CONFIGS, PHANTOM, Record, get_collections
+from datasets.catalogue import BACH, BACH_PATIENTS, BISQUE, BISQUE_ARRAYS, CONFIGS, PHANTOM, Record, get_collections
 from datasets.errors import UserError
 from datasets.labels import LABELS
 from datasets.splits import get_split, leak_note, make_split, published_path, read_split, write_split
@@ -52,7 +52,8 @@ def test_the_published_page_counts_what_the_files_hold():
     held = Counter(split.values())
     labels = count(BACH, split, "validation")
     cells = [held["train"], held["validation"], 0, *(labels[label] for label in LABELS)]
-    assert f"| bach | [`patient`](bach-patient.csv) | {' | '.join(map(str, cells))} |" in page
+    assert f"| bach | [`patient`](bach-patient.csv) [2] | {' | '.join(map(str, cells))} |" in page
+    assert f"- [2] {leak_note('bach', 'patient')}" in page
     assert "cannot exclude leaks" in page
 
 
@@ -127,7 +128,9 @@ def test_phantom_test_is_the_same_for_every_protocol_and_seed():
 def test_folds_split_the_images_and_keep_groups_together(config, seed, patients):
     (collection,) = get_collections(config)
     usable = {r.filename for r in collection.records if r.group not in collection.test_groups}
-    group = {r.filename: r.group or (patients or {}).get(r.filename, r.filename) for r in collection.records}
+    group = {r.filename: r.group or r.filename for r in collection.records} | (patients or {})
+    if patients:  # others than the known ones, none of which the sheet leaves out where they validate
+        group |= {r.filename: r.filename for r in collection.records if r.filename not in patients}
     validated = []
     for fold in range(1, 6):
         split = get_split(config, f"kfold:5/{fold}", seed, patients=patients)
@@ -144,9 +147,29 @@ def test_folds_split_the_images_and_keep_groups_together(config, seed, patients)
 
 
 def test_folds_without_groups_are_stratified_exactly():
+    alone = [dataclasses.replace(record, group="") for record in BACH.records]
     for fold in range(1, 6):
-        split = get_split("bach", f"kfold:5/{fold}", seed=7)
+        split = make_split(alone, "bach", f"kfold:5/{fold}", seed=7)
         assert set(count(BACH, split, "validation").values()) == {20}
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+@pytest.mark.parametrize("folds", [3, 5])
+def test_folds_of_bach_keep_its_known_patients_whole(folds, seed):
+    for fold in range(1, folds + 1):
+        split = get_split("bach", f"kfold:{folds}/{fold}", seed)
+        assert groups_of(BACH, split, "train") & groups_of(BACH, split, "validation") == {""}
+        # A fold with the patient of 36 images, 21 of them benign, has a few images more.
+        assert all(abs(n - 100 / folds) <= 6 for n in count(BACH, split, "validation").values())
+
+
+def test_no_patient_is_on_both_sides_of_the_published_split_by_patient():
+    split = read_split(published_path("bach", "patient"))
+    validation = [BACH_PATIENTS[name] for name, part in split.items() if part == "validation"]  # all are named
+    assert (len(validation), len(set(validation))) == (132, 24)
+    train = {BACH_PATIENTS.get(name) for name, part in split.items() if part == "train"}
+    assert len(train - {None}) == 5
+    assert train.isdisjoint(validation)
 
 
 def test_a_share_is_the_nearest_that_undivided_groups_can_make():
@@ -186,10 +209,13 @@ def test_all_keeps_nothing_to_validate():
 def test_what_a_split_cannot_exclude_is_said():
     assert "both sides" in leak_note("bisque", "paper")
     for config in ("bach", "bach_bisque"):
-        assert "kfold:5/2 splits BACH image by image and cannot exclude leaks" in leak_note(config, "kfold:5/2")
+        note = leak_note(config, "kfold:5/2")
+        assert "The patients of 255 of BACH's 400 images are not known: kfold:5/2 keeps the 29 known patients" in note
+        assert "the others' images one by one, so it cannot exclude leaks among those" in note
+        assert "not known; all of them train" in leak_note(config, "patient")
         assert "leaves out 80 of BACH's 400" in leak_note(config, "kfold:5/2", PATIENTS)
     whole = {record.filename: "1" for record in BACH.records}
-    quiet = [("phantom", "kfold:5/1", None), ("bach", "patient", None), ("bach", "all", None),
+    quiet = [("phantom", "kfold:5/1", None), ("bach", "patient", whole), ("bach", "all", None),
              ("bisque", "all", None), ("bach", "kfold:5/1", whole)]  # fmt: skip
     assert [leak_note(*asked) for asked in quiet] == [""] * len(quiet)
 
@@ -218,8 +244,8 @@ def test_the_dates_of_one_array_are_said_to_count_as_groups(protocol):
         ("bach", "kfold:5/6", None, "i goes from 1 to K"),
         ("bach", "kfold:1/1", None, "K is at least 2"),
         ("bisque", "kfold:10/1", None, "kfold:10/1 on bisque leaves a validation set without malignant images"),
-        ("bach", "kfold:9999/1", None, r"cannot split bach into 9999: it has 400 patients.*Choose a smaller K"),
-        ("bach", "kfold:101/1", None, "without benign, insitu, invasive, normal images"),
+        ("bach", "kfold:9999/1", None, r"cannot split bach into 9999: it has 284 patients.*Choose a smaller K"),
+        ("bach", "kfold:101/1", None, "without benign images"),
         ("bach", "patient", {"b001.tif": "1"}, "without benign, insitu, invasive, normal images"),
         ("bach", "paper", PATIENTS, "changes nothing for protocol paper on bach"),
         ("bisque", "patient", PATIENTS, "changes nothing for protocol patient on bisque"),
