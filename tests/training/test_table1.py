@@ -10,6 +10,7 @@ import pytest
 from bach_keras.run_folder import Run, recipe_as_json, versions
 from bach_keras.training.table1 import Plan, open_plan, plan_system, reproduce_table1
 from datasets.errors import UserError
+from datasets.whole import write_json
 from tests.trainings import RANDOM
 
 
@@ -103,13 +104,16 @@ def test_everything_is_trained_scored_and_shown_and_no_second_time(reproduced):
     assert json.loads((place / "results.json").read_text())["trees"] == json.loads(json.dumps(result["trees"]))
 
     trained = (place / "patient-seed0/phantom-carci/model.keras").stat().st_mtime_ns
-    # One run is interrupted, one evaluation lost: only these are done again, and what the run is a member of.
+    # One run is interrupted, one evaluation lost, one of an earlier version: these alone are done again, and
+    # what that run is a member of.
     (place / "patient-seed0/phantom-invis-whole/metrics.json").unlink()
     (place / "patient-seed0/tree-init/metrics.json").unlink()
+    older = place / "patient-seed0/tree-ensemble/metrics.json"
+    write_json(older, {name: value for name, value in json.loads(older.read_text()).items() if name != "headline"})
     again, lines = run()
     assert (place / "patient-seed0/phantom-carci/model.keras").stat().st_mtime_ns == trained
     assert sum("is finished already" in line for line in lines) == 7
-    scored = [f"scoring {place}/patient-seed0/tree-{name}" for name in ("init", "ensemble-full")]
+    scored = [f"scoring {place}/patient-seed0/tree-{name}" for name in ("init", "ensemble", "ensemble-full")]
     assert [line for line in lines if line.startswith("scoring")] == scored
     assert again["trees"] == result["trees"]
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bach_keras.evidence.predictions import read_predictions
+from bach_keras.evidence.verify_result import verify_result
 from bach_keras.members import load_member
 from bach_keras.network.checkpoint import write_h5
 from bach_keras.network.head import Classifier
@@ -33,6 +35,17 @@ def test_a_run_folder_holds_what_the_contract_says(tree_of_runs, recipe):
     assert metrics["accuracy_ci95"][0] <= metrics["accuracy"] <= metrics["accuracy_ci95"][1]
     assert not (folder / "state.npz").exists()
     assert not [path for path in folder.rglob("*") if ".part" in path.name]
+
+
+def test_a_run_keeps_its_best_epochs_answers_for_the_validation_images(tree_of_runs, few_phantoms):
+    for node, folder in tree_of_runs.items():
+        found = read_predictions(folder / "predictions.csv")
+        assert found.node == node
+        files = job(folder, node, data=few_phantoms).files["validation"]
+        assert [row["filename"] for row in found.rows] == files
+        assert {row["group"] for row in found.rows} == {few_phantoms.groups[name] for name in files}
+        assert all(row["chosen"] for row in found.rows)
+        assert verify_result(folder).differences == []
 
 
 def test_specialists_share_carcis_trunk_and_count_its_images_as_theirs(tree_of_runs, few_phantoms):
