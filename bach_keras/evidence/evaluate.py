@@ -146,9 +146,12 @@ def _log(result: dict) -> None:
             "WARNING: this system learned from synthetic phantom images. Its answers about tissue mean NOTHING."
         )
     if result["chosen_on"]:
-        LOG.info(f"{result['chosen_on']} of these images also chose a member's epoch or init")
+        LOG.info(
+            f"{result['chosen_on']} of these images also chose a member's epoch or init, a temperature or a threshold"
+        )
     for name, node_score in result["nodes"].items():
-        LOG.info(f"  {name} {metrics.in_words(node_score)}")
+        if name != result["headline"]:
+            LOG.info(f"  {name} {metrics.in_words(node_score)}")
 
 
 def read_system(path: Path) -> dict:

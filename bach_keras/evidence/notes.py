@@ -20,4 +20,7 @@ def chosen(result: dict) -> str:
     """Return a paragraph on the images that judge and also chose something of the system."""
     if not result.get("chosen_on"):
         return paragraph("No member saw these images, nor did they choose an epoch, an init or a threshold.")
-    return paragraph(f"{result['chosen_on']} of these images also chose a member's epoch or init.", "note")
+    return paragraph(
+        f"{result['chosen_on']} of these images also chose a member's epoch or init, a temperature or a threshold.",
+        "note",
+    )
