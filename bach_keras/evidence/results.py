@@ -63,10 +63,11 @@ def _protocol(trees) -> list[str]:
             lines.append([f"{name}, paper", *[f"{given[column]:g}" if column in given else "" for column in COLUMNS]])
     parts, pictures = [table(["", *COLUMNS], lines)], []
     for name, several in rows.items():
-        if score := several[0]["score"]:
-            judged = f"{name}, seed {several[0]['seed']}, {score['split']} images: {in_words(score)}"
-            parts += [paragraph(judged), chosen(score)]
-            pictures.append(confusion(score["confusion_matrix"], CLASSES, f"{name}, seed {several[0]['seed']}"))
+        for tree in several:
+            if score := tree["score"]:
+                title = f"{name}, seed {tree['seed']}"
+                parts += [paragraph(f"{title}, {score['split']} images: {in_words(score)}"), chosen(score)]
+                pictures.append(confusion(score["confusion_matrix"], CLASSES, title))
     parts.append(matrices(pictures) if pictures else "")
     notes = dict.fromkeys(note for tree in trees if tree["score"] for note in tree["score"]["split_notes"])
     return parts + [paragraph(note, "note") for note in notes]

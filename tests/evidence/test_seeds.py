@@ -32,3 +32,17 @@ def test_the_page_of_bisque_shows_each_seed_and_their_mean(tmp_path):
     page = (tmp_path / "results.html").read_text()
     assert page.count("95 % interval 0.250 to 0.750, n = 14 images of 3 patients") == 4
     assert "0.625, standard deviation 0.177 over 2 seeds" in page
+
+
+def test_every_seed_of_a_tree_is_shown_with_its_interval(tmp_path):
+    def tree(seed, accuracy):
+        score = run(seed, accuracy) | {
+            "split": "test", "split_notes": [], "chosen_on": 0, "confusion_matrix": [[1] * 4] * 4, "nodes": {},
+        }  # fmt: skip
+        return {"row": "init", "protocol": "patient", "seed": seed, "score": score}
+
+    trees = [tree(0, 0.5), tree(1, 0.75)]
+    write_results(tmp_path / "results.html", {"config": "bach", "trees": trees, "runs": [run(0, 0.5), run(1, 0.75)]})
+    page = (tmp_path / "results.html").read_text()
+    for seed, accuracy in enumerate(("0.500", "0.750")):
+        assert f"init, seed {seed}, test images: {accuracy} (95 % interval 0.250 to 0.750, n = 14 images of 3" in page
