@@ -118,14 +118,14 @@ def beside_paper(result: dict, rows: list[dict]) -> list[str]:
     """Return our accuracies beside the paper's Table 1, and what there is of its Figure 3."""
     scores = {name: _known(score) for name, score in scores_of(result).items()}
     columns = {node: scores.get(node) for node in NODES} | {"whole": scores.get("system")}
-    heads = ["accuracy", *[f"paper, {row}" for row in PUBLISHED], "here", "95 % interval"]
+    heads = ["accuracy", "here", "95 % interval", *[f"paper, {row}" for row in PUBLISHED]]
     titles = {name: "Whole" if name == "whole" else title_of(name) for name in columns}
     lines = [
         [
             titles[name],
-            *[f"{given[name]:.3f}" if name in given else "" for given in PUBLISHED.values()],
             decimal(score and score["accuracy"]),
             interval(score and score["accuracy_ci95"]),
+            *[f"{given[name]:.3f}" if name in given else "" for given in PUBLISHED.values()],
         ]
         for name, score in columns.items()
     ]
