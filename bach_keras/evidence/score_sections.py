@@ -68,7 +68,14 @@ def headline(result: dict) -> tuple[str, dict]:
 
 def judges(name: str, row: dict) -> bool:
     """Return whether an image is of a label that a node, or the system, can be judged by."""
-    return row["truth"] in (NODES[name].targets if name in NODES else CLASSES) or row["truth"] in classes_of(name)
+    return row["truth"] in (NODES[name].targets if name in NODES else CLASSES)
+
+
+def is_right(row: dict, name: str) -> bool:
+    """Return whether a node, or the system, answers an image rightly that it can be judged by."""
+    if name not in NODES:
+        return row["truth"] == row["label"]
+    return row[name].index(max(row[name])) == NODES[name].targets[row["truth"]]
 
 
 def summary(result: dict, rows: list[dict]) -> list[str]:
@@ -179,11 +186,12 @@ def all_scores(result: dict, rows: list[dict]) -> list[str]:
     ]
     for key, name in METRICS.items():
         lines.append([name, *[decimal(score.get(key)) for score in scores.values()]])
-        if f"{key}_ci95" in result:
+        if any(f"{key}_ci95" in score for score in scores.values()):
             lines.append(["95 % interval", *[interval(score.get(f"{key}_ci95")) for score in scores.values()]])
     classes = [
         [f"{title_of(name)}: {each}", *[decimal((score.get(key) or {}).get(each)) for key in BY_CLASS]]
         for name, score in scores.items()
+        if score.get("accuracy") is not None
         for each in classes_of(name)
     ]
     return [
@@ -198,13 +206,14 @@ def _reasons(scores: dict[str, dict]) -> str:
     whose: dict[str, list[str]] = {}
     names = {**METRICS, **BY_CLASS}
     for node, score in scores.items():
-        for metric, reason in (score.get("why") or {}).items():
-            key, _, rest = str(metric).partition(".")
-            words = f"{title_of(node)}, {names.get(key, key)}{f' of {rest}' if rest else ''}"
-            whose.setdefault(str(reason), []).append(words)
-        for absent in score.get("absent") or ():
-            whose.setdefault(f"there is no image of {absent}", []).append(title_of(node))
-    lines = [f"{'; '.join(names)}: {reason}" for reason, names in whose.items()]
+        why = score.get("why") or {}
+        if score.get("accuracy") is None and "accuracy" in why:
+            whose.setdefault(str(why["accuracy"]), []).append(f"{title_of(node)}, all scores")
+            continue
+        # Other parts of the page say what else is missing.
+        for metric in [name for name in names if name in why]:
+            whose.setdefault(str(why[metric]), []).append(f"{title_of(node)}, {names[metric]}")
+    lines = [f"{'; '.join(scores)}. {reason}" for reason, scores in whose.items()]
     return heading(3, "What was not measured, and why") + items(lines) if lines else ""
 
 
