@@ -96,13 +96,13 @@ def summary(result: dict, rows: list[dict]) -> list[str]:
         if result.get("kind") != "node":
             reason = _why(result, "accuracy")
             parts.append(paragraph(f"The four-class accuracy is not the headline: {reason}", "note"))
-    parts.append(_cards(score, [row for row in rows if judges(name, row)]))
+    parts.append(_cards(name, score, [row for row in rows if judges(name, row)]))
     split = f"Config {result['config']}, protocol {result['protocol']}, {result['split']} images."
     parts += [paragraph(split), chosen(result), *[paragraph(note, "note") for note in result["split_notes"]]]
     return parts
 
 
-def _cards(score: dict, rows: list[dict]) -> str:
+def _cards(name: str, score: dict, rows: list[dict]) -> str:
     unknown = sum(not row.get("group") for row in rows)
     groups, size = score.get("groups"), score.get("effective_n")
     remark = f"{counted(unknown, 'image')} of unknown patients count one each" if unknown else "behind the images"
@@ -111,7 +111,10 @@ def _cards(score: dict, rows: list[dict]) -> str:
         "patients": (decimal(groups, 0), remark),
         "effective n": (decimal(size, 1), "independent images that say as much"),
         "balanced accuracy": (decimal(score.get("balanced_accuracy")), interval(score.get("balanced_accuracy_ci95"))),
-        "AUROC": (decimal(score.get("auroc")), "macro, one against the rest"),
+        "AUROC": (
+            decimal(score.get("auroc")),
+            "of its two classes" if name in NODES else "macro, one against the rest",
+        ),
         "calibration error": (decimal(score.get("calibration_error")), "0 is best"),
     }
     return cards(values)

@@ -106,6 +106,8 @@ def columns_of(columns):
 def test_a_loss_of_decades_has_a_logarithmic_axis():
     loss, _ = figures.curves(history(loss=[1, 0.1, 0.01], accuracy=[0, 0.5, 1]), 3)
     assert "loss, logarithmic" in loss
+    loss, _ = figures.curves(history(loss=[1, 0.05, 0], accuracy=[0, 0.5, 1]), 3)
+    assert "loss, logarithmic" in loss
     loss, _ = figures.curves(history(loss=[1, 0.5, 0.2], accuracy=[0, 0.5, 1]), 3)
     assert "logarithmic" not in loss
 
@@ -134,6 +136,13 @@ def test_a_loss_that_diverged_does_not_flatten_the_picture(last):
     entry["smoothed"][-1] = last
     assert "1e+" not in figures.range_test(entry)
     assert len(re.findall('class="grid"', figures.range_test(entry))) == len(re.findall('class="grid"', whole))
+
+
+def test_a_range_test_is_drawn_until_it_leaves_the_picture_and_no_further():
+    points = [(1.0, 1.0), (10.0, 5.0), (100.0, 1.0), (1000.0, 3.0), (10000.0, 9.0)]
+    assert figures._up_to(points, 2.0) == [*points[:3], (pytest.approx(100 * 10**0.5), 2.0)]
+    assert figures._up_to(points, 9.0) == points
+    assert figures._up_to(points, 0.5) == points[:1]
 
 
 def test_a_range_test_of_no_point_is_said_to_be_empty():

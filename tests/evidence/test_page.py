@@ -35,7 +35,7 @@ def test_a_column_of_numbers_alone_is_set_as_numbers(cells, style):
 
 
 def test_what_is_missing_looks_so():
-    assert '<td class="missing">not measured</td>' in page.table(["", "x"], [["a", page.decimal(None)]])
+    assert '<td class="number missing">not measured</td>' in page.table(["", "x"], [["a", page.decimal(None)]])
 
 
 @pytest.mark.parametrize(

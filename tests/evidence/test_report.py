@@ -163,7 +163,7 @@ def test_what_was_not_measured_says_why(evaluation, tmp_path):
     for name in NOTHING:
         assert f"Not measured: there was no {name}." in page
     assert "Whole system, AUROC, macro. one class only." in page
-    assert '<td class="missing">not measured</td>' in page
+    assert '<td class="number missing">not measured</td>' in page
 
 
 def test_unknown_patients_are_counted(evaluation, tmp_path):

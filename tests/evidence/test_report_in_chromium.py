@@ -209,6 +209,12 @@ def test_paper_is_white_even_at_night_and_shows_what_is_folded_on_a_screen(brows
     assert browser.contrasts()[1] == []
 
 
+def test_nothing_is_cut_off_on_a_sheet_of_a4(browser, pages):
+    browser.open(pages["system"], 680)
+    browser.emulate(media="print")
+    assert browser.sideways() == 0
+
+
 def test_every_picture_and_every_table_has_a_name_for_those_who_hear_the_page(browser, pages):
     browser.open(pages["system"])
     nodes = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
