@@ -5,7 +5,7 @@ import statistics
 from bach_keras.evidence import figures
 from bach_keras.evidence.page import MISSING, decimal, heading, interval, pair, paragraph, percent, table
 from bach_keras.evidence.page import figures as side_by_side
-from bach_keras.evidence.score_sections import scores_of, title_of
+from bach_keras.evidence.score_sections import headline, is_right, judges, scores_of, title_of
 
 FIELDS = {"log_loss": "log loss", "brier": "Brier score", "calibration_error": "calibration error"}
 
@@ -43,7 +43,7 @@ def doubt(result: dict, rows: list[dict]) -> list[str]:
         parts += [paragraph(words), pair(picture, *_unsure(result, unsure))]
     else:
         parts += [_missing(result, "coverage", "this evaluation does not record it."), *_unsure(result, unsure)]
-    return [*parts, heading(3, "Prediction sets"), *_sets(result), *_spread(rows)]
+    return [*parts, heading(3, "Prediction sets"), *_sets(result), *_spread(headline(result)[0], rows)]
 
 
 def _unsure(result, unsure) -> list[str]:
@@ -55,7 +55,7 @@ def _unsure(result, unsure) -> list[str]:
         ["wrong answers among all", decimal(errors, 0)],
         ["wrong answers that are called unsure", decimal(caught, 0)],
         ["their share of the wrong answers", percent(caught / errors, 1) if errors and caught is not None else MISSING],
-        ["accuracy of all answers", decimal(result.get("accuracy"))],
+        ["accuracy of all answers", decimal(headline(result)[1].get("accuracy"))],
         ["accuracy of the sure answers", decimal(unsure.get("accuracy_of_sure"))],
     ]
     return [table(["", "value"], lines, "What the threshold calls unsure")]
@@ -66,17 +66,11 @@ def _sets(result) -> list[str]:
         return [_missing(result, "sets", "no prediction sets were fitted.")]
     lines = []
     for level, found in result["sets"].items():
-        share = found["covered"] / found["n"] if found.get("n") else None
-        counts = f"{found.get('covered')} of {found.get('n')}"
-        ends = interval(found.get("covered_ci95"))
-        lines.append([percent(float(level)), counts, decimal(share), ends, decimal(found.get("mean_size"), 2)])
-    heads = [
-        "level",
-        "truth in the set",
-        "their share",
-        "95 % interval",
-        "mean size",
-    ]
+        counts = f"{round(found['covered'] * found['n'])} of {found['n']}"
+        ends = interval(found["covered_ci95"])
+        size = decimal(found["mean_size"], 2)
+        lines.append([percent(float(level)), counts, decimal(found["covered"]), ends, size])
+    heads = ["level", "truth in the set", "their share", "95 % interval", "mean size"]
     words = (
         "A prediction set holds the classes that cannot be ruled out at a level (split conformal). A level of 95 % is "
         "not offered: a few dozen patients cannot bear it."
@@ -84,12 +78,12 @@ def _sets(result) -> list[str]:
     return [paragraph(words), table(heads, lines, "Prediction sets")]
 
 
-def _spread(rows) -> list[str]:
+def _spread(judge: str, rows: list[dict]) -> list[str]:
     """Return how far the views of an image disagree, of right and of wrong answers."""
     spreads = {True: [], False: []}
     for row in rows:
-        if row.get("spread") is not None:
-            spreads[row["truth"] == row["label"]].append(row["spread"])
+        if row.get("spread") is not None and judges(judge, row):
+            spreads[is_right(row, judge)].append(row["spread"])
     if not any(spreads.values()):
         return []
     lines = [

@@ -7,7 +7,7 @@ from bach_keras.evidence.plot import Axis, Plot, legend
 from bach_keras.wording import counted
 from datasets.escape import for_html
 
-# A loss that spans more than this is drawn on a logarithmic axis: on another, its end would be a flat line.
+# A loss that spans as much or more is drawn on a logarithmic axis: on another, its end would be a flat line.
 DECADE = 10
 # A range test is drawn to where its loss is so many times as far above its least value as it ever was before.
 RISE = 3
@@ -139,8 +139,10 @@ def _curve(history, name, best_epoch) -> str:
     values = [value for points, _ in lines.values() for _, value in points]
     if not values:
         return figure("", f"No epoch has a finite {name}.", f"{name.capitalize()}.")
-    spans = min(values) > 0 and max(values) > DECADE * min(values)
-    y = Axis.around(name + (", logarithmic" if spans else ""), values, log=spans)
+    # A loss of 0 lies below a logarithmic axis, and the curve leads there.
+    positive = [value for value in values if value > 0]
+    spans = bool(positive) and max(positive) >= DECADE * min(positive)
+    y = Axis.around(name + (", logarithmic" if spans else ""), positive if spans else values, log=spans)
     plot = Plot(Axis.around("epoch", [0, *(point[0] for points, _ in lines.values() for point in points)]), y)
     keys = {}
     for words, (points, style) in lines.items():
@@ -187,9 +189,12 @@ def range_test(entry: dict) -> str:
 
 
 def _up_to(points, high: float) -> list[tuple[float, float]]:
-    """Return the points of a curve until it leaves the picture for good."""
-    inside = [place for place, (_, value) in enumerate(points) if value <= high]
-    return points[: inside[-1] + 2] if inside else points[:1]
+    """Return the points of a curve until it leaves the picture for good, and where it does; rates are positive."""
+    end = max((place for place, (_, value) in enumerate(points) if value <= high), default=0) + 1
+    if end >= len(points) or points[end - 1][1] > high:
+        return points[:end]
+    (rate, value), (later, above) = points[end - 1], points[end]
+    return [*points[:end], (rate * (later / rate) ** ((high - value) / (above - value)), high)]
 
 
 def _points(series: dict, name: str) -> list[tuple[float, float]]:

@@ -82,7 +82,9 @@ def table(heads, rows, caption: str = "", styles: dict | None = None) -> str:
 
     def cells(tag, row, extra=""):
         for place, cell in enumerate(row):
-            style = "missing" if cell == MISSING and tag == "td" else styles.get(place, "")
+            style = styles.get(place, "")
+            if cell == MISSING and tag == "td":
+                style = f"{style} missing".strip()
             name = "th" if place == 0 and tag == "td" else tag
             scope = ' scope="row"' if name != tag else extra
             look = f' class="{style}"' if style else ""

@@ -68,7 +68,14 @@ def headline(result: dict) -> tuple[str, dict]:
 
 def judges(name: str, row: dict) -> bool:
     """Return whether an image is of a label that a node, or the system, can be judged by."""
-    return row["truth"] in (NODES[name].targets if name in NODES else CLASSES) or row["truth"] in classes_of(name)
+    return row["truth"] in (NODES[name].targets if name in NODES else CLASSES)
+
+
+def is_right(row: dict, name: str) -> bool:
+    """Return whether a node, or the system, answers an image rightly that it can be judged by."""
+    if name not in NODES:
+        return row["truth"] == row["label"]
+    return row[name].index(max(row[name])) == NODES[name].targets[row["truth"]]
 
 
 def summary(result: dict, rows: list[dict]) -> list[str]:
@@ -89,13 +96,13 @@ def summary(result: dict, rows: list[dict]) -> list[str]:
         if result.get("kind") != "node":
             reason = _why(result, "accuracy")
             parts.append(paragraph(f"The four-class accuracy is not the headline: {reason}", "note"))
-    parts.append(_cards(score, [row for row in rows if judges(name, row)]))
+    parts.append(_cards(name, score, [row for row in rows if judges(name, row)]))
     split = f"Config {result['config']}, protocol {result['protocol']}, {result['split']} images."
     parts += [paragraph(split), chosen(result), *[paragraph(note, "note") for note in result["split_notes"]]]
     return parts
 
 
-def _cards(score: dict, rows: list[dict]) -> str:
+def _cards(name: str, score: dict, rows: list[dict]) -> str:
     unknown = sum(not row.get("group") for row in rows)
     groups, size = score.get("groups"), score.get("effective_n")
     remark = f"{counted(unknown, 'image')} of unknown patients count one each" if unknown else "behind the images"
@@ -104,7 +111,10 @@ def _cards(score: dict, rows: list[dict]) -> str:
         "patients": (decimal(groups, 0), remark),
         "effective n": (decimal(size, 1), "independent images that say as much"),
         "balanced accuracy": (decimal(score.get("balanced_accuracy")), interval(score.get("balanced_accuracy_ci95"))),
-        "AUROC": (decimal(score.get("auroc")), "macro, one against the rest"),
+        "AUROC": (
+            decimal(score.get("auroc")),
+            "of its two classes" if name in NODES else "macro, one against the rest",
+        ),
         "calibration error": (decimal(score.get("calibration_error")), "0 is best"),
     }
     return cards(values)
@@ -118,14 +128,14 @@ def beside_paper(result: dict, rows: list[dict]) -> list[str]:
     """Return our accuracies beside the paper's Table 1, and what there is of its Figure 3."""
     scores = {name: _known(score) for name, score in scores_of(result).items()}
     columns = {node: scores.get(node) for node in NODES} | {"whole": scores.get("system")}
-    heads = ["accuracy", *[f"paper, {row}" for row in PUBLISHED], "here", "95 % interval"]
+    heads = ["accuracy", "here", "95 % interval", *[f"paper, {row}" for row in PUBLISHED]]
     titles = {name: "Whole" if name == "whole" else title_of(name) for name in columns}
     lines = [
         [
             titles[name],
-            *[f"{given[name]:.3f}" if name in given else "" for given in PUBLISHED.values()],
             decimal(score and score["accuracy"]),
             interval(score and score["accuracy_ci95"]),
+            *[f"{given[name]:.3f}" if name in given else "" for given in PUBLISHED.values()],
         ]
         for name, score in columns.items()
     ]
@@ -179,11 +189,12 @@ def all_scores(result: dict, rows: list[dict]) -> list[str]:
     ]
     for key, name in METRICS.items():
         lines.append([name, *[decimal(score.get(key)) for score in scores.values()]])
-        if f"{key}_ci95" in result:
+        if any(f"{key}_ci95" in score for score in scores.values()):
             lines.append(["95 % interval", *[interval(score.get(f"{key}_ci95")) for score in scores.values()]])
     classes = [
         [f"{title_of(name)}: {each}", *[decimal((score.get(key) or {}).get(each)) for key in BY_CLASS]]
         for name, score in scores.items()
+        if score.get("accuracy") is not None
         for each in classes_of(name)
     ]
     return [
@@ -198,13 +209,14 @@ def _reasons(scores: dict[str, dict]) -> str:
     whose: dict[str, list[str]] = {}
     names = {**METRICS, **BY_CLASS}
     for node, score in scores.items():
-        for metric, reason in (score.get("why") or {}).items():
-            key, _, rest = str(metric).partition(".")
-            words = f"{title_of(node)}, {names.get(key, key)}{f' of {rest}' if rest else ''}"
-            whose.setdefault(str(reason), []).append(words)
-        for absent in score.get("absent") or ():
-            whose.setdefault(f"there is no image of {absent}", []).append(title_of(node))
-    lines = [f"{'; '.join(names)}: {reason}" for reason, names in whose.items()]
+        why = score.get("why") or {}
+        if score.get("accuracy") is None and "accuracy" in why:
+            whose.setdefault(str(why["accuracy"]), []).append(f"{title_of(node)}, all scores")
+            continue
+        # Other parts of the page say what else is missing.
+        for metric in [name for name in names if name in why]:
+            whose.setdefault(str(why[metric]), []).append(f"{title_of(node)}, {names[metric]}")
+    lines = [f"{'; '.join(scores)}. {reason}" for reason, scores in whose.items()]
     return heading(3, "What was not measured, and why") + items(lines) if lines else ""
 
 

@@ -93,7 +93,7 @@ def test_the_report_shows_each_run(few_phantoms, members, tree_of_runs, tmp_path
     result = evaluate(Hierarchy(members), noted(few_phantoms, "patient", "It <flatters>."), None, tmp_path, folders)
     assert result["members"] == folders
     page = (tmp_path / "report.html").read_text()
-    plots = {"Confusion matrix": 1, "Training curves": 3 * 2, "Learning rate range test": 1 + 2 + 2}
+    plots = {"Confusion matrix": 1 + 3, "Training curves": 3 * 2, "Learning rate range test": 1 + 2 + 2}
     assert {name: page.count(f'aria-label="{name}') for name in plots} == plots
     assert page.count("Validation accuracy by protocol patient") == 3
     assert "<p class=note>It &lt;flatters&gt;.</p>" in page
