@@ -6,7 +6,15 @@ from pathlib import Path
 import click
 
 from bach_keras.commands.console import echo, say
-from bach_keras.commands.options import FOLDER, Failure, calibrated_option, images_options, member_options
+from bach_keras.commands.options import (
+    FOLDER,
+    Failure,
+    calibrated_option,
+    images_options,
+    load_members,
+    member_options,
+    views_option,
+)
 
 
 @click.command()
@@ -17,7 +25,7 @@ from bach_keras.commands.options import FOLDER, Failure, calibrated_option, imag
     "--split", type=click.Choice(("validation", "test", "all")),
     help="Images to score; all takes every image that no member trained on. [default: test if there is one]",
 )  # fmt: skip
-@click.option("--views", type=click.Choice(("1", "8", "24")), help="Views of each image to average. [default: 1]")
+@views_option
 @calibrated_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for metrics.json, predictions.csv and report.html.")
 def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, views, calibrated, out):
@@ -41,10 +49,10 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, views, ca
         system = Export(model)
     else:
         from bach_keras.hierarchy import Hierarchy
-        from bach_keras.members import load_members
 
-        given, views = {"carci": carci_runs, "norbe": norbe_runs, "invis": invis_runs}, int(views or 1)
-        system = Hierarchy(load_members(given, views), views=views, calibration=calibrated)
+        views = int(views or 1)
+        members = load_members(carci_runs, norbe_runs, invis_runs, views)
+        system = Hierarchy(members, views=views, calibration=calibrated)
     run_evaluation(system, images.open(), split, out, runs)
 
 
