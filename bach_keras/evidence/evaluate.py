@@ -30,7 +30,7 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
     """Score a system, and write predictions.csv, report.html and metrics.json.
 
     Args:
-        system: a ``Hierarchy`` or an ``Export``: has ``images``, ``view``, ``provenance`` and ``configs``.
+        system: a ``Hierarchy`` or an ``Export``.
         data: a ``SplitData``.
         split: the split that judges, or "all", every image that no member trained on; by default the one that ``data``
             holds out.
@@ -54,11 +54,11 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
     _check_folder(out)
 
     with working():
-        content = predictions.as_csv(answer(system, data, names), getattr(system, "digest", ""))
+        content = predictions.as_csv(answer(system, data, names), system.digest)
         answered = _read_back(content)
         result = {
             **score(answered, system.view.stain_normalisation),
-            "views": getattr(system, "views", 1),
+            "views": system.views,
             "config": data.config,
             "protocol": data.protocol,
             "split": split,
@@ -95,7 +95,7 @@ def judging(system, data, split: str) -> list[str]:
             f"Protocol {data.protocol} on {data.config} has no {split} images: choose another --split or --protocol."
         )
     system.provenance.check_leaks(names)
-    nodes = list(getattr(system, "nodes", NODES))
+    nodes = system.nodes
     # What no node can judge, such as in situ or invasive by norbe alone, is left out.
     labels = LABELS if len(nodes) > 1 else tuple(NODES[nodes[0]].targets)
     names = [name for name in names if data.labels.get(name) in labels]

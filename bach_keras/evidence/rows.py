@@ -48,7 +48,7 @@ def answer(system, data, names: list[str]) -> list[dict]:
 
 def _batches(records, system):
     """Return batches of what the networks see of each image, whether its stain can be normalised, label and name."""
-    view, views = system.view, getattr(system, "views", 1)
+    view, views = system.view, system.views
 
     def seen(record):
         part = preprocess.part(record["image"], view.image_size, views)
@@ -65,12 +65,11 @@ def _answers(system, parts) -> dict[str, np.ndarray]:
     # A tree made of runs can also say what it answered before its temperatures; an export cannot.
     ask = getattr(system, "with_uncalibrated", system.images)
     answers = {name: np.asarray(value) for name, value in ask(parts).items()}
-    calibration = getattr(system, "calibration", None)
-    if calibration and "set" in answers:
+    if system.calibration:
         # A system answers with the sets of one level.
         others = {level: column for level, column in SETS.items() if column not in answers}
         answers |= {
-            column: sets(answers["probabilities"], calibration.levels[level]) for level, column in others.items()
+            column: sets(answers["probabilities"], system.calibration.levels[level]) for level, column in others.items()
         }
     return answers
 

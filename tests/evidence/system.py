@@ -6,6 +6,7 @@ import numpy as np
 
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
+from bach_keras.tree import NODES
 from datasets.labels import CLASSES
 
 
@@ -17,6 +18,10 @@ class System:
     probabilities: tuple = (0.1, 0.7, 0.1, 0.1)
     view: View = field(default_factory=lambda: View(32))
     configs: tuple = ("bisque",)
+    views: int = 1
+    nodes: tuple = tuple(NODES)
+    digest: str = "0" * 64
+    calibration: object = None
     label: str = ""  # in place of the likeliest class
 
     def images(self, images):

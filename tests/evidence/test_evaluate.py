@@ -243,9 +243,6 @@ def test_one_image_is_judged(few_phantoms, system, tmp_path):
 class Calibrated(System):
     """Says where it is unsure, and which classes cannot be ruled out."""
 
-    calibration = SimpleNamespace(levels={"0.8": 0.6, "0.9": 0.05})
-    views, digest = 8, "d" * 64
-
     def with_uncalibrated(self, images):
         answers, count = self.images(images), len(images)
         answers |= {f"{node}_uncalibrated": answers[node] * 0 + 0.5 for node in NODES}
@@ -255,7 +252,9 @@ class Calibrated(System):
 
 
 def test_what_a_calibrated_system_says_of_its_doubt_is_judged(few_phantoms, system, tmp_path):
-    result = evaluate(Calibrated(system.provenance), few_phantoms, None, tmp_path)
+    levels = SimpleNamespace(levels={"0.8": 0.6, "0.9": 0.05})
+    calibrated = Calibrated(system.provenance, views=8, digest="d" * 64, calibration=levels)
+    result = evaluate(calibrated, few_phantoms, None, tmp_path)
     assert result["unsure"]["n_unsure"] == 4
     assert result["sets"]["0.9"]["covered"] == 1
     assert (result["sets"]["0.8"]["mean_size"], result["sets"]["0.8"]["covered"]) == (1, 0.25)
