@@ -23,14 +23,12 @@ from bach_keras.fields import (
     read_object,
     whole,
 )
-from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS
+from bach_keras.tree import NODES, TEMPERATURES, VIEWS, WEIGHTS
 from datasets.errors import UserError
 
 # The level of ``set`` in answers; the other is reported beside it.
 ANSWERED = "0.9"
 LEVELS = ("0.8", ANSWERED)
-
-VIEWS = (1, 8, 24)
 
 _SHARE = number(0, 1)
 DIGEST = Kind("a SHA-256 in hex", lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)))

@@ -1,23 +1,19 @@
-"""The tree as one system: members for each node, joined into the four-class answer."""
+"""The tree as one system: members for each node, joined into the four-class answer; or one node by itself."""
 
 import functools
-import hashlib
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import keras
 import tensorflow as tf
 
 from bach_keras import preprocess
 from bach_keras.calibration import Calibration, check_calibrated, digest_of_tree
-from bach_keras.network.fold import fold
 from bach_keras.network.head import Classifier
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
-from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, WEIGHTS
+from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, VIEWS, WEIGHTS, classes_of
+from bach_keras.trunks import digest_of, split
 from datasets.errors import UserError
-from datasets.labels import CLASSES
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Member:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of its weights."""
-        return _digest(self.model)
+        return digest_of(self.model)
 
     def __post_init__(self):
         # A value outside these bounds makes all answers alike, or NaN.
@@ -50,34 +46,17 @@ class Member:
                 )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A member without its trunk, its batch norms folded; ``rest`` returns its logits and its pooled features."""
-
-    trunk: str
-    rest: Callable
-    weight: float
-    temperature: float
-
-
-@dataclass(frozen=True)
-class _Networks:
-    """A plain holder: tf.Module must not track Keras objects, whose names TF Serving cannot find."""
-
-    trunks: dict[str, Callable]
-    parts: dict[str, list[_Part]]
-    weights: list[tf.Variable]
-
-
 class Hierarchy(tf.Module):
-    """The four-class system of Koné & Boulmane (2018), Figure 1.
+    """The four-class system of Koné & Boulmane (2018), Figure 1, or one of its nodes with two classes.
 
     Members whose trunks hold the same weights share one, found by content: the
     recipe never changes stem, layer1 and layer2, so they are computed once for each image.
 
     In ``precision`` bfloat16 or float16 the feature maps are computed and the kernels kept in that type; heads, softmax
-    and the products of the tree stay float32. With a ``calibration`` that was made for these members, answers also say
-    where the tree is ``unsure``, bool [N], and which classes cannot be ruled out, ``set`` bool [N, 4].
+    and the products of the tree stay float32. With several ``views`` (one of ``tree.VIEWS``) a node's answer is the
+    mean of its answers for each view of an image, taken before the tree's product. With a ``calibration`` that was made
+    for these members and views, answers also say where the tree is ``unsure``, bool [N], and which classes cannot be
+    ruled out, ``set`` bool [N, 4].
     """
 
     def __init__(
@@ -89,16 +68,18 @@ class Hierarchy(tf.Module):
     ):
         super().__init__(name="hierarchy")
         check_members(members)
+        if views not in VIEWS:
+            raise UserError(f"An image has {', '.join(map(str, VIEWS))} views, not {views}.")
         check_calibrated(members, views, calibration)
         self.calibration = calibration
         self.digest = digest_of_tree(members, precision, views, calibration)
-        self.view = members[0].view
+        self.view, self.views = members[0].view, views
         self.provenance = functools.reduce(operator.or_, [member.provenance for member in members])
         if calibration:
             self.provenance |= Provenance(chosen_on=frozenset(calibration.chosen_on))
         # A set, as tf.Module would take a tuple for a part of the model and save it.
         self._configs = frozenset(member.config for member in members)
-        self._networks = _split(members, precision)
+        self._networks = split(members, precision)
         # An export is loaded without Keras, so tf.Module must find TensorFlow's own variables here.
         self._weights = self._networks.weights
 
@@ -106,6 +87,23 @@ class Hierarchy(tf.Module):
     def configs(self) -> tuple[str, ...]:
         """The data set configurations its members were trained on, sorted."""
         return tuple(sorted(self._configs))
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes that it has, in the order of the tree: all, or one."""
+        return tuple(name for name in NODES if self._networks.parts[name])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that it answers, in the order of ``probabilities``."""
+        return classes_of(self.nodes)
+
+    def prepare(self, image):
+        """Return what ``images`` sees of an image, uint8 [..., H, W, 3], which it then answers for alike.
+
+        That is the central square, or for 24 views the three squares side by side (``preprocess.part``).
+        """
+        return preprocess.part(image, self.view.image_size, self.views)
 
     def images(self, images) -> dict[str, tf.Tensor]:
         """Classify images softly: a class's probability is its group's times its own within the group.
@@ -116,39 +114,41 @@ class Hierarchy(tf.Module):
         Returns:
             ``probabilities`` float32 [N, 4] in the order of ``CLASSES``, ``label`` string [N],
             and ``carci``, ``norbe``, ``invis`` float32 [N, 2] in the orders of the tree; of a calibrated tree also
-            ``unsure`` bool [N] and ``set`` bool [N, 4].
+            ``unsure`` bool [N] and ``set`` bool [N, 4]; and with several views ``spread`` float32 [N], the standard
+            deviation over the views of the probability of the label. A node by itself has its own pair only, which is
+            its ``probabilities`` [N, 2] too.
         """
-        probabilities, nodes = self._soft(self._normalised(images))
-        return _answer(probabilities, nodes | self._doubt(probabilities), tf.shape(images)[0])
+        return self._answer(self._averages(self._logits_of(images)), _product, tf.shape(images)[0])
 
     def with_uncalibrated(self, images) -> dict[str, tf.Tensor]:
         """Return what ``images`` does, and each node's pair without temperatures, ``carci_uncalibrated`` and so on."""
-        logits = self._all_logits(self._normalised(images))
-        probabilities, nodes = self._joined(logits)
-        plain = {f"{name}_uncalibrated": self._average(name, each, scaled=False) for name, each in logits.items()}
-        return _answer(probabilities, nodes | self._doubt(probabilities) | plain, tf.shape(images)[0])
+        count, logits = tf.shape(images)[0], self._logits_of(images)
+        plain = self._averages(logits, scaled=False)
+        of_images = {f"{name}_uncalibrated": self._over_views(pairs)[:count] for name, pairs in plain.items()}
+        return self._answer(self._averages(logits), _product, count) | of_images
 
     def logits(self, images) -> dict[str, tf.Tensor]:
         """Return each node's logits without temperatures, float32 [members, N, views, 2], members in their order."""
         count = tf.shape(images)[0]
-        logits = self._all_logits(self._normalised(images))
-        return {name: tf.stack(each)[:, :count, None] for name, each in logits.items()}
+        stacked = {name: tf.stack(each)[:, :count] for name, each in self._logits_of(images).items()}
+        return stacked if self.views > 1 else {name: each[:, :, None] for name, each in stacked.items()}
 
     def squares(self, images) -> dict[str, tf.Tensor]:
         """Classify squares that ``View.square`` made: the tree alone, for small devices.
 
         Takes uint8 [N, image_size, image_size, 3] with N > 0, and returns what ``images`` does without ``label``.
         """
-        probabilities, nodes = self._soft(preprocess.normalise(images))
-        return {"probabilities": probabilities, **nodes}
+        nodes = self._averages(self._all_logits(self._networks.of_trunks(preprocess.normalise(images), self.nodes)))
+        return {"probabilities": _product(nodes), **nodes}
 
     def features(self, images) -> tf.Tensor:
         """Return carci's pooled features, for search and for monitoring: uint8 [N, H, W, 3] -> float32 [N, 2048].
 
         They are the spatial mean of the last feature map of carci's first member: each member has
-        a feature space of its own, so a mean over members would lie in none of them.
+        a feature space of its own, so a mean over members would lie in none of them. They are of the
+        central square, whatever the views; of a node by itself they are its own first member's.
         """
-        part = self._networks.parts[ROOT.name][0]
+        part = self._networks.parts[self.nodes[0]][0]
         _, features = part.rest(self._networks.trunks[part.trunk](self._normalised(images)))
         return features[: tf.shape(images)[0]]
 
@@ -156,14 +156,20 @@ class Hierarchy(tf.Module):
         """Classify images, each through the one specialist that its carci answer chose.
 
         Takes and returns what ``images`` does; the other specialist's pair and
-        the losing classes are 0, and the chosen two sum to 1.
+        the losing classes are 0, and the chosen two sum to 1. Carci's mean over all views chooses.
+        A node by itself has no specialist to choose and answers as ``images`` does.
         """
+        if len(self.nodes) == 1:
+            return self.images(images)
         count = tf.shape(images)[0]
+        if self.views > 1:
+            pairs = self._of_each(images, self._routed_nodes, dict.fromkeys(self.nodes, (self.views, 2)))
+            return self._answer(pairs, _joined, count)
         inputs = self._normalised(images)
         rows_in_all = tf.shape(inputs)[0]
         # Carci answers for every image.
-        features = self._trunk_features(inputs, [ROOT.name])
-        nodes = {ROOT.name: self._node(ROOT.name, features)}
+        features = self._networks.of_trunks(inputs, [ROOT.name])
+        nodes = {ROOT.name: self._networks.node(ROOT.name, features)}
         chosen = tf.argmax(nodes[ROOT.name], axis=1)
         # Each specialist answers for its own rows, and its answers are put back in their places.
         for index, node in enumerate(SPECIALISTS):
@@ -175,44 +181,94 @@ class Hierarchy(tf.Module):
                 lambda: tf.zeros((0, 2)),
             )
             nodes[node.name] = tf.scatter_nd(rows[:, None], pair, tf.cast((rows_in_all, 2), tf.int64))
-        pairs = tf.concat([nodes[node.name] for node in SPECIALISTS], axis=1)
-        doubt = self.calibration.routed_doubt(nodes[ROOT.name], pairs) if self.calibration else {}
-        return _answer(pairs, nodes | doubt, count)
+        return self._answer(nodes, _joined, count)
 
     def _normalised(self, images):
+        """Return the central squares as the networks take them, float32 [N, size, size, 3] with N > 0."""
+        parts = self._parts(images)
+        return preprocess.normalise(parts if self.views == 1 else preprocess.centre_crop(parts, self.view.image_size))
+
+    def _parts(self, images):
+        """Return what the views are made of, stains normalised: uint8 [N, size, width, 3] with N > 0."""
         size = self.view.image_size
+        seen = size, preprocess.part_width(size, self.views)
         sides = tuple(images.shape[1:3])
         # Some convolutions refuse an empty batch, so one black image stands in and is dropped at the end.
         images = tf.pad(images, [[0, tf.maximum(0, 1 - tf.shape(images)[0])], [0, 0], [0, 0], [0, 0]])
-        # Squares are not scaled again: that would change nothing and cost milliseconds an image.
-        if sides == (size, size):
-            squares = images
+        # Parts are not scaled again: that would change nothing and cost milliseconds an image.
+        if sides == seen:
+            parts = images
         else:
-            is_square = tf.reduce_all(tf.shape(images)[1:3] == size)
-            squares = tf.cond(is_square, lambda: images, lambda: preprocess.square(images, size))
-        squares = tf.ensure_shape(squares, (None, size, size, 3))
-        return preprocess.normalise(preprocess.normalise_stain(squares, size, self.view.stain_normalisation))
+            is_part = tf.reduce_all(tf.shape(images)[1:3] == seen)
+            parts = tf.cond(is_part, lambda: images, lambda: self.prepare(images))
+        parts = tf.ensure_shape(parts, (None, *seen, 3))
+        return preprocess.normalise_stain(parts, size, self.view.stain_normalisation)
 
-    def _doubt(self, probabilities) -> dict[str, tf.Tensor]:
-        return self.calibration.doubt(probabilities) if self.calibration else {}
+    def _logits_of(self, images) -> dict[str, list]:
+        """Return each node's logits of each member for images: [N, 2], and with several views [N, views, 2]."""
+        if self.views == 1:
+            return self._all_logits(self._networks.of_trunks(self._normalised(images), self.nodes))
 
-    def _soft(self, inputs):
-        return self._joined(self._all_logits(inputs))
+        def of_image(inputs):
+            logits = self._all_logits(self._networks.of_views(inputs, self.nodes, {}))
+            return {name: tf.stack(each) for name, each in logits.items()}
 
-    def _all_logits(self, inputs):
-        features = self._trunk_features(inputs, NODES)
-        return {name: self._logits(name, features) for name in NODES}
+        shapes = {name: (len(self._networks.parts[name]), self.views, 2) for name in self.nodes}
+        found = self._of_each(images, of_image, shapes)
+        return {name: tf.unstack(each, axis=1) for name, each in found.items()}
 
-    def _joined(self, logits):
-        nodes = {name: self._average(name, each) for name, each in logits.items()}
-        group = nodes[ROOT.name]
-        pairs = [group[:, i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)]
-        return tf.concat(pairs, axis=1), nodes
+    def _of_each(self, images, of_image, shapes):
+        """Ask one image's views after the other's, so that the memory for feature maps does not grow with the images.
 
-    def _trunk_features(self, inputs, nodes) -> dict[str, tf.Tensor]:
-        # Each trunk is computed once, however many members share it.
-        wanted = {part.trunk for name in nodes for part in self._networks.parts[name]}
-        return {key: self._networks.trunks[key](inputs) for key in sorted(wanted)}
+        ``of_image`` takes float32 [views, size, size, 3], and returns by name what has the ``shapes``.
+        """
+
+        def of_part(part):
+            return of_image(preprocess.normalise(preprocess.views_of(part, self.view.image_size, self.views)))
+
+        specs = {name: tf.TensorSpec(shape) for name, shape in shapes.items()}
+        return tf.map_fn(of_part, self._parts(images), parallel_iterations=1, fn_output_signature=specs)
+
+    def _all_logits(self, features) -> dict[str, list]:
+        return {name: self._networks.logits(name, features) for name in self.nodes}
+
+    def _averages(self, logits, scaled: bool = True) -> dict[str, tf.Tensor]:
+        return {name: self._networks.average(name, each, scaled) for name, each in logits.items()}
+
+    def _over_views(self, pairs):
+        return tf.reduce_mean(pairs, axis=1) if self.views > 1 else pairs
+
+    def _answer(self, pairs, product, count) -> dict[str, tf.Tensor]:
+        """Answer for the first ``count`` images.
+
+        Args:
+            pairs: each node's, float32 [N, 2] or [N, views, 2].
+            product: ``_product`` of soft answers, ``_joined`` of routed ones.
+        """
+        nodes = {name: self._over_views(each) for name, each in pairs.items()}
+        probabilities = product(nodes)
+        label = tf.argmax(probabilities, axis=1)
+        answers = {"probabilities": probabilities, "label": tf.gather(tf.constant(self.classes), label), **nodes}
+        if self.calibration:
+            routed = self.calibration.routed_doubt(nodes[ROOT.name], probabilities) if product is _joined else None
+            answers |= routed or self.calibration.doubt(probabilities)
+        if self.views > 1:
+            of_label = tf.gather(product(pairs), label[:, None], axis=2, batch_dims=1)
+            answers["spread"] = tf.math.reduce_std(of_label, axis=(1, 2))
+        # The black image that stands in for an empty batch is dropped here.
+        return {name: value[:count] for name, value in answers.items()}
+
+    def _routed_nodes(self, inputs):
+        features = self._networks.of_views(inputs, [ROOT.name], {})
+        nodes = {ROOT.name: self._networks.node(ROOT.name, features)}
+        chosen = tf.argmax(tf.reduce_mean(nodes[ROOT.name], axis=0))
+        for index, node in enumerate(SPECIALISTS):
+            nodes[node.name] = tf.cond(
+                chosen == index,
+                lambda name=node.name: self._networks.node(name, self._networks.of_views(inputs, [name], features)),
+                lambda: tf.zeros((self.views, 2)),
+            )
+        return nodes
 
     def _specialist(self, name, rows, inputs, features):
         """Run one specialist on some rows, on carci's trunk features where it has the same trunk."""
@@ -221,30 +277,17 @@ class Hierarchy(tf.Module):
         if own - set(features):
             some = tf.gather(inputs, rows)
             chosen |= {key: self._networks.trunks[key](some) for key in sorted(own - set(features))}
-        return self._node(name, chosen)
-
-    def _node(self, name, features):
-        return self._average(name, self._logits(name, features))
-
-    def _logits(self, name, features):
-        """Return the logits of each member of a node."""
-        return [part.rest(features[part.trunk])[0] for part in self._networks.parts[name]]
-
-    def _average(self, name, logits, scaled: bool = True):
-        """Average the probabilities of a node's members by weight; ``scaled`` divides their logits by temperatures."""
-        parts = self._networks.parts[name]
-        total = sum(part.weight for part in parts)
-        return tf.add_n([
-            part.weight / total * tf.nn.softmax(each / part.temperature if scaled else each)
-            for part, each in zip(parts, logits, strict=True)
-        ])  # fmt: skip
+        return self._networks.node(name, chosen)
 
 
 def check_members(members) -> None:
-    """Refuse members that do not make a tree: a node has none, or their views differ."""
+    """Refuse members that make neither a tree nor one node, or whose views differ."""
     missing = [name for name in NODES if not any(member.node == name for member in members)]
-    if missing:
-        raise UserError(f"The tree needs a run for each node: none was given for {', '.join(missing)}.")
+    if len(missing) not in (0, len(NODES) - 1):
+        raise UserError(
+            f"The tree needs a run for each node: none was given for {', '.join(missing)}. Only one node may be given "
+            "by itself."
+        )
     if all(member.view == members[0].view for member in members):
         return
     of_size = {member.view.image_size for member in members}
@@ -253,44 +296,14 @@ def check_members(members) -> None:
     raise UserError(f"All runs of a tree must share one {name.replace('_', ' ')}, but these differ: {listed}.")
 
 
-def _split(members, precision) -> _Networks:
-    """Split each member behind its trunk, and keep one of the trunks that are equal."""
-    trunks, parts, weights = {}, {name: [] for name in NODES}, []
-    for member in members:
-        model = member.model
-        seam = model.get_layer(model.trunk_output).output
-        trunk = keras.Model(model.input, seam)
-        key = _digest(trunk)
-        if key not in trunks:
-            folded = fold(trunk, precision=precision)
-            weights += [weight.value for weight in folded.weights]
-            trunks[key] = _function(folded)
-        rest = fold(keras.Model(seam, [model.output, model.get_layer("head.mean").output]), precision=precision)
-        weights += [weight.value for weight in rest.weights]
-        parts[member.node].append(_Part(key, _function(rest), member.weight, member.temperature))
-    return _Networks(trunks, parts, weights)
+def _product(nodes):
+    """Return the soft probabilities of nodes' pairs [..., 2]: each class's group's times its own within the group."""
+    if len(nodes) == 1:
+        return next(iter(nodes.values()))
+    group = nodes[ROOT.name]
+    return tf.concat([group[..., i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)], axis=-1)
 
 
-def _function(network) -> Callable:
-    """Return the network as one traced function, which all signatures of an export share."""
-
-    @tf.function(input_signature=[tf.TensorSpec(network.input.shape, network.input.dtype)])
-    def run(inputs):
-        return network(inputs, training=False)
-
-    return lambda inputs: run(tf.cast(inputs, network.input.dtype))
-
-
-def _digest(network) -> str:
-    digest = hashlib.sha256()
-    for weight in network.get_weights():
-        digest.update(repr(weight.shape).encode())
-        digest.update(weight.tobytes())
-    return digest.hexdigest()
-
-
-def _answer(probabilities, nodes, count):
-    label = tf.gather(tf.constant(CLASSES), tf.argmax(probabilities, axis=1))
-    # The black image that stands in for an empty batch is dropped here.
-    answers = {"probabilities": probabilities, "label": label, **nodes}
-    return {name: value[:count] for name, value in answers.items()}
+def _joined(nodes):
+    """Return the routed probabilities: the pair of the specialist that was chosen; the other's is 0 already."""
+    return tf.concat([nodes[node.name] for node in SPECIALISTS], axis=-1)

@@ -17,6 +17,9 @@ from datasets.images import png as png_format
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
+# Turns and reflections that lay a square on itself.
+SYMMETRIES = 8
+
 
 def decode(data):
     """Decode one PNG, JPEG or BMP, a string scalar, to the pixels that ``datasets.images`` reads from such a file.
@@ -60,6 +63,45 @@ def centre_crop(images, size: int):
     top, left = tf.unstack((sides - size) // 2)
     cropped = images[..., top : top + size, left : left + size, :]
     return tf.ensure_shape(cropped, (*images.shape[:-3], size, size, 3))
+
+
+def part(images, size: int, views: int = 1):
+    """Resize images and return what so many views (one of ``tree.VIEWS``) are made of, the stain not normalised.
+
+    uint8 [..., H, W, 3] -> uint8 [..., size, size, 3], the central square; for 24 views [..., size, 3 * size, 3], the
+    three squares side by side. Of such a part it returns the same part, to the bit.
+    """
+    resized = resize_shorter(images, size)
+    return centre_crop(resized, size) if views <= SYMMETRIES else _three_crops(resized, size)
+
+
+def part_width(size: int, views: int) -> int:
+    """Return the width in pixels of what ``part`` returns; its height is ``size``."""
+    return size * max(1, views // SYMMETRIES)
+
+
+def _three_crops(images, size):
+    spare = tf.shape(images)[-3:-1] - size
+    squares = []
+    for place in range(3):
+        top, left = tf.unstack(spare * place // 2)
+        squares.append(images[..., top : top + size, left : left + size, :])
+    return tf.ensure_shape(tf.concat(squares, axis=-2), (*images.shape[:-3], size, 3 * size, 3))
+
+
+def views_of(image, size: int, views: int):
+    """Return the views of one image's ``part``: uint8 [size, width, 3] -> uint8 [views, size, size, 3].
+
+    View ``8 * s + 4 * m + q`` is square ``s`` (left, central, right, or the only one), mirrored left to right if ``m``
+    is 1, and then turned by ``q`` quarter turns to the left.
+    """
+    if views == 1:
+        return image[None]
+    squares = tf.stack(tf.split(image, views // SYMMETRIES, axis=1))
+    mirrored = tf.stack([squares, tf.reverse(squares, [2])], axis=1)
+    turned = tf.reverse(tf.transpose(mirrored, (0, 1, 3, 2, 4)), [2])
+    halves = [mirrored, turned, *(tf.reverse(each, [2, 3]) for each in (mirrored, turned))]
+    return tf.reshape(tf.stack(halves, axis=2), (views, size, size, 3))
 
 
 def normalise(images):

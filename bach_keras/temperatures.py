@@ -3,10 +3,10 @@
 An entry belongs to one set of weights, ``model`` or ``snapshots/NAME``, and to one number of views of an image.
 """
 
-from bach_keras.calibration import DIGEST, VIEWS
+from bach_keras.calibration import DIGEST
 from bach_keras.fields import OBJECT, FieldError, check, number, object_of, plain, read_object, whole
 from bach_keras.run_folder import Run
-from bach_keras.tree import TEMPERATURES
+from bach_keras.tree import TEMPERATURES, VIEWS
 from datasets.errors import UserError
 from datasets.whole import write_json
 

@@ -5,7 +5,7 @@ A root node separates carcinoma from non-carcinoma, and each answer leads to one
 
 from dataclasses import dataclass
 
-from datasets.labels import MALIGNANT
+from datasets.labels import CLASSES, MALIGNANT
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,17 @@ NODES = {node.name: node for node in (CARCI, NORBE, INVIS)}
 ROOT = CARCI
 SPECIALISTS = (NORBE, INVIS)  # which follows each of the root's answers, in the order of CARCI.classes
 
+
+def classes_of(nodes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the classes that a system of these nodes answers: the four of the whole tree, or those of one node."""
+    return NODES[nodes[0]].classes if len(nodes) == 1 else tuple(CLASSES)
+
+
 # The least and the most of a member's say in its node's average, and of what its logits, of the order of ten, are
 # divided by: what lies outside makes all answers alike, or none a number.
 WEIGHTS = (1e-6, 1e6)
 TEMPERATURES = (0.01, 100.0)
+
+# How many views of an image can be averaged: its central square as it is; the eight symmetries of that square; and
+# those of its left, central and right squares, which of an upright image are the top, central and bottom ones.
+VIEWS = (1, 8, 24)

@@ -127,14 +127,13 @@ class _Answers:
 
 def _answered(tree: Hierarchy, data: SplitData, names: list[str]):
     """Yield each image's name and node -> logits [members, views, 2]."""
-    size = tree.view.image_size
     records = data.images(names).map(
-        lambda record: (preprocess.square(record["image"], size), record["filename"]),
+        lambda record: (tree.prepare(record["image"]), record["filename"]),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     with bar(what="Calibrating", total=len(names)) as progress:
-        for squares, files in preprocess.untuned(records.batch(BATCH).prefetch(1)).as_numpy_iterator():
-            logits = {node: each.numpy() for node, each in tree.logits(squares).items()}
+        for parts, files in preprocess.untuned(records.batch(BATCH).prefetch(1)).as_numpy_iterator():
+            logits = {node: each.numpy() for node, each in tree.logits(parts).items()}
             if not all(np.isfinite(each).all() for each in logits.values()):
                 raise UserError("A member answers NaN or infinity, so it cannot be calibrated: train it again.")
             for index, file in enumerate(files):

@@ -158,9 +158,10 @@ def test_average_by_weight_and_temperature(models):
     np.testing.assert_allclose(Hierarchy(ensemble).images(images())["carci"], expected, atol=1e-5)
 
 
-def test_each_node_needs_a_member(models):
-    with pytest.raises(ValueError, match="none was given for norbe, invis"):
-        Hierarchy([Member("carci", models["carci"], VIEW)])
+@pytest.mark.parametrize("missing", NODES)
+def test_two_nodes_are_not_a_tree(models, missing):
+    with pytest.raises(ValueError, match=f"none was given for {missing}. Only one node"):
+        Hierarchy([member for member in members(models) if member.node != missing])
 
 
 def test_no_member_at_all_is_refused(models):
@@ -195,3 +196,132 @@ def test_image_sizes_must_agree_without_sources_too(models):
     odd = [Member("carci", network(64), View(64)), *(Member(name, models[name], VIEW) for name in ("norbe", "invis"))]
     with pytest.raises(ValueError, match="one image size"):
         Hierarchy(odd)
+
+
+@pytest.fixture(scope="module")
+def trees(models):
+    """The tree by its number of views."""
+    return {views: Hierarchy(members(models), views=views) for views in (8, 24)}
+
+
+def by_hand(models, pictures, views):
+    """Each node's pairs for each view, by NumPy and Keras: node -> [N, views, 2]."""
+    resized = preprocess.resize_shorter(pictures, SIZE).numpy()
+    height, width = resized.shape[1:3]
+    places = [1] if views == 8 else [0, 1, 2]
+    squares = [
+        resized[:, (height - SIZE) * place // 2 :, (width - SIZE) * place // 2 :][:, :SIZE, :SIZE] for place in places
+    ]
+    seen = [
+        np.rot90(each, turns, axes=(1, 2))
+        for square in squares
+        for each in (square, square[:, :, ::-1])
+        for turns in range(4)
+    ]
+    every, count = np.concatenate(seen), len(pictures)
+    return {
+        name: probabilities(model, every).reshape(len(seen), count, 2).swapaxes(0, 1) for name, model in models.items()
+    }
+
+
+@pytest.mark.parametrize(("views", "upright"), [(8, False), (24, False), (24, True)])
+def test_a_nodes_answer_is_its_mean_over_the_views(models, trees, views, upright):
+    pictures = images().transpose(0, 2, 1, 3) if upright else images()
+    nodes = by_hand(models, pictures, views)
+    carci, norbe, invis = (nodes[name].mean(axis=1) for name in ("carci", "norbe", "invis"))
+    expected = np.concatenate([carci[:, :1] * norbe, carci[:, 1:] * invis], axis=1)
+    answer = trees[views].images(pictures)
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+    leaves = np.concatenate([nodes["carci"][..., :1] * nodes["norbe"], nodes["carci"][..., 1:] * nodes["invis"]], -1)
+    spread = leaves.std(axis=1)[np.arange(len(pictures)), expected.argmax(axis=1)]
+    assert spread.max() > 1e-3
+    np.testing.assert_allclose(answer["spread"], spread, atol=1e-5)
+    assert answer["spread"].dtype == tf.float32
+
+
+@pytest.mark.parametrize("views", [8, 24])
+def test_carcis_mean_over_the_views_chooses_the_specialist(models, trees, views):
+    nodes = by_hand(models, images(), views)
+    answer = trees[views].routed(images())
+    chosen = nodes["carci"].mean(axis=1).argmax(axis=1)
+    assert set(chosen) == {0, 1}
+    for row, group in enumerate(chosen):
+        pairs = nodes[("norbe", "invis")[group]][row]
+        expected = np.zeros(4)
+        expected[2 * group : 2 * group + 2] = pairs.mean(axis=0)
+        np.testing.assert_allclose(answer["probabilities"][row], expected, atol=1e-5)
+        assert answer["label"][row].numpy().decode() == CLASSES[expected.argmax()]
+        np.testing.assert_allclose(answer["spread"][row], pairs.std(axis=0)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("views", "method"), [(1, "images"), (8, "routed"), (24, "images"), (24, "routed")])
+def test_a_prepared_image_is_answered_as_the_whole_one(models, trees, views, method):
+    tree = trees.get(views) or Hierarchy(members(models))
+    answer = tf.function(getattr(tree, method), input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
+    whole, part = answer(images()), answer(tree.prepare(images()))
+    for name, value in whole.items():
+        np.testing.assert_array_equal(part[name], value, err_msg=name)
+    assert answer(images()[:0])["probabilities"].shape == (0, 4)
+    assert ("spread" in whole) == (views > 1)
+
+
+def test_the_stains_of_all_views_are_measured_on_the_central_square(models, trees):
+    pictures = np.stack([phantom.draw("benign", patient, 0)[::6, ::6] for patient in (1, 5)])
+    stained = [replace(member, view=View(SIZE, "macenko")) for member in members(models)]
+    resized, known = View(SIZE, "macenko").resized(pictures)
+    assert known.numpy().all()
+    answer = Hierarchy(stained, views=24).images(pictures)
+    expected = trees[24].images(resized)
+    np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-5)
+
+
+def test_features_are_of_the_central_square_whatever_the_views(models, trees):
+    expected = Hierarchy(members(models)).features(images())
+    for tree in trees.values():
+        found = tree.features(images())
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("views", [8, 24])
+def test_a_graph_of_many_views_holds_each_network_once(trees, views):
+    for method in (trees[views].images, trees[views].routed):
+        traced = tf.function(method).get_concrete_function(tf.TensorSpec((None, None, None, 3), tf.uint8))
+        definition = traced.graph.as_graph_def()
+        nodes = [*definition.node, *(node for body in definition.library.function for node in body.node_def)]
+        called = [node.attr["f"].func.name for node in nodes if "PartitionedCall" in node.op]
+        assert len(called) == len(set(called)) == 5  # two trunks and three nodes behind them
+
+
+@pytest.mark.parametrize("views", [0, 2, -8, 25, "8"])
+def test_another_number_of_views_is_refused(models, views):
+    with pytest.raises(ValueError, match=f"1, 8, 24 views, not {views}"):
+        Hierarchy(members(models), views=views)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_a_node_by_itself_answers_its_two_classes(models, name):
+    second = network()
+    alone = [Member(name, models[name], VIEW), Member(name, second, VIEW, weight=3.0)]
+    expected = 0.25 * probabilities(models[name], images()) + 0.75 * probabilities(second, images())
+    node = Hierarchy(alone)
+    assert (node.nodes, node.classes) == ((name,), NODES[name].classes)
+    for answer in (node.images(images()), node.routed(images())):
+        assert set(answer) == {"probabilities", "label", name}
+        np.testing.assert_allclose(answer[name], expected, atol=1e-5)
+        np.testing.assert_array_equal(answer["probabilities"], answer[name])
+        assert [label.decode() for label in answer["label"].numpy()] == [
+            NODES[name].classes[i] for i in expected.argmax(axis=1)
+        ]
+    assert node.features(images()).shape[0] == len(images())
+
+
+def test_a_node_by_itself_has_views_too(models):
+    pairs = by_hand({"invis": models["invis"]}, images(), 24)["invis"]
+    answer = Hierarchy([Member("invis", models["invis"], VIEW)], views=24).routed(images())
+    np.testing.assert_allclose(answer["invis"], pairs.mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(answer["spread"], pairs.std(axis=1)[:, 0], atol=1e-5)
+
+
+def test_a_tree_has_all_nodes_and_the_four_classes(models):
+    tree = Hierarchy(members(models))
+    assert (tree.nodes, tree.classes, tree.views) == (tuple(NODES), CLASSES, 1)

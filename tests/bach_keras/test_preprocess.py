@@ -7,6 +7,7 @@ from PIL import Image
 
 from bach_keras import preprocess
 from bach_keras.decoding import jpeg, png
+from bach_keras.tree import VIEWS
 from datasets.images import png as png_format
 from datasets.images.admission import MAX_PIXELS
 
@@ -186,3 +187,49 @@ def test_a_graph_unpacks_nothing_before_its_pixels_are_counted(decode, kind):
         checks = [operation for operation in waited_for.values() if operation.type == "Assert"]
         messages = [check.inputs[1].op.get_attr("value").string_val[0] for check in checks]
         assert f"An image may have 1 to {MAX_PIXELS} pixels, and not:".encode() in messages
+
+
+def rotations(square):
+    """The eight symmetries of a square by NumPy, in the order of ``views_of``."""
+    return [np.rot90(each, turns) for each in (square, square[:, ::-1]) for turns in range(4)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 64), (64, 40), (32, 32), (32, 96), (37, 71)])
+def test_each_view_is_a_turned_or_mirrored_square(height, width):
+    pixels, size = noise(height, width), 32
+    resized = preprocess.resize_shorter(pixels, size).numpy()
+    tall, wide = (side - size for side in resized.shape[:2])
+    squares = [
+        resized[tall * place // 2 : tall * place // 2 + size, wide * place // 2 : wide * place // 2 + size]
+        for place in range(3)
+    ]
+    for count, of in ((1, squares[1:2]), (8, squares[1:2]), (24, squares)):
+        found = preprocess.views_of(preprocess.part(pixels, size, count), size, count).numpy()
+        expected = np.stack([view for square in of for view in rotations(square)])[:count]
+        np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found, axis=0)) == (8 if height == width else 24)
+
+
+@pytest.mark.parametrize("views", VIEWS)
+@pytest.mark.parametrize(("height", "width"), [(40, 64), (64, 41), (33, 33)])
+def test_the_part_of_a_part_is_the_part_itself(views, height, width):
+    once = preprocess.part(np.stack([noise(height, width)] * 2), 32, views)
+    assert once.shape == (2, 32, preprocess.part_width(32, views), 3)
+    np.testing.assert_array_equal(preprocess.part(once, 32, views), once)
+
+
+def test_the_part_for_one_view_is_the_square():
+    pixels = noise(41, 67)
+    for views in (1, 8):
+        np.testing.assert_array_equal(preprocess.part(pixels, 32, views), preprocess.square(pixels, 32))
+    np.testing.assert_array_equal(
+        preprocess.centre_crop(preprocess.part(pixels, 32, 24), 32), preprocess.square(pixels, 32)
+    )
+
+
+def test_the_parts_in_a_graph_are_those_in_python():
+    graph = tf.function(
+        lambda pixels: preprocess.part(pixels, 32, 24), input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)]
+    )
+    for height, width in ((40, 64), (64, 40)):
+        np.testing.assert_array_equal(graph(noise(height, width)), preprocess.part(noise(height, width), 32, 24))
