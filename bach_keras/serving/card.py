@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bach_keras.calibration import ANSWERED, Calibration
+from bach_keras.evidence.metrics import in_words as accuracy_in_words
 from bach_keras.evidence.stains import in_words
 from bach_keras.fields import NAME, OBJECT, TEXT, TEXTS, Kind, check, list_of, number, one_of, whole
 from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS
@@ -154,7 +155,7 @@ def as_markdown(card: dict) -> str:
         "",
         "## Members",
         "",
-        "| node | run | weight | temperature | protocol | accuracy (95 % interval) |",
+        "| node | run | weight | temperature | protocol | accuracy |",
         "|---|---|---|---|---|---|",
         *members,
         "",
@@ -207,5 +208,4 @@ def _score(member: dict) -> str:
     metrics = member["metrics"]
     if "accuracy" not in metrics:
         return "not measured"
-    low, high = metrics["accuracy_ci95"]
-    return f"{metrics['accuracy']:.3f} ({low:.3f}-{high:.3f}), {metrics['n']} {metrics['split']} images"
+    return f"{accuracy_in_words(metrics)}, {metrics['split']} images"
