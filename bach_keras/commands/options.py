@@ -11,6 +11,7 @@ from bach_keras.commands.console import say
 
 CONFIGS = ("bach", "bisque", "bach_bisque", "phantom")
 NODE_NAMES = ("carci", "norbe", "invis")
+VIEWS = ("1", "8", "24")
 
 FOLDER = click.Path(path_type=Path)
 
@@ -112,6 +113,13 @@ calibrated_option = click.option(
 )  # fmt: skip
 
 
+views_option = click.option(
+    "--views", type=click.Choice(VIEWS),
+    help="Views of each image to average: 1, the central square; 8, its turns and reflections; 24, those of the left, "
+    "central and right squares.",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class ImagesAsked:
     """Which images the user asked for, as ``images_options`` takes them."""
@@ -163,7 +171,7 @@ def open_images(data):
     return data
 
 
-def load_members(carci_runs, norbe_runs, invis_runs):
+def load_members(carci_runs, norbe_runs, invis_runs, views: int = 1):
     from bach_keras import members
 
-    return members.load_members({"carci": carci_runs, "norbe": norbe_runs, "invis": invis_runs})
+    return members.load_members({"carci": carci_runs, "norbe": norbe_runs, "invis": invis_runs}, views)

@@ -5,7 +5,14 @@ import sys
 import click
 
 from bach_keras.commands.console import echo, say
-from bach_keras.commands.options import FOLDER, best_precision, calibrated_option, load_members, member_options
+from bach_keras.commands.options import (
+    FOLDER,
+    best_precision,
+    calibrated_option,
+    load_members,
+    member_options,
+    views_option,
+)
 from bach_keras.packed_kernels import keep_packed_kernels
 from datasets.errors import UserError, WorkError, working
 
@@ -27,13 +34,19 @@ from datasets.errors import UserError, WorkError, working
               help="At least 9 images to check half precision on, and to calibrate and check a TFLite file on. "
               "[default: training images]")  # fmt: skip
 @calibrated_option
-def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, precision, calibration, calibrated):
+@views_option
+def export(
+    carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, precision, calibration, calibrated, views
+):
     """Join runs into one SavedModel for TF Serving, or one TFLite file for small devices, or both.
+
+    Runs of all three nodes make the tree; those of one make a SavedModel of that node.
 
     \b
     Example:
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --out saved_models/tree/1 --precision auto
       python cli.py export --carci runs/c --norbe runs/n --invis runs/i --tflite tree.tflite --quantize int8
+      python cli.py export --carci runs/c --out saved_models/carci/1 --views 8
     """
     from bach_keras.calibration import check_calibrated
     from bach_keras.hierarchy import check_members
@@ -43,11 +56,9 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, p
     from datasets.images.folder import find_images
 
     # Building the networks takes time, so every check that needs none comes first.
+    views = int(views or 1)
     _check_places(out, lite, overwrite)
-    if quantize != "none" and not lite:
-        raise UserError("--quantize is about a TFLite file: name it with --tflite FILE.")
-    if precision != "float32" and not out:
-        raise UserError("--precision is about a SavedModel: name its place with --out saved_models/NAME/1.")
+    _check_forms(out, lite, quantize, precision, views)
     if calibration and not lite and precision == "float32":
         raise UserError("--calibration is for a TFLite file (--tflite) or half precision (--precision): give one too.")
     if calibration and not calibration.is_dir():
@@ -56,25 +67,28 @@ def export(carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, p
     if precision == "auto":
         precision = best_precision()
     runs = [Run.open(run_folder(spec)) for spec in (*carci_runs, *norbe_runs, *invis_runs)]
-    is_tree = carci_runs and norbe_runs and invis_runs
-    if precision != "float32" and is_tree:
+    count = sum(map(bool, (carci_runs, norbe_runs, invis_runs)))
+    if lite and count == 1:
+        raise UserError("A TFLite file holds a whole tree: give runs of all three nodes, or leave out --tflite.")
+    if precision != "float32" and count in (1, 3):
         _check_images(found, runs[0])
-    refused = _unless_it_fails(lite, _check_images, found, runs[0]) if lite and is_tree else []
+    refused = _unless_it_fails(lite, _check_images, found, runs[0]) if lite and count == 3 else []
     if refused and not out:
         raise UserError(refused[0])
     for sentence in refused:
         say(sentence, err=True)
-    members = load_members(carci_runs, norbe_runs, invis_runs)
+    members = load_members(carci_runs, norbe_runs, invis_runs, views)
     check_members(members)
-    check_calibrated(members, 1, calibrated)
+    check_calibrated(members, views, calibrated)
     if not out:
         tflite.check_members(members)
     # One form is written even where the other fails.
     failures = []
     if out:
         failures += _unless_it_fails(
-            out, _write_saved_model, members, out, overwrite, precision, calibration, calibrated
-        )
+            out, _write_saved_model, members, out, overwrite, calibration,
+            {"precision": precision, "views": views, "calibration": calibrated},
+        )  # fmt: skip
     if lite and not refused:
         failures += _unless_it_fails(lite, _write_tflite, members, lite, quantize, calibration, overwrite, calibrated)
     if failures:
@@ -97,6 +111,16 @@ def _check_places(out, lite, overwrite):
         raise UserError(f"--tflite {lite} is where --out {out} needs a folder: give the file another place.")
 
 
+def _check_forms(out, lite, quantize, precision, views):
+    """Refuse what a form that is asked for cannot have."""
+    if lite and views > 1:
+        raise UserError("--views is about a SavedModel: a TFLite file answers for one square. Leave out --tflite.")
+    if quantize != "none" and not lite:
+        raise UserError("--quantize is about a TFLite file: name it with --tflite FILE.")
+    if precision != "float32" and not out:
+        raise UserError("--precision is about a SavedModel: name its place with --out saved_models/NAME/1.")
+
+
 def _check_images(found, carci_run):
     """Refuse too few images to check a form on: those of --calibration, or else the training images."""
     from bach_keras.serving.check_images import check_count, training_names
@@ -116,11 +140,12 @@ def _unless_it_fails(place, write, *given) -> list[str]:
     return []
 
 
-def _write_saved_model(members, out, overwrite, precision, calibration, calibrated):
+def _write_saved_model(members, out, overwrite, calibration, of_tree):
     from bach_keras.serving.export import export_tree
 
+    precision = of_tree["precision"]
     images = () if precision == "float32" else _images(members, calibration)
-    path = export_tree(members, out, overwrite, precision, images, calibrated)
+    path = export_tree(members, out, overwrite, images, **of_tree)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     say(f"wrote {path} ({size / 1e6:.0f} MB, {precision}): serve it with TF Serving, or try 'predict --model {path}'")
 
@@ -148,11 +173,12 @@ def _images(members, calibration):
 @click.option("--timeout", type=click.FloatRange(0, 86_400, min_open=True), default=60.0, show_default=True,
               help="Seconds that a server may take for one request.")  # fmt: skip
 @click.option("--send-whole", is_flag=True,
-              help="Send a server whole images, and not the squares that its model sees of them.")  # fmt: skip
+              help="Send a server whole images, and not the parts that its model sees of them.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(("table", "json", "csv")), default="table", show_default=True)
 @click.option("--routing", type=click.Choice(("soft", "routed")), default="soft", show_default=True)
+@views_option
 @click.argument("paths", nargs=-1, required=True, type=FOLDER)
-def predict(model, server, timeout, send_whole, form, routing, paths):
+def predict(model, server, timeout, send_whole, form, routing, views, paths):
     """Answer for image files and folders.
 
     \b
@@ -160,8 +186,9 @@ def predict(model, server, timeout, send_whole, form, routing, paths):
       python cli.py predict --model saved_models/demo/1 --format json slides/
     """
     keep_packed_kernels()
-    from bach_keras.serving.formats import LINES
+    from bach_keras.serving.formats import lines
     from bach_keras.serving.predict import predict_files
+    from bach_keras.serving.views import with_views
 
     if (model is None) == (server is None):
         raise UserError("Name one of --model EXPORT and --server URL.")
@@ -175,9 +202,10 @@ def predict(model, server, timeout, send_whole, form, routing, paths):
         from bach_keras.serving.remote.client import Remote
 
         export = Remote(server, timeout, send_whole=send_whole)
+    export = with_views(export, views and int(views))
     _warn(export)
     failed = False
-    for row, line in LINES[form](predict_files(export, paths, routing)):
+    for row, line in lines(form, predict_files(export, paths, routing), export.outputs.classes):
         failed = failed or "error" in row
         echo(line)
     sys.exit(1 if failed else 0)
@@ -224,7 +252,8 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
     from datasets.images.folder import find_images
 
     found = find_images(paths)
-    members, export = load_members(carci_runs, norbe_runs, invis_runs), Export(model)
+    export = Export(model)
+    members = load_members(carci_runs, norbe_runs, invis_runs, export.views)
     _warn(export)
     forms = open_forms(members, export, files)
     rows, errors = measure(forms, found)

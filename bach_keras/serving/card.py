@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from bach_keras.calibration import ANSWERED, Calibration
+from bach_keras.calibration import ANSWERED, COUNT_OF_VIEWS, Calibration
 from bach_keras.evidence.metrics import in_words as accuracy_in_words
 from bach_keras.evidence.stains import in_words
-from bach_keras.fields import NAME, OBJECT, TEXT, TEXTS, Kind, check, list_of, number, one_of, whole
-from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS
+from bach_keras.fields import NAME, OBJECT, TEXT, TEXTS, FieldError, Kind, check, list_of, number, one_of, shown, whole
+from bach_keras.serving.answers import Outputs
+from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS, classes_of
+from bach_keras.wording import counted
 from datasets.escape import for_markdown
-from datasets.labels import CLASSES
 
 # The file's name: in an export's assets/ and in a TFLite file.
 CARD = "model_card.json"
@@ -35,16 +36,21 @@ LIMITS = [
 ]
 
 
-def model_card(members, precision: str = "float32", calibration: Calibration | None = None) -> dict:
+def model_card(members, precision: str = "float32", calibration: Calibration | None = None, views: int = 1) -> dict:
     """Return what ``assets/model_card.json`` holds: the members, what they saw, and what the model is not."""
     view = members[0].view
     provenances = [member.provenance for member in members]
     configs = sorted({member.config for member in members})
     chosen_on = frozenset(calibration.chosen_on if calibration else ())
+    nodes = tuple(name for name in NODES if any(member.node == name for member in members))
+    is_node = len(nodes) == 1
     card = {
-        "name": "BACH hierarchy",
-        "classes": list(CLASSES),
-        "nodes": {node.name: list(node.classes) for node in NODES.values()},
+        "name": f"{NODES[nodes[0]].title} of the BACH hierarchy" if is_node else "BACH hierarchy",
+        "kind": "node" if is_node else "system",
+        **({"node": nodes[0]} if is_node else {}),
+        "classes": list(classes_of(nodes)),
+        "nodes": {name: list(NODES[name].classes) for name in nodes},
+        "views": views,
         "image_size": view.image_size,
         "stain_normalisation": view.stain_normalisation,
         "decoding": DECODING,
@@ -95,15 +101,17 @@ SIDE = whole(32, 4096)
 
 # What is read from a card. Cards of older exports say less, and nothing relies on what is optional.
 _FIELDS = {
-    "configs": list_of(NAME, 1, 100), "image_size": SIDE, "members": list_of(OBJECT, 3, 1000),
+    "configs": list_of(NAME, 1, 100), "image_size": SIDE, "members": list_of(OBJECT, 1, 1000),
     # Every member was trained on something: an empty list would blind the guard against leaks.
     "trained_on": _SOME_TEXTS, "chosen_on": TEXTS,
 }  # fmt: skip
 _MORE = {
-    "name": TEXT, "classes": list_of(one_of(*CLASSES), len(CLASSES), len(CLASSES)), "nodes": OBJECT, "data": OBJECT,
+    "name": TEXT, "nodes": OBJECT, "data": OBJECT,
     "stain_normalisation": one_of("none", "macenko", "reinhard"), "decoding": whole(1), "licence": TEXT,
     "precision": one_of(*PRECISIONS), "limits": TEXTS,
 }  # fmt: skip
+# What a model answers. An older card says nothing of it: it is a tree's, of one view of an image.
+OF_OUTPUTS = {"kind": one_of("system", "node"), "node": one_of(*NODES), "views": COUNT_OF_VIEWS}
 _MEMBER = {"node": one_of(*NODES)}
 _MEMBER_MORE = {
     "source": TEXT, "weight": number(*WEIGHTS), "temperature": number(*TEMPERATURES), "protocol": TEXT,
@@ -114,10 +122,26 @@ _MEMBER_MORE = {
 def check_card(card: dict) -> dict:
     """Check what a card says before any of it is relied on, and return it; a FieldError names a wrong field."""
     check(card, _FIELDS, _MORE)
-    calibration_of(card)
+    outputs = outputs_of(card)
+    classes = list(outputs.classes)
+    check(card, {}, {"classes": Kind(f"the list {', '.join(classes)}", lambda value: value == classes)})
     for number_of, member in enumerate(card["members"]):
         check(member, _MEMBER, _MEMBER_MORE, within=f"members[{number_of}]")
+        if member["node"] not in outputs.nodes:
+            raise FieldError(f"members[{number_of}].node must be {outputs.nodes[0]}, not {shown(member['node'])}")
+    if missing := [name for name in outputs.nodes if not any(member["node"] == name for member in card["members"])]:
+        raise FieldError(f"members must be of each node, but none is of {', '.join(missing)}")
+    if calibration_of(card) and len(outputs.nodes) == 1:
+        raise FieldError("calibration must be left out, as a node by itself has no thresholds")
     return card
+
+
+def outputs_of(card: dict) -> Outputs:
+    """Return what a model answers by its card, checked; a FieldError names a wrong field."""
+    check(card, {}, OF_OUTPUTS)
+    if card.get("kind") == "node":
+        check(card, {"node": OF_OUTPUTS["node"]})
+    return Outputs((card["node"],) if card.get("kind") == "node" else tuple(NODES), card.get("views", 1))
 
 
 def calibration_of(card: dict) -> Calibration | None:
@@ -131,14 +155,15 @@ def as_markdown(card: dict) -> str:
         _row(m["node"], m["source"], f"{m['weight']:g}", f"{m['temperature']:g}", m["protocol"], _score(m))
         for m in card["members"]
     ]
-    size = card["image_size"]
+    size, count = card["image_size"], len(card["members"])
+    joined = counted(count, "network") if card.get("kind") == "node" else f"a tree of {counted(count, 'network')}"
+    views = f", averaged over {card['views']} views of an image" if card.get("views", 1) > 1 else ""
     return "\n".join([
         f"# {for_markdown(card['name'])}",
         "",
         for_markdown(
-            f"Sorts breast histology images into {', '.join(card['classes'])}, through a tree of "
-            f"{len(card['members'])} networks that see {size}x{size} pixels, computed in "
-            f"{card.get('precision', PRECISIONS[0])}."
+            f"Sorts breast histology images into {', '.join(card['classes'])}, through {joined} of "
+            f"{size}x{size} pixels, computed in {card.get('precision', PRECISIONS[0])}{views}."
         ),
         "",
         "## Limits",

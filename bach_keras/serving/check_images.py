@@ -25,9 +25,12 @@ def check_count(count: int) -> None:
         raise UserError(f"{found} too few to check an export on: give at least {LEAST_IMAGES} with --calibration DIR.")
 
 
-def squares(images: Iterable, size: int) -> list[np.ndarray]:
-    """Return what the networks see of images, uint8 [1, size, size, 3] each; refuse too few to check an export on."""
-    made = [preprocess.square(image, size).numpy()[None] for image in bar(images, what="read images")]
+def parts(images: Iterable, size: int, views: int = 1) -> list[np.ndarray]:
+    """Return what the networks see of images (``preprocess.part``), uint8 [1, size, width, 3] each.
+
+    Refuses too few to check an export on.
+    """
+    made = [preprocess.part(image, size, views).numpy()[None] for image in bar(images, what="read images")]
     check_count(len(made))
     return made
 

@@ -1,4 +1,4 @@
-"""The whole tree as one SavedModel, a version folder that TF Serving loads as it is."""
+"""The whole tree, or one node, as one SavedModel, a version folder that TF Serving loads as it is."""
 
 import json
 import logging
@@ -8,17 +8,14 @@ from pathlib import Path
 import tensorflow as tf
 
 from bach_keras import preprocess
-from bach_keras.calibration import Calibration
 from bach_keras.decoding.size import sized
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import warmup
 from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.agreement import HALF_PRECISION, compare
 from bach_keras.serving.card import CARD, as_markdown, model_card
-from bach_keras.serving.check_images import squares
-from bach_keras.tree import NODES
+from bach_keras.serving.check_images import parts
 from datasets.errors import UserError, WorkError
-from datasets.labels import CLASSES
 from datasets.progress import bar
 
 LOG = logging.getLogger(__name__)
@@ -71,7 +68,7 @@ class Served(tf.Module):
     # A function of its own, so that the decoders are in the model once and not in each signature.
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def _decode(self, image_bytes):
-        return decode_each(image_bytes, self.hierarchy.view.image_size)
+        return decode_each(image_bytes, self.hierarchy.view.image_size, self.hierarchy.views)
 
     def _of_pixels(self, images, classify):
         # Images with no pixels, too many, or too long a shape fail when run.
@@ -82,34 +79,39 @@ class Served(tf.Module):
     def _checked(self, image_bytes, classify):
         images, ok = self._decode(image_bytes)
         answers = classify(images)
-        blank = {name: tf.where(ok[:, None], answers[name], 0.0) for name in ("probabilities", *NODES)}
+        blank = {name: tf.where(ok[:, None], answers[name], 0.0) for name in ("probabilities", *self.hierarchy.nodes)}
+        if "spread" in answers:
+            blank["spread"] = tf.where(ok, answers["spread"], 0.0)
         # Nothing is said of an image that is not ok: it is not unsure either, and no class is in its set.
         if "unsure" in answers:
             blank |= {"unsure": answers["unsure"] & ok, "set": answers["set"] & ok[:, None]}
         return {**blank, "label": tf.where(ok, answers["label"], ""), "ok": ok}
 
 
-def decode_each(image_bytes, size: int):
-    """Decode string [N] to uint8 [N, size, size, 3] and bool [N]; a broken image is black and False."""
-    count = tf.shape(image_bytes)[0]
+def decode_each(image_bytes, size: int, views: int = 1):
+    """Decode string [N] to what so many views are made of, uint8 [N, size, width, 3], and bool [N].
+
+    A broken image is black and False.
+    """
+    count, shape = tf.shape(image_bytes)[0], (size, preprocess.part_width(size, views), 3)
 
     # tf.data drops an image that fails, while in a plain map it would fail the whole batch.
-    def squared(index, data):
-        return index, preprocess.square(preprocess.decode(data), size)
+    def seen(index, data):
+        return index, preprocess.part(preprocess.decode(data), size, views)
 
     decoded = (
         tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
-        .map(squared, num_parallel_calls=tf.data.AUTOTUNE)
+        .map(seen, num_parallel_calls=tf.data.AUTOTUNE)
         .ignore_errors()
     )
     # One more row makes sure that there is a batch to take even when no image was good.
-    spare = tf.data.Dataset.from_tensors((count, tf.zeros((size, size, 3), tf.uint8)))
+    spare = tf.data.Dataset.from_tensors((count, tf.zeros(shape, tf.uint8)))
     batch = preprocess.untuned(decoded.concatenate(spare).batch(tf.cast(count, tf.int64) + 1))
-    rows, squares = batch.get_single_element()
+    rows, good = batch.get_single_element()
     # The images that were good are put back in their places; the spare row is dropped.
-    images = tf.scatter_nd(rows[:, None], squares, tf.stack([count + 1, size, size, 3]))
+    images = tf.scatter_nd(rows[:, None], good, tf.stack([count + 1, *shape]))
     ok = tf.scatter_nd(rows[:, None], tf.ones_like(rows), [count + 1]) > 0
-    return tf.ensure_shape(images[:count], (None, size, size, 3)), ok[:count]
+    return tf.ensure_shape(images[:count], (None, *shape)), ok[:count]
 
 
 def check_destination(out, overwrite: bool = False) -> None:
@@ -130,34 +132,26 @@ def check_destination(out, overwrite: bool = False) -> None:
         raise UserError(f"{out} is not an export, so it is not replaced: choose another place.")
 
 
-def export_tree(
-    members,
-    out,
-    overwrite: bool = False,
-    precision: str = "float32",
-    images=(),
-    calibration: Calibration | None = None,
-) -> Path:
+def export_tree(members, out, overwrite: bool = False, images=(), **of_tree) -> Path:
     """Write the SavedModel of a tree to its version folder ``out``, completely or not at all, and return the folder.
 
     Args:
-        precision: one of ``card.PRECISIONS``, see ``Hierarchy``.
         images: uint8 [H, W, 3] each, such as the tree will see. In half precision the written model answers for them
             as the tree does in float32 (``agreement.HALF_PRECISION``), or a UserError is raised.
-        calibration: of these members. With it, every signature with labels also answers ``unsure`` and ``set``.
+        of_tree: ``precision``, ``views`` and ``calibration``, as ``Hierarchy`` takes them. Every signature with labels
+            answers what ``Hierarchy.images`` does.
     """
     out = Path(out)
     check_destination(out, overwrite)
-    LOG.info(f"joining {len(members)} networks into one tree")
-    hierarchy = Hierarchy(members, precision, calibration=calibration)
-    card = model_card(members, precision, calibration)
+    hierarchy, card = Hierarchy(members, **of_tree), model_card(members, **of_tree)
+    LOG.info(f"joining {len(members)} networks into one {'tree' if len(hierarchy.nodes) > 1 else hierarchy.nodes[0]}")
     # A fixed name, so that what a killed export left behind goes with the next one.
     place = out.with_name(f".{out.name}.part")
     assets, version = place / "assets", place / "version"
     shutil.rmtree(place, ignore_errors=True)
     try:
         assets.mkdir(parents=True)
-        (assets / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
+        (assets / "class_names.txt").write_text("\n".join(hierarchy.classes) + "\n")
         (assets / CARD).write_text(json.dumps(card, indent=1) + "\n")
         served = Served(hierarchy, assets)
         LOG.info("writing the SavedModel")
@@ -166,8 +160,8 @@ def export_tree(
         extra.mkdir()
         (extra / "model_card.md").write_text(as_markdown(card), encoding="utf-8")
         warmup.write(extra / warmup.NAME)
-        if precision != "float32":
-            _check_numbers(version, Hierarchy(members), images, out)
+        if of_tree.get("precision", "float32") != "float32":
+            _check_numbers(version, Hierarchy(members, **{**of_tree, "precision": "float32"}), images, out)
         _replace(version, out)
     except (OSError, tf.errors.OpError) as error:
         raise WorkError(f"{out} could not be written, and what was there stays as it was: {error}") from error
@@ -178,11 +172,11 @@ def export_tree(
 
 def _check_numbers(version: Path, tree: Hierarchy, images, out: Path) -> None:
     """Refuse an export in half precision that answers otherwise than its tree does in float32."""
-    found, expected, seen = [], [], squares(images, tree.view.image_size)
+    found, expected, seen = [], [], parts(images, tree.view.image_size, tree.views)
     exact, written = tf.function(tree.images), tf.saved_model.load(str(version)).signatures["images"]
-    for square in bar(seen, what="check the export"):
-        expected.append(exact(square)["probabilities"][0])
-        found.append(written(images=square)["probabilities"][0])
+    for part in bar(seen, what="check the export"):
+        expected.append(exact(part)["probabilities"][0])
+        found.append(written(images=part)["probabilities"][0])
     agreement = compare(found, expected)
     if not agreement.holds(HALF_PRECISION):
         raise UserError(

@@ -1,4 +1,4 @@
-"""An export read back."""
+"""An export read back: a tree, or one node."""
 
 import functools
 import hashlib
@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from bach_keras import preprocess
 from bach_keras.fields import FieldError, read_object
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
 from bach_keras.serving.address import is_plain, is_version
-from bach_keras.serving.card import CARD, calibration_of, check_card, warnings_of
-from bach_keras.serving.images import as_png, as_square
-from bach_keras.tree import NODES
+from bach_keras.serving.answers import Outputs
+from bach_keras.serving.card import CARD, calibration_of, check_card, outputs_of, warnings_of
+from bach_keras.serving.images import as_png, as_seen
 from datasets.errors import UserError
-from datasets.labels import CLASSES
 
 # Routing -> the signature that answers so for files, and for pixels.
 ROUTINGS = {"soft": "serving_default", "routed": "routed"}
@@ -25,10 +25,11 @@ OF_PIXELS = {"soft": "images", "routed": "routed_images"}
 
 
 class Export:
-    """An exported tree; of a folder above version folders it is the highest version.
+    """An exported tree or node; of a folder above version folders it is the highest version.
 
-    It has ``view``, ``provenance`` and ``configs`` as a ``Hierarchy`` does, and ``signatures`` as TensorFlow loads
-    them. Its ``warnings`` are sentences that must be read before any of its answers.
+    It has what a ``Hierarchy`` says of itself (``view``, ``views``, ``nodes``, ``provenance``, ``configs`` and so on),
+    and ``signatures`` as TensorFlow loads them. Its ``warnings`` are sentences that must be read before any of its
+    answers.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -38,7 +39,8 @@ class Export:
             self._model = _load(self.folder)
             self.signatures = self._model.signatures
             self.calibration = calibration_of(self.card)
-            _check_signatures(self.signatures, self.calibration is not None)
+            self.outputs = outputs_of(self.card)
+            _check_signatures(self.signatures, self.outputs, self.calibration is not None)
         except Exception as error:  # TensorFlow may raise nearly anything for a damaged file
             reason = f" ({str(error).rstrip('.')})" if isinstance(error, FieldError) else ""
             raise UserError(
@@ -68,12 +70,28 @@ class Export:
 
     @property
     def side(self) -> int:
-        """The side of the squares that ``prepared`` makes."""
+        """The height of what ``prepared`` makes."""
         return self.view.image_size
+
+    @property
+    def views(self) -> int:
+        return self.outputs.views
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return self.outputs.nodes
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.outputs.classes
+
+    def prepare(self, image):
+        """Return what ``images`` sees of an image, as ``Hierarchy.prepare`` does: TensorFlow ops."""
+        return preprocess.part(image, self.side, self.views)
 
     def prepared(self, pixels: np.ndarray) -> np.ndarray:
         """Return what ``classify`` takes in place of an image, uint8 [H, W, 3]; threads may call it."""
-        return as_square(pixels, self.side)
+        return as_seen(pixels, self.side, self.views)
 
     def classify(self, images: list, routing: str = "soft") -> dict[str, tf.Tensor]:
         """Classify images that ``prepared`` made, and the bytes of files, together."""
@@ -135,20 +153,28 @@ _TAKEN = {
 }
 # Older exports have no such signature.
 _OPTIONAL = {"routed_images"}
-_ANSWERS = {
-    "probabilities": tf.TensorSpec([None, len(CLASSES)], tf.float32),
-    "label": tf.TensorSpec([None], tf.string),
-    "ok": tf.TensorSpec([None], tf.bool),
-    **{name: tf.TensorSpec([None, 2], tf.float32) for name in NODES},
-}
 
 
-# A calibrated tree answers these too.
-_DOUBT = {"unsure": tf.TensorSpec([None], tf.bool), "set": tf.TensorSpec([None, len(CLASSES)], tf.bool)}
+def _answers(outputs: Outputs, is_calibrated: bool) -> dict[str, tf.TensorSpec]:
+    """Return what each of these signatures answers."""
+    width = len(outputs.classes)
+    doubt = {"unsure": tf.TensorSpec([None], tf.bool), "set": tf.TensorSpec([None, width], tf.bool)}
+    return {
+        **{name: tf.TensorSpec([None, count], tf.float32) for name, count in outputs.widths.items()},
+        "label": tf.TensorSpec([None], tf.string),
+        "ok": tf.TensorSpec([None], tf.bool),
+        **({"spread": tf.TensorSpec([None], tf.float32)} if outputs.views > 1 else {}),
+        **(doubt if is_calibrated else {}),
+    }
 
 
-def _check_signatures(signatures, is_calibrated: bool) -> None:
+# These are there only where the card says so.
+_UNLESS_SAID = ("unsure", "set", "spread")
+
+
+def _check_signatures(signatures, form: Outputs, is_calibrated: bool) -> None:
     """Refuse a model of something else, which would fail at the first image or whose answers would be misread."""
+    wanted = _answers(form, is_calibrated)
     for name, taken in _TAKEN.items():
         if name not in signatures:
             if name in _OPTIONAL:
@@ -159,11 +185,10 @@ def _check_signatures(signatures, is_calibrated: bool) -> None:
             raise FieldError(f"saved_model.pb: {name} takes other things than {', '.join(sorted(taken))}")
         _check_specs(name, taken, given)
         outputs = signatures[name].structured_outputs
-        wanted = _ANSWERS | (_DOUBT if is_calibrated else {})
         if not set(wanted) <= set(outputs):
             raise FieldError(f"saved_model.pb: {name} answers other things than {', '.join(sorted(wanted))}")
-        if not is_calibrated and set(_DOUBT) & set(outputs):
-            raise FieldError(f"saved_model.pb: {name} answers {' and '.join(_DOUBT)}, of which the card says nothing")
+        if unsaid := [each for each in _UNLESS_SAID if each in outputs and each not in wanted]:
+            raise FieldError(f"saved_model.pb: {name} answers {' and '.join(unsaid)}, of which the card says nothing")
         _check_specs(name, wanted, outputs)
 
 

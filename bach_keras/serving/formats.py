@@ -7,14 +7,14 @@ from datasets.labels import CLASSES
 
 
 def as_table(rows):
-    """Yield (row, line) for a terminal: the label, the four probabilities, what a calibrated tree doubts, the path."""
+    """Yield (row, line) for a terminal: label, probabilities, what a calibrated tree doubts, spread, path."""
     for row in rows:
         path = for_terminal(row["path"])
         if "error" in row:
             yield row, f"{'error':9} {path}: {for_terminal(row['error'])}"
             continue
         shares = "  ".join(f"{for_terminal(name)} {share:.3f}" for name, share in row["probabilities"].items())
-        yield row, f"{for_terminal(row['label']):9} {shares}  {_doubt(row)}  {path}"
+        yield row, f"{for_terminal(row['label']):9} {shares}  {_doubt(row)}{_spread(row)}  {path}"
 
 
 def _doubt(row) -> str:
@@ -24,15 +24,19 @@ def _doubt(row) -> str:
     return f"{'unsure' if row['unsure'] else 'sure':6} {{{', '.join(map(for_terminal, row['set']))}}}"
 
 
+def _spread(row) -> str:
+    return "" if row.get("spread") is None else f"  spread {row['spread']:.3f}"
+
+
 def as_json(rows):
     """Yield (row, line), each line one JSON object."""
     for row in rows:
         yield row, json.dumps(row)
 
 
-def as_csv(rows):
+def as_csv(rows, classes=CLASSES):
     """Yield (row, line); the first line begins with the header. A set is names with a space between them."""
-    names = ["path", "label", *CLASSES, "unsure", "set", "error"]
+    names = ["path", "label", *classes, "unsure", "set", "spread", "error"]
     head = csv_line(names) + "\n"
     for row in rows:
         values = {**row, **row.get("probabilities", {})}
@@ -42,4 +46,11 @@ def as_csv(rows):
         head = ""
 
 
-LINES = {"table": as_table, "json": as_json, "csv": as_csv}
+FORMS = ("table", "json", "csv")
+
+
+def lines(form: str, rows, classes):
+    """Yield (row, line) in one of ``FORMS``; ``classes`` are those that the model answers."""
+    if form == "csv":
+        return as_csv(rows, classes)
+    return as_table(rows) if form == "table" else as_json(rows)

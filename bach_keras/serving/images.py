@@ -1,4 +1,4 @@
-"""Pixels in the forms that models take: as a PNG, and as the square that a network sees."""
+"""Pixels in the forms that models take: as a PNG, and as the part that the networks see."""
 
 import numpy as np
 
@@ -13,12 +13,13 @@ def as_png(pixels: np.ndarray) -> bytes:
     return encode(pixels)
 
 
-def as_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize and crop uint8 [H, W, 3] to uint8 [size, size, 3], which a model that squares it again leaves as it is.
+def as_seen(pixels: np.ndarray, size: int, views: int = 1) -> np.ndarray:
+    """Resize and crop uint8 [H, W, 3] to what so many views are made of: ``preprocess.part``.
 
-    The stain is not normalised: the models do that, and would do it twice.
+    A model that does the same again leaves it as it is. The stain is not normalised: the models do that, and would do
+    it twice.
     """
-    return preprocess.square(pixels, size).numpy()
+    return preprocess.part(pixels, size, views).numpy()
 
 
 def check_pixels(pixels: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from bach_keras.serving.agreement import HALF_PRECISION, LIMITS, Agreement, Limi
 from bach_keras.serving.exported import ROUTINGS, Export
 from bach_keras.serving.images import as_png
 from bach_keras.serving.tflite.file import TFLite
-from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from bach_keras.tree import ROOT, SPECIALISTS
 from datasets.errors import UserError
 from datasets.images.ahead import THREADS, read_ahead
 from datasets.progress import bar
@@ -23,8 +23,9 @@ from datasets.progress import bar
 class KerasRuns:
     """The runs as Keras holds them, with no trunk shared and no batch norm folded: the reference of the other forms."""
 
-    def __init__(self, members):
-        self._members = members
+    def __init__(self, members, views: int = 1):
+        self._members, self._views = members, views
+        self._names = tuple(dict.fromkeys(member.node for member in members))
         self._nodes = tf.function(self._answers)
 
     @property
@@ -33,9 +34,18 @@ class KerasRuns:
         return sum(4 * member.model.count_params() for member in self._members) / 1e6
 
     def images(self, images) -> dict[str, np.ndarray]:
-        """Return the probabilities [N, 4] of uint8 [N, H, W, 3] under each routing, ``soft`` and ``routed``."""
-        squares = self._members[0].view.square(images)
-        nodes = {name: answer.numpy() for name, answer in self._nodes(squares).items()}
+        """Return the probabilities [N, 4] of uint8 [N, H, W, 3] under each routing, ``soft`` and ``routed``.
+
+        Of one node they are [N, 2], and the same under both.
+        """
+        view = self._members[0].view
+        parts = preprocess.part(images, view.image_size, self._views)
+        parts = preprocess.normalise_stain(parts, view.image_size, view.stain_normalisation)
+        squares = [preprocess.views_of(part, view.image_size, self._views) for part in parts]
+        by_image = [{name: answer.numpy() for name, answer in self._nodes(each).items()} for each in squares]
+        nodes = {name: np.stack([each[name].mean(axis=0) for each in by_image]) for name in self._names}
+        if len(nodes) == 1:
+            return dict.fromkeys(ROUTINGS, next(iter(nodes.values())))
         # Soft routing weighs the specialists by carci's answer, routed gives all weight to the one it chose.
         group = nodes[ROOT.name]
         chosen = np.eye(2)[group.argmax(axis=1)]
@@ -48,7 +58,8 @@ class KerasRuns:
     def _answers(self, squares):
         inputs = preprocess.normalise(squares)
         return {
-            name: self._average([member for member in self._members if member.node == name], inputs) for name in NODES
+            name: self._average([member for member in self._members if member.node == name], inputs)
+            for name in self._names
         }
 
     @staticmethod
@@ -95,7 +106,18 @@ def open_forms(members, export: Export, files) -> list[Form]:
             raise UserError(
                 f"{name} takes images of {form.view} and the runs of {view}: it was not made from these runs."
             )
-    runs = KerasRuns(members)
+    nodes = {member.node for member in members}
+    if nodes != set(export.nodes):
+        raise UserError(
+            f"{export.folder} answers for {', '.join(export.nodes)}, and the runs are of {', '.join(sorted(nodes))}: "
+            "it was not made from these runs."
+        )
+    if lites and export.views > 1:
+        raise UserError(
+            f"{export.folder} averages {export.views} views of an image, and a TFLite file sees one: compare the file "
+            "with an export of one view."
+        )
+    runs = KerasRuns(members, export.views)
     # The SavedModel's signatures are forms of their own, as each has its own graph.
     size = sum(file.stat().st_size for file in export.folder.rglob("*") if file.is_file()) / 1e6
     saved = LIMITS["none"] if export.precision == "float32" else HALF_PRECISION

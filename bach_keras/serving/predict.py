@@ -6,13 +6,12 @@ from itertools import islice
 
 import numpy as np
 
-from bach_keras.serving.answers import ImpossibleError, as_arrays
+from bach_keras.serving.answers import ImpossibleError, Outputs, as_arrays
 from bach_keras.serving.images import check_pixels
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.errors import UserError
 from datasets.images.ahead import THREADS, read_ahead
 from datasets.images.folder import find_images
-from datasets.labels import CLASSES
 from datasets.progress import bar
 
 BATCH = 8
@@ -39,9 +38,9 @@ def answer_batch(export, images, routing: str = "soft") -> list[dict]:
     """Answer for a few images, uint8 [H, W, 3] or the bytes of a PNG, JPEG or BMP file, by an ``Export`` or ``Remote``.
 
     Returns:
-        For each image ``label``, ``probabilities``, ``nodes`` (None for a node that was not run), ``unsure`` and
-        ``set``, the names of the classes that cannot be ruled out (both None of a tree that was not calibrated); or
-        ``error``.
+        For each image ``label``, ``probabilities``, ``nodes`` (None for a node that was not run, or is not there),
+        ``unsure`` and ``set``, the names of the classes that cannot be ruled out (both None of a tree that was not
+        calibrated), and ``spread`` (None where one view is seen); or ``error``.
         If a server refuses the images, or is lost, every row is an error.
     """
     return _rows(export, [image if isinstance(image, bytes) else _prepared(export, image) for image in images], routing)
@@ -71,10 +70,10 @@ def _answers(export, images, routing) -> list[dict]:
     # A Remote has checked its answers already, and an export's may come from a file that was tampered with.
     if "fault" not in answers:
         try:
-            answers = as_arrays(_as_lists(answers), len(images), routing, "The model")
+            answers = as_arrays(_as_lists(answers), len(images), routing, "The model", export.outputs)
         except ImpossibleError as error:
             return [{"error": str(error)}] * len(images)
-    return [_row(answers, index, routing) for index in range(len(images))]
+    return [_row(answers, index, routing, export.outputs) for index in range(len(images))]
 
 
 def _as_lists(answers) -> dict[str, list]:
@@ -82,7 +81,7 @@ def _as_lists(answers) -> dict[str, list]:
     return lists | {"label": [label.decode(errors="backslashreplace") for label in lists["label"]]}
 
 
-def _row(answers, index: int, routing: str) -> dict:
+def _row(answers, index: int, routing: str, form: Outputs) -> dict:
     def named(name, names):
         return dict(zip(names, map(float, answers[name][index]), strict=True))
 
@@ -90,14 +89,15 @@ def _row(answers, index: int, routing: str) -> dict:
         return {"error": answers["fault"][index]}
     if not answers["ok"][index]:
         return {"error": "The model could not decode this image."}
-    nodes = {node.name: named(node.name, node.classes) for node in NODES.values()}
+    nodes = {name: named(name, node.classes) if name in form.nodes else None for name, node in NODES.items()}
     # The specialist that carci did not choose was not run, so its zeros are not an answer.
-    if routing == "routed":
+    if routing == "routed" and len(form.nodes) > 1:
         left_out = SPECIALISTS[1 - int(answers[ROOT.name][index].argmax())]
         nodes[left_out.name] = None
     label = answers["label"][index].decode()
-    row = {"label": label, "probabilities": named("probabilities", CLASSES), "nodes": nodes}
+    row = {"label": label, "probabilities": named("probabilities", form.classes), "nodes": nodes}
+    spread = {"spread": float(answers["spread"][index]) if "spread" in answers else None}
     if "unsure" not in answers:
-        return row | {"unsure": None, "set": None}
-    inside = [name for name, there in zip(CLASSES, answers["set"][index], strict=True) if there]
-    return row | {"unsure": bool(answers["unsure"][index]), "set": inside}
+        return row | {"unsure": None, "set": None} | spread
+    inside = [name for name, there in zip(form.classes, answers["set"][index], strict=True) if there]
+    return row | {"unsure": bool(answers["unsure"][index]), "set": inside} | spread

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from bach_keras.serving.answers import TREE
 from bach_keras.serving.exported import Export
-from bach_keras.serving.images import as_png, as_square
+from bach_keras.serving.images import as_png, as_seen
 from bach_keras.serving.predict import answer_batch, predict_files
 from bach_keras.serving.remote.servable import Servable
 from bach_keras.tree import NODES
@@ -87,12 +88,13 @@ class Ready:
     """What answers every image alike, in place of an export."""
 
     side = 32
+    outputs = TREE
 
     def __init__(self, **spoiled):
         self.spoiled = spoiled
 
     def prepared(self, pixels):
-        return as_square(pixels, self.side)
+        return as_seen(pixels, self.side)
 
     def classify(self, images, routing):
         answers = {node: np.full((len(images), 2), 0.5) for node in NODES}

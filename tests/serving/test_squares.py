@@ -14,7 +14,7 @@ from bach_keras.preprocess import View
 from bach_keras.serving.card import CARD
 from bach_keras.serving.export import Served
 from bach_keras.serving.exported import Export
-from bach_keras.serving.images import as_png, as_square
+from bach_keras.serving.images import as_png, as_seen
 from bach_keras.serving.predict import BATCH, answer_batch, predict_files
 from datasets import phantom
 from datasets.errors import UserError
@@ -108,7 +108,7 @@ def test_the_stain_is_normalised_once(members, folder, tmp_path, stains, routing
                            "routed": (served.routed, served.routed_images)}[routing]  # fmt: skip
     images = [read_rgb(path) for path in sorted(folder.iterdir()) if path.name != "broken.png"]
     expected = of_files(tf.constant([as_png(image) for image in images]))
-    found = of_pixels(np.stack([as_square(image, 32) for image in images]))
+    found = of_pixels(np.stack([as_seen(image, 32) for image in images]))
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
@@ -116,7 +116,7 @@ def test_the_stain_is_normalised_once(members, folder, tmp_path, stains, routing
 @pytest.mark.parametrize("size", [32, 33, 96, 288])
 def test_a_square_is_its_own_square(size):
     noise = np.random.default_rng(size).integers(0, 256, (size, size, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(as_square(noise, size), noise)
+    np.testing.assert_array_equal(as_seen(noise, size), noise)
     pixels = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
     graph = tf.function(lambda images: preprocess.square(images, size), input_signature=pixels)
     np.testing.assert_array_equal(graph(noise[None])[0], noise)

@@ -10,12 +10,11 @@ import numpy as np
 from bach_keras.fields import TEXTS, FieldError, check, parse_object
 from bach_keras.serving import answers
 from bach_keras.serving.address import Address
-from bach_keras.serving.card import SIDE, warnings_of
+from bach_keras.serving.card import SIDE, outputs_of, warnings_of
 from bach_keras.serving.exported import ROUTINGS
-from bach_keras.serving.images import as_png, as_square
+from bach_keras.serving.images import as_png, as_seen
 from bach_keras.serving.remote.transports import Grpc, NotTakenError, Rest, ServerError, UnavailableError, said
 from datasets.errors import UserError
-from datasets.labels import CLASSES
 
 # Seconds to wait before each further try.
 PAUSES = (0.5, 1.0, 2.0, 4.0)
@@ -39,7 +38,7 @@ class Remote:
             TF Serving's ``/v1/models/NAME``, with ``/versions/N`` or ``/labels/LABEL`` or neither.
         timeout: seconds that one request may take from its beginning to its end.
         pauses: seconds to wait before each further try.
-        send_whole: send images as they are, and not the squares that the model sees of them.
+        send_whole: send images as they are, and not the parts that the model sees of them.
 
     Raises:
         OSError: no server answers there, or it has no such model, version or label.
@@ -52,9 +51,10 @@ class Remote:
         self._pauses = pauses
         self._server = _connect(url, timeout)
         self.card = self._card()  # None where the server has none to give
+        self.outputs = outputs_of(self.card) if self.card else answers.TREE
         self.warnings = warnings_of(self.card)
         told = (self.card or {}).get("image_size")
-        # The side of the squares that ``prepared`` makes; None where images are sent whole.
+        # The height of what ``prepared`` makes; None where images are sent whole.
         self.side = told if SIDE.fits(told) and not send_whole else None
         if not (self.side or send_whole):
             self.warnings += (
@@ -63,7 +63,7 @@ class Remote:
 
     def prepared(self, pixels: np.ndarray) -> bytes:
         """Return what is sent of an image, uint8 [H, W, 3]: a PNG; threads may call it."""
-        return as_png(as_square(pixels, self.side) if self.side else pixels)
+        return as_png(as_seen(pixels, self.side, self.outputs.views) if self.side else pixels)
 
     def classify(self, images: list[bytes], routing: str = "soft") -> dict[str, np.ndarray]:
         """Classify images that ``prepared`` made, and the bytes of files, as an ``Export`` does."""
@@ -85,13 +85,13 @@ class Remote:
 
     def _part(self, data, routing):
         outputs = self._call(ROUTINGS[routing], "image_bytes", data)
-        if answers.NAMES - set(outputs):
+        if self.outputs.names - set(outputs):
             raise NotTakenError(
                 f"{self._server.url} does not serve an export of this project, as it does not answer "
-                f"{sorted(answers.NAMES)}."
+                f"{sorted(self.outputs.names)}."
             )
         try:
-            return answers.as_arrays(outputs, len(data), routing, self._server.url)
+            return answers.as_arrays(outputs, len(data), routing, self._server.url, self.outputs)
         except answers.ImpossibleError as error:
             raise ServerError(str(error)) from None
 
@@ -108,11 +108,12 @@ class Remote:
             return None
         try:
             card = parse_object(texts[0])
-            if (classes := card.get("classes", list(CLASSES))) != list(CLASSES):
-                reason = f"a model card with the classes {said(classes)}"
-                raise ServerError(str(answers.ImpossibleError(self._server.url, reason)))
             # The rest is not relied on here, and an older card that lacks some of it must still warn of phantoms.
             check(card, {"configs": TEXTS})
+            wanted = list(outputs_of(card).classes)
+            if (classes := card.get("classes", wanted)) != wanted:
+                reason = f"a model card with the classes {said(classes)}"
+                raise ServerError(str(answers.ImpossibleError(self._server.url, reason)))
             return card
         except FieldError:
             return None

@@ -18,7 +18,7 @@ from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.serving.agreement import LIMITS, Agreement, compare
 from bach_keras.serving.card import CARD, model_card
-from bach_keras.serving.check_images import squares
+from bach_keras.serving.check_images import parts
 from bach_keras.serving.tflite.file import TFLite
 from bach_keras.serving.tflite.floats import converted
 from bach_keras.serving.tflite.graph import Graph
@@ -53,7 +53,7 @@ def convert(
     check_members(members)
     LOG.info(f"joining {len(members)} networks into one tree")
     hierarchy = Hierarchy(members, calibration=calibration)
-    seen = squares(images, hierarchy.view.image_size)
+    seen = parts(images, hierarchy.view.image_size)
 
     # What the tree answers for the images that will check the file.
     is_rounded = quantize in EIGHT_BITS
