@@ -149,6 +149,14 @@ def test_too_few_patients_for_sets_are_refused(specs, monkeypatch, tmp_path):
     monkeypatch.setattr(calibrate_tree, "data_of_run", lambda settings, data_dir: few_data)
     with pytest.raises(UserError, match=r"Sets of 90% are out of reach with 16 patients.*at least 19"):
         calibrate_members(specs, Settings(), out=tmp_path / "calibration.json")
+    assert load_members(specs)[0].temperature == 1  # nothing was begun
+
+
+def test_a_node_alone_with_too_few_images_is_refused(specs, monkeypatch):
+    few_data = many_phantoms(patients=20, images=2)
+    monkeypatch.setattr(calibrate_tree, "data_of_run", lambda settings, data_dir: few_data)
+    with pytest.raises(UserError, match=r"norbe .* keeps the temperature 1: A temperature needs at least 30"):
+        calibrate_members({"norbe": specs["norbe"]}, Settings())
 
 
 def command(*words):

@@ -62,7 +62,11 @@ def test_nothing_is_said_of_a_broken_image(export, routing):
 
 
 def test_a_batch_of_none_is_answered(export):
-    for found in (export.encoded([]), export.images(PIXELS[:0]), export.encoded([], "routed")):
+    files = {"image_bytes": tf.constant([], tf.string)}
+    pixels = {"images": PIXELS[:0]}
+    requests = {"serving_default": files, "routed": files, "images": pixels, "routed_images": pixels}
+    for name, given in requests.items():
+        found = export.signatures[name](**{key: tf.constant(value) for key, value in given.items()})
         assert found["unsure"].shape == (0,)
         assert found["set"].shape == (0, 4)
 
