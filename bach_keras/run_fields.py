@@ -81,10 +81,18 @@ SCORES = {
     "n": whole(1), "accuracy": SHARE, "accuracy_ci95": list_of(SHARE, 2, 2), "balanced_accuracy": SHARE,
     "balanced_accuracy_ci95": list_of(SHARE, 2, 2),
 }  # fmt: skip
+PART = SHARE | NOTHING
+# Files of before there were groups lack these.
+SCORES_MORE = {
+    "groups": whole(1), "effective_n": number(0.99), "sensitivity": object_of(PART), "specificity": object_of(PART),
+    "f1": object_of(PART), "auroc": PART, "kappa": number(-1, 1) | NOTHING, "log_loss": number(0) | NOTHING,
+    "brier": number(0, 2) | NOTHING, "calibration_error": PART, "classwise_calibration_error": PART,
+    "reliability": list_of(OBJECT, 0, 100) | NOTHING, "absent": list_of(NAME), "why": object_of(LINE),
+}  # fmt: skip
+BIN = {"low": SHARE, "high": SHARE, "n": whole(1), "confidence": SHARE, "accuracy": SHARE}
 SYSTEM = {
     "kind": one_of("system"), "config": NAME, "protocol": TEXT, "split": NAME, "split_notes": TEXTS, "members": TEXTS,
     "chosen_on": whole(), "confusion_matrix": list_of(list_of(whole(), 4, 4), 4, 4), "nodes": object_of(OBJECT),
-    **SCORES,
 }  # fmt: skip
 SYSTEM_MORE = {"member_configs": list_of(NAME), "stains": OBJECT}
 
@@ -146,7 +154,8 @@ def check_metrics(metrics: dict, node: str) -> dict:
     """Check what a finished run's metrics.json says, and return it."""
     check(metrics, METRICS, METRICS_MORE)
     if "accuracy" in metrics:
-        check(metrics, {**SCORES, "split": NAME})
+        check(metrics, {"split": NAME})
+        check_scores(metrics)
     if metrics.get("node", node) != node:
         raise FieldError(f"node must be {node}, not {metrics['node']}")
     if metrics["best_epoch"] > metrics["epochs"]:
@@ -159,6 +168,16 @@ def check_metrics(metrics: dict, node: str) -> dict:
     return metrics
 
 
+def check_scores(scores: dict, needed=frozenset(SCORES), within: str = "") -> None:
+    """Check what is said of one classifier's answers; ``needed`` are the names that must be there."""
+    known = SCORES | SCORES_MORE
+    check(scores, {name: known[name] for name in known if name in needed}, known, within)
+    if "groups" in scores:  # printed in one sentence with it
+        check(scores, {"effective_n": known["effective_n"]}, within=within)
+    for index, part in enumerate(scores.get("reliability") or ()):
+        check(part, BIN, within=f"{within}.reliability[{index}]".lstrip("."))
+
+
 def _check_tally(tally: dict, within: str) -> None:
     """Check what is said of the images that a stain normalisation left as they are."""
     check(tally, TALLY, within=within)
@@ -169,12 +188,11 @@ def _check_tally(tally: dict, within: str) -> None:
 def check_system(metrics: dict) -> dict:
     """Check what an evaluation's metrics.json says, and return it."""
     check(metrics, SYSTEM, SYSTEM_MORE)
+    check_scores(metrics)
     if "stains" in metrics:
         _check_tally(metrics["stains"], "stains")
     for name, score in metrics["nodes"].items():
-        check(
-            score, {key: SCORES[key] for key in ("n", "accuracy", "accuracy_ci95")}, within=f"nodes.{plain(name, 60)}"
-        )
+        check_scores(score, {"n", "accuracy", "accuracy_ci95"}, within=f"nodes.{plain(name, 60)}")
     return metrics
 
 

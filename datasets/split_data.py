@@ -37,6 +37,11 @@ class SplitData:
         """File name -> label name."""
         return {record.filename: record.label for record in self.prepared.records}
 
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """File name -> patient or microarray, "" where unknown."""
+        return {record.filename: record.group for record in self.prepared.records}
+
     @property
     def held_out(self) -> str:
         """The split to evaluate on: ``test`` where the protocol keeps one, else ``validation``."""

@@ -38,6 +38,10 @@ class FewPhantoms:
     held_out = "test"
     data_dir = None
 
+    @property
+    def groups(self):
+        return {name: name.split("-")[2] for name in self.labels}
+
     def digest(self, filenames):
         # A phantom follows from its name.
         return hashlib.sha256("".join(sorted(filenames)).encode()).hexdigest()

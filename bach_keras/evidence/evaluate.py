@@ -60,6 +60,7 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
 
     with working():
         rows, normalised = _answers(system, data.images(names), len(names))
+        rows = [{**row, "group": data.groups.get(row["filename"], "")} for row in rows]
         mixed = system.provenance.mixed_with(data.protocol, data.files)
         result = {**score(rows), "chosen_on": len(system.provenance.chosen_on & set(names))}
         if system.view.stain_normalisation != "none":
@@ -85,20 +86,18 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
 
 
 def score(rows: list[dict]) -> dict:
-    """Return the accuracies of the system and of its nodes; ``malignant`` images count for carci alone."""
+    """Return the scores of the system and of its nodes; ``malignant`` images count for carci alone."""
     four = [row for row in rows if row["truth"] in CLASSES]
-    matrix = metrics.confusion(
-        [CLASSES.index(row["truth"]) for row in four], [CLASSES.index(row["label"]) for row in four], 4
-    )
+    truth = [CLASSES.index(row["truth"]) for row in four]
+    probabilities = [[row[name] for name in CLASSES] for row in four]
     nodes = {}
     for node in NODES.values():
         own = [row for row in rows if row["truth"] in node.targets]
         if own:
-            pairs = metrics.confusion(
-                [node.targets[row["truth"]] for row in own], [int(np.argmax(row[node.name])) for row in own], 2
-            )
-            nodes[node.name] = {key: metrics.scores(pairs)[key] for key in ("accuracy", "accuracy_ci95", "n")}
-    return {"kind": "system", **metrics.scores(matrix), "confusion_matrix": matrix.tolist(), "nodes": nodes}
+            targets, pairs = [node.targets[row["truth"]] for row in own], [row[node.name] for row in own]
+            nodes[node.name] = metrics.scores(targets, pairs, node.classes, [row["group"] for row in own])
+    whole = metrics.scores(truth, probabilities, CLASSES, [row["group"] for row in four])
+    return {"kind": "system", **whole, "nodes": nodes}
 
 
 def write_predictions(path: Path, rows: list[dict]) -> None:

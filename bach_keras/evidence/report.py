@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 from bach_keras.evidence import stains
-from bach_keras.evidence.metrics import in_words
+from bach_keras.evidence.metrics import behind, in_words
 from bach_keras.run_folder import Run
 from bach_keras.tree import NODES
 from datasets.escape import for_html
@@ -45,10 +45,15 @@ def write_report(path: Path, result: dict, runs: list) -> None:
 
 def _nodes(scores: dict) -> str:
     rows = [
-        [NODES[name].title, f"{score['accuracy']:.3f}", "{:.3f} to {:.3f}".format(*score["accuracy_ci95"]), score["n"]]
+        [
+            NODES[name].title,
+            f"{score['accuracy']:.3f}",
+            "{:.3f} to {:.3f}".format(*score["accuracy_ci95"]),
+            behind(score),
+        ]
         for name, score in scores.items()
     ]
-    return table(["node", "accuracy", "95 % interval", "n"], rows)
+    return table(["node", "accuracy", "95 % interval", "judged by"], rows)
 
 
 def write_page(path: Path, title: str, body: list[str]) -> None:

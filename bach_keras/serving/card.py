@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bach_keras.calibration import ANSWERED, COUNT_OF_VIEWS, Calibration
+from bach_keras.evidence.metrics import in_words as accuracy_in_words
 from bach_keras.evidence.stains import in_words
 from bach_keras.fields import NAME, OBJECT, TEXT, TEXTS, FieldError, Kind, check, list_of, number, one_of, shown, whole
 from bach_keras.serving.answers import Outputs
@@ -179,7 +180,7 @@ def as_markdown(card: dict) -> str:
         "",
         "## Members",
         "",
-        "| node | run | weight | temperature | protocol | accuracy (95 % interval) |",
+        "| node | run | weight | temperature | protocol | accuracy |",
         "|---|---|---|---|---|---|",
         *members,
         "",
@@ -232,5 +233,4 @@ def _score(member: dict) -> str:
     metrics = member["metrics"]
     if "accuracy" not in metrics:
         return "not measured"
-    low, high = metrics["accuracy_ci95"]
-    return f"{metrics['accuracy']:.3f} ({low:.3f}-{high:.3f}), {metrics['n']} {metrics['split']} images"
+    return f"{accuracy_in_words(metrics)}, {metrics['split']} images"

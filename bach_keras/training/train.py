@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
+from scipy.special import softmax
 
 from bach_keras import run_fields
 from bach_keras.evidence import metrics
@@ -233,10 +233,10 @@ def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) ->
         # The validation images chose the epoch, so their accuracy flatters; the line and the file say so.
         if validation := caches.get("validation"):
             LOG.info(f"the best epoch is {best}; checking it on the validation images")
-            answers = np.argmax(model.predict(evaluation_batches(validation, recipe), verbose=0), axis=1)
-            matrix = metrics.confusion(validation.targets, answers, 2)
-            result |= metrics.scores(matrix)
-            result |= {"split": "validation", "confusion_matrix": matrix.tolist(), "chosen_on": "validation"}
+            logits = model.predict(evaluation_batches(validation, recipe), verbose=0)
+            groups = [job.data.groups.get(name, "") for name in validation.filenames]
+            result |= metrics.scores(validation.targets, softmax(logits, axis=1), job.node.classes, groups)
+            result |= {"split": "validation", "chosen_on": "validation"}
             LOG.info(f"validation accuracy {metrics.in_words(result)}; these images also chose the epoch")
         else:
             LOG.info("this protocol keeps no validation images, so there is no accuracy to report")

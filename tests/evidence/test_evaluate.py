@@ -171,7 +171,8 @@ def test_a_disk_that_fills_up_is_no_mistake_of_the_user_and_leaves_no_metrics(fe
 
 
 def test_malignant_counts_for_carci_alone():
-    row = {"label": "insitu", "carci": [0.1, 0.9], "norbe": [0.5, 0.5], "invis": [0.9, 0.1]}
+    row = {"label": "insitu", "group": "1", "carci": [0.1, 0.9], "norbe": [0.5, 0.5], "invis": [0.9, 0.1]}
+    row |= {"normal": 0.05, "benign": 0.05, "insitu": 0.81, "invasive": 0.09}
     result = score([{**row, "truth": "malignant"}, {**row, "truth": "invasive"}])
     assert result["n"] == 1
     assert result["nodes"]["carci"]["n"] == 2
