@@ -12,11 +12,12 @@ import tensorflow as tf
 from click.testing import CliRunner
 from PIL import Image
 
+from bach_keras.calibration import Calibration
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.provenance import Provenance
 from bach_keras.serving.agreement import LIMITS
 from bach_keras.serving.answers import ImpossibleError, Outputs, as_arrays
-from bach_keras.serving.card import as_markdown
+from bach_keras.serving.card import as_markdown, check_card
 from bach_keras.serving.export import export_tree
 from bach_keras.serving.exported import Export
 from bach_keras.serving.images import as_png, as_seen
@@ -176,6 +177,14 @@ def test_a_card_and_a_model_must_agree_on_the_views(one, many, tmp_path):
     for number, views in enumerate((0, 2, "8", True, None), start=3):
         with pytest.raises(ValueError, match="views must be 1, 8 or 24"):
             Export(changed_card(one, tmp_path / str(number), views=views))
+
+
+def test_thresholds_of_other_views_than_the_cards_are_refused(many):
+    thresholds = Calibration({"0.8": 0.3, "0.9": 0.2}, 0.6, 0.2, 40, 20, 8, "bach", "patient", "validation")
+    card = many.card | {"calibration": thresholds.in_card()}
+    with pytest.raises(ValueError, match=r"calibration\.views must be 24, as views is, not 8"):
+        check_card(card)
+    assert check_card(card | {"views": 8})
 
 
 def test_a_card_without_views_is_of_one(one, tmp_path):
