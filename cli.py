@@ -8,7 +8,9 @@ from bach_keras.commands.console import start_console
 from bach_keras.commands.data import data
 from bach_keras.commands.evaluation import evaluate
 from bach_keras.commands.options import Failure, Stopped
+from bach_keras.commands.runs import runs
 from bach_keras.commands.serving import export, parity, predict, serve
+from bach_keras.commands.submit import submit
 from bach_keras.commands.training import lr_find, reproduce, train
 from bach_keras.commands.weights import weights
 from datasets.errors import UserError, WorkError
@@ -78,7 +80,7 @@ def cli():
     start_console()
 
 
-for command in (data, weights, lr_find, train, reproduce, evaluate, export, predict, serve, parity):
+for command in (data, weights, lr_find, train, reproduce, runs, evaluate, export, predict, submit, serve, parity):
     cli.add_command(command)
 
 if __name__ == "__main__":

@@ -131,6 +131,11 @@ class Run:
             writer.writeheader()
             writer.writerows(rows)
 
+    def write_curves(self, figure) -> None:
+        """Write a figure of the history as curves.png."""
+        with whole(self.folder / "curves.png") as partial:
+            figure.savefig(partial, dpi=110)
+
     def best_row(self) -> dict[str, str]:
         """Return the row of history.csv of the best epoch of a finished run."""
         metrics = self.metrics()
