@@ -25,14 +25,25 @@ def curves_figure(history: list[dict], best_epoch: int | None = None):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    if _spans_decades(history):
-        # A loss of 0 lies below the axis, and the curve leads there.
-        figure.axes[0].set_yscale("log", nonpositive="clip")
-        figure.axes[0].set_ylabel("loss (log axis)")
+    ratio = _ratio(history)
+    if ratio >= _DECADE:
+        _make_logarithmic(figure.axes[0], numbers=(1, 2, 5) if ratio < 10 * _DECADE**2 else (1,))
     return figure
 
 
-def _spans_decades(history: list[dict]) -> bool:
+def _make_logarithmic(axes, numbers: tuple[int, ...]) -> None:
+    """Give the loss a log axis, with marks at these numbers of each decade."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log", nonpositive="clip")  # a loss of 0 lies below the axis, and the curve leads there
+    axes.yaxis.set_major_locator(LogLocator(subs=numbers))
+    axes.yaxis.set_major_formatter("{x:g}")  # 0.05 and not 5 x 10^-2
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel("loss (log axis)")
+
+
+def _ratio(history: list[dict]) -> float:
+    """Return how many times the least loss the largest is; 1 where there is no finite one."""
     values = [float(row[key]) for row in history for key in ("loss", "val_loss") if key in row]
     positive = [value for value in values if 0 < value < math.inf]
-    return bool(positive) and max(positive) >= _DECADE * min(positive)
+    return max(positive) / min(positive) if positive else 1.0
