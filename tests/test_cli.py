@@ -17,8 +17,8 @@ from datasets.labels import CLASSES
 COMMANDS = [
     ["data", "prepare"], ["data", "info"], ["data", "splits"], ["data", "show"], ["data", "audit"],
     ["data", "verify"], ["reproduce"],
-    ["weights", "fetch"], ["weights", "port"], ["train"], ["lr-find"], ["calibrate"], ["evaluate"], ["export"],
-    ["predict"], ["serve"], ["parity"], ["verify-result"], ["compare"],
+    ["weights", "fetch"], ["weights", "port"], ["train"], ["lr-find"], ["runs"], ["calibrate"], ["evaluate"], ["export"],
+    ["predict"], ["submit"], ["serve"], ["parity"], ["verify-result"], ["compare"],
 ]  # fmt: skip
 
 
