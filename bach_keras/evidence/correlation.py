@@ -17,8 +17,6 @@ from scipy.special import gammaln, ndtr
 LEVEL = 0.95
 # The correlations that are weighed: none, and the middles of twelve equal parts of 0 to 1.
 RHO = np.concatenate([[0.0], (np.arange(12) + 0.5) / 12])
-# Patients that are added to each outcome, so that none has a probability of 0.
-SMOOTHING = 0.25
 BISECTIONS = 40
 
 
@@ -34,6 +32,7 @@ class Prior:
     weight: int
     a: int
     b: int
+    smoothing: float  # patients that are added to each outcome, so that none has a probability of 0
 
     def of(self, patients: int) -> np.ndarray:
         """Return the probability of each rho, float [RHO]."""
@@ -42,9 +41,9 @@ class Prior:
         return np.where(RHO == 0, none, (1 - none) * density / density.sum())
 
 
-SHARES = Prior(5, 2, 2)
+SHARES = Prior(5, 2, 2, 0.25)
 # How two systems differ on an image is less alike within a patient than what each answers.
-DIFFERENCES = Prior(12, 2, 4)
+DIFFERENCES = Prior(8, 2, 6, 0.03)
 
 
 def codes(groups) -> np.ndarray:
@@ -84,7 +83,9 @@ class Design:
             prior: what is assumed of rho before.
         """
         cells = np.add.reduceat(np.asarray(outcomes, float)[..., self._order], self._starts, axis=-1)
-        logs = sum(_log_likelihood(cells[..., self._strata == label]) for label in np.unique(self._strata))
+        logs = sum(
+            _log_likelihood(cells[..., self._strata == label], prior.smoothing) for label in np.unique(self._strata)
+        )
         posterior = np.exp(logs - logs.max(axis=1, keepdims=True)) * prior.of(int(self._group.max()) + 1)
         return posterior / posterior.sum(axis=1, keepdims=True)
 
@@ -119,14 +120,14 @@ class Design:
         return p_value
 
 
-def _log_likelihood(cells) -> np.ndarray:
+def _log_likelihood(cells, smoothing) -> np.ndarray:
     """Return the log-likelihood of each rho, float [D, RHO], of counts [J, D, cells] of one stratum.
 
     The shares of the J outcomes are the means over the cells, and what estimating them costs at each rho is taken off,
     as restricted maximum likelihood does.
     """
     sizes = cells.sum(axis=0)
-    shares = (cells / sizes).sum(axis=-1) + SMOOTHING
+    shares = (cells / sizes).sum(axis=-1) + smoothing
     shares = (shares / shares.sum(axis=0))[..., None]
     logs = []
     for rho in RHO:
