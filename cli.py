@@ -82,8 +82,8 @@ def cli():
 
 
 COMMANDS = (
-    data, weights, lr_find, train, reproduce, runs, calibrate, evaluate, compare, verify_result, export, predict, submit,
-    serve, parity,
+    data, weights, lr_find, train, reproduce, runs, calibrate, evaluate, compare, verify_result, export, predict,
+    submit, serve, parity,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)
