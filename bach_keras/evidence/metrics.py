@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bach_keras.evidence.intervals import accuracy_interval, balanced_interval, codes, effective_n
+from bach_keras.evidence.intervals import accuracy_interval, balanced_interval, effective_n, groups_of
 from bach_keras.wording import counted
 
 # Of confidence, for the calibration error and the reliability diagram: equally wide, fixed before any answer is seen.
@@ -38,7 +38,7 @@ def scores(truth, probabilities, classes, groups) -> dict:
     answer = given.argmax(axis=1)
     # Rows in float32 sum to 1 within rounding only, which scikit-learn would warn of.
     shares = given / given.sum(axis=1, keepdims=True)
-    found = {"n": len(truth), "groups": len(set(codes(groups).tolist())), "effective_n": effective_n(groups)}
+    found = {"n": len(truth), "groups": groups_of(groups), "effective_n": effective_n(groups)}
     found |= _of_answers(truth, answer, classes, groups)
     found |= _of_probabilities(truth, shares)
     found["calibration_error"], found["reliability"] = _calibration(shares.max(axis=1), truth == answer)
