@@ -3,9 +3,10 @@
 import statistics
 
 from bach_keras.evidence import figures
+from bach_keras.evidence.errors import is_right
 from bach_keras.evidence.page import MISSING, decimal, heading, interval, pair, paragraph, percent, table
 from bach_keras.evidence.page import figures as side_by_side
-from bach_keras.evidence.score_sections import headline, is_right, judges, scores_of, title_of
+from bach_keras.evidence.score_sections import headline, judges, scores_of, title_of
 
 FIELDS = {"log_loss": "log loss", "brier": "Brier score", "calibration_error": "calibration error"}
 

@@ -30,12 +30,12 @@ WHOLE = "Whole system"
 METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
-    "auroc": "AUROC, macro",
-    "kappa": "kappa, quadratic weights",
+    "auroc": "macro AUROC",
+    "kappa": "quadratic kappa",
     "log_loss": "log loss",
     "brier": "Brier score",
     "calibration_error": "calibration error",
-    "classwise_calibration_error": "calibration error, classwise",
+    "classwise_calibration_error": "classwise calibration error",
 }
 BY_CLASS = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F1"}
 
@@ -71,13 +71,6 @@ def judges(name: str, row: dict) -> bool:
     return row["truth"] in (NODES[name].targets if name in NODES else CLASSES)
 
 
-def is_right(row: dict, name: str) -> bool:
-    """Return whether a node, or the system, answers an image rightly that it can be judged by."""
-    if name not in NODES:
-        return row["truth"] == row["label"]
-    return row[name].index(max(row[name])) == NODES[name].targets[row["truth"]]
-
-
 def summary(result: dict, rows: list[dict]) -> list[str]:
     """Return what a reader in haste needs."""
     name, score = headline(result)
@@ -95,7 +88,7 @@ def summary(result: dict, rows: list[dict]) -> list[str]:
         parts.append(paragraph(f"{title_of(name)} tells {' from '.join(classes_of(name))}."))
         if result.get("kind") != "node":
             reason = _why(result, "accuracy")
-            parts.append(paragraph(f"The four-class accuracy is not the headline: {reason}", "note"))
+            parts.append(paragraph(f"The four-class accuracy is not the headline. {reason}", "note"))
     parts.append(_cards(name, score, [row for row in rows if judges(name, row)]))
     split = f"Config {result['config']}, protocol {result['protocol']}, {result['split']} images."
     parts += [paragraph(split), chosen(result), *[paragraph(note, "note") for note in result["split_notes"]]]
@@ -104,12 +97,18 @@ def summary(result: dict, rows: list[dict]) -> list[str]:
 
 def _cards(name: str, score: dict, rows: list[dict]) -> str:
     unknown = sum(not row.get("group") for row in rows)
-    groups, size = score.get("groups"), score.get("effective_n")
-    remark = f"{counted(unknown, 'image')} of unknown patients count one each" if unknown else "behind the images"
+    patients = (decimal(score.get("groups"), 0), "behind the images")
+    size = (decimal(score.get("effective_n"), 1), "independent images that say as much")
+    if unknown:
+        # Images of unknown patients may share them.
+        patients = (f"at most {patients[0]}", f"{counted(unknown, 'image')} of unknown patients")
+        size = (f"at most {size[0]}", size[1])
+    if rows and unknown == len(rows):
+        patients = ("unknown", "each image counts as one")
     values = {
         "images": (decimal(score.get("n"), 0), "were judged"),
-        "patients": (decimal(groups, 0), remark),
-        "effective n": (decimal(size, 1), "independent images that say as much"),
+        "patients": patients,
+        "effective n": size,
         "balanced accuracy": (decimal(score.get("balanced_accuracy")), interval(score.get("balanced_accuracy_ci95"))),
         "AUROC": (
             decimal(score.get("auroc")),
@@ -211,12 +210,14 @@ def _reasons(scores: dict[str, dict]) -> str:
     for node, score in scores.items():
         why = score.get("why") or {}
         if score.get("accuracy") is None and "accuracy" in why:
-            whose.setdefault(str(why["accuracy"]), []).append(f"{title_of(node)}, all scores")
+            whose.setdefault(str(why["accuracy"]), []).append(f"all scores of {title_of(node)}")
             continue
         # Other parts of the page say what else is missing.
         for metric in [name for name in names if name in why]:
-            whose.setdefault(str(why[metric]), []).append(f"{title_of(node)}, {names[metric]}")
-    lines = [f"{'; '.join(scores)}. {reason}" for reason, scores in whose.items()]
+            whose.setdefault(str(why[metric]), []).append(f"{names[metric]} of {title_of(node)}")
+    if "system" in scores and (left_out := [title_of(node) for node in NODES if node not in scores]):
+        whose["No image here is of a class that could judge it."] = [f"all scores of {node}" for node in left_out]
+    lines = [f"{', '.join(missing)}: {reason}" for reason, missing in whose.items()]
     return heading(3, "What was not measured, and why") + items(lines) if lines else ""
 
 
@@ -255,4 +256,4 @@ def patients(result: dict, rows: list[dict]) -> list[str]:
     ]
     heads = ["", "images", "patients", "effective n", "accuracy", "95 % interval"]
     rests = table(heads, lines, "What each accuracy rests on")
-    return [*parts, pair(figures.group_sizes(sizes), rests) if sizes else rests]
+    return [*parts, pair(figures.group_sizes(sizes), rests) if len(sizes) > 1 else rests]

@@ -162,7 +162,7 @@ def test_what_was_not_measured_says_why(evaluation, tmp_path):
     page = written(tmp_path, result | NOTHING | {"auroc": None, "why": why}, rows)
     for name in NOTHING:
         assert f"Not measured: there was no {name}." in page
-    assert "Whole system, AUROC, macro. one class only." in page
+    assert "macro AUROC of Whole system: one class only." in page
     assert '<td class="number missing">not measured</td>' in page
 
 
@@ -170,12 +170,14 @@ def test_unknown_patients_are_counted(evaluation, tmp_path):
     _, result, rows = evaluation
     page = written(tmp_path, result, [row | {"group": "" if n < 10 else row["group"]} for n, row in enumerate(rows)])
     assert "The patient of 10 of 132 images is not known" in page
-    assert "10 images of unknown patients count one each" in page
+    assert "<dd>at most 24<small>10 images of unknown patients</small>" in page
+    page = written(tmp_path, result, [row | {"group": ""} for row in rows])
+    assert "<dd>unknown<small>each image counts as one</small>" in page
 
 
 def of_some_labels(result):
     """Return a result on images that are benign or malignant, as BISQUE's are."""
-    reason = "of the four classes these images hold benign alone."
+    reason = "Of the four classes these images hold benign alone."
     nulls = {"accuracy": None, "accuracy_ci95": None, "confusion_matrix": None, "why": {"accuracy": reason}}
     nulls |= dict.fromkeys(("n", "groups", "effective_n", "sensitivity", "auroc", "reliability", "absent"))
     return result | nulls | {"headline": "carci", "nodes": {"carci": result["nodes"]["carci"]}}
@@ -185,8 +187,9 @@ def test_a_set_of_some_labels_is_headed_by_the_node_that_it_judges(evaluation, t
     page = written(tmp_path, of_some_labels(evaluation[1]), evaluation[2])
     summary = page.split('<section id="summary">')[1].split("</section>")[0]
     assert "<b>0.879</b> <span>accuracy of Carci" in summary
-    assert "The four-class accuracy is not the headline: of the four classes these images hold benign alone." in summary
-    assert "Whole system, all scores. of the four classes these images hold benign alone." in page
+    assert "The four-class accuracy is not the headline. Of the four classes these images hold benign alone." in summary
+    assert "all scores of Whole system: Of the four classes these images hold benign alone." in page
+    assert "all scores of NorBe, all scores of InvIs: No image here is of a class that could judge it." in page
     assert "Whole system: normal" not in page
 
 
