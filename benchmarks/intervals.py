@@ -26,6 +26,8 @@ CORRELATIONS = (0.0, 0.2, 0.5)
 BY_CLASS = {0.5: (0.5, 0.4, 0.5, 0.6), 0.72: (0.6, 0.7, 0.73, 0.85), 0.85: (0.8, 0.8, 0.88, 0.92)}
 BY_CLASS[0.95] = (0.93, 0.94, 0.96, 0.97)
 PAIRS = ((0.72, 0.72), (0.72, 0.6), (0.85, 0.8), (0.95, 0.9))
+# Images of each patient in other sets.
+OTHERS = ((36,), (20,) * 2, (15,) * 4, (20, 12, 8, 6, 5, 4, 3, 2, 2, 1), (8,) * 40)
 # Of two systems that are compared: the correlation of what makes one image, or one patient, hard for both.
 SHARED = 0.5
 
@@ -147,7 +149,7 @@ def of_shares(images, right, weights, rng):
         found["Clopper-Pearson, n by ANOVA"] = np.nan_to_num([ends[0], np.where(share == 1, 1, ends[1])])
     found["patients drawn again"] = bootstrap(images, right, weights, rng)
     found["jackknife of patients, t"] = jackknife(images, right, weights)
-    return found | {"**weighed correlations**": design.share_interval(right)}
+    return found | {"**correlations weighed**": design.share_interval(right)}
 
 
 def of_differences(images, pair, weights, rng):
@@ -160,15 +162,16 @@ def of_differences(images, pair, weights, rng):
         "Tango, images": alone.difference_interval(first, second),
         "patients drawn again": bootstrap(images, change, weights, rng),
         "jackknife of patients, t": jackknife(images, change, weights),
-        "**weighed correlations**": design.difference_interval(first, second),
+        "**correlations weighed**": design.difference_interval(first, second),
     }
 
 
-def table(title, heads, cells):
-    """Print methods as rows and cells as columns: percent held, and the mean width."""
-    click.echo(f"\n{title}\n\n| method | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
-    for method in cells[0]:
-        click.echo(f"| {method} | {' | '.join(cell[method] for cell in cells)} |")
+def table(title, cells):
+    """Print a row for each cell and a column for each method: percent held, and the mean width."""
+    methods = next(iter(cells.values()))
+    click.echo(f"\n| {title} | {' | '.join(methods)} |\n|---|{'---|' * len(methods)}")
+    for head, cell in cells.items():
+        click.echo(f"| {head} | {' | '.join(cell.values())} |")
 
 
 def judged(intervals, truth):
@@ -182,31 +185,49 @@ def judged(intervals, truth):
 
 @click.command()
 @click.option("--draws", type=click.IntRange(2), default=2000, show_default=True, help="Sets of answers for each cell.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the answers.")
 def main(draws, seed):
     """Print the coverage and the mean width of 95 % intervals by several methods."""
     images = Set(PATIENTS)
     balanced = Design(images.groups, images.label).weights
-    heads = [f"{accuracy:g}, rho {rho:g}" for rho in CORRELATIONS for accuracy in ACCURACIES]
-    for title, weights in (("Accuracy", None), ("Balanced accuracy", balanced)):
-        cells = []
-        for rho in CORRELATIONS:
-            for accuracy in ACCURACIES:
-                rng = np.random.default_rng([seed, len(cells), weights is not None])
-                truths = (accuracy,) * len(CLASSES) if weights is None else BY_CLASS[accuracy]
-                right = images.right(rng, draws, truths, rho)
-                cells.append(judged(of_shares(images, right, weights, rng), accuracy))
-        table(title, heads, cells)
-    heads = [f"{first:g} - {second:g}, rho {rho:g}" for rho in CORRELATIONS for first, second in PAIRS]
-    for title, weights in (("Difference of accuracies", None), ("Difference of balanced accuracies", balanced)):
-        cells = []
-        for rho in CORRELATIONS:
-            for accuracies in PAIRS:
-                rng = np.random.default_rng([seed, len(cells), 2 + (weights is not None)])
-                pair = images.pair(rng, draws, accuracies, rho)
-                truth = accuracies[0] - accuracies[1]
-                cells.append(judged(of_differences(images, pair, weights, rng), truth))
-        table(title, heads, cells)
+    for number, weights in enumerate((None, balanced)):
+
+        def shares(rng, accuracy, rho, weights=weights):
+            truths = (accuracy,) * len(CLASSES) if weights is None else BY_CLASS[accuracy]
+            right = images.right(rng, draws, truths, rho)
+            return judged(of_shares(images, right, weights, rng), accuracy)
+
+        cells = over_cells(ACCURACIES, [seed, number], shares)
+        table(("Accuracy", "Balanced accuracy")[number], cells)
+    for number, weights in enumerate((None, balanced)):
+
+        def differences(rng, pair, rho, weights=weights):
+            rights = images.pair(rng, draws, pair, rho)
+            return judged(of_differences(images, rights, weights, rng), pair[0] - pair[1])
+
+        cells = over_cells(PAIRS, [seed, 2 + number], differences)
+        table(("Difference of accuracies", "Difference of balanced accuracies")[number], cells)
+
+    # Fewer and more patients than BACH's, with the method that is used.
+    def elsewhere(rng, accuracy, rho):
+        found = {}
+        for sizes in OTHERS:
+            other = Set([(size,) for size in sizes])
+            right = other.right(rng, draws, (accuracy,), rho)
+            found[f"{other.n} images of {other.patients}"] = Design(other.groups).share_interval(right)
+        return judged(found, accuracy)
+
+    table("Accuracy, other patients", over_cells(ACCURACIES, [seed, 4], elsewhere))
+
+
+def over_cells(truths, seed, judge):
+    """Return title -> what ``judge`` finds with each truth and each correlation."""
+    found = {}
+    for rho in CORRELATIONS:
+        for truth in truths:
+            words = " - ".join(f"{accuracy:g}" for accuracy in np.atleast_1d(truth))
+            found[f"{words}, rho {rho:g}"] = judge(np.random.default_rng([*seed, len(found)]), truth, rho)
+    return found
 
 
 if __name__ == "__main__":

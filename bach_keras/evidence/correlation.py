@@ -42,7 +42,7 @@ class Prior:
         return np.where(RHO == 0, none, (1 - none) * density / density.sum())
 
 
-SHARES = Prior(8, 2, 2)
+SHARES = Prior(5, 2, 2)
 # How two systems differ on an image is less alike within a patient than what each answers.
 DIFFERENCES = Prior(12, 2, 4)
 

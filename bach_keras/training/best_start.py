@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from bach_keras.evidence.metrics import in_words
 from bach_keras.run_folder import Run, check_destination, share_run
 from bach_keras.training.checkpoint import standing
 from bach_keras.training.start import Start
@@ -41,7 +42,8 @@ def train_best(job: Job, starts: dict[str, Start], overwrite: bool = False) -> d
         raise
     scores = {name: validation_score(each.folder) for name, each in jobs.items()}
     better = max(scores, key=lambda name: standing(scores[name]))
-    listed = ", ".join(f"{name} {at['accuracy']:.3f} (loss {at['loss']:.4f})" for name, at in scores.items())
+    words = {name: in_words(Run.open(each.folder).metrics()) for name, each in jobs.items()}
+    listed = ", ".join(f"{name} {words[name]} and loss {at['loss']:.4f}" for name, at in scores.items())
     LOG.info(f"by validation {better} is the better start: {listed}; both runs are kept")
     candidates = {name: {"run": str(jobs[name].folder), **at} for name, at in scores.items()}
     chosen = {"init": "best", "started_from": better, "candidates": candidates}

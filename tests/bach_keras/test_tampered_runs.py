@@ -12,10 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from bach_keras.evidence.evaluate import read_system
+from bach_keras.evidence.metrics import KEYS
 from bach_keras.hierarchy import Member
 from bach_keras.members import load_member
 from bach_keras.network.head import Classifier, weight_count
 from bach_keras.preprocess import View
+from bach_keras.run_fields import SCORES
 from bach_keras.run_folder import Run
 from bach_keras.training import checkpoint
 from cli import cli
@@ -95,7 +97,9 @@ METRICS = [
     ("best_epoch", 0), ("best_epoch", 10**9), ("best_epoch", ...), ("epochs", None), ("node", "norbe"),
     ("kind", "system"), ("seconds", "long"), ("stains", 3), ("stains", {"train": {"method": "macenko", "left": {}}}),
     ("stains", {"train": {"method": "macenko", "left": {}, "of": {"benign": 2}}}),
-    ("confusion_matrix", "4"), ("confusion_matrix", [[1]]),
+    ("confusion_matrix", "4"), ("confusion_matrix", [[1]]), ("groups", 0), ("effective_n", ...), ("effective_n", "8"),
+    ("kappa", -2), ("auroc", 1.5), ("brier", float("nan")), ("sensitivity", {"a": 2}), ("why", {"auroc": "a\n"}),
+    ("reliability", [3]), ("reliability", [{"low": 0, "high": 1, "n": 0, "confidence": 1, "accuracy": 1}]),
 ]  # fmt: skip
 
 
@@ -119,6 +123,14 @@ TEXTS = {
     "a number of many digits": b'{"node": ' + b"9" * 10_000 + b"}",
     "huge": b'{"node": "' + b"x" * 2**25 + b'"}',
 }
+
+
+def test_metrics_from_before_patients_were_counted_are_read(run):
+    own = json.loads((run / "metrics.json").read_text())
+    older = {name: own[name] for name in own if name not in KEYS or name in SCORES}
+    assert "groups" not in older
+    (run / "metrics.json").write_text(json.dumps(older))
+    assert load_member("carci", str(run)).metrics == older
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.json"])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bach_keras.evidence.metrics import KEYS
 from bach_keras.evidence.predictions import read_predictions
 from bach_keras.evidence.verify_result import verify_result
 from bach_keras.members import load_member
@@ -33,6 +34,8 @@ def test_a_run_folder_holds_what_the_contract_says(tree_of_runs, recipe):
     assert metrics["kind"] == "node"
     assert metrics["n"] == 8
     assert metrics["accuracy_ci95"][0] <= metrics["accuracy"] <= metrics["accuracy_ci95"][1]
+    assert (metrics["groups"], metrics["effective_n"]) == (4, 4)  # two images of each of four patients
+    assert set(KEYS) < set(metrics)
     assert not (folder / "state.npz").exists()
     assert not [path for path in folder.rglob("*") if ".part" in path.name]
 
