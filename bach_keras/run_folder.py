@@ -135,6 +135,11 @@ class Run:
         except FieldError as error:
             raise _not_written(path, error) from error
 
+    def write_curves(self, figure) -> None:
+        """Write a figure of the history as curves.png."""
+        with whole(self.folder / "curves.png") as partial:
+            figure.savefig(partial, dpi=110)
+
     def best_row(self) -> dict[str, str]:
         """Return the row of history.csv of the best epoch of a finished run."""
         metrics = self.metrics()

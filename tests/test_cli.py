@@ -18,7 +18,7 @@ COMMANDS = [
     ["data", "prepare"], ["data", "info"], ["data", "splits"], ["data", "show"], ["data", "audit"],
     ["data", "verify"], ["reproduce"],
     ["weights", "fetch"], ["weights", "port"], ["train"], ["lr-find"], ["evaluate"], ["export"], ["predict"], ["serve"],
-    ["parity"], ["verify-result"], ["compare"],
+    ["parity"], ["verify-result"], ["compare"], ["submit"], ["runs"],
 ]  # fmt: skip
 
 

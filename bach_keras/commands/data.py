@@ -67,8 +67,9 @@ def info(config, data_dir):
     from datasets.errors import MissingError, UserError
 
     for name in [config] if config else CONFIGS:
+        prepared = Prepared(name, data_dir)
         try:
-            summary = Prepared(name, data_dir).summary()
+            summary = prepared.summary()
         except (OSError, UserError) as error:
             if config:
                 raise
@@ -76,7 +77,8 @@ def info(config, data_dir):
             continue
         _print_summary(summary)
         sources = ", ".join(f"{count} of {source}" for source, count in summary.sources.items())
-        say(f"  {sources}; version {summary.version} in {summary.path}")
+        older = f"; `data prepare --config {name}` brings it up to date" if prepared.is_older else ""
+        say(f"  {sources}; version {summary.version} in {summary.path}{older}")
 
 
 def _print_summary(summary):

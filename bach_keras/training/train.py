@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from bach_keras import run_fields
 from bach_keras.evidence import metrics, predictions
+from bach_keras.evidence.curves import curves_figure
 from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.fields import shown
 from bach_keras.network.head import Classifier
@@ -252,6 +253,7 @@ def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) ->
 
         # metrics.json is what makes a run a finished one, so it comes last.
         with writing(run.folder):
+            run.write_curves(curves_figure(run.history(), best))
             run.write_metrics(result)
             checkpoint.remove(run)
         return result

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import io
+import json
 import shutil
 import sys
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from cli import cli
 from datasets.bach_bisque.prepare import prepare_dataset
-from datasets.catalogue import CONFIGS, PHANTOM
+from datasets.catalogue import BACH, CONFIGS, PHANTOM
 
 
 def run(*words):
@@ -39,6 +40,31 @@ def test_a_config_is_built_described_and_verified(tmp_path):
     assert run("info", *words).stdout == f"{summary}  4 of phantom; version 1.2.0 in {folder}\n"
     result = run("verify", *words)
     assert (result.exit_code, result.stdout) == (0, "phantom: all 4 images are as they were prepared\n")
+
+
+def test_an_older_set_is_named_and_brought_up_to_date(tmp_path):
+    words = ("--config", "phantom", "--data-dir", tmp_path)
+    run("prepare", *words)
+    new = tmp_path / "bach_bisque" / "phantom" / "1.2.0"
+    old = new.rename(new.with_name("1.1.1"))
+    info = old / "dataset_info.json"
+    info.write_text(info.read_text().replace('"version": "1.2.0"', '"version": "1.1.1"'))
+    older = f"version 1.1.1 in {old}; `data prepare --config phantom` brings it up to date"
+    assert older in run("info", *words).stdout
+    result = run("prepare", *words)
+    assert result.stdout.startswith(f"phantom: brought up to date from version 1.1.1 in {new}\n")
+    assert f"{old} is of an earlier version and no longer read" in result.stderr
+    assert "up to date" not in run("info", *words).stdout
+
+
+def test_info_says_how_many_patients_of_bach_are_known(tmp_path):
+    folder = tmp_path / "bach_bisque" / "bach" / "1.2.0"
+    folder.mkdir(parents=True)
+    rows = [dataclasses.asdict(record) | {"sha256": "0"} for record in BACH.records]
+    (folder / "metadata.json").write_text(json.dumps({"train": rows}))
+    (folder / "dataset_info.json").write_text("{}")
+    first = run("info", "--config", "bach", "--data-dir", tmp_path).stdout.splitlines()[0]
+    assert first.endswith("100 invasive; 29 patients known, 255 images unknown")
 
 
 def test_info_says_of_every_config_what_is_there(tmp_path):
