@@ -4,7 +4,7 @@ An entry belongs to one set of weights, ``model`` or ``snapshots/NAME``, and to 
 """
 
 from bach_keras.calibration import DIGEST
-from bach_keras.fields import OBJECT, FieldError, check, number, object_of, plain, read_object, whole
+from bach_keras.fields import OBJECT, FieldError, check, number, plain, read_object, whole
 from bach_keras.run_folder import Run
 from bach_keras.tree import TEMPERATURES, VIEWS
 from datasets.errors import UserError
@@ -61,7 +61,7 @@ def _read(run: Run) -> dict:
         return {}
     try:
         entries = read_object(path)
-        check(entries, {}, dict.fromkeys(entries, object_of(OBJECT)))
+        check(entries, {}, dict.fromkeys(entries, OBJECT))
         for weights, by_views in entries.items():
             check(by_views, {}, dict.fromkeys(by_views, OBJECT), within=plain(weights, 60))
             for views, entry in by_views.items():

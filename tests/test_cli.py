@@ -17,8 +17,8 @@ from datasets.labels import CLASSES
 COMMANDS = [
     ["data", "prepare"], ["data", "info"], ["data", "splits"], ["data", "show"], ["data", "audit"],
     ["data", "verify"], ["reproduce"],
-    ["weights", "fetch"], ["weights", "port"], ["train"], ["lr-find"], ["evaluate"], ["export"], ["predict"], ["serve"],
-    ["parity"], ["verify-result"], ["compare"], ["submit"], ["runs"],
+    ["weights", "fetch"], ["weights", "port"], ["train"], ["lr-find"], ["calibrate"], ["evaluate"], ["export"],
+    ["predict"], ["serve"], ["parity"], ["verify-result"], ["compare"], ["submit"], ["runs"],
 ]  # fmt: skip
 
 

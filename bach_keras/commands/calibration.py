@@ -4,7 +4,6 @@ import sys
 
 import click
 
-from bach_keras.commands.console import say
 from bach_keras.commands.options import FOLDER, Failure, images_options, member_options
 
 
@@ -48,8 +47,6 @@ def calibrate(carci_runs, norbe_runs, invis_runs, images, views, unsure, out, ov
     others = images.open() if _named() else None
     settings = Settings(int(views), unsure, images.data_dir)
     refused = calibrate_members({node: given for node, given in runs.items() if given}, settings, others, out)
-    for sentence in refused:
-        say(sentence, err=True)
     sys.exit(1 if refused else 0)
 
 

@@ -61,6 +61,9 @@ def calibrate_members(
 
     Returns:
         A sentence for each run whose images are too few to fit a temperature on: it keeps the one that it has.
+
+    Raises:
+        UserError: the thresholds would be of too few patients, or no temperature can be fitted; nothing is written.
     """
     fits = [_opened(node, spec, settings) for node, given in specs.items() for spec in given]
     tree = Hierarchy([fit.member for fit in fits], views=settings.views)
@@ -78,6 +81,10 @@ def calibrate_members(
             calibration = thresholds(members, chosen, logits, settings)
             write_json(out, calibration.as_json())
             LOG.info(f"wrote {out}: give it to evaluate and export with --calibrated")
+    if len(refused) == len(fits) and not out:
+        raise UserError(" ".join(refused))
+    for sentence in refused:
+        LOG.warning(sentence)
     return refused
 
 
@@ -104,6 +111,7 @@ def _choosing(fits: list[_Fit], images: SplitData | None) -> tuple[SplitData, li
         )
     if seen := len(trained_on & set(held)):
         LOG.info(f"{seen} of {counted(len(held), 'validation image')} trained a member and choose no threshold")
+    conformal.check_patients(len(set(calibrate.patients_of(_groups(data, names)).tolist())), max(map(float, LEVELS)))
     return data, names
 
 

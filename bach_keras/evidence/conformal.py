@@ -24,18 +24,22 @@ def least_probability(p_true, patients, level: float) -> float:
         level: such as 0.9; refused where so few patients cannot bear it.
     """
     count = len(set(np.asarray(patients).tolist()))
-    needed = patients_needed(level)
-    if count < needed:
-        raise UserError(
-            f"Sets of {level:.0%} are out of reach with {counted(count, 'patient')}, as a part of a single patient "
-            f"would decide them: they need at least {needed}. Calibrate on more patients, such as with another "
-            "--config or --protocol."
-        )
+    check_patients(count, level)
     # Of the patients and the next one, who may lie anywhere, so much must be above the threshold.
     weights = patient_weights(patients) * count / (count + 1)
     order = np.argsort(p_true)[::-1]
     above = np.cumsum(weights[order])
     return float(np.asarray(p_true)[order[np.searchsorted(above, level - 1e-12)]])
+
+
+def check_patients(count: int, level: float) -> None:
+    """Refuse a level that so many patients cannot bear."""
+    if count < (needed := patients_needed(level)):
+        raise UserError(
+            f"Sets of {level:.0%} are out of reach with {counted(count, 'patient')}, as a part of a single patient "
+            f"would decide them: they need at least {needed}. Calibrate on more patients, such as with another "
+            "--config or --protocol."
+        )
 
 
 def patients_needed(level: float) -> int:

@@ -131,8 +131,11 @@ def check_card(card: dict) -> dict:
             raise FieldError(f"members[{number_of}].node must be {outputs.nodes[0]}, not {shown(member['node'])}")
     if missing := [name for name in outputs.nodes if not any(member["node"] == name for member in card["members"])]:
         raise FieldError(f"members must be of each node, but none is of {', '.join(missing)}")
-    if calibration_of(card) and len(outputs.nodes) == 1:
+    calibration = calibration_of(card)
+    if calibration and len(outputs.nodes) == 1:
         raise FieldError("calibration must be left out, as a node by itself has no thresholds")
+    if calibration and calibration.views != outputs.views:
+        raise FieldError(f"calibration.views must be {outputs.views}, as views is, not {calibration.views}")
     return card
 
 

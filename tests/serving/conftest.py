@@ -1,16 +1,17 @@
-"""A tree of tiny networks that is sure of its answers."""
+"""A tree of tiny networks that is sure of its answers, and an export that knows where it is not."""
 
 import keras
 import numpy as np
 import pytest
 
 from bach_keras import preprocess
-from bach_keras.hierarchy import Member
+from bach_keras.hierarchy import Hierarchy, Member
 from bach_keras.network.head import Classifier
 from bach_keras.preprocess import View
 from bach_keras.tree import NODES
 from datasets import phantom
 from datasets.labels import CLASSES
+from tests.calibrations import calibration, softened
 
 PATIENTS = 12
 IMAGES = [phantom.draw(label, 910 + patient, 0) for patient in range(PATIENTS) for label in CLASSES]
@@ -37,3 +38,21 @@ def sure_members(recipe):
         last.set_weights([kernel.astype(np.float32), np.zeros(2, np.float32)])
         made.append(Member(node.name, model, View(size), source=f"runs/{node.name}", config="phantom"))
     return made
+
+
+@pytest.fixture(scope="session")
+def doubting(members):
+    """The members of ``exported``, less sure, and thresholds that half of the answers for IMAGES reach."""
+    soft = softened(members)
+    given = np.sort(Hierarchy(soft).images(np.stack(IMAGES))["probabilities"].numpy(), axis=1)
+    largest, second = (np.sort(given[:, place])[PATIENTS : PATIENTS + 2].mean() for place in (3, 2))
+    return soft, calibration(soft, float(largest), float(second))
+
+
+@pytest.fixture(scope="session")
+def calibrated(doubting, tmp_path_factory):
+    """A calibrated export."""
+    from bach_keras.serving.export import export_tree
+
+    soft, thresholds = doubting
+    return export_tree(soft, tmp_path_factory.mktemp("models") / "doubting" / "1", calibration=thresholds)

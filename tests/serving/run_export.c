@@ -3,7 +3,8 @@
  *
  *     run_export EXPORT SIGNATURE FILE...
  *
- * prints a line a file: 1 or 0 (ok), the label, the four probabilities.
+ * prints a line a file: 1 or 0 (ok), the label, the four probabilities; and of a calibrated export 1 or 0 (unsure), and
+ * 1 or 0 for each of the four classes (set).
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -56,8 +57,8 @@ static int next_field(Span *message, Span *inner) {
   return (int)(key >> 3);
 }
 
-/* Return the value that a map field (number `field` of `message`) holds for `key`. */
-static Span map_value(Span message, int field, const char *key) {
+/* Find the value that a map field (number `field` of `message`) holds for `key`; return whether there is one. */
+static int find_value(Span message, int field, const char *key, Span *found) {
   Span entry, part;
   int number;
   while ((number = next_field(&message, &entry))) {
@@ -67,10 +68,19 @@ static Span map_value(Span message, int field, const char *key) {
       if (number == 1) name = part;
       if (number == 2) value = part;
     }
-    if ((size_t)(name.end - name.at) == strlen(key) && !memcmp(name.at, key, strlen(key))) return value;
+    if ((size_t)(name.end - name.at) == strlen(key) && !memcmp(name.at, key, strlen(key))) {
+      *found = value;
+      return 1;
+    }
   }
-  fail(key, "is not in the signature");
-  return message;
+  return 0;
+}
+
+/* Return the value that a map field holds for `key`, which must be there. */
+static Span map_value(Span message, int field, const char *key) {
+  Span found = {NULL, NULL};
+  if (!find_value(message, field, key, &found)) fail(key, "is not in the signature");
+  return found;
 }
 
 /* Find a tensor that a signature names: TensorInfo.name is "operation:index". */
@@ -121,30 +131,40 @@ int main(int argc, char **argv) {
   Span meta = {meta_graph->data, (const uint8_t *)meta_graph->data + meta_graph->length};
   Span signature = map_value(meta, 5, argv[2]);
   TF_Output input = tensor_of(graph, signature, 1, "image_bytes");
-  TF_Output outputs[] = {
+  TF_Output outputs[5] = {
       tensor_of(graph, signature, 2, "ok"),
       tensor_of(graph, signature, 2, "label"),
       tensor_of(graph, signature, 2, "probabilities"),
   };
+  Span doubt;
+  int calibrated = find_value(signature, 2, "unsure", &doubt), wanted = calibrated ? 5 : 3;
+  if (calibrated) {
+    outputs[3] = tensor_of(graph, signature, 2, "unsure");
+    outputs[4] = tensor_of(graph, signature, 2, "set");
+  }
 
   int64_t shape[] = {count};
   TF_Tensor *files = TF_AllocateTensor(TF_STRING, shape, 1, (size_t)count * sizeof(TF_TString));
   TF_TString *strings = TF_TensorData(files);
   for (int i = 0; i < count; i++) read_file(argv[3 + i], &strings[i]);
 
-  TF_Tensor *answers[3] = {NULL, NULL, NULL};
-  TF_SessionRun(session, NULL, &input, &files, 1, outputs, answers, 3, NULL, 0, NULL, status);
+  TF_Tensor *answers[5] = {NULL, NULL, NULL, NULL, NULL};
+  TF_SessionRun(session, NULL, &input, &files, 1, outputs, answers, wanted, NULL, 0, NULL, status);
   check(status, argv[2]);
   const unsigned char *ok = TF_TensorData(answers[0]);
   const TF_TString *labels = TF_TensorData(answers[1]);
   const float *probabilities = TF_TensorData(answers[2]);
+  const unsigned char *unsure = calibrated ? TF_TensorData(answers[3]) : NULL;
+  const unsigned char *set = calibrated ? TF_TensorData(answers[4]) : NULL;
   for (int i = 0; i < count; i++) {
     printf("%d '%.*s'", ok[i], (int)TF_StringGetSize(&labels[i]), TF_StringGetDataPointer(&labels[i]));
     for (int j = 0; j < 4; j++) printf(" %.9g", probabilities[4 * i + j]);
+    if (calibrated) printf(" %d", unsure[i]);
+    for (int j = 0; calibrated && j < 4; j++) printf(" %d", set[4 * i + j]);
     printf("\n");
   }
 
-  for (int i = 0; i < 3; i++) TF_DeleteTensor(answers[i]);
+  for (int i = 0; i < wanted; i++) TF_DeleteTensor(answers[i]);
   TF_DeleteTensor(files);
   TF_CloseSession(session, status);
   TF_DeleteSession(session, status);

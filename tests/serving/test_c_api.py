@@ -62,6 +62,17 @@ def test_it_answers_as_python_does(program, exported, files, signature, routing)
     assert not numbers[2].any()
 
 
+@pytest.mark.parametrize(("signature", "routing"), [("serving_default", "soft"), ("routed", "routed")])
+def test_it_reads_where_a_calibrated_tree_is_unsure(program, calibrated, files, signature, routing):
+    answer = run(program, calibrated, signature, *files)
+    assert answer.returncode == 0, answer.stderr
+    expected = Export(calibrated).encoded([path.read_bytes() for path in files], routing)
+    lines = [line.split() for line in answer.stdout.splitlines()]
+    assert [line[6] for line in lines] == [str(int(unsure)) for unsure in expected["unsure"].numpy()]
+    assert [line[7:] for line in lines] == [[str(int(inside)) for inside in row] for row in expected["set"].numpy()]
+    assert lines[2][6:] == ["0"] * 5  # nothing is said of a broken image
+
+
 def test_it_says_what_is_not_there(program, exported, files, tmp_path):
     assert "train: is not in the signature" in run(program, exported, "train", files[0]).stderr
     assert run(program, tmp_path, "routed", files[0]).returncode == 2
