@@ -17,6 +17,10 @@ from bach_keras.serving.check_images import LEAST_IMAGES, check_count
 from bach_keras.serving.exported import Export
 from cli import cli
 from datasets.bach_bisque.prepared import Prepared
+from datasets.whole import write_json
+from tests import calibrations
+
+DATA = {"export": [], "evaluate": ["--config", "phantom"]}
 
 
 def run(*words):
@@ -171,3 +175,44 @@ def test_auto_takes_what_this_machine_is_fast_in_and_says_so(
     assert f"on A chip: float32 2.0 ms, {'bfloat16' if milliseconds else 'bfloat16 not at all'}" in result.stdout
     assert f"{precision} is taken" in result.stdout
     assert Export(tmp_path / "1").precision == precision
+
+
+@pytest.fixture
+def calibrated(members, tmp_path):
+    """A calibration of the members of ``runs``, and its file."""
+    made, path = calibrations.calibration(members), tmp_path / "calibration.json"
+    write_json(path, made.as_json())
+    return made, path
+
+
+def test_a_calibration_goes_into_the_export(runs, calibrated, tmp_path):
+    made, path = calibrated
+    result = run("export", *runs, "--out", tmp_path / "1", "--calibrated", path)
+    assert result.exit_code == 0, result.output
+    export = Export(tmp_path / "1")
+    assert export.calibration.levels == made.levels
+    assert "unsure" in export.images(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize("command", ["export", "evaluate"])
+def test_a_calibration_of_other_runs_is_refused_by_name(command, runs, calibrated, tmp_path):
+    made, path = calibrated
+    others = [{**member, "digest": 64 * "0"} if member["node"] == "norbe" else member for member in made.members]
+    write_json(path, made.as_json() | {"members": others})
+    result = run(command, *runs, "--out", tmp_path / "1", "--calibrated", path, *DATA[command])
+    assert result.exit_code == 2, result.output
+    said = " ".join(result.stderr.split())
+    assert f"{path} was made for other members: {runs[3]} is not one of its members of norbe" in said
+    assert not (tmp_path / "1").exists()
+
+
+def test_a_calibration_that_is_not_there_is_refused_before_the_networks_are_built(runs, tmp_path, no_networks):
+    result = run("export", *runs, "--out", tmp_path / "1", "--calibrated", tmp_path / "none.json")
+    assert result.exit_code == 2
+    assert "is not what `calibrate` writes (there is no such file)" in " ".join(result.stderr.split())
+
+
+def test_an_export_has_its_calibration_inside(calibrated, tmp_path):
+    result = run("evaluate", "--model", tmp_path, "--out", tmp_path / "o", "--calibrated", calibrated[1])
+    assert result.exit_code == 2
+    assert "an export has its calibration inside" in " ".join(result.stderr.split())
