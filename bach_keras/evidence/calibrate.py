@@ -17,6 +17,8 @@ from datasets.errors import UserError
 # of BACH's validation images, norbe's are 71 of 7 patients and invis's 61 of 19.
 LEAST_IMAGES, LEAST_GROUPS = 30, 6
 FOLDS = 5
+# Of the log of a temperature, before any image is seen: two in three lie within a factor e of 1.
+PRIOR_DEVIATION = 1.0
 
 # What a fit says of the probabilities before and after it.
 JUDGED = ("log_loss", "brier", "calibration_error", "reliability")
@@ -38,14 +40,14 @@ def fit_checked(logits, targets, groups, classes: tuple[str, ...]) -> dict:
     logits, targets = np.asarray(logits, float), np.asarray(targets, int)
     patients = patients_of(groups)
     check_enough(targets, patients, classes)
-    weights, fold_temperatures, answers = patient_weights(patients), [], np.empty((len(targets), 2))
+    fold_temperatures, answers = [], np.empty((len(targets), 2))
     for others, held in _folds(patients):
-        temperature = fit(logits[others], targets[others], patient_weights(patients[others]))
+        temperature = fit(logits[others], targets[others], patients[others])
         fold_temperatures.append(temperature)
         answers[held] = probabilities(logits[held], temperature)
     before, after = (scores(targets, each, classes, list(groups)) for each in (probabilities(logits), answers))
     return {
-        "temperature": fit(logits, targets, weights),
+        "temperature": fit(logits, targets, patients),
         "n": len(targets),
         "groups": len(set(patients)),
         "fold_temperatures": fold_temperatures,
@@ -71,19 +73,17 @@ def check_enough(targets, patients, classes: tuple[str, ...]) -> None:
             )
 
 
-def fit(logits, targets, weights) -> float:
-    """Return the temperature of the least log loss: logits float [N, views, 2], targets int [N], weights float [N]."""
-    # Where all answers are right the log loss has no minimum: it falls until every probability is 1. So the targets are
-    # not 0 and 1 but what they would be with one more image answered rightly and one wrongly (the rule of succession,
-    # as Platt 1999 has it for his fit); among many images it changes little.
-    n = len(targets)
-    wanted = np.full((n, 2), 1 / (n + 2))
-    wanted[np.arange(n), targets] = (n + 1) / (n + 2)
+def fit(logits, targets, patients) -> float:
+    """Return the likeliest temperature: logits float [N, views, 2], targets and patients int [N]."""
+    weights, count = patient_weights(patients), len(set(patients.tolist()))
 
+    # Where all answers are right the log loss alone has no minimum: it falls until every probability is 1. So the log
+    # of the temperature has a prior, normal around 0 (probabilities that are true as they are), against which each
+    # patient is one observation. It is wide, and many patients outweigh it.
     def loss(log_temperature):
-        return weights @ -(wanted * _log_probabilities(logits, np.exp(log_temperature))).sum(axis=1)
+        of_images = -_log_probabilities(logits, np.exp(log_temperature))[np.arange(len(targets)), targets]
+        return weights @ of_images + (log_temperature / PRIOR_DEVIATION) ** 2 / 2 / count
 
-    # One minimum between the bounds: the log loss is convex in 1 / temperature, for one view of an image.
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))
 

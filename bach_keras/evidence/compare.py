@@ -8,8 +8,7 @@ from bach_keras.evidence.errors import SYSTEM, answer_of
 from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.paired import paired
 from bach_keras.evidence.predictions import Predictions
-from bach_keras.evidence.scoring import of_headline, score
-from bach_keras.fields import plain
+from bach_keras.evidence.scoring import headline_of
 from bach_keras.tree import NODES
 from bach_keras.wording import counted
 from datasets.errors import MissingError, UserError
@@ -24,23 +23,47 @@ def compare(first: Path, second: Path) -> dict:
         first, second: each a predictions file, the folder of an evaluation, or a run folder.
 
     Returns:
-        ``headline``, who is compared: "system" for the four classes, or a node; ``first`` and ``second``: ``file`` and
-        the scores of each; and what ``paired`` returns, differences being second minus first.
+        ``headline``, who is compared: "system" for the four classes, or a node; ``of_unknown_patients``, how many of
+        the images; and what ``paired`` returns, ``first`` and ``second`` with their ``file`` too.
     """
     files = [_file(Path(place)) for place in (first, second)]
     one, other = (predictions.read_predictions(file) for file in files)
-    _check_alike(one, other, files)
-    headline = score(one)["headline"]
-    own = [_judged(each, headline) for each in (one, other)]
-    scores = [{"file": str(file), **of_headline(score(each))} for file, each in zip(files, (one, other), strict=True)]
-    return {"headline": headline, "first": scores[0], "second": scores[1], **paired(*own)}
+    if one.node != other.node:
+        named = [f"{file} is of {each.node or 'a tree'}" for file, each in zip(files, (one, other), strict=True)]
+        raise UserError(f"{' and '.join(named)}: compare two trees, or two runs of one node.")
+    headline = one.node or headline_of(one.rows)
+    rows = _judged(one, headline)
+    try:
+        result = paired(rows, _judged(other, headline))
+    except UserError as error:
+        raise UserError(f"{files[0]} and {files[1]} are not of the same images. {error}") from error
+    for name, file in zip(("first", "second"), files, strict=True):
+        result[name] = {"file": str(file), **result[name]}
+    return {"headline": headline, "of_unknown_patients": sum(not row["group"] for row in rows), **result}
 
 
 def as_table(result: dict):
     """Yield a comparison as lines for people."""
     what = "four-class accuracy" if result["headline"] == SYSTEM else f"{result['headline']} accuracy"
+    behind = {key: result[key] for key in ("n", "groups", "effective_n")}
+    # Where this is there, ``in_words`` says that some patients are unknown.
+    behind["why"] = {"groups": ""} if result["of_unknown_patients"] else {}
     for name in ("first", "second"):
-        yield for_terminal(f"{name:6}  {result[name]['file']}: {what} {in_words(result[name])}")
+        score = result[name]
+        yield for_terminal(f"{name}: {score['file']}")
+        yield f"  {what} {in_words(score | behind)}"
+        yield f"  balanced accuracy {score['balanced_accuracy']:.3f} ({_interval(score['balanced_accuracy_ci95'])})"
+    yield "first minus second, over the same patients:"
+    for name, title in (("difference", what), ("balanced_difference", "balanced accuracy")):
+        yield f"  {title} {result[name]:+.3f} ({_interval(result[f'{name}_ci95'], '+')})"
+    alone = f"the first alone is right on {result['first_only']}, the second alone on {result['second_only']}"
+    yield f"  McNemar's exact test: p = {result['mcnemar_p']:.3g}; {alone} of {counted(result['n'], 'image')}"
+    yield f"  {result['mcnemar_note']}"
+
+
+def _interval(pair, sign: str = "") -> str:
+    low, high = pair
+    return f"95 % interval {low:{sign}.3f} to {high:{sign}.3f}"
 
 
 def as_json(result: dict):
@@ -64,24 +87,6 @@ def _file(place: Path) -> Path:
     raise MissingError(
         f"{file} is not there: name a {predictions.FILE}, the folder of an evaluation, or that of a finished run."
     )
-
-
-def _check_alike(one: Predictions, other: Predictions, files: list[Path]) -> None:
-    """Refuse answers of different nodes, or for different images: their difference would be of something else."""
-    if one.node != other.node:
-        named = [f"{file} is of {each.node or 'a tree'}" for file, each in zip(files, (one, other), strict=True)]
-        raise UserError(f"{' and '.join(named)}: compare two trees, or two runs of one node.")
-    if one.split_digest == other.split_digest:
-        return
-    sides = [{row["filename"]: (row["truth"], row["digest"]) for row in each.rows} for each in (one, other)]
-    apart = sorted(set(sides[0].items()) ^ set(sides[1].items()))
-    if apart:
-        count = len({name for name, _ in apart})
-        raise UserError(
-            f"{files[0]} and {files[1]} are not of the same images: {counted(count, 'image')} such as "
-            f"{plain(apart[0][0], 60)} {'is' if count == 1 else 'are'} in one of them only, or with another label or "
-            "other pixels. Compare answers for the same split of the same data."
-        )
 
 
 def _judged(answered: Predictions, headline: str) -> list[dict]:

@@ -29,7 +29,7 @@ def score(predictions: Predictions, stain_normalisation: str = "none") -> dict:
     """
     rows, node = predictions.rows, predictions.node
     nodes = {name: scores(*_of_node(rows, name)) for name in ([node] if node else NODES) if _own(rows, name)}
-    headline = node or _headline(rows)
+    headline = node or headline_of(rows)
     if node:
         result = {"kind": "node", "node": node, "headline": node, **nodes[node]}
     elif headline == SYSTEM:
@@ -52,6 +52,20 @@ def score(predictions: Predictions, stain_normalisation: str = "none") -> dict:
         truths, normalised = [row["truth"] for row in rows], [row["normalised"] for row in rows]
         more["stains"] = stains.tally(stain_normalisation, truths, normalised)
     return {**result, **more}
+
+
+def headline_of(rows: list[dict]) -> str:
+    """Return "system", unless the labels of some branch are too coarse for the four classes.
+
+    BISQUE says "malignant" alone, so that of its images only the benign ones have one of the four classes: an accuracy
+    of those alone would tell nothing of carcinomas.
+    """
+    there = {row["truth"] for row in rows}
+    for group in ROOT.labels:
+        coarse = there & set(group) - set(CLASSES)
+        if coarse and not there & set(group) & set(CLASSES):
+            return ROOT.name
+    return SYSTEM
 
 
 def of_headline(result: dict) -> dict:
@@ -84,20 +98,6 @@ def _own(rows: list[dict], judge: str) -> list[dict]:
     """Return the rows whose label the four classes, or a node, can judge."""
     labels = CLASSES if judge == SYSTEM else NODES[judge].targets
     return [row for row in rows if row["truth"] in labels]
-
-
-def _headline(rows: list[dict]) -> str:
-    """Return "system", unless the labels of some branch are too coarse for the four classes.
-
-    BISQUE says "malignant" alone, so that of its images only the benign ones have one of the four classes: an accuracy
-    of those alone would tell nothing of carcinomas.
-    """
-    there = {row["truth"] for row in rows}
-    for group in ROOT.labels:
-        coarse = there & set(group) - set(CLASSES)
-        if coarse and not there & set(group) & set(CLASSES):
-            return ROOT.name
-    return SYSTEM
 
 
 def _of_system(rows: list[dict], answers=None) -> tuple:
