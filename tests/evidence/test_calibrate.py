@@ -34,7 +34,7 @@ def test_a_temperature_is_that_of_scikit_learn():
     from sklearn.frozen import FrozenEstimator
     from sklearn.linear_model import LogisticRegression
 
-    logits, targets, groups = drawn(3.0, patients=200)
+    logits, targets, groups = drawn(3.0, patients=1000)
     margin = (logits[:, 0, 1] - logits[:, 0, 0])[:, None]
     plain = LogisticRegression(C=np.inf).fit(margin, targets)
     plain.coef_, plain.intercept_ = np.ones((1, 1)), np.zeros(1)
