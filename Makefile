@@ -17,17 +17,19 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 	$(PY) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
-# The complete path on synthetic tissue: three runs, their evaluation, one SavedModel, a few answers.
+# The complete path on synthetic tissue: three runs, their calibration and evaluation, one SavedModel, a few answers.
 demo: SHORT = --lr-steps 20 --precision auto
+demo: RUNS = --carci runs/demo/carci --norbe runs/demo/norbe --invis runs/demo/invis
+demo: CALIBRATED = --calibrated runs/demo/calibration.json
 demo: .venv/installed
 	$(RUN) train --node carci --config phantom --run-dir runs/demo/carci $(SHORT) --overwrite
 	$(RUN) train --node norbe --config phantom --init runs/demo/carci --run-dir runs/demo/norbe $(SHORT) --overwrite
 	$(RUN) train --node invis --config phantom --init runs/demo/carci --run-dir runs/demo/invis $(SHORT) --overwrite \
 	  --cycle-epochs 9
-	$(RUN) evaluate --carci runs/demo/carci --norbe runs/demo/norbe --invis runs/demo/invis \
-	  --config phantom --out runs/demo
-	$(RUN) export --carci runs/demo/carci --norbe runs/demo/norbe --invis runs/demo/invis \
-	  --out saved_models/demo/1 --overwrite
+	$(RUN) calibrate $(RUNS) --out runs/demo/calibration.json --overwrite
+	$(RUN) evaluate $(RUNS) $(CALIBRATED) --config phantom --out runs/demo
+	$(RUN) verify-result runs/demo
+	$(RUN) export $(RUNS) $(CALIBRATED) --out saved_models/demo/1 --overwrite
 	$(PY) -m datasets.phantom runs/demo/images
 	$(RUN) predict --model saved_models/demo/1 runs/demo/images
 	@echo "The page is runs/demo/report.html, the model saved_models/demo/1."

@@ -41,12 +41,13 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, views, ca
     runs = [*carci_runs, *norbe_runs, *invis_runs]
     if model and runs:
         raise Failure("Give either --model or runs, not both.")
-    if model and (calibrated or views):
-        raise Failure("--calibrated and --views are about runs: an export has both inside.")
+    if model and calibrated:
+        raise Failure("--calibrated is about runs: an export has its calibration inside.")
     if model:
         from bach_keras.serving.exported import Export
+        from bach_keras.serving.views import with_views
 
-        system = Export(model)
+        system = with_views(Export(model), int(views) if views else None)
     else:
         from bach_keras.hierarchy import Hierarchy
 

@@ -50,7 +50,9 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
     folders = dict.fromkeys(run_folder(spec) for spec in members)
     for folder in folders:
         run = Run.open(folder)
-        run.best_row(), run.range_tests()  # the report reads these files, after minutes of work
+        # The report reads these files, after minutes of work.
+        run.best_row()
+        run.range_tests()
     _check_folder(out)
 
     with working():

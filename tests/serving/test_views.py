@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bach_keras.calibration import Calibration
+from bach_keras.evidence.evaluate import evaluate
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.provenance import Provenance
 from bach_keras.serving.agreement import LIMITS
@@ -250,3 +251,12 @@ def test_an_export_with_views_holds_each_kernel_once(one, many):
         for export in (one, many)
     ]
     assert saved[0] == saved[1]
+
+
+def test_an_evaluation_takes_views_beside_an_export(one, many, few_phantoms, tmp_path):
+    beside, inside = (
+        evaluate(system, few_phantoms, None, tmp_path / name)
+        for system, name in ((with_views(one, 24), "b"), (many, "i"))
+    )
+    assert beside["views"] == inside["views"] == 24
+    assert beside["log_loss"] == pytest.approx(inside["log_loss"], abs=1e-5)
