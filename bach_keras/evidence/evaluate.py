@@ -153,7 +153,8 @@ def _log(result: dict) -> None:
         )
     for name, node_score in result["nodes"].items():
         if name != result["headline"]:
-            LOG.info(f"  {name} {metrics.in_words(node_score)}")
+            absent = f"; no image is {' or '.join(node_score['absent'])}" if node_score["absent"] else ""
+            LOG.info(f"  {name} {metrics.in_words(node_score)}{absent}")
 
 
 def read_system(path: Path) -> dict:

@@ -47,7 +47,10 @@ def score(predictions: Predictions, stain_normalisation: str = "none") -> dict:
         "split_digest": predictions.split_digest,
         "model_digest": predictions.model_digest or None,
     }
-    result["why"] = {**result["why"], **{name: why for name, why in _WHY.items() if more[name] is None}}
+    reasons = (
+        _WHY if headline == SYSTEM else {**_WHY, "sets": "They are of the four classes, which are not judged here."}
+    )
+    result["why"] = {**result["why"], **{name: why for name, why in reasons.items() if more[name] is None}}
     if stain_normalisation != "none":
         truths, normalised = [row["truth"] for row in rows], [row["normalised"] for row in rows]
         more["stains"] = stains.tally(stain_normalisation, truths, normalised)
@@ -115,12 +118,13 @@ def _of_node(rows: list[dict], node: str, answers=None) -> tuple:
 
 
 def _nothing(like: dict, headline: str) -> dict:
-    """Return None for every metric of the four classes, and why."""
+    """Return None for every metric of the four classes, and why; the counts are those of the headline's images."""
     why = (
         "These images are labelled more coarsely than the four classes, so an accuracy of the few that are not would "
         f"mislead: {headline} is what they can judge."
     )
-    return {**dict.fromkeys(like), "why": {name: why for name in like if name != "why"}}
+    counts = {name: like[name] for name in ("n", "groups", "effective_n")}
+    return {**dict.fromkeys(like), **counts, "why": {name: why for name in like if name not in ("why", *counts)}}
 
 
 def _uncalibrated(rows: list[dict], headline: str, nodes: dict) -> dict | None:

@@ -35,6 +35,7 @@ def test_the_headline_is_what_labels_as_coarse_as_bisques_can_judge():
     assert result["headline"] == "carci"
     assert result["accuracy"] is None
     assert result["confusion_matrix"] is None
+    assert (result["n"], result["groups"]) == (2, result["nodes"]["carci"]["groups"])
     assert "more coarsely than the four classes" in result["why"]["accuracy"]
     assert of_headline(result) == result["nodes"]["carci"]
     assert accuracy_in_words(result).startswith("carci accuracy 1.000 (95 % interval ")
