@@ -247,11 +247,15 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
     Example:
       python cli.py parity --carci runs/c --norbe runs/n --invis runs/i --model saved_models/tree/1 slides/
     """
+    from bach_keras.members import run_folder
+    from bach_keras.run_folder import Run
     from bach_keras.serving.exported import Export
     from bach_keras.serving.parity import as_lines, measure, open_forms
     from datasets.images.folder import find_images
 
     found = find_images(paths)
+    for spec in (*carci_runs, *norbe_runs, *invis_runs):
+        Run.open(run_folder(spec))  # a damaged run is found before the export is read, which takes time
     export = Export(model)
     members = load_members(carci_runs, norbe_runs, invis_runs, export.views)
     _warn(export)

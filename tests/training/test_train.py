@@ -100,7 +100,7 @@ def test_imagenet_weights_start_a_run_and_its_trunk_stays(recipe, tmp_path):
         unchanged = np.array_equal(weight.numpy(), other.numpy())
         assert unchanged == weight.path.startswith(("conv1", "bn1", "layer1", "layer2")), weight.path
     assert [entry["phase"] for entry in run.range_tests()] == ["head", "middle+head"]
-    assert {path.name for path in run.folder.glob("*.png")} == {"lr_range_test.png", "lr_range_test_2.png"}
+    assert {path.name for path in run.folder.glob("lr*.png")} == {"lr_range_test.png", "lr_range_test_2.png"}
 
 
 def test_a_config_without_a_class_says_why_the_node_cannot_learn(few_phantoms, tmp_path):
