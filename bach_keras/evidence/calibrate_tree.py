@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from bach_keras import preprocess, temperatures
+from bach_keras import temperatures
 from bach_keras.calibration import ANSWERED, LEVELS, Calibration, as_listed
 from bach_keras.evidence import calibrate, conformal
+from bach_keras.evidence.correlation import codes
+from bach_keras.evidence.intervals import groups_of
+from bach_keras.evidence.rows import batches
 from bach_keras.hierarchy import Hierarchy, Member
 from bach_keras.members import run_folder, uncalibrated_member, weights_of
 from bach_keras.run_folder import Run
@@ -24,8 +26,6 @@ from datasets.splits import VALIDATION
 from datasets.whole import write_json
 
 LOG = logging.getLogger(__name__)
-
-BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _choosing(fits: list[_Fit], images: SplitData | None) -> tuple[SplitData, li
         )
     if seen := len(trained_on & set(held)):
         LOG.info(f"{seen} of {counted(len(held), 'validation image')} trained a member and choose no threshold")
-    conformal.check_patients(len(set(calibrate.patients_of(_groups(data, names)).tolist())), max(map(float, LEVELS)))
+    conformal.check_patients(groups_of(_groups(data, names)), max(map(float, LEVELS)))
     return data, names
 
 
@@ -135,12 +135,8 @@ class _Answers:
 
 def _answered(tree: Hierarchy, data: SplitData, names: list[str]):
     """Yield each image's name and node -> logits [members, views, 2]."""
-    records = data.images(names).map(
-        lambda record: (tree.prepare(record["image"]), record["filename"]),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
     with bar(what="Calibrating", total=len(names)) as progress:
-        for parts, files in preprocess.untuned(records.batch(BATCH).prefetch(1)).as_numpy_iterator():
+        for parts, _, _, files in batches(tree, data, names).as_numpy_iterator():
             logits = {node: each.numpy() for node, each in tree.logits(parts).items()}
             if not all(np.isfinite(each).all() for each in logits.values()):
                 raise UserError("A member answers NaN or infinity, so it cannot be calibrated: train it again.")
@@ -184,7 +180,7 @@ def thresholds(members: list[Member], chosen, logits, settings: Settings) -> Cal
     """Choose a tree's thresholds on some images.
 
     Args:
-        members: with their temperatures.
+        members: of the tree, with their temperatures.
         chosen: a ``SplitData`` and the names of its images that choose.
         logits: has ``of(data, names, node, number)``, float [N, views, 2].
         settings: the views, and how many images are to be unsure.
@@ -196,7 +192,7 @@ def thresholds(members: list[Member], chosen, logits, settings: Settings) -> Cal
         nodes[node] = _average(own, [logits.of(data, names, node, number) for number in range(len(own))])
     pairs = [nodes[ROOT.name][:, i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)]
     leaves = np.concatenate(pairs, axis=1)
-    patients = calibrate.patients_of(_groups(data, names))
+    patients = codes(_groups(data, names))
     truth = np.array([CLASSES.index(data.labels[name]) for name in names])
     p_true, confidence = leaves[np.arange(len(names)), truth], leaves.max(axis=1)
     levels = {
