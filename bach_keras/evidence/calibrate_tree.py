@@ -60,7 +60,7 @@ def calibrate_members(
         out: the file for the thresholds; None for one node by itself, which has none.
 
     Returns:
-        A sentence for each run whose images are too few to fit a temperature on: it keeps the one that it has.
+        A sentence for each run whose images are too few to fit a temperature on; none is kept of an earlier fit.
 
     Raises:
         UserError: the thresholds would be of too few patients, or no temperature can be fitted; nothing is written.
@@ -155,7 +155,7 @@ def _fitted(fit: _Fit, logits, views: int, refused: list[str]) -> Member:
     try:
         found = calibrate.fit_checked(logits, targets, _groups(fit.data, fit.names), classes)
     except UserError as error:
-        refused.append(f"{name} keeps the temperature {fit.member.temperature:g}: {error}")
+        refused.append(f"{name} has the temperature {fit.member.temperature:g}: {error}")
         temperatures.remove(fit.run, fit.weights, views)
         return fit.member
     facts = {"digest": fit.member.digest, "split": VALIDATION, "weighting": "patient"}
