@@ -1,5 +1,7 @@
 """Several views of an image, averaged here, of a model that sees one."""
 
+import hashlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -59,6 +61,11 @@ class Averaged:
 
     def __getattr__(self, name):
         return getattr(self._export, name)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what answers: the export, and the views that are averaged here."""
+        return hashlib.sha256(f"{self._export.digest} {self.views}".encode()).hexdigest()
 
     def prepare(self, image):
         """Return what ``images`` takes of an image, as ``Hierarchy.prepare`` does: TensorFlow ops."""
