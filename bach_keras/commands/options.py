@@ -164,8 +164,6 @@ def images_options(command):
 
 def open_images(data):
     """Return the data once its images are prepared; phantoms are drawn when they are first needed."""
-    from bach_keras.commands.console import say
-
     if data.config == "phantom" and not data.prepared.is_there:
         from datasets.bach_bisque.prepare import prepare_dataset
 

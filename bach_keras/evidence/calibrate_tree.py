@@ -16,7 +16,7 @@ from bach_keras.evidence.rows import batches
 from bach_keras.hierarchy import Hierarchy, Member
 from bach_keras.members import run_folder, uncalibrated_member, weights_of
 from bach_keras.run_folder import Run
-from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from bach_keras.tree import NODES, ROOT, products
 from bach_keras.wording import counted
 from datasets.errors import UserError, working
 from datasets.labels import CLASSES
@@ -190,8 +190,7 @@ def thresholds(members: list[Member], chosen, logits, settings: Settings) -> Cal
     for node in NODES:
         own = [member for member in members if member.node == node]
         nodes[node] = _average(own, [logits.of(data, names, node, number) for number in range(len(own))])
-    pairs = [nodes[ROOT.name][:, i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)]
-    leaves = np.concatenate(pairs, axis=1)
+    leaves = np.concatenate(products(nodes[ROOT.name], nodes), axis=1)
     patients = codes(_groups(data, names))
     truth = np.array([CLASSES.index(data.labels[name]) for name in names])
     p_true, confidence = leaves[np.arange(len(names)), truth], leaves.max(axis=1)

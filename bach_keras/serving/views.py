@@ -8,7 +8,7 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.serving.answers import Outputs
 from bach_keras.serving.images import as_seen
-from bach_keras.tree import ROOT, SPECIALISTS
+from bach_keras.tree import ROOT, SPECIALISTS, products
 from datasets.errors import UserError
 
 # How many squares go to the model at once.
@@ -149,4 +149,4 @@ def average(pairs: dict[str, np.ndarray], routing: str, form: Outputs) -> dict[s
 def _product(nodes, group) -> np.ndarray:
     if group is None:
         return next(iter(nodes.values()))
-    return np.concatenate([group[..., i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)], axis=-1)
+    return np.concatenate(products(group, nodes), axis=-1)
