@@ -5,14 +5,16 @@
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from bach_keras.fields import (
     LINE,
     NAME,
     OBJECT,
+    SHA256,
     TEXTS,
     FieldError,
     Kind,
@@ -31,7 +33,6 @@ ANSWERED = "0.9"
 LEVELS = ("0.8", ANSWERED)
 
 _SHARE = number(0, 1)
-DIGEST = Kind("a SHA-256 in hex", lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)))
 COUNT_OF_VIEWS = Kind("1, 8 or 24", lambda value: type(value) is int and value in VIEWS)
 _FILE = {
     "kind": one_of("calibration"), "levels": OBJECT, "unsure": OBJECT, "n": whole(1), "groups": whole(1),
@@ -39,7 +40,7 @@ _FILE = {
     "members": list_of(OBJECT, 3, 1000),
 }  # fmt: skip
 _MEMBER = {
-    "node": one_of(*NODES), "source": LINE, "digest": DIGEST, "weight": number(*WEIGHTS),
+    "node": one_of(*NODES), "source": LINE, "digest": SHA256, "weight": number(*WEIGHTS),
     "temperature": number(*TEMPERATURES),
 }  # fmt: skip
 
@@ -112,7 +113,8 @@ class Calibration:
         found = [
             f"{each['source']} {_difference(each, self.members)}" for each in own if not _among(each, self.members)
         ]
-        found += [f"{each['source']} is missing" for each in self.members if not _among(each, own)] if not found else []
+        if not found:  # what differs would be missing as well
+            found = [f"{each['source']} is missing" for each in self.members if not _among(each, own)]
         if found or len(own) != len(self.members):
             listed = "; ".join(found) or f"it has {len(self.members)} members, and these are {len(own)}"
             raise UserError(f"{self.name} was made for other members: {listed}. Make it again with `calibrate`.")
@@ -121,9 +123,9 @@ class Calibration:
         """Return ``unsure`` bool [N] and ``set`` bool [N, 4] of soft answers, float32 [N, 4]."""
         import tensorflow as tf
 
-        inside = probabilities >= _constant(self.levels[ANSWERED])
+        inside = probabilities >= np.float32(self.levels[ANSWERED])
         return {
-            "unsure": tf.reduce_max(probabilities, axis=1) < _constant(self.threshold),
+            "unsure": tf.reduce_max(probabilities, axis=1) < np.float32(self.threshold),
             # The label is in the set, also where it reaches no threshold: an answer must not contradict itself.
             "set": inside | _largest(probabilities),
         }
@@ -146,10 +148,10 @@ class Calibration:
         chosen, bound = tf.reduce_max(group, axis=1, keepdims=True), tf.reduce_min(group, axis=1, keepdims=True)
         products = chosen * pairs
         largest = tf.reduce_max(products, axis=1, keepdims=True)
-        threshold = _constant(self.levels[ANSWERED])
+        threshold = np.float32(self.levels[ANSWERED])
         others = tf.repeat(tf.one_hot(tf.argmax(group, axis=1), 2, False, True), 2, axis=1)
         return {
-            "unsure": largest[:, 0] < _constant(self.threshold),
+            "unsure": largest[:, 0] < np.float32(self.threshold),
             "set": (products >= threshold) & ~others
             | _largest(pairs)
             | others & (bound >= tf.minimum(threshold, largest)),
@@ -199,12 +201,6 @@ def _difference(one: dict, others) -> str:
         return f"is not one of its members of {one['node']}"
     name = "weight" if one["weight"] != same["weight"] else "temperature"
     return f"had the {name} {same[name]:g} and now has {one[name]:g}"
-
-
-def _constant(value: float):
-    import numpy as np
-
-    return np.float32(value)
 
 
 def _largest(probabilities):

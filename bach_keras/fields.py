@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ NAME = Kind("a word", lambda value: isinstance(value, str) and 0 < len(value) <=
 LINE = Kind("one line of text", lambda value: isinstance(value, str) and len(value) <= 4096 and _is_line(value))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 NOTHING = Kind("null", lambda value: value is None)
+SHA256 = Kind("a SHA-256 in hex", lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)))
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 TEXTS = Kind("a list of text", lambda value: isinstance(value, list) and all(isinstance(part, str) for part in value))
 

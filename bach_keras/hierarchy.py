@@ -11,7 +11,7 @@ from bach_keras.calibration import Calibration, check_calibrated, digest_of_tree
 from bach_keras.network.head import Classifier
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
-from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, VIEWS, WEIGHTS, classes_of
+from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, VIEWS, WEIGHTS, classes_of, products
 from bach_keras.trunks import digest_of, split
 from datasets.errors import UserError
 
@@ -300,8 +300,7 @@ def _product(nodes):
     """Return the soft probabilities of nodes' pairs [..., 2]: each class's group's times its own within the group."""
     if len(nodes) == 1:
         return next(iter(nodes.values()))
-    group = nodes[ROOT.name]
-    return tf.concat([group[..., i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)], axis=-1)
+    return tf.concat(products(nodes[ROOT.name], nodes), axis=-1)
 
 
 def _joined(nodes):

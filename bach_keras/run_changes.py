@@ -5,7 +5,7 @@ import json
 from bach_keras.fields import plain
 from bach_keras.wording import counted
 
-# What split_origin says in addition to what a split follows from: earlier versions worded or lacked it.
+# What split_origin says beside the cause of a split. Earlier versions worded it otherwise, or left it out.
 _SAID_OF_A_SPLIT = ("note", "patients")
 
 

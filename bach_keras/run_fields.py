@@ -91,7 +91,7 @@ SCORES = {
     "balanced_accuracy_ci95": list_of(SHARE, 2, 2),
 }  # fmt: skip
 PART = SHARE | NOTHING
-# Files of before there were groups lack these.
+# Files from before groups were counted lack these.
 SCORES_MORE = {
     "groups": whole(1), "effective_n": number(0.99), "sensitivity": object_of(PART), "specificity": object_of(PART),
     "f1": object_of(PART), "auroc": PART, "kappa": number(-1, 1) | NOTHING, "log_loss": number(0) | NOTHING,
@@ -103,7 +103,7 @@ SYSTEM = {
     "kind": one_of("system", "node"), "config": NAME, "protocol": TEXT, "split": NAME, "split_notes": TEXTS,
     "members": TEXTS, "chosen_on": whole(), "nodes": object_of(OBJECT),
 }  # fmt: skip
-# Evaluations of before there were headlines lack most of these.
+# Evaluations from before headlines were named lack most of these.
 SYSTEM_MORE = {
     "member_configs": list_of(NAME), "stains": OBJECT, "node": one_of(*NODES), "headline": one_of("system", *NODES),
     "coverage": list_of(OBJECT), "errors": OBJECT, "uncalibrated": OBJECT | NOTHING, "unsure": OBJECT | NOTHING,

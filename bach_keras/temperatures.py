@@ -3,8 +3,7 @@
 An entry belongs to one set of weights, ``model`` or ``snapshots/NAME``, and to one number of views of an image.
 """
 
-from bach_keras.calibration import DIGEST
-from bach_keras.fields import OBJECT, FieldError, check, number, plain, read_object, whole
+from bach_keras.fields import OBJECT, SHA256, FieldError, check, number, plain, read_object, whole
 from bach_keras.run_folder import Run
 from bach_keras.tree import TEMPERATURES, VIEWS
 from datasets.errors import UserError
@@ -12,7 +11,7 @@ from datasets.whole import write_json
 
 NAME = "calibration.json"
 
-_ENTRY = {"temperature": number(*TEMPERATURES), "digest": DIGEST, "n": whole(1), "groups": whole(1)}
+_ENTRY = {"temperature": number(*TEMPERATURES), "digest": SHA256, "n": whole(1), "groups": whole(1)}
 _MORE = {"before": OBJECT, "after": OBJECT}
 
 
@@ -29,7 +28,7 @@ def write(run: Run, weights: str, views: int, entry: dict) -> None:
         entries = {}
     of_weights = entries.get(weights, {})
     # What was fitted to other weights, which a training has replaced since, is of no use.
-    kept = {views: each for views, each in of_weights.items() if each["digest"] == entry["digest"]}
+    kept = {count: each for count, each in of_weights.items() if each["digest"] == entry["digest"]}
     write_json(run.folder / NAME, entries | {weights: kept | {str(views): entry}})
 
 

@@ -43,8 +43,16 @@ def classes_of(nodes: tuple[str, ...]) -> tuple[str, ...]:
     return NODES[nodes[0]].classes if len(nodes) == 1 else tuple(CLASSES)
 
 
-# The least and the most of a member's say in its node's average, and of what its logits, of the order of ten, are
-# divided by: what lies outside makes all answers alike, or none a number.
+def products(group, pairs) -> list:
+    """Return each specialist's two classes' share of the whole, [..., 2]: its group's probability times its own.
+
+    Takes the root's answer [..., 2] and node name -> answer [..., 2], as arrays of NumPy or tensors.
+    """
+    return [group[..., index, None] * pairs[node.name] for index, node in enumerate(SPECIALISTS)]
+
+
+# Bounds of a member's weight in its node's average, and of what its logits, which are of the order of ten, are divided
+# by: a value outside makes all answers alike, or NaN.
 WEIGHTS = (1e-6, 1e6)
 TEMPERATURES = (0.01, 100.0)
 

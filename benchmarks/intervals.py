@@ -12,8 +12,9 @@ from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import beta, multivariate_normal, t
 
 from bach_keras.evidence.correlation import Design
-from bach_keras.evidence.intervals import Z
 
+# The normal quantile of a two-sided 95 % interval.
+Z = ndtri(0.975)
 CLASSES = ("normal", "benign", "insitu", "invasive")
 # Images of each class of each patient, by the organisers' sheet.
 PATIENTS = (

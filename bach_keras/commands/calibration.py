@@ -4,14 +4,14 @@ import sys
 
 import click
 
-from bach_keras.commands.options import FOLDER, Failure, images_options, member_options
+from bach_keras.commands.options import FOLDER, VIEWS, Failure, as_number, images_options, member_options
 
 
 @click.command()
 @member_options
 @images_options
 @click.option(
-    "--views", type=click.Choice(("1", "8", "24")), default="1", show_default=True,
+    "--views", type=click.Choice(VIEWS), callback=as_number, default="1", show_default=True,
     help="How many views of each image are averaged where the tree will answer.",
 )  # fmt: skip
 @click.option("--unsure", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2, show_default=True,
@@ -45,7 +45,7 @@ def calibrate(carci_runs, norbe_runs, invis_runs, images, views, unsure, out, ov
     from bach_keras.evidence.calibrate_tree import Settings, calibrate_members
 
     others = images.open() if _named() else None
-    settings = Settings(int(views), unsure, images.data_dir)
+    settings = Settings(views, unsure, images.data_dir)
     refused = calibrate_members({node: given for node, given in runs.items() if given}, settings, others, out)
     sys.exit(1 if refused else 0)
 

@@ -47,11 +47,11 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, views, ca
         from bach_keras.serving.exported import Export
         from bach_keras.serving.views import with_views
 
-        system = with_views(Export(model), int(views) if views else None)
+        system = with_views(Export(model), views)
     else:
         from bach_keras.hierarchy import Hierarchy
 
-        views = int(views or 1)
+        views = views or 1
         members = load_members(carci_runs, norbe_runs, invis_runs, views)
         system = Hierarchy(members, views=views, calibration=calibrated)
     run_evaluation(system, images.open(), split, out, runs)

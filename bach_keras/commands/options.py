@@ -113,8 +113,12 @@ calibrated_option = click.option(
 )  # fmt: skip
 
 
+def as_number(context, option, text):
+    return text and int(text)
+
+
 views_option = click.option(
-    "--views", type=click.Choice(VIEWS),
+    "--views", type=click.Choice(VIEWS), callback=as_number,
     help="Views of each image to average: 1, the central square; 8, its turns and reflections; 24, those of the left, "
     "central and right squares.",
 )  # fmt: skip
@@ -160,8 +164,6 @@ def images_options(command):
 
 def open_images(data):
     """Return the data once its images are prepared; phantoms are drawn when they are first needed."""
-    from bach_keras.commands.console import say
-
     if data.config == "phantom" and not data.prepared.is_there:
         from datasets.bach_bisque.prepare import prepare_dataset
 

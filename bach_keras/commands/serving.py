@@ -56,7 +56,7 @@ def export(
     from datasets.images.folder import find_images
 
     # Building the networks takes time, so every check that needs none comes first.
-    views = int(views or 1)
+    views = views or 1
     _check_places(out, lite, overwrite)
     _check_forms(out, lite, quantize, precision, views)
     if calibration and not lite and precision == "float32":
@@ -202,7 +202,7 @@ def predict(model, server, timeout, send_whole, form, routing, views, paths):
         from bach_keras.serving.remote.client import Remote
 
         export = Remote(server, timeout, send_whole=send_whole)
-    export = with_views(export, views and int(views))
+    export = with_views(export, views)
     _warn(export)
     failed = False
     for row, line in lines(form, predict_files(export, paths, routing), export.outputs.classes):

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
+from bach_keras.evidence.correlation import codes
 from bach_keras.evidence.metrics import scores
 from bach_keras.tree import TEMPERATURES
 from bach_keras.wording import counted
@@ -39,7 +40,7 @@ def fit_checked(logits, targets, groups, classes: tuple[str, ...]) -> dict:
         and ``after``, what ``JUDGED`` names, each over all images: after, each by a temperature from other patients.
     """
     logits, targets = np.asarray(logits, float), np.asarray(targets, int)
-    patients = patients_of(groups)
+    patients = codes(groups)
     check_enough(targets, patients, classes)
     fold_temperatures, answers = [], np.empty((len(targets), 2))
     for others, held in _folds(patients):
@@ -98,13 +99,6 @@ def _log_probabilities(logits, temperature) -> np.ndarray:
     scaled = logits / temperature
     of_views = scaled - logsumexp(scaled, axis=2, keepdims=True)
     return logsumexp(of_views, axis=1) - np.log(logits.shape[1])
-
-
-def patients_of(groups) -> np.ndarray:
-    """Return a number for each image, the same for images of one patient; an unknown patient is one of its own."""
-    names = [("known", name) if name else ("unknown", str(index)) for index, name in enumerate(groups)]
-    order = {name: index for index, name in enumerate(dict.fromkeys(names))}
-    return np.array([order[name] for name in names], int)
 
 
 def patient_weights(patients) -> np.ndarray:

@@ -6,15 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from bach_keras import preprocess, temperatures
+from bach_keras import temperatures
 from bach_keras.calibration import ANSWERED, LEVELS, Calibration, as_listed
 from bach_keras.evidence import calibrate, conformal
+from bach_keras.evidence.correlation import codes
+from bach_keras.evidence.intervals import groups_of
+from bach_keras.evidence.rows import batches
 from bach_keras.hierarchy import Hierarchy, Member
 from bach_keras.members import run_folder, uncalibrated_member, weights_of
 from bach_keras.run_folder import Run
-from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from bach_keras.tree import NODES, ROOT, products
 from bach_keras.wording import counted
 from datasets.errors import UserError, working
 from datasets.labels import CLASSES
@@ -24,8 +26,6 @@ from datasets.splits import VALIDATION
 from datasets.whole import write_json
 
 LOG = logging.getLogger(__name__)
-
-BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def calibrate_members(
         out: the file for the thresholds; None for one node by itself, which has none.
 
     Returns:
-        A sentence for each run whose images are too few to fit a temperature on: it keeps the one that it has.
+        A sentence for each run whose images are too few to fit a temperature on; none is kept of an earlier fit.
 
     Raises:
         UserError: the thresholds would be of too few patients, or no temperature can be fitted; nothing is written.
@@ -111,7 +111,7 @@ def _choosing(fits: list[_Fit], images: SplitData | None) -> tuple[SplitData, li
         )
     if seen := len(trained_on & set(held)):
         LOG.info(f"{seen} of {counted(len(held), 'validation image')} trained a member and choose no threshold")
-    conformal.check_patients(len(set(calibrate.patients_of(_groups(data, names)).tolist())), max(map(float, LEVELS)))
+    conformal.check_patients(groups_of(_groups(data, names)), max(map(float, LEVELS)))
     return data, names
 
 
@@ -135,12 +135,8 @@ class _Answers:
 
 def _answered(tree: Hierarchy, data: SplitData, names: list[str]):
     """Yield each image's name and node -> logits [members, views, 2]."""
-    records = data.images(names).map(
-        lambda record: (tree.prepare(record["image"]), record["filename"]),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
     with bar(what="Calibrating", total=len(names)) as progress:
-        for parts, files in preprocess.untuned(records.batch(BATCH).prefetch(1)).as_numpy_iterator():
+        for parts, _, _, files in batches(tree, data, names).as_numpy_iterator():
             logits = {node: each.numpy() for node, each in tree.logits(parts).items()}
             if not all(np.isfinite(each).all() for each in logits.values()):
                 raise UserError("A member answers NaN or infinity, so it cannot be calibrated: train it again.")
@@ -159,7 +155,7 @@ def _fitted(fit: _Fit, logits, views: int, refused: list[str]) -> Member:
     try:
         found = calibrate.fit_checked(logits, targets, _groups(fit.data, fit.names), classes)
     except UserError as error:
-        refused.append(f"{name} keeps the temperature {fit.member.temperature:g}: {error}")
+        refused.append(f"{name} has the temperature {fit.member.temperature:g}: {error}")
         temperatures.remove(fit.run, fit.weights, views)
         return fit.member
     facts = {"digest": fit.member.digest, "split": VALIDATION, "weighting": "patient"}
@@ -184,7 +180,7 @@ def thresholds(members: list[Member], chosen, logits, settings: Settings) -> Cal
     """Choose a tree's thresholds on some images.
 
     Args:
-        members: with their temperatures.
+        members: of the tree, with their temperatures.
         chosen: a ``SplitData`` and the names of its images that choose.
         logits: has ``of(data, names, node, number)``, float [N, views, 2].
         settings: the views, and how many images are to be unsure.
@@ -194,9 +190,8 @@ def thresholds(members: list[Member], chosen, logits, settings: Settings) -> Cal
     for node in NODES:
         own = [member for member in members if member.node == node]
         nodes[node] = _average(own, [logits.of(data, names, node, number) for number in range(len(own))])
-    pairs = [nodes[ROOT.name][:, i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)]
-    leaves = np.concatenate(pairs, axis=1)
-    patients = calibrate.patients_of(_groups(data, names))
+    leaves = np.concatenate(products(nodes[ROOT.name], nodes), axis=1)
+    patients = codes(_groups(data, names))
     truth = np.array([CLASSES.index(data.labels[name]) for name in names])
     p_true, confidence = leaves[np.arange(len(names)), truth], leaves.max(axis=1)
     levels = {

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from bach_keras.evidence import predictions
-from bach_keras.evidence.errors import SYSTEM, answer_of
+from bach_keras.evidence.errors import SYSTEM, answer_of, judges
 from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.paired import paired
 from bach_keras.evidence.predictions import Predictions
@@ -13,7 +13,6 @@ from bach_keras.tree import NODES
 from bach_keras.wording import counted
 from datasets.errors import MissingError, UserError
 from datasets.escape import for_terminal
-from datasets.labels import CLASSES
 
 
 def compare(first: Path, second: Path) -> dict:
@@ -91,12 +90,11 @@ def _file(place: Path) -> Path:
 
 def _judged(answered: Predictions, headline: str) -> list[dict]:
     """Return the rows that the headline judges, by file name; of a node, truth and label are its own two classes."""
-    rows = sorted(answered.rows, key=lambda row: row["filename"])
+    rows = sorted((row for row in answered.rows if judges(row, headline)), key=lambda row: row["filename"])
     if headline == SYSTEM:
-        return [row for row in rows if row["truth"] in CLASSES]
+        return rows
     node = NODES[headline]
     return [
         {**row, "truth": node.classes[node.targets[row["truth"]]], "label": node.classes[answer_of(row, headline)]}
         for row in rows
-        if row["truth"] in node.targets
     ]

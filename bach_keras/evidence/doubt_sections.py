@@ -3,10 +3,11 @@
 import statistics
 
 from bach_keras.evidence import figures
-from bach_keras.evidence.errors import is_right
+from bach_keras.evidence.errors import is_right, judges
 from bach_keras.evidence.page import MISSING, decimal, heading, interval, pair, paragraph, percent, table
 from bach_keras.evidence.page import figures as side_by_side
-from bach_keras.evidence.score_sections import headline, judges, scores_of, title_of
+from bach_keras.evidence.score_sections import title_of
+from bach_keras.evidence.scoring import headline, scores_of
 
 FIELDS = {"log_loss": "log loss", "brier": "Brier score", "calibration_error": "calibration error"}
 
@@ -83,7 +84,7 @@ def _spread(judge: str, rows: list[dict]) -> list[str]:
     """Return how far the views of an image disagree, of right and of wrong answers."""
     spreads = {True: [], False: []}
     for row in rows:
-        if row.get("spread") is not None and judges(judge, row):
+        if row.get("spread") is not None and judges(row, judge):
             spreads[is_right(row, judge)].append(row["spread"])
     if not any(spreads.values()):
         return []

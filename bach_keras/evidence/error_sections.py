@@ -1,7 +1,8 @@
 """The parts of a report on wrong answers: the path that each took through the tree, and its picture."""
 
 from bach_keras.evidence.page import decimal, image, paragraph, table
-from bach_keras.evidence.score_sections import headline, title_of
+from bach_keras.evidence.score_sections import title_of
+from bach_keras.evidence.scoring import headline
 from bach_keras.tree import NODES
 from bach_keras.wording import counted
 from datasets.escape import for_html

@@ -8,6 +8,11 @@ from datasets.labels import CLASSES
 SYSTEM = "system"
 
 
+def judges(row: dict, judge: str) -> bool:
+    """Say whether the four classes ("system"), or a node, can judge an image by its label."""
+    return row["truth"] in (CLASSES if judge == SYSTEM else NODES[judge].targets)
+
+
 def is_right(row: dict, judge: str) -> bool:
     """Say whether an answer is right by ``judge``: "system", for the four classes, or a node's name."""
     if judge == SYSTEM:
@@ -23,7 +28,7 @@ def answer_of(row: dict, node: str) -> int:
 
 def judged_by(row: dict, headline: str) -> str:
     """Return who judges an image: a system, but carci where the label is not one of the four classes."""
-    return ROOT.name if headline == SYSTEM and row["truth"] not in CLASSES else headline
+    return ROOT.name if headline == SYSTEM and not judges(row, SYSTEM) else headline
 
 
 def find_errors(rows: list[dict], headline: str) -> dict:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bach_keras import run_fields
 from bach_keras.evidence import metrics, predictions, stains
 from bach_keras.evidence.error_sections import MOST_PICTURES, wrong
+from bach_keras.evidence.notes import chosen_in_words
 from bach_keras.evidence.report import write_report
 from bach_keras.evidence.rows import answer
 from bach_keras.evidence.scoring import accuracy_in_words, score
@@ -147,10 +148,8 @@ def _log(result: dict) -> None:
         LOG.warning(
             "WARNING: this system learned from synthetic phantom images. Its answers about tissue mean NOTHING."
         )
-    if result["chosen_on"]:
-        LOG.info(
-            f"{result['chosen_on']} of these images also chose a member's epoch or init, a temperature or a threshold"
-        )
+    if words := chosen_in_words(result):
+        LOG.info(words)
     for name, node_score in result["nodes"].items():
         if name != result["headline"]:
             absent = f"; no image is {' or '.join(node_score['absent'])}" if node_score["absent"] else ""

@@ -1,14 +1,8 @@
 """95 % confidence intervals that are true to the patients behind the images."""
 
-import math
-
 import numpy as np
-from scipy.special import stdtrit
 
-from bach_keras.evidence.correlation import LEVEL, Design, codes
-
-# The normal quantile of a two-sided 95 % interval.
-Z = 1.959963984540054
+from bach_keras.evidence.correlation import Design, codes
 
 
 def effective_n(groups) -> float:
@@ -42,31 +36,3 @@ def difference_interval(first, second, groups, truth=None) -> list[float]:
     """
     pair = [np.asarray(right, bool)[None] for right in (first, second)]
     return Design(groups, truth).difference_interval(*pair)[:, 0].tolist()
-
-
-def jackknife_interval(statistic, groups, bounds=(-math.inf, math.inf)) -> list[float]:
-    """Return a 95 % interval of any statistic, by leaving out one group after the other (t quantile, groups - 1).
-
-    With few and unequal groups it is too narrow, see docs/evidence.md; prefer the intervals above where there is one.
-
-    Args:
-        statistic: takes int [n], the indices of the images to use, and returns a number.
-        groups: N names, "" where unknown.
-        bounds: the least and the most that the statistic can be; the interval of a single group.
-    """
-    group, n = codes(groups), len(groups)
-    count = int(group.max()) + 1
-    if count == 1:
-        return list(map(float, bounds))
-    found = statistic(np.arange(n))
-    left_out = np.array([statistic(np.flatnonzero(group != number)) for number in range(count)])
-    error = math.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())
-    half = stdtrit(count - 1, (1 + LEVEL) / 2) * error
-    return [float(max(bounds[0], found - half)), float(min(bounds[1], found + half))]
-
-
-def wilson(share: float, n: float) -> list[float]:
-    """Return the 95 % interval, [low, high] in 0..1, of a share of n images (Wilson 1927); n need not be whole."""
-    middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    return [max(0.0, middle - half), min(1.0, middle + half)]

@@ -16,11 +16,14 @@ def synthetic(config: str, learned_from) -> str:
     return paragraph(f"SYNTHETIC: {source} mean NOTHING about tissue.", "loud")
 
 
+def chosen_in_words(result: dict) -> str:
+    """Return how many of the images that judge also chose something of the system; "" where none did."""
+    count = result.get("chosen_on")
+    return f"{count} of these images also chose a member's epoch or init, a temperature or a threshold" if count else ""
+
+
 def chosen(result: dict) -> str:
     """Return a paragraph on the images that judge and also chose something of the system."""
-    if not result.get("chosen_on"):
-        return paragraph("No member saw these images, nor did they choose an epoch, an init or a threshold.")
-    return paragraph(
-        f"{result['chosen_on']} of these images also chose a member's epoch or init, a temperature or a threshold.",
-        "note",
-    )
+    if words := chosen_in_words(result):
+        return paragraph(f"{words}.", "note")
+    return paragraph("No member saw these images, nor did they choose an epoch, an init or a threshold.")

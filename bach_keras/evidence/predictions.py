@@ -11,14 +11,13 @@ import csv
 import hashlib
 import io
 import json
-import re
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from bach_keras.fields import plain
+from bach_keras.fields import SHA256, plain
 from bach_keras.tree import NODES, ROOT, SPECIALISTS, Node
 from datasets.errors import UserError
 from datasets.escape import for_csv
@@ -43,7 +42,6 @@ SUM_TOLERANCE, PRODUCT_TOLERANCE = 1e-5, 1e-6
 
 _FLAGS = {"": None, "true": True, "false": False}
 _NO_CLASS = "none"  # a set without a class; an empty cell says that there is no set
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,7 @@ def _check_alike(values: dict, first: dict) -> None:
     for name in ("split_digest", "model_digest"):
         if values[name] != first[name]:
             raise _WrongError(f"its {name} is not that of the first row")
-        if not _SHA256.fullmatch(values[name]) and (name, values[name]) != ("model_digest", ""):
+        if not SHA256.fits(values[name]) and (name, values[name]) != ("model_digest", ""):
             raise _WrongError(f"its {name} is not a SHA-256")
     if _node(values) != _node(first):
         raise _WrongError("it is not an answer of the same nodes as the first row")
@@ -213,7 +211,7 @@ def _node(values: dict) -> str | None:
 
 def _row(values: dict, node: str | None) -> dict:
     """Return the row that some cells stand for, once they are what a system can answer."""
-    if not _SHA256.fullmatch(values["digest"]):
+    if not SHA256.fits(values["digest"]):
         raise _WrongError("its digest is not a SHA-256")
     truths = NODES[node].targets if node else LABELS
     if values["truth"] not in truths:

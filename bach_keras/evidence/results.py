@@ -1,6 +1,5 @@
 """The page of a reproduction: the paper's Table 1 next to ours, confusion matrices, and every run."""
 
-import statistics
 from pathlib import Path
 
 from bach_keras.evidence.figures import confusion
@@ -8,7 +7,7 @@ from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.notes import DEVICE, chosen, synthetic
 from bach_keras.evidence.page import heading, matrices, paragraph, section, table, write_page
 from bach_keras.evidence.paper import FIGURE_3, PUBLISHED
-from bach_keras.evidence.seeds import HEADS, seed_rows
+from bach_keras.evidence.seeds import HEADS, mean_in_words, seed_rows
 from bach_keras.tree import NODES
 from bach_keras.wording import counted
 from datasets.labels import CLASSES
@@ -83,9 +82,7 @@ def _cell(scores) -> str:
         return ""
     if len(scores) == 1:
         return in_words(scores[0])
-    accuracies = [score["accuracy"] for score in scores]
-    mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies)
-    return f"mean {mean:.3f}, standard deviation {spread:.3f} over {len(scores)} seeds; the first {in_words(scores[0])}"
+    return f"mean {mean_in_words(scores)}; the first {in_words(scores[0])}"
 
 
 def _runs(runs) -> str:

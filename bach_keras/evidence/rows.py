@@ -25,7 +25,7 @@ def answer(system, data, names: list[str]) -> list[dict]:
     rows, digests = [], data.prepared.digests
     is_normalised = system.view.stain_normalisation != "none"
     with bar(what="Evaluating", total=len(names)) as progress:
-        for parts, known, labels, encoded in _batches(data.images(names), system).as_numpy_iterator():
+        for parts, known, labels, encoded in batches(system, data, names).as_numpy_iterator():
             files = [name.decode() for name in encoded]
             answers = _answers(system, parts)
             _check_numbers(answers, files)
@@ -46,18 +46,18 @@ def answer(system, data, names: list[str]) -> list[dict]:
     return sorted(rows, key=lambda row: row["filename"])
 
 
-def _batches(records, system):
-    """Return batches of what the networks see of each image, whether its stain can be normalised, label and name."""
-    view, views = system.view, system.views
+def batches(system, data, names: list[str]) -> tf.data.Dataset:
+    """Return batches of what a system sees of named images, whether each stain can be normalised, labels and names."""
+    view = system.view
 
     def seen(record):
-        part = preprocess.part(record["image"], view.image_size, views)
+        part = system.prepare(record["image"])
         known = preprocess.normalise_stain_each(part, view.image_size, view.stain_normalisation)[1]
         return part, known, record["label"], record["filename"]
 
     # The next images are read and cropped while the networks work on a batch.
-    batches = records.map(seen, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(1)
-    return preprocess.untuned(batches)
+    records = data.images(names).map(seen, num_parallel_calls=tf.data.AUTOTUNE)
+    return preprocess.untuned(records.batch(BATCH).prefetch(1))
 
 
 def _answers(system, parts) -> dict[str, np.ndarray]:

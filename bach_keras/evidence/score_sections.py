@@ -3,6 +3,7 @@
 from collections import Counter
 
 from bach_keras.evidence import figures
+from bach_keras.evidence.errors import SYSTEM, judges
 from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.notes import chosen
 from bach_keras.evidence.page import (
@@ -18,9 +19,9 @@ from bach_keras.evidence.page import (
     table,
 )
 from bach_keras.evidence.paper import FIGURE_3, PAPER, PUBLISHED, RIGHT
+from bach_keras.evidence.scoring import headline, scores_of
 from bach_keras.tree import NODES
 from bach_keras.wording import counted
-from datasets.errors import UserError
 from datasets.escape import for_html
 from datasets.labels import CLASSES
 
@@ -42,7 +43,7 @@ BY_CLASS = {"sensitivity": "sensitivity", "specificity": "specificity", "f1": "F
 
 def title_of(node: str) -> str:
     """Return the name that the paper prints of a node, or of the system."""
-    return WHOLE if node == "system" else NODES[node].title if node in NODES else node
+    return WHOLE if node == SYSTEM else NODES[node].title if node in NODES else node
 
 
 def classes_of(node: str) -> tuple[str, ...]:
@@ -50,31 +51,10 @@ def classes_of(node: str) -> tuple[str, ...]:
     return NODES[node].classes if node in NODES else CLASSES
 
 
-def scores_of(result: dict) -> dict[str, dict]:
-    """Return the scores of a result by name: of the system, if it is one, and of each node."""
-    if result.get("kind") == "node":
-        return {**{result["node"]: result}, **result.get("nodes", {})}
-    return {"system": result, **result.get("nodes", {})}
-
-
-def headline(result: dict) -> tuple[str, dict]:
-    """Return the name and the score of what these images can judge."""
-    scores = scores_of(result)
-    name = result.get("headline", next(iter(scores)))
-    if name not in scores:
-        raise UserError(f"The headline is {name}, of which there is no score: evaluate again.")
-    return name, scores[name]
-
-
-def judges(name: str, row: dict) -> bool:
-    """Return whether an image is of a label that a node, or the system, can be judged by."""
-    return row["truth"] in (NODES[name].targets if name in NODES else CLASSES)
-
-
 def summary(result: dict, rows: list[dict]) -> list[str]:
     """Return what a reader in haste needs."""
     name, score = headline(result)
-    what = "four-class accuracy" if name == "system" else f"accuracy of {title_of(name)}"
+    what = "four-class accuracy" if name == SYSTEM else f"accuracy of {title_of(name)}"
     ends = f"95 % interval {interval(score.get('accuracy_ci95'))}" if score.get("accuracy_ci95") else ""
     parts = [
         f'<p class="headline"><b>{decimal(score.get("accuracy"))}</b> '
@@ -84,12 +64,12 @@ def summary(result: dict, rows: list[dict]) -> list[str]:
         parts.append(paragraph(f"{what.capitalize()} was not measured: {_why(score, 'accuracy')}"))
     else:
         parts.append(paragraph(f"{what[0].upper() + what[1:]} {in_words(score)}."))
-    if name != "system":
+    if name != SYSTEM:
         parts.append(paragraph(f"{title_of(name)} tells {' from '.join(classes_of(name))}."))
         if result.get("kind") != "node":
             reason = _why(result, "accuracy")
             parts.append(paragraph(f"The four-class accuracy is not the headline. {reason}", "note"))
-    parts.append(_cards(name, score, [row for row in rows if judges(name, row)]))
+    parts.append(_cards(name, score, [row for row in rows if judges(row, name)]))
     split = f"Config {result['config']}, protocol {result['protocol']}, {result['split']} images."
     parts += [paragraph(split), chosen(result), *[paragraph(note, "note") for note in result["split_notes"]]]
     return parts
@@ -126,7 +106,7 @@ def _why(score: dict, metric: str) -> str:
 def beside_paper(result: dict, rows: list[dict]) -> list[str]:
     """Return our accuracies beside the paper's Table 1, and what there is of its Figure 3."""
     scores = {name: _known(score) for name, score in scores_of(result).items()}
-    columns = {node: scores.get(node) for node in NODES} | {"whole": scores.get("system")}
+    columns = {node: scores.get(node) for node in NODES} | {"whole": scores.get(SYSTEM)}
     heads = ["accuracy", "here", "95 % interval", *[f"paper, {row}" for row in PUBLISHED]]
     titles = {name: "Whole" if name == "whole" else title_of(name) for name in columns}
     lines = [
@@ -215,7 +195,7 @@ def _reasons(scores: dict[str, dict]) -> str:
         # Other parts of the page say what else is missing.
         for metric in [name for name in names if name in why]:
             whose.setdefault(str(why[metric]), []).append(f"{names[metric]} of {title_of(node)}")
-    if "system" in scores and (left_out := [title_of(node) for node in NODES if node not in scores]):
+    if SYSTEM in scores and (left_out := [title_of(node) for node in NODES if node not in scores]):
         whose["No image here is of a class that could judge it."] = [f"all scores of {node}" for node in left_out]
     lines = [f"{', '.join(missing)}: {reason}" for reason, missing in whose.items()]
     return heading(3, "What was not measured, and why") + items(lines) if lines else ""
@@ -224,7 +204,7 @@ def _reasons(scores: dict[str, dict]) -> str:
 def patients(result: dict, rows: list[dict]) -> list[str]:
     """Return how many patients the figures rest on, and what that does to their intervals."""
     name, _ = headline(result)
-    own = [row for row in rows if judges(name, row)]
+    own = [row for row in rows if judges(row, name)]
     sizes = sorted(Counter(row["group"] for row in own if row.get("group")).values(), reverse=True)
     unknown = sum(not row.get("group") for row in own)
     parts = [

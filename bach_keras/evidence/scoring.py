@@ -3,11 +3,13 @@
 import numpy as np
 
 from bach_keras.evidence import stains
-from bach_keras.evidence.errors import SYSTEM, find_errors, is_right
+from bach_keras.evidence.errors import SYSTEM, find_errors, is_right, judges
 from bach_keras.evidence.intervals import accuracy_interval
 from bach_keras.evidence.metrics import in_words, scores
 from bach_keras.evidence.predictions import SETS, Predictions
+from bach_keras.fields import plain
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from datasets.errors import UserError
 from datasets.labels import CLASSES
 
 # Where the accuracy of the most confident share of the answers is taken.
@@ -71,17 +73,24 @@ def headline_of(rows: list[dict]) -> str:
     return SYSTEM
 
 
-def of_headline(result: dict) -> dict:
-    """Return the scores that a metrics.json puts first: those of the system, or of the node that can be judged."""
-    headline = result.get("headline", SYSTEM)
-    return result if headline == SYSTEM or result["kind"] == "node" else result["nodes"][headline]
+def scores_of(result: dict) -> dict[str, dict]:
+    """Return the scores of a metrics.json by name: of the system, if it is one, and of each node."""
+    return {result["node"] if result.get("kind") == "node" else SYSTEM: result, **result.get("nodes", {})}
+
+
+def headline(result: dict) -> tuple[str, dict]:
+    """Return the name and the score of what a metrics.json puts first: the system, or the node that can be judged."""
+    scores = scores_of(result)
+    name = result.get("headline", next(iter(scores)))
+    if name not in scores:
+        raise UserError(f"The headline is {plain(str(name), 60)}, of which there is no score: evaluate again.")
+    return name, scores[name]
 
 
 def accuracy_in_words(result: dict) -> str:
     """Return what an evaluation comes to, such as ``four-class accuracy 0.950 (95 % interval ...)``."""
-    headline = result.get("headline", SYSTEM)
-    what = "four-class" if headline == SYSTEM else headline
-    return f"{what} accuracy {in_words(of_headline(result))}"
+    name, score = headline(result)
+    return f"{'four-class' if name == SYSTEM else name} accuracy {in_words(score)}"
 
 
 def coverage(rows: list[dict], headline: str) -> list[dict]:
@@ -98,9 +107,7 @@ def coverage(rows: list[dict], headline: str) -> list[dict]:
 
 
 def _own(rows: list[dict], judge: str) -> list[dict]:
-    """Return the rows whose label the four classes, or a node, can judge."""
-    labels = CLASSES if judge == SYSTEM else NODES[judge].targets
-    return [row for row in rows if row["truth"] in labels]
+    return [row for row in rows if judges(row, judge)]
 
 
 def _of_system(rows: list[dict], answers=None) -> tuple:

@@ -22,11 +22,12 @@ def seed_rows(runs: list[dict]) -> list[list[str]]:
     for (protocol, name), several in by_name.items():
         rows += [[protocol, name, str(run.get("seed", "")), in_words(run)] for run in several]
         if len(several) > 1:
-            rows.append([protocol, name, "mean", _mean(several)])
+            rows.append([protocol, name, "mean", mean_in_words(several)])
     return rows
 
 
-def _mean(runs: list[dict]) -> str:
-    accuracies = [run["accuracy"] for run in runs]
+def mean_in_words(scores: list[dict]) -> str:
+    """Return the mean accuracy over several seeds, and the spread."""
+    accuracies = [score["accuracy"] for score in scores]
     mean, spread = statistics.mean(accuracies), statistics.stdev(accuracies)
-    return f"{mean:.3f}, standard deviation {spread:.3f} over {len(runs)} seeds"
+    return f"{mean:.3f}, standard deviation {spread:.3f} over {len(scores)} seeds"

@@ -176,8 +176,8 @@ def as_markdown(card: dict) -> str:
         "## Data",
         "",
         *(f"- {for_markdown(f'{config}: {words}')}" for config, words in card["data"].items()),
-        f"- {len(card['trained_on'])} images trained it and {len(card['chosen_on'])} chose an epoch or a start; "
-        "`assets/model_card.json` names them.",
+        f"- {len(card['trained_on'])} images trained it and {len(card['chosen_on'])} chose an epoch, a start, a "
+        "temperature or a threshold; `assets/model_card.json` names them.",
         *_stains(card),
         *_calibration(card),
         "",

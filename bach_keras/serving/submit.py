@@ -47,7 +47,7 @@ def check_destination(out: Path) -> None:
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise UserError(
-            f"{out} cannot be written, as {above} is no folder that can be written to: choose another place."
+            f"{out} cannot be written, as {above} is not a folder that can be written to: choose another place."
         )
 
 

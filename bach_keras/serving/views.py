@@ -1,12 +1,14 @@
 """Several views of an image, averaged here, of a model that sees one."""
 
+import hashlib
+
 import numpy as np
 import tensorflow as tf
 
 from bach_keras import preprocess
 from bach_keras.serving.answers import Outputs
 from bach_keras.serving.images import as_seen
-from bach_keras.tree import ROOT, SPECIALISTS
+from bach_keras.tree import ROOT, SPECIALISTS, products
 from datasets.errors import UserError
 
 # How many squares go to the model at once.
@@ -59,6 +61,11 @@ class Averaged:
 
     def __getattr__(self, name):
         return getattr(self._export, name)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what answers: the export, and the views that are averaged here."""
+        return hashlib.sha256(f"{self._export.digest} {self.views}".encode()).hexdigest()
 
     def prepare(self, image):
         """Return what ``images`` takes of an image, as ``Hierarchy.prepare`` does: TensorFlow ops."""
@@ -142,4 +149,4 @@ def average(pairs: dict[str, np.ndarray], routing: str, form: Outputs) -> dict[s
 def _product(nodes, group) -> np.ndarray:
     if group is None:
         return next(iter(nodes.values()))
-    return np.concatenate([group[..., i, None] * nodes[node.name] for i, node in enumerate(SPECIALISTS)], axis=-1)
+    return np.concatenate(products(group, nodes), axis=-1)

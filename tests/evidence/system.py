@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bach_keras import preprocess
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
 from bach_keras.tree import NODES
@@ -23,6 +24,9 @@ class System:
     digest: str = "0" * 64
     calibration: object = None
     label: str = ""  # in place of the likeliest class
+
+    def prepare(self, image):
+        return preprocess.part(image, self.view.image_size, self.views)
 
     def images(self, images):
         four = np.array(self.probabilities).reshape(2, 2)

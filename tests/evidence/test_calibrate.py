@@ -7,9 +7,9 @@ from bach_keras.evidence.calibrate import (
     fit,
     fit_checked,
     patient_weights,
-    patients_of,
     probabilities,
 )
+from bach_keras.evidence.correlation import codes
 from bach_keras.tree import NORBE, TEMPERATURES
 from datasets.errors import UserError
 
@@ -26,7 +26,7 @@ def drawn(temperature, patients=40, images=10, seed=0):
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_the_temperature_that_logits_were_multiplied_by_is_found(temperature):
     logits, targets, groups = drawn(temperature, patients=400)
-    assert fit(logits, targets, patients_of(groups)) == pytest.approx(temperature, rel=0.08)
+    assert fit(logits, targets, codes(groups)) == pytest.approx(temperature, rel=0.08)
 
 
 def test_a_temperature_is_that_of_scikit_learn():
@@ -39,7 +39,7 @@ def test_a_temperature_is_that_of_scikit_learn():
     plain = LogisticRegression(C=np.inf).fit(margin, targets)
     plain.coef_, plain.intercept_ = np.ones((1, 1)), np.zeros(1)
     theirs = CalibratedClassifierCV(FrozenEstimator(plain), method="temperature").fit(margin, targets)
-    ours = probabilities(logits, fit(logits, targets, patients_of(groups)))
+    ours = probabilities(logits, fit(logits, targets, codes(groups)))
     # Ours is drawn towards 1.5 a little by its prior, which among thousands of patients counts for little.
     np.testing.assert_allclose(ours, theirs.predict_proba(margin), atol=2e-3)
 
@@ -53,24 +53,24 @@ def test_answers_that_are_all_right_do_not_make_the_network_certain():
 
 
 def test_few_patients_change_a_temperature_less_than_many():
-    found = [fit(*drawn(4.0, patients=n)[:2], patients_of(drawn(4.0, patients=n)[2])) for n in (6, 400)]
+    found = [fit(*drawn(4.0, patients=n)[:2], codes(drawn(4.0, patients=n)[2])) for n in (6, 400)]
     assert 1 < found[0] < found[1]
 
 
 def test_saturated_logits_are_fitted_too():
     logits, targets, groups = drawn(1000.0)
     assert (probabilities(logits).max(axis=1) == 1).mean() > 0.9
-    found = fit(logits, targets, patients_of(groups))
+    found = fit(logits, targets, codes(groups))
     assert found == pytest.approx(TEMPERATURES[1], rel=0.01)
     logits, targets, groups = drawn(50.0, patients=2000)
-    assert fit(logits, targets, patients_of(groups)) == pytest.approx(50, rel=0.3)
+    assert fit(logits, targets, codes(groups)) == pytest.approx(50, rel=0.3)
 
 
 def test_each_patient_weighs_the_same_and_an_unknown_one_is_alone():
-    patients = patients_of(["a", "a", "a", "b", "", ""])
+    patients = codes(["a", "a", "a", "b", "", ""])
     assert len(set(patients)) == 4
     np.testing.assert_allclose(patient_weights(patients), [1 / 12, 1 / 12, 1 / 12, 1 / 4, 1 / 4, 1 / 4])
-    assert len(set(patients_of(["0", "", "1"]))) == 3
+    assert len(set(codes(["0", "", "1"]))) == 3
 
 
 def test_a_patient_of_many_images_does_not_decide_alone():
@@ -78,7 +78,7 @@ def test_a_patient_of_many_images_does_not_decide_alone():
     many = np.full((200, 1, 2), [2.0, -2.0])  # of one patient, all answered wrongly
     logits, targets = np.concatenate([logits, many]), np.concatenate([targets, np.ones(200, int)])
     groups = [*groups, *["many"] * 200]
-    by_patient = fit(logits, targets, patients_of(groups))
+    by_patient = fit(logits, targets, codes(groups))
     by_image = fit(logits, targets, np.arange(len(targets)))
     assert by_patient < 3 < by_image
 
@@ -90,8 +90,8 @@ def test_views_are_averaged_as_probabilities():
     rng = np.random.default_rng(0)
     logits, targets, groups = drawn(3.0, patients=100)
     several = logits + rng.normal(0, 0.5, (len(logits), 8, 2))
-    weights = patient_weights(patients_of(groups))
-    found = fit(several, targets, patients_of(groups))
+    weights = patient_weights(codes(groups))
+    found = fit(several, targets, codes(groups))
     losses = {t: -np.log(probabilities(several, t)[np.arange(len(targets)), targets]) @ weights for t in (1, found, 9)}
     assert losses[found] < min(losses[1], losses[9])
 

@@ -112,7 +112,7 @@ def test_too_few_patients_keep_their_temperature_and_are_named(specs, monkeypatc
     monkeypatch.setattr(calibrate_tree, "data_of_run", lambda settings, data_dir: few_data)
     refused = calibrate_members(specs, Settings(), out=tmp_path / "calibration.json")
     assert [sentence.split()[0] for sentence in refused] == ["norbe", "invis"]
-    assert "keeps the temperature 1: A temperature needs at least 30 validation images" in refused[0]
+    assert "has the temperature 1: A temperature needs at least 30 validation images" in refused[0]
     members = load_members(specs)
     assert [member.temperature == 1 for member in members] == [False, True, True]
     Hierarchy(members, calibration=Calibration.read(tmp_path / "calibration.json"))
@@ -155,7 +155,7 @@ def test_too_few_patients_for_sets_are_refused(specs, monkeypatch, tmp_path):
 def test_a_node_alone_with_too_few_images_is_refused(specs, monkeypatch):
     few_data = many_phantoms(patients=20, images=2)
     monkeypatch.setattr(calibrate_tree, "data_of_run", lambda settings, data_dir: few_data)
-    with pytest.raises(UserError, match=r"norbe .* keeps the temperature 1: A temperature needs at least 30"):
+    with pytest.raises(UserError, match=r"norbe .* has the temperature 1: A temperature needs at least 30"):
         calibrate_members({"norbe": specs["norbe"]}, Settings())
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from bach_keras.evidence.metrics import scores
-from bach_keras.evidence.scoring import accuracy_in_words, of_headline, score
+from bach_keras.evidence.scoring import accuracy_in_words, headline, score
 from tests.evidence.answered import node_row, predictions, row, rows
 
 
@@ -37,7 +37,7 @@ def test_the_headline_is_what_labels_as_coarse_as_bisques_can_judge():
     assert result["confusion_matrix"] is None
     assert (result["n"], result["groups"]) == (2, result["nodes"]["carci"]["groups"])
     assert "more coarsely than the four classes" in result["why"]["accuracy"]
-    assert of_headline(result) == result["nodes"]["carci"]
+    assert headline(result) == ("carci", result["nodes"]["carci"])
     assert accuracy_in_words(result).startswith("carci accuracy 1.000 (95 % interval ")
     assert set(result["nodes"]) == {"carci", "norbe"}
 

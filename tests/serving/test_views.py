@@ -132,6 +132,10 @@ def test_views_that_a_model_has_inside_are_not_changed(many):
             with_views(many, views)
 
 
+def test_answers_of_other_views_have_another_digest(one):
+    assert len({one.digest, with_views(one, 8).digest, with_views(one, 24).digest}) == 3
+
+
 def test_a_server_that_does_not_tell_the_side_has_no_views(one):
     with Server(one) as server, pytest.raises(ValueError, match="Leave out --send-whole"):
         with_views(Remote(server.rest_url, send_whole=True), 8)
