@@ -82,6 +82,9 @@ class Calibration:
         check(values, THRESHOLDS, within=within)
         prefix = f"{within}." if within else ""
         check(values["levels"], dict.fromkeys(LEVELS, _SHARE), within=f"{prefix}levels")
+        least = values["levels"][LEVELS[0]]
+        # A set that holds the truth more often holds more classes.
+        check(values["levels"], {ANSWERED: number(0, least)}, within=f"{prefix}levels")
         check(values["unsure"], {"share": _SHARE, "threshold": _SHARE}, within=f"{prefix}unsure")
         return cls(
             levels={level: values["levels"][level] for level in LEVELS},

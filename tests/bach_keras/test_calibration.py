@@ -176,7 +176,8 @@ def test_a_file_gives_back_what_was_written(members, thresholds, tmp_path):
 
 FIELDS = [
     ("kind", "system"), ("kind", ...), ("levels", []), ("levels", {"0.9": 0.1}), ("levels", {"0.8": 0.1, "0.9": 2}),
-    ("levels", {"0.8": 0.1, "0.9": float("nan")}), ("unsure", 0.5), ("unsure", {"share": 0.2}), ("n", 0), ("n", "40"),
+    ("levels", {"0.8": 0.1, "0.9": float("nan")}), ("levels", {"0.8": 0.1, "0.9": 0.2}),
+    ("unsure", 0.5), ("unsure", {"share": 0.2}), ("n", 0), ("n", "40"),
     ("unsure", {"share": 0.2, "threshold": -1}), ("groups", None), ("views", 2), ("views", True), ("views", "1"),
     ("config", ""), ("chosen_on", "a"), ("chosen_on", ...), ("members", []), ("members", [1, 2, 3]),
     ("members", [{"node": "carci"}] * 3), ("protocol", 3), ("split", ...),
