@@ -19,6 +19,10 @@ PARTS = {
     "errors": ("Wrong answers", error_sections.errors),
 }
 
+# The sections that ``sections`` makes again from metrics.json and the predictions, and what the others show.
+CHECKED = (*PARTS, "judged")
+UNCHECKED = {"gallery": "the pictures of the wrong answers", "runs": "the training", "limits": "the limits"}
+
 
 def sections(result: dict, rows: list[dict]) -> list[str]:
     """Return every part of the page that shows figures of an evaluation, exactly as it stands in the page.
