@@ -165,6 +165,8 @@ def test_a_temperature_of_other_views_is_refused(members):
 def test_a_calibration_of_other_views_is_refused(members):
     with pytest.raises(ValueError, match="made for 8 views of each image and not for 1: give --views 8"):
         Hierarchy(members, calibration=calibration(members, views=8))
+    with pytest.raises(ValueError, match="made for 1 view of each image and not for 8: give --views 1"):
+        calibration(members).check_tree(members, 8)
 
 
 def test_a_file_gives_back_what_was_written(members, thresholds, tmp_path):
