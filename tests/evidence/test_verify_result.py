@@ -143,10 +143,12 @@ def test_a_report_that_was_changed_is_noticed(folder):
         ('<section id="scores">', '<!--<section id="scores">', "holds a comment, which may hide a part"),
         ("</main>", '<section id="more">0.999</section></main>', "holds a section more that evaluate did not write"),
         ("</main>", '<section id="scores">0.999</section></main>', "holds a section scores that evaluate did not"),
+        ("not a medical device", "a medical device", "lacks a part"),
+        ("<p class=loud>SYNTHETIC", "<p class=loud hidden>SYNTHETIC", "lacks a part"),
         ("</html>\n", "</html>\naccuracy 0.999", "does not end as evaluate wrote it"),
         ("</html>\n", "\0" * 2**26, "is larger than 67108864 bytes"),
     ],
-    ids=["comment", "section", "section again", "end", "size"],
+    ids=["comment", "section", "section again", "device", "synthetic", "end", "size"],
 )
 def test_what_was_added_to_a_report_is_noticed(folder, old, new, difference):
     path = folder / "report.html"
