@@ -26,6 +26,7 @@ from bach_keras.fields import (
     whole,
 )
 from bach_keras.tree import NODES, TEMPERATURES, VIEWS, WEIGHTS
+from bach_keras.wording import counted
 from datasets.errors import UserError
 
 # The level of ``set`` in answers; the other is reported beside it.
@@ -83,6 +84,9 @@ class Calibration:
         check(values, THRESHOLDS, within=within)
         prefix = f"{within}." if within else ""
         check(values["levels"], dict.fromkeys(LEVELS, _SHARE), within=f"{prefix}levels")
+        least = values["levels"][LEVELS[0]]
+        # A set that holds the truth more often holds more classes.
+        check(values["levels"], {ANSWERED: number(0, least)}, within=f"{prefix}levels")
         check(values["unsure"], {"share": _SHARE, "threshold": _SHARE}, within=f"{prefix}unsure")
         return cls(
             levels={level: values["levels"][level] for level in LEVELS},
@@ -106,8 +110,8 @@ class Calibration:
         """Refuse to be used for other members, or another number of views, than those it was made for."""
         if views != self.views:
             raise UserError(
-                f"{self.name} was made for {self.views} views of each image and not for {views}: give --views "
-                f"{self.views}, or make another with `calibrate --views {views}`."
+                f"{self.name} was made for {counted(self.views, 'view')} of each image and not for {views}: "
+                f"give --views {self.views}, or make another with `calibrate --views {views}`."
             )
         own = [as_listed(member) for member in members]
         found = [
@@ -175,8 +179,9 @@ def check_calibrated(members, views: int, calibration: Calibration | None) -> No
     for member in members:
         if member.fitted_views not in (None, views):
             raise UserError(
-                f"The temperature of {member.source or member.node} was fitted on {member.fitted_views} views of each "
-                f"image and not on {views}: fit it on {views} with `calibrate --views {views}`."
+                f"The temperature of {member.source or member.node} was fitted on "
+                f"{counted(member.fitted_views, 'view')} of each image and not on {views}: "
+                f"fit it on {views} with `calibrate --views {views}`."
             )
     if calibration:
         calibration.check_tree(members, views)

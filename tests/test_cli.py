@@ -257,3 +257,10 @@ def test_a_process_that_only_answers_keeps_packed_kernels_and_no_other_does():
     assert found(*predict, **{name: "0"}) == "0"
     # A program that has TensorFlow already may also train.
     assert found(*predict, before="import tensorflow") == "None"
+
+
+def test_a_share_of_unsure_answers_that_is_no_number_is_refused():
+    given = [part for node in ("carci", "norbe", "invis") for part in (f"--{node}", f"runs/{node}")]
+    result = CliRunner().invoke(cli, ["calibrate", *given, "--out", "x.json", "--unsure", "nan"])
+    assert result.exit_code == 2
+    assert "--unsure must be a number between 0 and 1, not nan." in result.stderr

@@ -1,5 +1,6 @@
 """The command that calibrates runs, and the tree that they make."""
 
+import math
 import sys
 
 import click
@@ -37,6 +38,8 @@ def calibrate(carci_runs, norbe_runs, invis_runs, images, views, unsure, out, ov
         raise Failure("Name a file for the tree's thresholds with --out FILE.")
     if missing and out:
         raise Failure(f"Thresholds are of a whole tree: give {' and '.join(missing)} too, or leave out --out.")
+    if math.isnan(unsure):  # which is in no range, and outside of none
+        raise Failure("--unsure must be a number between 0 and 1, not nan.")
     if out and out.exists() and not overwrite:
         raise Failure(f"{out} exists already: choose another name, or replace it with --overwrite.")
     if out and not out.absolute().parent.is_dir():

@@ -5,6 +5,7 @@ import click
 from bach_keras.commands.console import say
 from bach_keras.commands.options import FOLDER
 from bach_keras.packed_kernels import keep_packed_kernels
+from bach_keras.wording import counted
 from datasets.errors import working
 
 
@@ -23,16 +24,27 @@ def submit(model, out, folder):
     """
     keep_packed_kernels()
     from bach_keras.serving.exported import Export
-    from bach_keras.serving.submit import check_destination, find_cases, missing_cases, write_answers
+    from bach_keras.serving.submit import check_destination, find_cases, missing_cases, other_cases, write_answers
 
-    check_destination(out)
     cases = find_cases(folder)
+    check_destination(out, cases)
     export = Export(model)
     for sentence in export.warnings:
         say(sentence, err=True)
     with working():
         write_answers(export, cases, out)
-    say(f"wrote {out}: {len(cases)} cases")
+    say(f"wrote {out}: {counted(len(cases), 'case')}")
     if missing := missing_cases(cases):
-        shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        say(f"The challenge's test set has {len(missing)} cases that {folder} lacks: {shown}.", err=True)
+        say(
+            f"The challenge's test set has {counted(len(missing), 'case')} that {folder} lacks: {_first(missing)}.",
+            err=True,
+        )
+    if others := other_cases(cases):
+        say(
+            f"{folder} has {counted(len(others), 'case')} that the challenge's test set lacks: {_first(others)}.",
+            err=True,
+        )
+
+
+def _first(cases: list[int]) -> str:
+    return ", ".join(map(str, cases[:5])) + (", ..." if len(cases) > 5 else "")

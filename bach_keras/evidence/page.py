@@ -11,6 +11,8 @@ from datasets.whole import whole
 
 MISSING = "not measured"
 
+END = "</main></body></html>\n"
+
 # What the page itself brings is all that a browser may load for it.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _NUMBER = re.compile(r"[-+−]?\d[\d.,]*( ?%)?(( to | → )[-+−]?\d[\d.,]*)?( of \d+)?")
@@ -27,7 +29,7 @@ def write_page(path: Path, title: str, parts: Iterable[str]) -> None:
         f"<title>{for_html(title)}</title><style>{style}</style></head><body><main>",
     ]
     with whole(path) as partial:
-        partial.write_text("\n".join([*head, *filter(None, parts), "</main></body></html>\n"]), encoding="utf-8")
+        partial.write_text("\n".join([*head, *filter(None, parts), END]), encoding="utf-8")
 
 
 def heading(level: int, text) -> str:

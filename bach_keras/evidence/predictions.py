@@ -232,7 +232,11 @@ def _row(values: dict, node: str | None) -> dict:
     row["uncalibrated"] = {name: _read_pair(values, _UNCALIBRATED[name]) for name in there} or None
     if there and there != names:
         raise _WrongError("it has numbers before calibration for some nodes only")
-    return row | _read_more(values)
+    row |= _read_more(values)
+    for column in SETS.values():
+        if row[column] is not None and row["label"] not in row[column]:
+            raise _WrongError(f"its {column} does not hold its label")
+    return row
 
 
 def _read_more(values: dict) -> dict:

@@ -19,6 +19,10 @@ PARTS = {
     "errors": ("Wrong answers", error_sections.errors),
 }
 
+# The sections that ``sections`` makes again from metrics.json and the predictions, and what the others show.
+CHECKED = (*PARTS, "judged", "limits")
+UNCHECKED = {"gallery": "the pictures of the wrong answers", "runs": "the training"}
+
 
 def sections(result: dict, rows: list[dict]) -> list[str]:
     """Return every part of the page that shows figures of an evaluation, exactly as it stands in the page.
@@ -28,7 +32,14 @@ def sections(result: dict, rows: list[dict]) -> list[str]:
         rows: what predictions.csv holds; ``[]`` leaves out what metrics.json does not say.
     """
     parts = [section(name, title, made(result, rows)) for name, (title, made) in PARTS.items()]
-    return [*parts, *error_sections.captions(result), section("judged", "How it was judged", _judged(result))]
+    learned_from = set(result.get("member_configs", ()))
+    return [
+        *_warnings(result, learned_from),
+        *parts,
+        *error_sections.captions(result),
+        section("judged", "How it was judged", _judged(result)),
+        section("limits", "Limits", _limits(result, learned_from)),
+    ]
 
 
 def write_report(path: Path, result: dict, rows: list[dict], runs, thumbnails: dict[str, bytes]) -> None:
@@ -55,13 +66,14 @@ def write_report(path: Path, result: dict, rows: list[dict], runs, thumbnails: d
         "limits": ("Limits", _limits(result, learned_from)),
     }
     shown = {name: part for name, part in shown.items() if part[1]}
-    top = [
-        synthetic(result["config"], learned_from),
-        heading(1, TITLE),
-        paragraph(DEVICE, "note"),
-        contents({name: title for name, (title, _) in shown.items()}),
-    ]
+    top = [*_warnings(result, learned_from), contents({name: title for name, (title, _) in shown.items()})]
     write_page(path, TITLE, [*top, *(section(name, *part) for name, part in shown.items())])
+
+
+def _warnings(result: dict, learned_from) -> list[str]:
+    """Return the head of the page, and what a reader must know before any figure."""
+    parts = [synthetic(result["config"], learned_from), heading(1, TITLE), paragraph(DEVICE, "note")]
+    return list(filter(None, parts))
 
 
 def _judged(result: dict) -> list[str]:

@@ -1,11 +1,14 @@
 """Every figure of an evaluation, computed again from its predictions and compared: without the model, or TensorFlow."""
 
+import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bach_keras.evidence import predictions
+from bach_keras.evidence.page import END
 from bach_keras.evidence.predictions import Predictions
-from bach_keras.evidence.report import sections
+from bach_keras.evidence.report import CHECKED, UNCHECKED, sections
 from bach_keras.evidence.scoring import score
 from bach_keras.fields import NAME, TEXT, TEXTS, check, plain, read_object, shown, whole
 from bach_keras.wording import counted
@@ -14,11 +17,17 @@ from datasets.errors import MissingError, UserError
 # Two computers may round a figure otherwise, by far less than this.
 TOLERANCE = 1e-9
 
+MAX_PAGE = 2**26  # bytes; a page with all the pictures that it takes is far smaller
+_SECTION = re.compile(r'<section\b[^>]*?\bid="([^"]*)"')
+
 # What metrics.json says of where the answers come from, which no prediction tells. The report shows it as it stands.
 ORIGIN = {
     "views": whole(1), "config": NAME, "protocol": TEXT, "split": NAME, "split_notes": TEXTS, "members": TEXTS,
     "member_configs": TEXTS,
 }  # fmt: skip
+
+# What a run's metrics.json says beside the figures of its best epoch.
+OF_TRAINING = ("kind", "epochs", "best_epoch", "seconds", "split", "chosen_on", "until", "reached", "stains")
 
 
 @dataclass
@@ -98,7 +107,13 @@ def _compare_run(found: Verified, answered: Predictions, written: dict, name: st
     if answered.node is None or answered.node != written.get("node"):
         found.differences.append(f"node is {_said(written.get('node'))} in {name}, and the predictions are of another")
         return
-    _compare_figures(found, score(answered)["nodes"][answered.node], written, name)
+    computed = score(answered)["nodes"][answered.node]
+    _compare_figures(found, computed, written, name)
+    # An evaluation that says that it is a run would have less of it checked.
+    if more := sorted(set(written) - set(computed) - {"node", *OF_TRAINING}):
+        found.differences.append(f"{name} holds {plain(', '.join(more), 200)}, which no run writes")
+    there = [key for key in OF_TRAINING if key in written]
+    found.checked.append(f"not checked, since no prediction tells them: {', '.join(there)}")
 
 
 def _compare_figures(found: Verified, computed: dict, written: dict, name: str) -> None:
@@ -129,7 +144,8 @@ def _leaves(mine, theirs, place: str = ""):
 
 def _equal(mine, theirs) -> bool:
     if isinstance(mine, float) and isinstance(theirs, int | float) and not isinstance(theirs, bool):
-        return abs(mine - theirs) <= TOLERANCE
+        # From a float, a whole number beyond all of them cannot be subtracted.
+        return abs(theirs) <= sys.float_info.max and abs(mine - theirs) <= TOLERANCE
     mine = list(mine) if isinstance(mine, tuple) else mine
     return type(mine) is type(theirs) and mine == theirs
 
@@ -145,10 +161,25 @@ def _said(value) -> str:
 def _compare_page(found: Verified, path: Path, parts: list[str]) -> None:
     if not path.is_file():
         raise MissingError(f"{path} is not there, so the report cannot be checked: evaluate again.")
-    page = path.read_text(encoding="utf-8", errors="replace")
+    with path.open("rb") as file:
+        content = file.read(MAX_PAGE + 1)
+    if len(content) > MAX_PAGE:
+        found.differences.append(f"{path.name} is larger than {MAX_PAGE} bytes: it is not a page that evaluate wrote")
+        return
+    page = content.decode(errors="replace")
+    # A browser does not show a part inside a comment.
+    if "<!--" in page:
+        found.differences.append(f"{path.name} holds a comment, which may hide a part: evaluate writes none")
+    names = _SECTION.findall(page)
+    for name in dict.fromkeys(names):
+        if name not in {*CHECKED, *UNCHECKED} or names.count(name) > 1:
+            found.differences.append(f"{path.name} holds a section {plain(name, 60)} that evaluate did not write")
+    if not page.endswith(END):
+        found.differences.append(f"{path.name} does not end as evaluate wrote it: something was added or cut off")
     for part in parts:
         if part not in page:
             found.differences.append(
                 f"{path.name} lacks a part as its figures come to: it should hold {shown(part)} and what follows it"
             )
     found.checked.append(f"{counted(len(parts), 'part')} of {path.name} that show figures: made again and looked for")
+    found.checked.append(f"not checked in {path.name}, since no prediction tells them: {', '.join(UNCHECKED.values())}")

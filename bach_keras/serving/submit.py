@@ -40,8 +40,10 @@ def find_cases(folder: Path) -> dict[int, Path]:
     return dict(sorted(cases.items()))
 
 
-def check_destination(out: Path) -> None:
-    """Refuse a place where no file can be written."""
+def check_destination(out: Path, cases: dict[int, Path]) -> None:
+    """Refuse a place where no file can be written, and that of an image, which would be lost."""
+    if out.resolve() in {path.resolve() for path in cases.values()}:
+        raise UserError(f"{out} is one of the images to answer for: name another file, such as pred.csv.")
     if out.is_dir():
         raise UserError(f"{out} is a folder: name a file, such as {out / 'pred.csv'}.")
     above = next(folder for folder in out.absolute().parents if folder.exists())
@@ -54,6 +56,11 @@ def check_destination(out: Path) -> None:
 def missing_cases(cases) -> list[int]:
     """Return the cases of the challenge's test set that are not among these."""
     return sorted(set(range(len(BACH.unlabelled))) - set(cases))
+
+
+def other_cases(cases) -> list[int]:
+    """Return those of these cases that the challenge's test set does not have."""
+    return sorted(set(cases) - set(range(len(BACH.unlabelled))))
 
 
 def write_answers(export, cases: dict[int, Path], out: Path) -> None:

@@ -165,6 +165,8 @@ def test_a_temperature_of_other_views_is_refused(members):
 def test_a_calibration_of_other_views_is_refused(members):
     with pytest.raises(ValueError, match="made for 8 views of each image and not for 1: give --views 8"):
         Hierarchy(members, calibration=calibration(members, views=8))
+    with pytest.raises(ValueError, match="made for 1 view of each image and not for 8: give --views 1"):
+        calibration(members).check_tree(members, 8)
 
 
 def test_a_file_gives_back_what_was_written(members, thresholds, tmp_path):
@@ -176,7 +178,8 @@ def test_a_file_gives_back_what_was_written(members, thresholds, tmp_path):
 
 FIELDS = [
     ("kind", "system"), ("kind", ...), ("levels", []), ("levels", {"0.9": 0.1}), ("levels", {"0.8": 0.1, "0.9": 2}),
-    ("levels", {"0.8": 0.1, "0.9": float("nan")}), ("unsure", 0.5), ("unsure", {"share": 0.2}), ("n", 0), ("n", "40"),
+    ("levels", {"0.8": 0.1, "0.9": float("nan")}), ("levels", {"0.8": 0.1, "0.9": 0.2}),
+    ("unsure", 0.5), ("unsure", {"share": 0.2}), ("n", 0), ("n", "40"),
     ("unsure", {"share": 0.2, "threshold": -1}), ("groups", None), ("views", 2), ("views", True), ("views", "1"),
     ("config", ""), ("chosen_on", "a"), ("chosen_on", ...), ("members", []), ("members", [1, 2, 3]),
     ("members", [{"node": "carci"}] * 3), ("protocol", 3), ("split", ...),

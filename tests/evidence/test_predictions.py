@@ -32,10 +32,10 @@ def refused(content: bytes, sentence: str):
 
 def test_rows_read_back_equal_to_the_bit(tmp_path):
     full = row(
-        "e.tif", "malignant", carci=float(np.float32(0.1)), unsure=True, set=["benign", "invasive"], spread=1e-9,
+        "e.tif", "malignant", carci=float(np.float32(0.1)), unsure=True, set=["normal", "invasive"], spread=1e-9,
         chosen=True, normalised=False, uncalibrated={node: [0.25, 0.75] for node in ("carci", "norbe", "invis")},
     )  # fmt: skip
-    some = [*rows(), full, row("f.tif", "benign", unsure=False, set=[])]
+    some = [*rows(), full, row("f.tif", "benign", unsure=False, set=["normal"])]
     write_predictions(tmp_path / "p.csv", some, MODEL)
     found = read_predictions(tmp_path / "p.csv")
     assert found.rows == some
@@ -77,6 +77,8 @@ def test_a_cell_that_was_changed_is_found_and_its_row_named(column):
         ("carci.uncalibrated.carcinoma", "0.5", "its carci.uncalibrated.noncarcinoma must be a number"),
         ("unsure", "yes", "its unsure must be true, false or empty"),
         ("set", "invasive normal", "its set must hold classes in the order"),
+        ("set", "none", "its set does not hold its label"),
+        ("set.0.8", "normal", "its set.0.8 does not hold its label"),
         ("split_digest", MODEL, "its split_digest is not that of the first row"),
         ("model_digest", "x", "its model_digest is not that of the first row"),
     ],

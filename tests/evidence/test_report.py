@@ -80,7 +80,7 @@ def test_every_part_that_shows_figures_stands_in_the_page_as_it_is_made_again(ev
     page, result, rows = evaluation
     read_again = json.loads(json.dumps(result))
     parts = sections(read_again, rows)
-    assert len(parts) == 8 + len(result["errors"]["paths"])
+    assert len(parts) == 11 + len(result["errors"]["paths"])
     assert all(part in page for part in parts)
 
 

@@ -46,11 +46,12 @@ def test_what_was_written_agrees(folder, named):
     found = verify_result(folder / named)
     assert found.differences == []
     assert found.checked[0].startswith("8 rows of predictions.csv")
-    _, figures, unchecked, parts = found.checked
+    _, figures, unchecked, parts, not_in_page = found.checked
     assert "figures of metrics.json: computed again" in figures
     assert int(figures.split()[0]) > 100
     assert "config" in unchecked
     assert int(parts.split()[0]) >= 5
+    assert "the training" in not_in_page
 
 
 def test_a_row_that_was_changed_is_named(folder):
@@ -76,6 +77,7 @@ def test_rows_that_were_all_made_again_do_not_come_to_the_same_figures(folder):
     [
         (lambda result: result.update(accuracy=0.95), "accuracy"),
         (lambda result: result.update(n=9), "n"),
+        (lambda result: result.update(accuracy=10**400), "accuracy"),
         (lambda result: result["nodes"]["norbe"].update(brier=0.01), "nodes.norbe.brier"),
         (lambda result: result["accuracy_ci95"].__setitem__(0, 0.2), "accuracy_ci95[0]"),
         (lambda result: result["errors"]["left_at"].update(carci=0), "errors.left_at.carci"),
@@ -117,6 +119,7 @@ def test_a_run_is_checked_without_a_report(tmp_path):
     found = verify_result(tmp_path)
     assert found.differences == []
     assert "3 rows" in found.checked[0]
+    assert "best_epoch" in found.checked[2]
     of_run(tmp_path, accuracy=0.9)
     assert differences(tmp_path)[0].startswith("accuracy is 0.9 in metrics.json, and the predictions come to 0.66")
     of_run(tmp_path, node="norbe")
@@ -132,6 +135,30 @@ def test_a_report_that_was_changed_is_noticed(folder):
     path = folder / "report.html"
     path.write_text(path.read_text().replace("0.250", "0.950"))
     assert differences(folder)[0].startswith("report.html lacks a part as its figures come to")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "difference"),
+    [
+        ('<section id="scores">', '<!--<section id="scores">', "holds a comment, which may hide a part"),
+        ("</main>", '<section id="more">0.999</section></main>', "holds a section more that evaluate did not write"),
+        ("</main>", '<section id="scores">0.999</section></main>', "holds a section scores that evaluate did not"),
+        ("not a medical device", "a medical device", "lacks a part"),
+        ("<p class=loud>SYNTHETIC", "<p class=loud hidden>SYNTHETIC", "lacks a part"),
+        ("</html>\n", "</html>\naccuracy 0.999", "does not end as evaluate wrote it"),
+        ("</html>\n", "\0" * 2**26, "is larger than 67108864 bytes"),
+    ],
+    ids=["comment", "section", "section again", "device", "synthetic", "end", "size"],
+)
+def test_what_was_added_to_a_report_is_noticed(folder, old, new, difference):
+    path = folder / "report.html"
+    path.write_text(path.read_text().replace(old, new))
+    assert any(line.startswith(f"report.html {difference}") for line in differences(folder))
+
+
+def test_an_evaluation_that_says_that_it_is_a_run_does_not_pass(tmp_path):
+    of_run(tmp_path, coverage=[], errors={})
+    assert differences(tmp_path) == ["metrics.json holds coverage, errors, which no run writes"]
 
 
 @pytest.mark.parametrize("name", ["predictions.csv", "metrics.json", "report.html"])

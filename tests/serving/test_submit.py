@@ -52,6 +52,20 @@ def test_the_models_warnings_and_the_cases_that_are_missing_go_to_stderr(exporte
     assert "11, 12, 13, 14, 15, ..." in result.stderr
 
 
+def test_cases_that_the_challenge_does_not_have_are_named(exported, images, tmp_path):
+    (images / "test9.tif").rename(images / "test100.tif")
+    result = submit(exported, tmp_path / "pred.csv", images)
+    assert f"{images} has 1 case that the challenge's test set lacks: 100." in result.stderr
+
+
+def test_an_image_is_never_written_over(exported, images):
+    before = (images / "test3.tif").read_bytes()
+    result = submit(exported, images / "test3.tif", images)
+    assert result.exit_code == 2
+    assert "test3.tif is one of the images to answer for" in result.stderr
+    assert (images / "test3.tif").read_bytes() == before
+
+
 def test_the_challenges_hundred_cases_lack_none():
     assert missing_cases(range(100)) == []
     assert missing_cases([*range(50), *range(51, 100)]) == [50]
