@@ -63,7 +63,8 @@ def calibrate_members(
         A sentence for each run whose images are too few to fit a temperature on; none is kept of an earlier fit.
 
     Raises:
-        UserError: the thresholds would be of too few patients, or no temperature can be fitted; nothing is written.
+        UserError: the thresholds would be of too few patients, and nothing is written then; or, of a node by itself, no
+            temperature can be fitted: one that was fitted earlier is forgotten all the same.
     """
     fits = [_opened(node, spec, settings) for node, given in specs.items() for spec in given]
     tree = Hierarchy([fit.member for fit in fits], views=settings.views)

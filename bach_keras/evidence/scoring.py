@@ -8,7 +8,7 @@ from bach_keras.evidence.intervals import accuracy_interval
 from bach_keras.evidence.metrics import in_words, scores
 from bach_keras.evidence.predictions import SETS, Predictions
 from bach_keras.fields import plain
-from bach_keras.tree import NODES, ROOT, SPECIALISTS
+from bach_keras.tree import NODES, ROOT, products
 from datasets.errors import UserError
 from datasets.labels import CLASSES
 
@@ -146,8 +146,8 @@ def _uncalibrated(rows: list[dict], headline: str, nodes: dict) -> dict | None:
 
 
 def _product(row: dict) -> list[float]:
-    pairs = row["uncalibrated"]
-    return [pairs[ROOT.name][index] * part for index, node in enumerate(SPECIALISTS) for part in pairs[node.name]]
+    pairs = {name: np.array(pair) for name, pair in row["uncalibrated"].items()}
+    return np.concatenate(products(pairs[ROOT.name], pairs)).tolist()
 
 
 def _unsure(rows: list[dict], headline: str) -> dict | None:
