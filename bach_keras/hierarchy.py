@@ -149,8 +149,29 @@ class Hierarchy(tf.Module):
         central square, whatever the views; of a node by itself they are its own first member's.
         """
         part = self._networks.parts[self.nodes[0]][0]
-        _, features = part.rest(self._networks.trunks[part.trunk](self._normalised(images)))
+        _, features, _ = part.rest(self._networks.trunks[part.trunk](self._normalised(images)))
         return features[: tf.shape(images)[0]]
+
+    def explain(self, images) -> dict[str, tf.Tensor]:
+        """Return what ``images`` does, and where the nodes on each image's path looked (``network.grad_cam``).
+
+        ``carci_map`` float32 [N, h, w] in 0..1 is for the class that carci answered, ``specialist_map`` for that of the
+        specialist whom carci chose; a node by itself has its own only. All are of the central square.
+        """
+        count = tf.shape(images)[0]
+        features = self._networks.of_trunks(self._normalised(images), self.nodes)
+        found = {name: tuple(zip(*self._networks.answers(name, features), strict=True)) for name in self.nodes}
+        logits = {name: each[0] for name, each in found.items()} if self.views == 1 else self._logits_of(images)
+        answers = self._answer(self._averages(logits), _product, count)
+        # The black image that stands in for an empty batch has evidence, but no answer.
+        given = {name: tf.pad(answers[name], [[0, tf.maximum(0, 1 - count)], [0, 0]]) for name in self.nodes}
+        answered = {name: tf.argmax(pair, axis=1) for name, pair in given.items()}
+        maps = {name: self._networks.map(name, found[name][2], each)[:count] for name, each in answered.items()}
+        if len(self.nodes) == 1:
+            return answers | {f"{name}_map": each for name, each in maps.items()}
+        first, second = (maps[node.name] for node in SPECIALISTS)
+        chosen = (answered[ROOT.name][:count] == 1)[:, None, None]
+        return answers | {f"{ROOT.name}_map": maps[ROOT.name], "specialist_map": tf.where(chosen, second, first)}
 
     def routed(self, images) -> dict[str, tf.Tensor]:
         """Classify images, each through the one specialist that its carci answer chose.

@@ -8,13 +8,18 @@ import keras
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.network import grad_cam
 from bach_keras.network.fold import fold
 from bach_keras.tree import NODES
 
 
 @dataclass(frozen=True)
 class Part:
-    """A member without its trunk, its batch norms folded; ``rest`` returns its logits and its pooled features."""
+    """A member without its trunk, its batch norms folded.
+
+    ``rest`` returns its logits, its pooled features, and what at each place of the last feature map speaks for its
+    second class (``grad_cam.evidence``). TensorFlow computes only those that are used.
+    """
 
     trunk: str
     rest: Callable
@@ -57,7 +62,22 @@ class Networks:
 
     def logits(self, name, features):
         """Return the logits of each member of a node."""
-        return [part.rest(features[part.trunk])[0] for part in self.parts[name]]
+        return [logits for logits, _, _ in self.answers(name, features)]
+
+    def answers(self, name, features):
+        """Return what ``rest`` answers of each member of a node."""
+        return [part.rest(features[part.trunk]) for part in self.parts[name]]
+
+    def map(self, name, evidence, answered):
+        """Return where a node looked for the classes ``answered``, int [N]: float32 [N, h, w] in 0..1.
+
+        ``evidence`` is what each of its members' ``rest`` answers. Logits of several members share no
+        scale, so each member's map is scaled before they are averaged by weight.
+        """
+        sign = tf.where(answered == 1, 1.0, -1.0)[:, None, None]
+        parts, each = self.parts[name], [grad_cam.as_map(sign * of_member) for of_member in evidence]
+        total = sum(part.weight for part in parts)
+        return grad_cam.as_map(tf.add_n([part.weight / total * found for part, found in zip(parts, each, strict=True)]))
 
     def average(self, name, logits, scaled: bool = True):
         """Average the probabilities of a node's members by weight; ``scaled`` divides their logits by temperatures."""
@@ -82,18 +102,24 @@ def split(members, precision) -> Networks:
             weights += [weight.value for weight in folded.weights]
             trunks[key] = _function(folded)
             features[key] = tf.TensorSpec((preprocess.SYMMETRIES, *folded.output.shape[1:]), folded.output.dtype)
-        rest = fold(keras.Model(seam, [model.output, model.get_layer("head.mean").output]), precision=precision)
+        inner = [model.get_layer("head.mean").output, grad_cam.last_map(model), model.get_layer("head.relu").output]
+        rest = fold(keras.Model(seam, [model.output, *inner]), precision=precision)
         weights += [weight.value for weight in rest.weights]
-        parts[member.node].append(Part(key, _function(rest), member.weight, member.temperature))
+        parts[member.node].append(Part(key, _function(rest, _with_evidence), member.weight, member.temperature))
     return Networks(trunks, features, parts, weights)
 
 
-def _function(network) -> Callable:
+def _with_evidence(rest, answers):
+    logits, pooled, maps, hidden = answers
+    return logits, pooled, grad_cam.evidence(rest, maps, hidden)
+
+
+def _function(network, finish=lambda network, answers: answers) -> Callable:
     """Return the network as one traced function, which all signatures of an export share."""
 
     @tf.function(input_signature=[tf.TensorSpec(network.input.shape, network.input.dtype)])
     def run(inputs):
-        return network(inputs, training=False)
+        return finish(network, network(inputs, training=False))
 
     return lambda inputs: run(tf.cast(inputs, network.input.dtype))
 

@@ -177,13 +177,17 @@ def _images(members, calibration):
 @click.option("--format", "form", type=click.Choice(("table", "json", "csv")), default="table", show_default=True)
 @click.option("--routing", type=click.Choice(("soft", "routed")), default="soft", show_default=True)
 @views_option
+@click.option("--explain", "pictures", type=FOLDER, metavar="DIR",
+              help="Write into DIR, for each image and each node on its path, a picture of where the node "
+              "looked.")  # fmt: skip
 @click.argument("paths", nargs=-1, required=True, type=FOLDER)
-def predict(model, server, timeout, send_whole, form, routing, views, paths):
+def predict(model, server, timeout, send_whole, form, routing, views, pictures, paths):
     """Answer for image files and folders.
 
     \b
     Example:
       python cli.py predict --model saved_models/demo/1 --format json slides/
+      python cli.py predict --model saved_models/demo/1 --explain pictures/ slides/
     """
     keep_packed_kernels()
     from bach_keras.serving.formats import lines
@@ -194,6 +198,10 @@ def predict(model, server, timeout, send_whole, form, routing, views, paths):
         raise UserError("Name one of --model EXPORT and --server URL.")
     if send_whole and server is None:
         raise UserError("--send-whole is about a server: name it with --server URL.")
+    if pictures and server:
+        raise UserError("--explain needs the export itself: name it with --model EXPORT in place of --server.")
+    if pictures and routing != "soft":
+        raise UserError("--explain shows the soft answer's path: leave out --routing routed.")
     if server is None:
         from bach_keras.serving.exported import Export
 
@@ -202,10 +210,17 @@ def predict(model, server, timeout, send_whole, form, routing, views, paths):
         from bach_keras.serving.remote.client import Remote
 
         export = Remote(server, timeout, send_whole=send_whole)
+    extras = []
+    if pictures:
+        from bach_keras.serving.explain import Pictures, check_explains
+
+        check_explains(export, views, paths, pictures)
+        extras.append(Pictures(export, pictures))
     export = with_views(export, views)
     _warn(export)
     failed = False
-    for row, line in lines(form, predict_files(export, paths, routing), export.outputs.classes):
+    rows = predict_files(export, paths, routing, extras)
+    for row, line in lines(form, rows, export.outputs.classes):
         failed = failed or "error" in row
         echo(line)
     sys.exit(1 if failed else 0)

@@ -20,7 +20,7 @@ from datasets.progress import bar
 
 LOG = logging.getLogger(__name__)
 
-SIGNATURES = ("serving_default", "images", "routed", "routed_images", "features", "card")
+SIGNATURES = ("serving_default", "images", "routed", "routed_images", "features", "explain", "card")
 
 
 class Served(tf.Module):
@@ -59,6 +59,11 @@ class Served(tf.Module):
         images, ok = self._decode(image_bytes)
         return {"features": tf.where(ok[:, None], self.hierarchy.features(images), 0.0), "ok": ok}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def explain(self, image_bytes):
+        """Classify encoded images softly, and say where the nodes on the path looked; zeros for broken ones."""
+        return self._checked(image_bytes, self.hierarchy.explain)
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "query")])
     def card(self, query):
         """Return the model card as JSON, once for each string given."""
@@ -80,6 +85,9 @@ class Served(tf.Module):
         images, ok = self._decode(image_bytes)
         answers = classify(images)
         blank = {name: tf.where(ok[:, None], answers[name], 0.0) for name in ("probabilities", *self.hierarchy.nodes)}
+        blank |= {
+            name: tf.where(ok[:, None, None], value, 0.0) for name, value in answers.items() if name.endswith("_map")
+        }
         if "spread" in answers:
             blank["spread"] = tf.where(ok, answers["spread"], 0.0)
         # Nothing is said of an image that is not ok: it is not unsure either, and no class is in its set.

@@ -19,6 +19,7 @@ from bach_keras.serving.card import CARD, calibration_of, check_card, outputs_of
 from bach_keras.serving.images import as_png, as_seen
 from datasets.errors import UserError
 
+_EXPLAIN = "explain"
 # Routing -> the signature that answers so for files, and for pixels.
 ROUTINGS = {"soft": "serving_default", "routed": "routed"}
 OF_PIXELS = {"soft": "images", "routed": "routed_images"}
@@ -108,6 +109,16 @@ class Export:
         """Classify PNG, JPEG or BMP files of any sizes."""
         return self.signatures[ROUTINGS[routing]](image_bytes=tf.constant(data))
 
+    @property
+    def explains(self) -> bool:
+        """Whether it says where its nodes looked; older exports do not."""
+        return _EXPLAIN in self.signatures
+
+    def explain(self, images: list) -> dict[str, tf.Tensor]:
+        """Return what ``Hierarchy.explain`` does, of what ``classify`` takes; zeros for what cannot be decoded."""
+        data = [image if isinstance(image, bytes) else as_png(image) for image in images]
+        return self.signatures[_EXPLAIN](image_bytes=tf.constant(data))
+
 
 def _version_folder(folder: Path) -> Path:
     if (folder / "saved_model.pb").is_file():
@@ -150,9 +161,10 @@ _TAKEN = {
     "routed": {"image_bytes": tf.TensorSpec([None], tf.string)},
     "images": {"images": tf.TensorSpec([None, None, None, 3], tf.uint8)},
     "routed_images": {"images": tf.TensorSpec([None, None, None, 3], tf.uint8)},
+    _EXPLAIN: {"image_bytes": tf.TensorSpec([None], tf.string)},
 }
-# Older exports have no such signature.
-_OPTIONAL = {"routed_images"}
+# Older exports have no such signatures.
+_OPTIONAL = {"routed_images", _EXPLAIN}
 
 
 def _answers(outputs: Outputs, is_calibrated: bool) -> dict[str, tf.TensorSpec]:
@@ -174,8 +186,11 @@ _UNLESS_SAID = ("unsure", "set", "spread")
 
 def _check_signatures(signatures, form: Outputs, is_calibrated: bool) -> None:
     """Refuse a model of something else, which would fail at the first image or whose answers would be misread."""
-    wanted = _answers(form, is_calibrated)
+    of_all = _answers(form, is_calibrated)
+    of_maps = [f"{form.nodes[0]}_map", *(["specialist_map"] if len(form.nodes) > 1 else [])]
+    maps = dict.fromkeys(of_maps, tf.TensorSpec([None, None, None], tf.float32))
     for name, taken in _TAKEN.items():
+        wanted = of_all | (maps if name == _EXPLAIN else {})
         if name not in signatures:
             if name in _OPTIONAL:
                 continue

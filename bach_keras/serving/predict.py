@@ -1,8 +1,9 @@
 """Answers for images and image files, by an export here or by a server."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -10,28 +11,73 @@ from bach_keras.serving.answers import ImpossibleError, Outputs, as_arrays
 from bach_keras.serving.images import check_pixels
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.errors import UserError
-from datasets.images.ahead import THREADS, read_ahead
+from datasets.images.ahead import THREADS, each_ahead
 from datasets.images.folder import find_images
+from datasets.images.read import read_rgb
 from datasets.progress import bar
 
 BATCH = 8
 
 
-def predict_files(export, paths, routing: str = "soft") -> Iterator[dict]:
-    """Yield for each image of files and folders, in order, ``path`` and what ``answer_batch`` returns, or ``error``."""
+class Extra:
+    """Something that a row says beside the answer. Each method may be left out; they are called in this order."""
+
+    def look(self, path: Path, pixels: np.ndarray):
+        """Return what is kept of an image as it was read, uint8 [H, W, 3]; several threads call it."""
+
+    def ask(self, export, prepared: list) -> dict:
+        """Return what the model says more of a batch: name -> array [N, ...].
+
+        Under ``answers`` may be all that ``export.classify`` returns, which is then not called.
+        """
+        return {}
+
+    def fields(self, path: Path, row: dict, looked, asked: dict) -> dict:
+        """Return what the row of an image says more, or ``error``, which takes the row's place.
+
+        Args:
+            row: what it says already; it is not an error.
+            looked: what ``look`` returned of this image.
+            asked: what ``ask`` returned, of this image alone.
+        """
+        return {}
+
+
+def predict_files(export, paths, routing: str = "soft", extras: Sequence[Extra] = ()) -> Iterator[dict]:
+    """Yield for each image of files and folders, in order, ``path`` and what ``answer_batch`` returns, or ``error``.
+
+    Each of the ``extras`` adds its fields to the rows that are not errors.
+    """
     found = find_images(paths)
     # The next batch is read while the network works on one; of images that are sent whole, fewer, as they are large.
     most = BATCH if export.side else THREADS
+
+    def seen(path):
+        pixels = read_rgb(path)
+        return export.prepared(pixels), [extra.look(path, pixels) for extra in extras]
+
     with (
         bar(what="predict", total=len(found)) as progress,
-        closing(read_ahead(found, export.prepared, most)) as images,
+        closing(each_ahead(found, seen, most)) as images,
     ):
         for start in range(0, len(found), BATCH):
             batch = found[start : start + BATCH]
-            rows = _rows(export, list(islice(images, len(batch))), routing)
-            for path, row in zip(batch, rows, strict=True):
-                yield {"path": str(path)} | row
+            read = list(islice(images, len(batch)))
+            prepared = [image if isinstance(image, UserError) else image[0] for image in read]
+            rows = _rows(export, prepared, routing, extras)
+            for path, image, (row, asked) in zip(batch, read, rows, strict=True):
+                looked = [] if isinstance(image, UserError) else image[1]
+                yield {"path": str(path)} | _with_fields(row, path, extras, looked, asked)
             progress.update(len(batch))
+
+
+def _with_fields(row, path, extras, looked, asked) -> dict:
+    """Return a row with the fields of each of the extras, or only an error where one of them is."""
+    for extra, seen, found in zip(extras, looked, asked, strict=False):  # there are none of an error
+        row = row | extra.fields(path, row, seen, found)
+        if "error" in row:
+            return {"error": row["error"]}
+    return row
 
 
 def answer_batch(export, images, routing: str = "soft") -> list[dict]:
@@ -43,7 +89,8 @@ def answer_batch(export, images, routing: str = "soft") -> list[dict]:
         calibrated), and ``spread`` (None where one view is seen); or ``error``.
         If a server refuses the images, or is lost, every row is an error.
     """
-    return _rows(export, [image if isinstance(image, bytes) else _prepared(export, image) for image in images], routing)
+    prepared = [image if isinstance(image, bytes) else _prepared(export, image) for image in images]
+    return [row for row, _ in _rows(export, prepared, routing)]
 
 
 def _prepared(export, pixels):
@@ -54,26 +101,37 @@ def _prepared(export, pixels):
         return error
 
 
-def _rows(export, prepared, routing) -> list[dict]:
-    """Return a row for each image, or for the ``UserError`` in its place."""
+def _rows(export, prepared, routing, extras=()) -> list[tuple[dict, list[dict]]]:
+    """Return for each image, or for the ``UserError`` in its place, a row and what each of the extras asked of it."""
     images = [image for image in prepared if not isinstance(image, UserError)]
-    answers = iter(_answers(export, images, routing) if images else ())
-    return [{"error": str(image)} if isinstance(image, UserError) else next(answers) for image in prepared]
+    answers = iter(_answers(export, images, routing, extras) if images else ())
+    return [({"error": str(image)}, []) if isinstance(image, UserError) else next(answers) for image in prepared]
 
 
-def _answers(export, images, routing) -> list[dict]:
+def _answers(export, images, routing, extras) -> list[tuple[dict, list[dict]]]:
     """Answer for images that ``export.prepared`` made, and for the bytes of files."""
     try:
-        answers = {name: np.asarray(value) for name, value in export.classify(images, routing).items()}
+        asked = [extra.ask(export, images) for extra in extras]
+        answered = [each.pop("answers") for each in asked if "answers" in each]
+        answers = answered[0] if answered else export.classify(images, routing)
     except OSError as error:
-        return [{"error": str(error)}] * len(images)
+        return [({"error": str(error)}, [])] * len(images)
+    rows = _rows_of(export, {name: np.asarray(value) for name, value in answers.items()}, len(images), routing)
+    of_each = [
+        [{name: np.asarray(value[index]) for name, value in each.items()} for each in asked]
+        for index in range(len(images))
+    ]
+    return list(zip(rows, of_each, strict=True))
+
+
+def _rows_of(export, answers, count, routing) -> list[dict]:
     # A Remote has checked its answers already, and an export's may come from a file that was tampered with.
     if "fault" not in answers:
         try:
-            answers = as_arrays(_as_lists(answers), len(images), routing, "The model", export.outputs)
+            answers = as_arrays(_as_lists(answers), count, routing, "The model", export.outputs)
         except ImpossibleError as error:
-            return [{"error": str(error)}] * len(images)
-    return [_row(answers, index, routing, export.outputs) for index in range(len(images))]
+            return [{"error": str(error)}] * count
+    return [_row(answers, index, routing, export.outputs) for index in range(count)]
 
 
 def _as_lists(answers) -> dict[str, list]:

@@ -49,7 +49,9 @@ def run(program, *words):
     return subprocess.run([program, *words], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(("signature", "routing"), [("serving_default", "soft"), ("routed", "routed")])
+@pytest.mark.parametrize(
+    ("signature", "routing"), [("serving_default", "soft"), ("routed", "routed"), ("explain", "soft")]
+)
 def test_it_answers_as_python_does(program, exported, files, signature, routing):
     answer = run(program, exported, signature, *files)
     assert answer.returncode == 0, answer.stderr

@@ -1,0 +1,109 @@
+"""Pictures of where a network looked: its map over the image, in place, with the map's scale beside it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bach_keras.network.grad_cam import STRIDE
+from datasets.whole import whole
+
+# Of the longer side of the image as it is drawn, in pixels.
+LONGER_SIDE = 640
+# How much of the picture the map's colour covers where the map is 1; it covers nothing where it is 0.
+COVERS = 0.7
+# What the network did not see is mixed with white, so much of it.
+PALE = 0.65
+
+_DPI, _EDGE, _TOP, _BOTTOM, _BAR, _LEAST_WIDTH = 100, 12, 36, 28, 80, 400
+_NOTE = "1: most for this class; pale: not seen by the network"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as it is drawn, uint8 [H, W, 3], and the sides that it had."""
+
+    pixels: np.ndarray
+    height: int
+    width: int
+
+
+def small(pixels: np.ndarray) -> Picture:
+    """Scale an image, uint8 [H, W, 3], to the size in which it is drawn."""
+    height, width = pixels.shape[:2]
+    scale = LONGER_SIDE / max(height, width)
+    sides = max(1, round(width * scale)), max(1, round(height * scale))
+    return Picture(np.asarray(Image.fromarray(pixels).resize(sides, Image.Resampling.BOX)), height, width)
+
+
+def in_place(found: np.ndarray, picture: Picture, image_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lay a map over the picture of its image.
+
+    Args:
+        found: float [h, w], of the central square that ``preprocess.square`` makes of the image.
+        image_size: the side of that square.
+
+    Returns:
+        float [H, W], between the centres of the map's cells bilinear and beyond the outermost as these, and bool
+        [H, W]: whether the network saw a pixel. Both have the picture's sides.
+    """
+    sides = (picture.height, picture.width)
+    weights, seen = [], []
+    for side, drawn, cells in zip(sides, picture.pixels.shape[:2], found.shape, strict=True):
+        resized = (2 * side * image_size + min(sides)) // (2 * min(sides))  # as preprocess.resize_shorter has it
+        first = (resized - image_size) // 2
+        # Where the pixels of the picture lie in the square, whose first pixel has its centre at 0.
+        places = (np.arange(drawn) + 0.5) * resized / drawn - 0.5 - first
+        seen.append((places >= -0.5) & (places < image_size - 0.5))
+        distance = np.abs(np.clip(places / STRIDE, 0, cells - 1)[:, None] - np.arange(cells))
+        weights.append(np.maximum(0, 1 - distance))
+    return weights[0] @ found @ weights[1].T, seen[0][:, None] & seen[1]
+
+
+def drawn(found: np.ndarray, picture: Picture, image_size: int) -> np.ndarray:
+    """Return the picture with the map in its colours, uint8 [H, W, 3]; the arguments are those of ``in_place``."""
+    values, seen = in_place(found, picture, image_size)
+    pale = (1 - PALE) * picture.pixels + PALE * 255
+    mixed = np.where(seen[..., None], _coloured(picture.pixels, values), pale)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def write(path: Path, picture: np.ndarray, title: str) -> None:
+    """Write what ``drawn`` returned as a PNG file with a title and the scale of the colours, whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height, width = picture.shape[:2]
+    whole_width = max(_LEAST_WIDTH, width + 2 * _EDGE + _BAR)
+    tall = max(height, 120)  # the scale of a long, flat image needs room for its numbers
+    whole_height = tall + _TOP + _BOTTOM
+    figure = Figure(figsize=(whole_width / _DPI, whole_height / _DPI), dpi=_DPI)
+    FigureCanvasAgg(figure)
+
+    def axes(left, bottom, wide, high):
+        return figure.add_axes((left / whole_width, bottom / whole_height, wide / whole_width, high / whole_height))
+
+    image = axes(_EDGE, _BOTTOM + tall - height, width, height)
+    image.imshow(picture, interpolation="nearest", aspect="auto")
+    image.set_axis_off()
+    bar = axes(_EDGE + width + 16, _BOTTOM, 16, tall)
+    steps = np.linspace(1, 0, 256)[:, None]
+    scale = _coloured(np.full((256, 1, 3), 255.0), steps)
+    bar.imshow(scale.astype(np.uint8), aspect="auto", extent=(0, 1, 0, 1))
+    bar.set_xticks([])
+    bar.yaxis.tick_right()
+    bar.set_yticks([0, 0.5, 1])
+    figure.text(_EDGE / whole_width, 1 - 24 / whole_height, title, fontsize=11, parse_math=False)
+    figure.text(_EDGE / whole_width, 9 / whole_height, _NOTE, fontsize=8, color="#555555")
+    with whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=_DPI)
+
+
+def _coloured(pixels, values):
+    """Mix pixels [H, W, 3] with the map's colours, the more the larger its value."""
+    import matplotlib
+
+    colours = matplotlib.colormaps["viridis"](values)[..., :3] * 255
+    share = COVERS * np.asarray(values)[..., None]
+    return (1 - share) * pixels + share * colours

@@ -1,0 +1,63 @@
+"""The map over the image: where it lies, and what the picture shows."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bach_keras import preprocess
+from bach_keras.evidence import overlay
+from bach_keras.network.grad_cam import STRIDE
+
+
+def picture(height, width):
+    return overlay.small(np.full((height, width, 3), 120, np.uint8))
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 400), (400, 300), (97, 431), (288, 288), (60, 190)])
+def test_what_is_seen_is_the_square_that_the_network_gets(height, width):
+    """An image that is white where ``preprocess.square`` looks, and black elsewhere, is seen where it is white."""
+    size = 96
+    _, seen = overlay.in_place(np.ones((3, 3)), picture(height, width), size)
+    whole = np.asarray(Image.fromarray(seen).resize((width, height), Image.Resampling.NEAREST))
+    image = np.repeat(np.where(whole, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
+    square = preprocess.square(image, size).numpy()
+    assert square[2:-2, 2:-2].min() > 200  # all that the network gets counts as seen
+    outside = np.asarray(preprocess.resize_shorter(image, size))
+    assert abs(int((outside[..., 0] > 127).sum()) - size**2) <= 3 * size  # and nothing else does
+
+
+def test_a_cell_lies_where_its_centre_is():
+    found = np.zeros((9, 9))
+    found[2, 5] = 1
+    values, seen = overlay.in_place(found, picture(288, 576), 288)
+    down, across = np.unravel_index(values.argmax(), values.shape)
+    drawn = values.shape[1] / 576
+    assert abs(down - 2 * STRIDE * drawn) <= 1
+    assert abs(across - (144 + 5 * STRIDE) * drawn) <= 1
+    assert values.max() > 0.95
+    assert not seen[:, : int(143 * drawn)].any()
+
+
+def test_a_map_of_ones_is_one_everywhere():
+    values, _ = overlay.in_place(np.ones((9, 9)), picture(300, 400), 288)
+    np.testing.assert_allclose(values, 1)
+
+
+def test_where_the_map_is_0_the_tissue_keeps_its_colours_and_what_was_not_seen_is_pale():
+    shown = overlay.drawn(np.zeros((3, 3)), picture(300, 600), 96)
+    assert (shown[:, 320] == 120).all()
+    assert (shown[:, [0, -1]] > 200).all()
+    assert (overlay.drawn(np.ones((3, 3)), picture(300, 600), 96)[:, 320] != 120).any()
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (20, 1000), (1000, 20), (300, 400)])
+def test_a_picture_has_the_image_its_title_and_the_scale(tmp_path, height, width):
+    shown = overlay.drawn(np.ones((3, 3)), picture(height, width), 96)
+    overlay.write(tmp_path / "a.png", shown, "carci: carcinoma 0.981")
+    written = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
+    top, left = written.shape[0] - 28 - (max(120, shown.shape[0])), 12
+    there = written[top : top + shown.shape[0], left : left + shown.shape[1]].astype(int)
+    assert np.abs(there - shown).max() <= 1
+    assert written[:top].min() < 100  # the title
+    assert len(np.unique(written[top:-28, left + shown.shape[1] + 20], axis=0)) > 50  # the colours of the scale
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
