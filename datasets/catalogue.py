@@ -59,6 +59,7 @@ class Collection:
     test_groups: frozenset[str] = frozenset()  # groups that no protocol trains or validates on
     archive: Archive | None = None  # the file that its images may be fetched in
     unlabelled: tuple[Record, ...] = ()  # a challenge's test images, whose labels are not public
+    um_per_pixel: float | None = None  # micrometres a pixel, None where they are unknown
 
 
 # BACH's folder of a class and the prefix of its files (Aresta et al. 2019).
@@ -99,6 +100,7 @@ BACH = Collection(
         "56, 122-139, 2019; data: https://doi.org/10.5281/zenodo.3632035.",
     ),
     unlabelled=tuple(Record(f"test{number}.tif", UNLABELLED, "", "bach") for number in range(100)),
+    um_per_pixel=0.42,
 )
 
 # BISQUE's tissue microarrays: how many benign and malignant images each gave (Gelasca et al. 2008).
@@ -130,10 +132,15 @@ PHANTOM = Collection(
     ),
     # The last ten patients of each class are for the test: 200 images, the same for every protocol.
     frozenset(f"p{patient:03d}" for patient in range(phantom.PATIENTS - 10 * len(CLASSES), phantom.PATIENTS)),
+    # Their tissue is drawn as large as that of BACH's images at the phantoms' width.
+    um_per_pixel=BACH.um_per_pixel * BACH.size[0] / phantom.WIDTH,
 )
 
 # What the groups of a collection are.
 GROUPS = {"bach": "patients", "bisque": "microarrays", "phantom": "patients"}
+
+# The micrometres a pixel of a collection's images, None where they are unknown.
+SCALES = {collection.name: collection.um_per_pixel for collection in (BACH, BISQUE, PHANTOM)}
 
 CONFIGS = {"bach": (BACH,), "bisque": (BISQUE,), "bach_bisque": (BACH, BISQUE), "phantom": (PHANTOM,)}
 

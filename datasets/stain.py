@@ -22,8 +22,8 @@ REINHARD_DEVIATION = (17.71583, 14.156416, 5.4176064)
 
 # Macenko et al. 2009: the transmitted light, the density below which a channel lets light through, and the share
 # of pixels, in percent, beyond each of the two extreme angles and beyond the highest concentration that counts.
-_LIGHT = 240.0
-_GLASS = 0.15
+LIGHT = 240.0
+GLASS = 0.15
 _EXTREME = 1.0
 
 # An image of which less than this share is tissue is left as it is.
@@ -81,9 +81,9 @@ def _macenko(pixels, sample):
 
     Returns float64 [N, P, 3], and whether the stains could be measured, bool [N].
     """
-    table = tf.constant(-np.log((np.arange(256) + 1) / _LIGHT))
+    table = tf.constant(-np.log((np.arange(256) + 1) / LIGHT))
     pixels, sample = (tf.gather(table, tf.cast(levels, tf.int32)) for levels in (pixels, sample))
-    changed, known = _recoloured(pixels, sample, tf.reduce_all(sample >= _GLASS, axis=2))
+    changed, known = _recoloured(pixels, sample, tf.reduce_all(sample >= GLASS, axis=2))
 
     def against_own_glass():
         everywhere = tf.ones_like(sample[..., 0], tf.bool)
@@ -91,7 +91,7 @@ def _macenko(pixels, sample):
         # Where no glass is in sight the light is the assumed one; where it is brighter than that, a stain that lets a
         # channel through would come out negative there.
         glass = tf.minimum(clearest, 0)
-        tissue = tf.reduce_any(sample - glass >= _GLASS, axis=2)
+        tissue = tf.reduce_any(sample - glass >= GLASS, axis=2)
         other, found = _recoloured(pixels - glass, sample - glass, tissue)
         return tf.where(known[:, None, None], changed, other), known | found
 
@@ -117,7 +117,7 @@ def _recoloured(pixels, sample, tissue):
     known &= tf.reduce_all(highest >= _LEAST_CONCENTRATION, axis=1)
     scale = MACENKO_CONCENTRATIONS / tf.where(known[:, None], highest, 1)
     matrix = tf.matmul(unmix * scale[:, None, :], tf.constant(MACENKO_STAINS, tf.float64)[None])
-    return _LIGHT * tf.exp(-tf.matmul(pixels, matrix)), known
+    return LIGHT * tf.exp(-tf.matmul(pixels, matrix)), known
 
 
 def _extreme_directions(density, tissue):
