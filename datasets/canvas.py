@@ -57,6 +57,7 @@ class Canvas:
         self.scale = scale
         self._image = Image.new("RGB", (WIDTH, HEIGHT), STROMA)
         self._pen = ImageDraw.Draw(self._image)
+        self._ground = None
         self.fibre_angle = rng.uniform(0, np.pi)
 
     def shape(self, centre, radius, stretch=1.0, *, waviness=0.06, harmonics=3, angle=None) -> Shape:
@@ -69,6 +70,15 @@ class Canvas:
     def fill(self, outline: np.ndarray, amounts: tuple[int, int, int]) -> None:
         """Paint the inside of an outline [n, 2]."""
         self._pen.polygon(outline.ravel().tolist(), fill=amounts)
+
+    def end_ground(self) -> None:
+        """Say that all of the ground is painted: what is painted from here on is ``structure``."""
+        self._ground = self._image.copy()
+
+    def structure(self) -> np.ndarray:
+        """Return where something lies on the ground, bool [288, 384]."""
+        # A pixel that had the same amounts before is hardly ever hit: no filling has the amounts of the ground.
+        return (np.asarray(self._image) != np.asarray(self._ground)).any(axis=2)
 
     def lattice(self, spacing: float, jitter: float = 0.25) -> np.ndarray:
         """Return [n, 2] points of a jittered triangular lattice over the image and its margin."""

@@ -54,6 +54,23 @@ def draw(label: str, patient: int, index: int, seed: int = 0) -> np.ndarray:
 
     The patient sets the stains, their strength and the magnification; another seed gives another population.
     """
+    slide, rng, canvas = _painted(label, patient, index, seed)
+    return _stain(canvas, slide, rng)
+
+
+def draw_with_structure(label: str, patient: int, index: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the image that ``draw`` does, and say where the structure lies that makes its class, bool [288, 384].
+
+    That is all of the epithelium with what belongs to it: glands and lobules of normal tissue, the crowded glands of
+    benign, ducts with their walls of in situ, nests and files of cells of invasive. The rest is the ground, stroma with
+    fat and fibroblasts, which all classes share. Both nodes on an image's path answer by the same structure.
+    """
+    slide, rng, canvas = _painted(label, patient, index, seed)
+    return _stain(canvas, slide, rng), canvas.structure()
+
+
+def _painted(label, patient, index, seed):
+    """Return the randomness of the patient and of the image, and the canvas as the painter of the label leaves it."""
     if label not in _PAINTERS:
         raise ValueError(f"There is no phantom of {label!r}: choose one of {', '.join(CLASSES)}.")
     slide = np.random.default_rng([seed, patient])
@@ -61,7 +78,7 @@ def draw(label: str, patient: int, index: int, seed: int = 0) -> np.ndarray:
     # The scale and the stains are the patient's; a smaller jitter is the image's.
     canvas = Canvas(rng, scale=slide.uniform(0.88, 1.16) * rng.uniform(0.97, 1.03))
     _PAINTERS[label](canvas)
-    return _stain(canvas, slide, rng)
+    return slide, rng, canvas
 
 
 def _stain(canvas: Canvas, slide: np.random.Generator, rng: np.random.Generator) -> np.ndarray:
@@ -82,8 +99,8 @@ def _stain(canvas: Canvas, slide: np.random.Generator, rng: np.random.Generator)
     return np.ascontiguousarray(colour.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
-def _stroma(canvas: Canvas, fat: float, cells: float = 40) -> None:
-    """Paint fat over a share of the image, and fibroblasts, thin and along the fibres."""
+def _ground(canvas: Canvas, fat: float, cells: float = 40) -> None:
+    """Paint what all classes share: fat over a share of the image, and fibroblasts, thin and along the fibres."""
     if fat:
         points = canvas.lattice(34, jitter=0.3)
         where = points @ np.array([np.cos(canvas.fibre_angle + 1), np.sin(canvas.fibre_angle + 1)])
@@ -94,6 +111,7 @@ def _stroma(canvas: Canvas, fat: float, cells: float = 40) -> None:
     points = canvas.lattice(cells, jitter=0.9)
     angles = canvas.fibre_angle + canvas.rng.normal(0, 0.25, len(points))
     canvas.nuclei(points, 2.0, length=4.5, angle=angles, depth=80)
+    canvas.end_ground()
 
 
 def _gland(canvas: Canvas, shape: Shape, lumen: float, layers: int, nucleus: float) -> None:
@@ -114,7 +132,7 @@ def _gland(canvas: Canvas, shape: Shape, lumen: float, layers: int, nucleus: flo
 def _normal(canvas: Canvas) -> None:
     """Paint a lobule or two of well-spaced open acini, or open ducts, in much stroma and fat."""
     rng = canvas.rng
-    _stroma(canvas, fat=rng.uniform(0.25, 0.55))
+    _ground(canvas, fat=rng.uniform(0.25, 0.55))
     for x, y in canvas.apart(rng.integers(3, 6), 110):
         if rng.random() < 0.4:  # a duct: one wide lumen
             duct = canvas.shape((x, y), rng.uniform(34, 46), rng.uniform(1, 1.35))
@@ -132,7 +150,7 @@ def _normal(canvas: Canvas) -> None:
 def _benign(canvas: Canvas) -> None:
     """Paint crowded glands, back to back, thick with regular cells, each still around a lumen."""
     rng = canvas.rng
-    _stroma(canvas, fat=rng.choice([0, rng.uniform(0.1, 0.2)]))
+    _ground(canvas, fat=rng.choice([0, rng.uniform(0.1, 0.2)]))
     spacing = rng.uniform(48, 60)
     points = canvas.lattice(spacing, jitter=0.3)
     bare = canvas.shape((rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)), rng.uniform(30, 60))
@@ -145,7 +163,7 @@ def _benign(canvas: Canvas) -> None:
 def _insitu(canvas: Canvas) -> None:
     """Paint large ducts filled with big nuclei inside an intact smooth wall."""
     rng = canvas.rng
-    _stroma(canvas, fat=rng.uniform(0.1, 0.4))
+    _ground(canvas, fat=rng.uniform(0.1, 0.4))
     pattern = rng.choice(["solid", "cribriform", "necrotic"])
     for x, y in canvas.apart(rng.integers(3, 6), 116):
         duct = canvas.shape((x, y), rng.uniform(42, 62), rng.uniform(1, 1.25), waviness=0.03)
@@ -172,7 +190,7 @@ def _insitu(canvas: Canvas) -> None:
 def _invasive(canvas: Canvas) -> None:
     """Paint nests, cords and single cells of uneven nuclei, spread through the stroma with no wall."""
     rng = canvas.rng
-    _stroma(canvas, fat=rng.choice([0, rng.uniform(0.1, 0.3)]))
+    _ground(canvas, fat=rng.choice([0, rng.uniform(0.1, 0.3)]))
     nests = canvas.lattice(rng.uniform(58, 76), jitter=0.7)
     cells = canvas.lattice(9.5, jitter=0.5)
     for x, y in nests[rng.random(len(nests)) < rng.uniform(0.35, 0.6)]:

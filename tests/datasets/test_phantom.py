@@ -30,6 +30,37 @@ def test_same_arguments_give_the_same_bytes(label):
     np.testing.assert_array_equal(first, phantom.draw(label, patient=3, index=1))
 
 
+@pytest.mark.parametrize(
+    ("label", "mean"),
+    [
+        ("normal", (208.02, 135.27, 217.76)),
+        ("benign", (194.27, 119.69, 213.61)),
+        ("insitu", (201.85, 125.7, 215.85)),
+        ("invasive", (200.18, 118.12, 214.34)),
+    ],
+)
+def test_the_phantoms_are_those_that_were_published(label, mean):
+    np.testing.assert_allclose(phantom.draw(label, 7, 2).mean(axis=(0, 1)), mean, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("label", "least", "most"),
+    [("normal", 0.2, 0.7), ("benign", 0.6, 0.95), ("insitu", 0.1, 0.6), ("invasive", 0.15, 0.6)],
+)
+def test_the_structure_that_makes_the_class_is_told_and_the_image_stays_the_same(label, least, most):
+    image, structure = phantom.draw_with_structure(label, 3, 1)
+    np.testing.assert_array_equal(image, phantom.draw(label, 3, 1))
+    assert structure.shape == image.shape[:2]
+    assert least < structure.mean() < most
+
+
+@pytest.mark.parametrize(("label", "patient"), [("insitu", 6), ("invasive", 7)])
+def test_the_dark_nuclei_of_carcinoma_lie_in_its_structure(label, patient):
+    image, structure = phantom.draw_with_structure(label, patient, 0)
+    dark = image[..., 0] < np.quantile(image[..., 0], 0.1)
+    assert structure[dark].mean() > 0.95
+
+
 def test_label_patient_index_and_seed_each_change_the_image():
     images = [
         phantom.draw("benign", 3, 1),
