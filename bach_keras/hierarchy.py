@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import tensorflow as tf
 
-from bach_keras import preprocess
+from bach_keras import joining, preprocess
 from bach_keras.calibration import Calibration, check_calibrated, digest_of_tree
 from bach_keras.network.head import Classifier
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
-from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, VIEWS, WEIGHTS, classes_of, products
+from bach_keras.tree import NODES, ROOT, SPECIALISTS, TEMPERATURES, VIEWS, WEIGHTS, classes_of
 from bach_keras.trunks import digest_of, split
 from datasets.errors import UserError
 
@@ -82,6 +82,12 @@ class Hierarchy(tf.Module):
         self._networks = split(members, precision)
         # An export is loaded without Keras, so tf.Module must find TensorFlow's own variables here.
         self._weights = self._networks.weights
+        self._known = None
+
+    def compare_with(self, features) -> None:
+        """Make answers say ``distance``, how far an image is from the nearest with these ``features`` [n, width]."""
+        # A variable, as a constant would be in the graph of each signature.
+        self._known = tf.Variable(features, trainable=False, name="known", dtype=tf.float32)
 
     @property
     def configs(self) -> tuple[str, ...]:
@@ -115,22 +121,23 @@ class Hierarchy(tf.Module):
             ``probabilities`` float32 [N, 4] in the order of ``CLASSES``, ``label`` string [N],
             and ``carci``, ``norbe``, ``invis`` float32 [N, 2] in the orders of the tree; of a calibrated tree also
             ``unsure`` bool [N] and ``set`` bool [N, 4]; and with several views ``spread`` float32 [N], the standard
-            deviation over the views of the probability of the label. A node by itself has its own pair only, which is
-            its ``probabilities`` [N, 2] too.
+            deviation over the views of the probability of the label; and after ``compare_with`` also ``distance``
+            float32 [N]. A node by itself has its own pair only, which is its ``probabilities`` [N, 2] too.
         """
-        return self._answer(self._averages(self._logits_of(images)), _product, tf.shape(images)[0])
+        logits, features = self._logits_of(images)
+        return self._answer(self._averages(logits), features, joining.soft, tf.shape(images)[0])
 
     def with_uncalibrated(self, images) -> dict[str, tf.Tensor]:
         """Return what ``images`` does, and each node's pair without temperatures, ``carci_uncalibrated`` and so on."""
-        count, logits = tf.shape(images)[0], self._logits_of(images)
+        count, (logits, features) = tf.shape(images)[0], self._logits_of(images)
         plain = self._averages(logits, scaled=False)
-        of_images = {f"{name}_uncalibrated": self._over_views(pairs)[:count] for name, pairs in plain.items()}
-        return self._answer(self._averages(logits), _product, count) | of_images
+        of_images = {f"{name}_uncalibrated": joining.over_views(pairs)[:count] for name, pairs in plain.items()}
+        return self._answer(self._averages(logits), features, joining.soft, count) | of_images
 
     def logits(self, images) -> dict[str, tf.Tensor]:
         """Return each node's logits without temperatures, float32 [members, N, views, 2], members in their order."""
-        count = tf.shape(images)[0]
-        stacked = {name: tf.stack(each)[:, :count] for name, each in self._logits_of(images).items()}
+        count, (logits, _) = tf.shape(images)[0], self._logits_of(images)
+        stacked = {name: tf.stack(each)[:, :count] for name, each in logits.items()}
         return stacked if self.views > 1 else {name: each[:, :, None] for name, each in stacked.items()}
 
     def squares(self, images) -> dict[str, tf.Tensor]:
@@ -138,8 +145,9 @@ class Hierarchy(tf.Module):
 
         Takes uint8 [N, image_size, image_size, 3] with N > 0, and returns what ``images`` does without ``label``.
         """
-        nodes = self._averages(self._all_logits(self._networks.of_trunks(preprocess.normalise(images), self.nodes)))
-        return {"probabilities": _product(nodes), **nodes}
+        trunks = self._networks.of_trunks(preprocess.normalise(images), self.nodes)
+        nodes = self._averages({name: self._networks.logits(name, trunks) for name in self.nodes})
+        return {"probabilities": joining.soft(nodes), **nodes}
 
     def features(self, images) -> tf.Tensor:
         """Return carci's pooled features, for search and for monitoring: uint8 [N, H, W, 3] -> float32 [N, 2048].
@@ -159,10 +167,10 @@ class Hierarchy(tf.Module):
         specialist whom carci chose; a node by itself has its own only. All are of the central square.
         """
         count = tf.shape(images)[0]
-        features = self._networks.of_trunks(self._normalised(images), self.nodes)
-        found = {name: tuple(zip(*self._networks.answers(name, features), strict=True)) for name in self.nodes}
-        logits = {name: each[0] for name, each in found.items()} if self.views == 1 else self._logits_of(images)
-        answers = self._answer(self._averages(logits), _product, count)
+        trunks = self._networks.of_trunks(self._normalised(images), self.nodes)
+        found = {name: tuple(zip(*self._networks.answers(name, trunks), strict=True)) for name in self.nodes}
+        logits = {name: each[0] for name, each in found.items()} if self.views == 1 else self._logits_of(images)[0]
+        answers = self._answer(self._averages(logits), found[self.nodes[0]][1][0], joining.soft, count)
         # The black image that stands in for an empty batch has evidence, but no answer.
         given = {name: tf.pad(answers[name], [[0, tf.maximum(0, 1 - count)], [0, 0]]) for name in self.nodes}
         answered = {name: tf.argmax(pair, axis=1) for name, pair in given.items()}
@@ -184,13 +192,15 @@ class Hierarchy(tf.Module):
             return self.images(images)
         count = tf.shape(images)[0]
         if self.views > 1:
-            pairs = self._of_each(images, self._routed_nodes, dict.fromkeys(self.nodes, (self.views, 2)))
-            return self._answer(pairs, _joined, count)
+            shapes = dict.fromkeys(self.nodes, (self.views, 2)) | self._shape_of_features
+            pairs = self._of_each(images, self._routed_nodes, shapes)
+            return self._answer(pairs, pairs.pop("features"), joining.routed, count)
         inputs = self._normalised(images)
         rows_in_all = tf.shape(inputs)[0]
         # Carci answers for every image.
-        features = self._networks.of_trunks(inputs, [ROOT.name])
-        nodes = {ROOT.name: self._networks.node(ROOT.name, features)}
+        trunks = self._networks.of_trunks(inputs, [ROOT.name])
+        found = self._networks.answers(ROOT.name, trunks)
+        nodes = {ROOT.name: self._networks.average(ROOT.name, [logits for logits, _, _ in found])}
         chosen = tf.argmax(nodes[ROOT.name], axis=1)
         # Each specialist answers for its own rows, and its answers are put back in their places.
         for index, node in enumerate(SPECIALISTS):
@@ -198,11 +208,11 @@ class Hierarchy(tf.Module):
             # A specialist whom no image comes to is not run.
             pair = tf.cond(
                 tf.size(rows) > 0,
-                lambda rows=rows, node=node: self._specialist(node.name, rows, inputs, features),
+                lambda rows=rows, node=node: self._specialist(node.name, rows, inputs, trunks),
                 lambda: tf.zeros((0, 2)),
             )
             nodes[node.name] = tf.scatter_nd(rows[:, None], pair, tf.cast((rows_in_all, 2), tf.int64))
-        return self._answer(nodes, _joined, count)
+        return self._answer(nodes, found[0][1], joining.routed, count)
 
     def _normalised(self, images):
         """Return the central squares as the networks take them, float32 [N, size, size, 3] with N > 0."""
@@ -225,18 +235,19 @@ class Hierarchy(tf.Module):
         parts = tf.ensure_shape(parts, (None, *seen, 3))
         return preprocess.normalise_stain(parts, size, self.view.stain_normalisation)
 
-    def _logits_of(self, images) -> dict[str, list]:
-        """Return each node's logits of each member for images: [N, 2], and with several views [N, views, 2]."""
+    def _logits_of(self, images) -> tuple[dict[str, list], tf.Tensor]:
+        """Return each node's logits of each member, [N, 2] and with several views [N, views, 2], and ``features``."""
         if self.views == 1:
             return self._all_logits(self._networks.of_trunks(self._normalised(images), self.nodes))
 
         def of_image(inputs):
-            logits = self._all_logits(self._networks.of_views(inputs, self.nodes, {}))
-            return {name: tf.stack(each) for name, each in logits.items()}
+            logits, features = self._all_logits(self._networks.of_views(inputs, self.nodes, {}))
+            return {name: tf.stack(each) for name, each in logits.items()} | self._of_centre(features)
 
         shapes = {name: (len(self._networks.parts[name]), self.views, 2) for name in self.nodes}
-        found = self._of_each(images, of_image, shapes)
-        return {name: tf.unstack(each, axis=1) for name, each in found.items()}
+        found = self._of_each(images, of_image, shapes | self._shape_of_features)
+        features = found.pop("features")
+        return {name: tf.unstack(each, axis=1) for name, each in found.items()}, features
 
     def _of_each(self, images, of_image, shapes):
         """Ask one image's views after the other's, so that the memory for feature maps does not grow with the images.
@@ -250,46 +261,43 @@ class Hierarchy(tf.Module):
         specs = {name: tf.TensorSpec(shape) for name, shape in shapes.items()}
         return tf.map_fn(of_part, self._parts(images), parallel_iterations=1, fn_output_signature=specs)
 
-    def _all_logits(self, features) -> dict[str, list]:
-        return {name: self._networks.logits(name, features) for name in self.nodes}
+    def _all_logits(self, trunks) -> tuple[dict[str, list], tf.Tensor]:
+        """Return each node's logits of each member, and the features of the first node's first member."""
+        found = {name: self._networks.answers(name, trunks) for name in self.nodes}
+        logits = {name: [each for each, _, _ in answers] for name, answers in found.items()}
+        return logits, found[self.nodes[0]][0][1]
+
+    @property
+    def _shape_of_features(self) -> dict[str, tuple[int]]:
+        return {"features": (self._networks.parts[self.nodes[0]][0].width,)}
+
+    def _of_centre(self, features) -> dict[str, tf.Tensor]:
+        """Return the features of the central square as it is, out of those of all views of an image [views, width]."""
+        return {"features": features[preprocess.central_view(self.views)]}
 
     def _averages(self, logits, scaled: bool = True) -> dict[str, tf.Tensor]:
         return {name: self._networks.average(name, each, scaled) for name, each in logits.items()}
 
-    def _over_views(self, pairs):
-        return tf.reduce_mean(pairs, axis=1) if self.views > 1 else pairs
-
-    def _answer(self, pairs, product, count) -> dict[str, tf.Tensor]:
-        """Answer for the first ``count`` images.
-
-        Args:
-            pairs: each node's, float32 [N, 2] or [N, views, 2].
-            product: ``_product`` of soft answers, ``_joined`` of routed ones.
-        """
-        nodes = {name: self._over_views(each) for name, each in pairs.items()}
-        probabilities = product(nodes)
-        label = tf.argmax(probabilities, axis=1)
-        answers = {"probabilities": probabilities, "label": tf.gather(tf.constant(self.classes), label), **nodes}
-        if self.calibration:
-            routed = self.calibration.routed_doubt(nodes[ROOT.name], probabilities) if product is _joined else None
-            answers |= routed or self.calibration.doubt(probabilities)
-        if self.views > 1:
-            of_label = tf.gather(product(pairs), label[:, None], axis=2, batch_dims=1)
-            answers["spread"] = tf.math.reduce_std(of_label, axis=(1, 2))
+    def _answer(self, pairs, features, product, count) -> dict[str, tf.Tensor]:
+        """Answer for the first ``count`` images, from what ``joining.answer`` takes and carci's features [N, width]."""
+        answers = joining.answer(pairs, product, self.classes, self.calibration)
+        if self._known is not None:
+            answers["distance"] = joining.distance(features, self._known)
         # The black image that stands in for an empty batch is dropped here.
         return {name: value[:count] for name, value in answers.items()}
 
     def _routed_nodes(self, inputs):
-        features = self._networks.of_views(inputs, [ROOT.name], {})
-        nodes = {ROOT.name: self._networks.node(ROOT.name, features)}
+        trunks = self._networks.of_views(inputs, [ROOT.name], {})
+        found = self._networks.answers(ROOT.name, trunks)
+        nodes = {ROOT.name: self._networks.average(ROOT.name, [logits for logits, _, _ in found])}
         chosen = tf.argmax(tf.reduce_mean(nodes[ROOT.name], axis=0))
         for index, node in enumerate(SPECIALISTS):
             nodes[node.name] = tf.cond(
                 chosen == index,
-                lambda name=node.name: self._networks.node(name, self._networks.of_views(inputs, [name], features)),
+                lambda name=node.name: self._networks.node(name, self._networks.of_views(inputs, [name], trunks)),
                 lambda: tf.zeros((self.views, 2)),
             )
-        return nodes
+        return nodes | self._of_centre(found[0][1])
 
     def _specialist(self, name, rows, inputs, features):
         """Run one specialist on some rows, on carci's trunk features where it has the same trunk."""
@@ -315,15 +323,3 @@ def check_members(members) -> None:
     name = "image_size" if len(of_size) > 1 else "stain_normalisation"
     listed = ", ".join(f"{member.source or member.node} {getattr(member.view, name)}" for member in members)
     raise UserError(f"All runs of a tree must share one {name.replace('_', ' ')}, but these differ: {listed}.")
-
-
-def _product(nodes):
-    """Return the soft probabilities of nodes' pairs [..., 2]: each class's group's times its own within the group."""
-    if len(nodes) == 1:
-        return next(iter(nodes.values()))
-    return tf.concat(products(nodes[ROOT.name], nodes), axis=-1)
-
-
-def _joined(nodes):
-    """Return the routed probabilities: the pair of the specialist that was chosen; the other's is 0 already."""
-    return tf.concat([nodes[node.name] for node in SPECIALISTS], axis=-1)

@@ -104,6 +104,11 @@ def views_of(image, size: int, views: int):
     return tf.reshape(tf.stack(halves, axis=2), (views, size, size, 3))
 
 
+def central_view(views: int) -> int:
+    """Return which of an image's views, as ``views_of`` orders them, is the central square as it is."""
+    return SYMMETRIES * (views // SYMMETRIES // 2)
+
+
 def normalise(images):
     """Turn uint8 or float [..., 3] in 0..255 into float32 with ImageNet's mean 0 and deviation 1."""
     return _normalised(images, MEAN, DEVIATION)

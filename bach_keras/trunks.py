@@ -23,6 +23,7 @@ class Part:
 
     trunk: str
     rest: Callable
+    width: int  # of its pooled features
     weight: float
     temperature: float
 
@@ -105,7 +106,8 @@ def split(members, precision) -> Networks:
         inner = [model.get_layer("head.mean").output, grad_cam.last_map(model), model.get_layer("head.relu").output]
         rest = fold(keras.Model(seam, [model.output, *inner]), precision=precision)
         weights += [weight.value for weight in rest.weights]
-        parts[member.node].append(Part(key, _function(rest, _with_evidence), member.weight, member.temperature))
+        width = rest.output[1].shape[-1]
+        parts[member.node].append(Part(key, _function(rest, _with_evidence), width, member.weight, member.temperature))
     return Networks(trunks, features, parts, weights)
 
 

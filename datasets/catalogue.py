@@ -136,6 +136,10 @@ PHANTOM = Collection(
     um_per_pixel=BACH.um_per_pixel * BACH.size[0] / phantom.WIDTH,
 )
 
+# Collections whose licence lets anybody pass on what is made from an image, such as a thumbnail: BACH's (CC BY-NC-ND)
+# forbids it, and BISQUE states none.
+MAY_BE_PASSED_ON = frozenset({"phantom"})
+
 # What the groups of a collection are.
 GROUPS = {"bach": "patients", "bisque": "microarrays", "phantom": "patients"}
 

@@ -60,6 +60,15 @@ class FewPhantoms:
         })  # fmt: skip
 
 
+def training_records(data: FewPhantoms) -> list[dict]:
+    """Return its training images as ``Prepared.load`` gives those of a data set."""
+    records = data.images(data.files["train"]).as_numpy_iterator()
+    groups = data.groups
+    return [
+        {**record, "group": groups[record["filename"].decode()].encode(), "source": b"phantom"} for record in records
+    ]
+
+
 def few_phantoms() -> FewPhantoms:
     """Draw eight images a class: four to train on, two to validate, two to test."""
     files, labels = {"train": [], "validation": [], "test": []}, {}

@@ -141,11 +141,14 @@ def _unless_it_fails(place, write, *given) -> list[str]:
 
 
 def _write_saved_model(members, out, overwrite, calibration, of_tree):
+    from bach_keras.evidence.survey import TrainingImages
     from bach_keras.serving.export import export_tree
 
     precision = of_tree["precision"]
+    names = frozenset().union(*(member.provenance.trained_on for member in members))
+    training = TrainingImages({member.config for member in members}, names)
     images = () if precision == "float32" else _images(members, calibration)
-    path = export_tree(members, out, overwrite, images, **of_tree)
+    path = export_tree(members, out, overwrite, images, training, **of_tree)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     say(f"wrote {path} ({size / 1e6:.0f} MB, {precision}): serve it with TF Serving, or try 'predict --model {path}'")
 

@@ -1,4 +1,4 @@
-"""Small pictures of some images, for a report's gallery."""
+"""Small pictures of images, for a report's gallery and for what an export knows of its training images."""
 
 import io
 
@@ -15,13 +15,14 @@ def thumbnails(data, names: list[str]) -> dict[str, bytes]:
         return {}
     found = {}
     for record in data.images(names).as_numpy_iterator():
-        found[record["filename"].decode()] = _small(record["image"])
+        found[record["filename"].decode()] = small(record["image"])
     return found
 
 
-def _small(pixels: np.ndarray) -> bytes:
+def small(pixels: np.ndarray, side: int = SIDE) -> bytes:
+    """Return a JPEG file of an image, uint8 [H, W, 3], whose longer side has at most so many pixels."""
     picture = Image.fromarray(pixels)
-    picture.thumbnail((SIDE, SIDE))
+    picture.thumbnail((side, side))
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=QUALITY)
     return buffer.getvalue()

@@ -13,6 +13,9 @@ DOUBT = {"unsure", "set"}
 SUM_TOLERANCE = 1e-3
 TOLERANCE = 1e-6
 
+# The largest number of float32.
+MOST_DISTANCE = float(np.finfo(np.float32).max)
+
 
 class ImpossibleError(Exception):
     """Outputs that an export of this project cannot give."""
@@ -27,6 +30,7 @@ class Outputs:
 
     nodes: tuple[str, ...] = tuple(NODES)
     views: int = 1
+    has_distance: bool = False  # from the nearest training image
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -39,7 +43,12 @@ class Outputs:
 
     @property
     def names(self) -> set[str]:
-        return {*self.widths, "label", "ok", *(["spread"] if self.views > 1 else [])}
+        return {*self.widths, "label", "ok", *self.numbers}
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The outputs that are one number for each image."""
+        return (*(["spread"] if self.views > 1 else []), *(["distance"] if self.has_distance else []))
 
 
 TREE = Outputs()
@@ -52,7 +61,8 @@ def as_arrays(
 
     The fault of an image is a sentence if its answer is impossible, and the image is then as one that was not decoded;
     otherwise it is "". An ImpossibleError is raised if outputs are missing, or do not fit ``count`` images. ``unsure``
-    and ``set`` are there where the tree was calibrated, ``spread`` where it averages several views.
+    and ``set`` are there where the tree was calibrated, ``spread`` where it averages several views, and ``distance``
+    where it knows its training images.
     """
     names = form.names | (DOUBT if DOUBT & set(outputs) else set())
     if missing := names - set(outputs):
@@ -63,8 +73,9 @@ def as_arrays(
     for name, kind in {"label": str, "ok": bool, "unsure": bool}.items():
         if name in names and not _is_list(outputs[name], count, lambda value, kind=kind: type(value) is kind):
             raise ImpossibleError(source, f"{name} that is not {count} values of the type {kind.__name__}")
-    if "spread" in names and not _is_list(outputs["spread"], count, _is_number):
-        raise ImpossibleError(source, f"spread that is not {count} numbers")
+    for name in form.numbers:
+        if not _is_list(outputs[name], count, _is_number):
+            raise ImpossibleError(source, f"{name} that is not {count} numbers")
     width = len(form.classes)
     if "set" in names and not _is_list(outputs["set"], count, lambda row: _is_list(row, width, _is_flag)):
         raise ImpossibleError(source, f"set that is not {count} x {width} values of the type bool")
@@ -78,7 +89,7 @@ def as_arrays(
         doubt["set"] = doubt["set"].reshape(-1, width)  # of no images too
     return {
         **{name: np.array([answer[name] for answer in answers], np.float32) for name in form.widths},
-        **({"spread": np.array([answer["spread"] for answer in answers], np.float32)} if "spread" in names else {}),
+        **{name: np.array([answer[name] for answer in answers], np.float32) for name in form.numbers},
         "label": np.array([answer["label"].encode() for answer in answers], object),
         "ok": np.array([answer["ok"] for answer in answers], bool),
         "fault": np.array(faults, object),
@@ -99,8 +110,8 @@ def _is_flag(value) -> bool:
 
 
 def _nothing(form) -> dict:
-    numbers = {name: [0.0] * width for name, width in form.widths.items()}
-    return {"ok": False, "label": "", "unsure": False, "set": [False] * len(form.classes), "spread": 0.0, **numbers}
+    numbers = {name: [0.0] * width for name, width in form.widths.items()} | dict.fromkeys(form.numbers, 0.0)
+    return {"ok": False, "label": "", "unsure": False, "set": [False] * len(form.classes), **numbers}
 
 
 def _fault(answer, routing, form) -> str:
@@ -121,6 +132,8 @@ def _fault(answer, routing, form) -> str:
     # The standard deviation of numbers from 0 to 1 is at most a half.
     if "spread" in answer and not -TOLERANCE <= answer["spread"] <= 0.5 + TOLERANCE:
         return "a spread that is not a standard deviation of probabilities"
+    if "distance" in answer and not 0 <= answer["distance"] <= MOST_DISTANCE:
+        return "a distance that is not a number from 0"
     return _fault_of_label(answer, form.classes)
 
 

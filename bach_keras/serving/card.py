@@ -4,8 +4,23 @@ from pathlib import Path
 
 from bach_keras.calibration import ANSWERED, COUNT_OF_VIEWS, Calibration
 from bach_keras.evidence.metrics import in_words as accuracy_in_words
+from bach_keras.evidence.neighbours import FILE as INDEX
 from bach_keras.evidence.stains import in_words
-from bach_keras.fields import NAME, OBJECT, TEXT, TEXTS, FieldError, Kind, check, list_of, number, one_of, shown, whole
+from bach_keras.fields import (
+    NAME,
+    OBJECT,
+    SHA256,
+    TEXT,
+    TEXTS,
+    FieldError,
+    Kind,
+    check,
+    list_of,
+    number,
+    one_of,
+    shown,
+    whole,
+)
 from bach_keras.serving.answers import Outputs
 from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS, classes_of
 from bach_keras.wording import counted
@@ -36,8 +51,17 @@ LIMITS = [
 ]
 
 
-def model_card(members, precision: str = "float32", calibration: Calibration | None = None, views: int = 1) -> dict:
-    """Return what ``assets/model_card.json`` holds: the members, what they saw, and what the model is not."""
+def model_card(
+    members,
+    precision: str = "float32",
+    calibration: Calibration | None = None,
+    views: int = 1,
+    knows: dict | None = None,
+) -> dict:
+    """Return what ``assets/model_card.json`` holds: the members, what they saw, and what the model is not.
+
+    ``knows`` are fields of what the export knows of its training images, if it does.
+    """
     view = members[0].view
     provenances = [member.provenance for member in members]
     configs = sorted({member.config for member in members})
@@ -73,8 +97,8 @@ def model_card(members, precision: str = "float32", calibration: Calibration | N
         "licence": "Code: Apache-2.0. BACH is CC BY-NC-ND 4.0; weights trained on it inherit its terms of use.",
         "limits": LIMITS,
     }
-    # Where nothing was calibrated, nothing is said of it, as in older cards.
-    return card | ({"calibration": calibration.in_card()} if calibration else {})
+    # Where nothing was calibrated or no training image is known, nothing is said of it, as in older cards.
+    return card | ({"calibration": calibration.in_card()} if calibration else {}) | (knows or {})
 
 
 def warnings_of(card: dict | None) -> tuple[str, ...]:
@@ -111,7 +135,9 @@ _MORE = {
     "precision": one_of(*PRECISIONS), "limits": TEXTS,
 }  # fmt: skip
 # What a model answers. An older card says nothing of it: it is a tree's, of one view of an image.
-OF_OUTPUTS = {"kind": one_of("system", "node"), "node": one_of(*NODES), "views": COUNT_OF_VIEWS}
+OF_OUTPUTS = {"kind": one_of("system", "node"), "node": one_of(*NODES), "views": COUNT_OF_VIEWS, "index": OBJECT}
+# The index of the training images: how many it holds, how many of them with a thumbnail, and the SHA-256 of its file.
+_INDEX = {"images": whole(2), "thumbnails": whole(), "sha256": SHA256}
 _MEMBER = {"node": one_of(*NODES)}
 _MEMBER_MORE = {
     "source": TEXT, "weight": number(*WEIGHTS), "temperature": number(*TEMPERATURES), "protocol": TEXT,
@@ -142,9 +168,12 @@ def check_card(card: dict) -> dict:
 def outputs_of(card: dict) -> Outputs:
     """Return what a model answers by its card, checked; a FieldError names a wrong field."""
     check(card, {}, OF_OUTPUTS)
+    if "index" in card:
+        check(card["index"], _INDEX, within="index")
     if card.get("kind") == "node":
         check(card, {"node": OF_OUTPUTS["node"]})
-    return Outputs((card["node"],) if card.get("kind") == "node" else tuple(NODES), card.get("views", 1))
+    nodes = (card["node"],) if card.get("kind") == "node" else tuple(NODES)
+    return Outputs(nodes, card.get("views", 1), "index" in card)
 
 
 def calibration_of(card: dict) -> Calibration | None:
@@ -178,6 +207,7 @@ def as_markdown(card: dict) -> str:
         *(f"- {for_markdown(f'{config}: {words}')}" for config, words in card["data"].items()),
         f"- {len(card['trained_on'])} images trained it and {len(card['chosen_on'])} chose an epoch, a start, a "
         "temperature or a threshold; `assets/model_card.json` names them.",
+        *_index(card),
         *_stains(card),
         *_calibration(card),
         "",
@@ -196,6 +226,15 @@ def as_markdown(card: dict) -> str:
 
 def _row(*cells) -> str:
     return f"| {' | '.join(map(for_markdown, cells))} |"
+
+
+def _index(card) -> list[str]:
+    """Return a line on the index of the training images."""
+    if "index" not in card:
+        return []
+    index = card["index"]
+    pictures = f"{index['thumbnails']} with a thumbnail" if index["thumbnails"] else "without pictures"
+    return [f"- `assets.extra/{INDEX}` knows {index['images']} of the images that trained it by name, {pictures}."]
 
 
 def _stains(card) -> list[str]:

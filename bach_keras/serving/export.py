@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from bach_keras import preprocess
 from bach_keras.decoding.size import sized
+from bach_keras.evidence.neighbours import FILE as INDEX
+from bach_keras.evidence.survey import survey
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import warmup
 from bach_keras.serving.address import is_plain, is_version
@@ -88,8 +90,7 @@ class Served(tf.Module):
         blank |= {
             name: tf.where(ok[:, None, None], value, 0.0) for name, value in answers.items() if name.endswith("_map")
         }
-        if "spread" in answers:
-            blank["spread"] = tf.where(ok, answers["spread"], 0.0)
+        blank |= {name: tf.where(ok, answers[name], 0.0) for name in ("spread", "distance") if name in answers}
         # Nothing is said of an image that is not ok: it is not unsure either, and no class is in its set.
         if "unsure" in answers:
             blank |= {"unsure": answers["unsure"] & ok, "set": answers["set"] & ok[:, None]}
@@ -140,18 +141,20 @@ def check_destination(out, overwrite: bool = False) -> None:
         raise UserError(f"{out} is not an export, so it is not replaced: choose another place.")
 
 
-def export_tree(members, out, overwrite: bool = False, images=(), **of_tree) -> Path:
+def export_tree(members, out, overwrite: bool = False, images=(), training=None, **of_tree) -> Path:
     """Write the SavedModel of a tree to its version folder ``out``, completely or not at all, and return the folder.
 
     Args:
         images: uint8 [H, W, 3] each, such as the tree will see. In half precision the written model answers for them
             as the tree does in float32 (``agreement.HALF_PRECISION``), or a UserError is raised.
+        training: the images that trained the tree, as ``evidence.survey`` takes them; the export then knows them. Where
+            they cannot be read, a line says so.
         of_tree: ``precision``, ``views`` and ``calibration``, as ``Hierarchy`` takes them. Every signature with labels
             answers what ``Hierarchy.images`` does.
     """
     out = Path(out)
     check_destination(out, overwrite)
-    hierarchy, card = Hierarchy(members, **of_tree), model_card(members, **of_tree)
+    hierarchy = Hierarchy(members, **of_tree)
     LOG.info(f"joining {len(members)} networks into one {'tree' if len(hierarchy.nodes) > 1 else hierarchy.nodes[0]}")
     # A fixed name, so that what a killed export left behind goes with the next one.
     place = out.with_name(f".{out.name}.part")
@@ -159,6 +162,8 @@ def export_tree(members, out, overwrite: bool = False, images=(), **of_tree) -> 
     shutil.rmtree(place, ignore_errors=True)
     try:
         assets.mkdir(parents=True)
+        knows = _look_at(training, hierarchy, place)
+        card = model_card(members, **of_tree, knows=knows)
         (assets / "class_names.txt").write_text("\n".join(hierarchy.classes) + "\n")
         (assets / CARD).write_text(json.dumps(card, indent=1) + "\n")
         served = Served(hierarchy, assets)
@@ -166,6 +171,8 @@ def export_tree(members, out, overwrite: bool = False, images=(), **of_tree) -> 
         tf.saved_model.save(served, str(version), signatures={name: getattr(served, name) for name in SIGNATURES})
         extra = version / "assets.extra"
         extra.mkdir()
+        if knows:
+            (place / INDEX).rename(extra / INDEX)
         (extra / "model_card.md").write_text(as_markdown(card), encoding="utf-8")
         warmup.write(extra / warmup.NAME)
         if of_tree.get("precision", "float32") != "float32":
@@ -176,6 +183,20 @@ def export_tree(members, out, overwrite: bool = False, images=(), **of_tree) -> 
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return out
+
+
+def _look_at(training, hierarchy: Hierarchy, place: Path) -> dict:
+    """Make a tree know its training images, write their index into a folder, and return what a card says of it."""
+    if training is None:
+        return {}
+    try:
+        seen = survey(hierarchy, training)
+    except UserError as error:
+        LOG.warning(f"The export knows nothing of its training images, as they cannot be read: {error}")
+        return {}
+    hierarchy.compare_with(seen.index.features)
+    digest = seen.index.write(place / INDEX)
+    return {"index": {"images": len(seen.index.images), "thumbnails": seen.index.thumbnails, "sha256": digest}}
 
 
 def _check_numbers(version: Path, tree: Hierarchy, images, out: Path) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras import preprocess
+from bach_keras.evidence.neighbours import FILE as INDEX
+from bach_keras.evidence.neighbours import Index
 from bach_keras.fields import FieldError, read_object
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
@@ -99,7 +101,7 @@ class Export:
         are_pixels = not any(isinstance(image, bytes) for image in images)
         if are_pixels and OF_PIXELS[routing] in self.signatures:  # older exports route files only
             return self.images(np.stack(images), routing)
-        return self.encoded([image if isinstance(image, bytes) else as_png(image) for image in images], routing)
+        return self.encoded(_as_files(images), routing)
 
     def images(self, images, routing: str = "soft") -> dict[str, tf.Tensor]:
         """Classify uint8 [N, H, W, 3]; see ``bach_keras.hierarchy.Hierarchy.images``."""
@@ -116,8 +118,25 @@ class Export:
 
     def explain(self, images: list) -> dict[str, tf.Tensor]:
         """Return what ``Hierarchy.explain`` does, of what ``classify`` takes; zeros for what cannot be decoded."""
-        data = [image if isinstance(image, bytes) else as_png(image) for image in images]
-        return self.signatures[_EXPLAIN](image_bytes=tf.constant(data))
+        return self.signatures[_EXPLAIN](image_bytes=tf.constant(_as_files(images)))
+
+    @functools.cached_property
+    def index(self) -> Index:
+        """The index of its training images; a UserError is raised of an export without one."""
+        if "index" not in self.card:
+            raise UserError(
+                f"{self.folder} has no index of its training images: it is of an earlier version, or they were not "
+                "prepared where it was made. Export its runs again."
+            )
+        return Index.read(self.folder / "assets.extra" / INDEX, self.card["index"]["sha256"])
+
+    def features(self, images: list) -> np.ndarray:
+        """Return what ``Hierarchy.features`` does, of what ``classify`` takes; zeros for what cannot be decoded."""
+        return self.signatures["features"](image_bytes=tf.constant(_as_files(images)))["features"].numpy()
+
+
+def _as_files(images: list) -> list[bytes]:
+    return [image if isinstance(image, bytes) else as_png(image) for image in images]
 
 
 def _version_folder(folder: Path) -> Path:
@@ -175,13 +194,13 @@ def _answers(outputs: Outputs, is_calibrated: bool) -> dict[str, tf.TensorSpec]:
         **{name: tf.TensorSpec([None, count], tf.float32) for name, count in outputs.widths.items()},
         "label": tf.TensorSpec([None], tf.string),
         "ok": tf.TensorSpec([None], tf.bool),
-        **({"spread": tf.TensorSpec([None], tf.float32)} if outputs.views > 1 else {}),
+        **dict.fromkeys(outputs.numbers, tf.TensorSpec([None], tf.float32)),
         **(doubt if is_calibrated else {}),
     }
 
 
 # These are there only where the card says so.
-_UNLESS_SAID = ("unsure", "set", "spread")
+_UNLESS_SAID = ("unsure", "set", "spread", "distance")
 
 
 def _check_signatures(signatures, form: Outputs, is_calibrated: bool) -> None:

@@ -1,0 +1,104 @@
+"""One look at each of the images that trained a tree, for what its export knows of them."""
+
+import functools
+import random
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from bach_keras.evidence.neighbours import Index, Known
+from bach_keras.evidence.thumbnails import small
+from bach_keras.preprocess import untuned
+from datasets.ahead import ahead
+from datasets.bach_bisque.prepared import Prepared
+from datasets.catalogue import MAY_BE_PASSED_ON
+from datasets.errors import UserError
+from datasets.images.ahead import THREADS
+from datasets.labels import LABELS
+from datasets.progress import bar
+
+# An index is a part of the export, and every answer is compared with all of it.
+MOST = 4096
+BATCH = 8
+
+# Of a thumbnail's longer side, in pixels: about 4 kB.
+SIDE = 128
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """Those of a system's training images that are prepared on this disk; of more than ``MOST``, always the same.
+
+    Iterates over what ``Prepared.load`` gives of each. A UserError is raised where none of them is there.
+    """
+
+    configs: Collection[str]  # where to look
+    trained_on: Collection[str]  # file names
+    data_dir: Path | None = None
+
+    @functools.cached_property
+    def _found(self) -> list[tuple[Prepared, list[str]]]:
+        wanted, found, errors = set(self.trained_on), [], []
+        for config in sorted(self.configs):
+            prepared = Prepared(config, self.data_dir)
+            try:
+                names = sorted(wanted & {record.filename for record in prepared.records})
+            except UserError as error:
+                errors.append(str(error))
+                continue
+            wanted -= set(names)
+            found += [(prepared, name) for name in names]
+        if not found:
+            raise UserError(errors[0] if errors else "None of the images that trained it is prepared on this disk.")
+        taken = set(random.Random(0).sample(found, min(MOST, len(found))))
+        by_set = {prepared: [name for each, name in taken if each is prepared] for prepared, _ in found}
+        return [(prepared, names) for prepared, names in by_set.items() if names]
+
+    def __len__(self):
+        return sum(len(names) for _, names in self._found)
+
+    def __iter__(self) -> Iterator[dict]:
+        for prepared, names in self._found:
+            try:
+                yield from untuned(prepared.load(names)).as_numpy_iterator()
+            except tf.errors.OpError as error:
+                raise UserError(f"A record in {prepared.folder} cannot be read ({error.message}).") from error
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was seen of them."""
+
+    index: Index
+
+
+def survey(tree, training) -> Survey:
+    """Look at images in one pass, ahead in threads.
+
+    Args:
+        tree: a ``Hierarchy``.
+        training: a ``TrainingImages``, or a list of such dicts.
+    """
+    size, width = tree.prepare(np.zeros((1, 1, 3), np.uint8)).shape[:2]
+    ask = tf.function(tree.features, input_signature=[tf.TensorSpec([None, size, width, 3], tf.uint8)])
+    images, parts, features = [], [], []
+    looks = ahead(functools.partial(_look, tree), training, THREADS, 2 * BATCH)
+    for known, part in bar(looks, what="look at training images", total=len(training)):
+        images.append(known)
+        parts.append(part)
+        if len(parts) == BATCH or len(images) == len(training):
+            features.append(ask(np.stack(parts)).numpy())
+            parts.clear()
+    order = sorted(range(len(images)), key=lambda place: images[place].name)
+    return Survey(Index.of([images[place] for place in order], np.concatenate(features)[order]))
+
+
+def _look(tree, record: dict) -> tuple[Known, np.ndarray]:
+    """Return what is kept of an image, and what the tree sees of it."""
+    pixels, source = record["image"], record["source"].decode()
+    thumbnail = small(pixels, SIDE) if source in MAY_BE_PASSED_ON else b""
+    known = Known(record["filename"].decode(), LABELS[record["label"]], record["group"].decode(), thumbnail)
+    return known, tree.prepare(pixels).numpy()

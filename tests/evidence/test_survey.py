@@ -1,0 +1,90 @@
+"""The look at the training images: which there are, and what is kept of each."""
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from bach_keras.evidence import survey as surveys
+from bach_keras.evidence.survey import TrainingImages, survey
+from bach_keras.hierarchy import Hierarchy
+from datasets import phantom
+from datasets.errors import MissingError, UserError
+from tests.few_phantoms import training_records
+
+
+class Held:
+    """Stands in for a ``Prepared``."""
+
+    folder = "/data/phantom"
+
+    def __init__(self, config, data_dir):
+        self.config = config
+        self.names = [f"{number}.png" for number in range(9)] if config == "phantom" else ["8.png", "9.png"]
+
+    @property
+    def records(self):
+        if self.config == "bach":
+            raise MissingError("bach is not prepared in /data: run `data prepare` first.")
+        return [SimpleNamespace(filename=name) for name in self.names]
+
+    def load(self, names):
+        return tf.data.Dataset.from_tensor_slices({"filename": [name for name in self.names if name in names]})
+
+
+@pytest.fixture(autouse=True)
+def held(monkeypatch):
+    monkeypatch.setattr(surveys, "Prepared", Held)
+
+
+def names(training):
+    found = [record["filename"].decode() for record in training]
+    assert len(found) == len(training)
+    return sorted(found)
+
+
+def test_they_are_those_that_trained_and_are_here_each_once():
+    assert names(TrainingImages(["phantom"], ["1.png", "3.png", "elsewhere.png"])) == ["1.png", "3.png"]
+    assert names(TrainingImages(["phantom", "bisque"], ["8.png", "9.png"])) == ["8.png", "9.png"]
+    assert names(TrainingImages(["bach", "phantom"], ["n001.tif", "0.png"])) == ["0.png"]
+
+
+def test_of_very_many_some_are_taken_always_the_same(monkeypatch):
+    monkeypatch.setattr(surveys, "MOST", 4)
+    trained_on = [f"{number}.png" for number in range(9)]
+    found = names(TrainingImages(["phantom"], trained_on))
+    assert len(found) == 4
+    assert found == names(TrainingImages(["phantom"], trained_on[::-1]))
+
+
+@pytest.mark.parametrize(("config", "sentence"), [("bach", "bach is not prepared"), ("phantom", "None of the images")])
+def test_where_there_are_none_a_sentence_says_so(config, sentence):
+    with pytest.raises(UserError, match=sentence):
+        len(TrainingImages([config], ["elsewhere.png"]))
+
+
+def test_each_is_kept_with_its_features_in_the_order_of_their_names(members, few_phantoms):
+    records = training_records(few_phantoms)
+    tree = Hierarchy(members)
+    index = survey(tree, records[::-1]).index
+    assert [known.name for known in index.images] == sorted(few_phantoms.files["train"])
+    for place in (0, -1):
+        known = index.images[place]
+        image = next(each["image"] for each in records if each["filename"].decode() == known.name)
+        assert (known.label, known.group) == (few_phantoms.labels[known.name], known.name.split("-")[2])
+        np.testing.assert_allclose(index.features[place], tree.features(image[None])[0], rtol=1e-4, atol=1e-4)
+        assert max(Image.open(io.BytesIO(known.thumbnail)).size) <= surveys.SIDE
+
+
+def test_a_thumbnail_is_kept_only_where_the_licence_lets_it_be_passed_on(members):
+    image = phantom.draw("benign", 900, 0)[::8, ::8]
+    records = [
+        {"image": image, "label": 1, "filename": source.encode(), "group": b"", "source": source.encode()}
+        for source in ("bach", "bisque", "own-mine", "phantom")
+    ]
+    index = survey(Hierarchy(members), records).index
+    assert [bool(known.thumbnail) for known in index.images] == [False, False, False, True]
+    assert index.thumbnails == 1
