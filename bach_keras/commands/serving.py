@@ -183,14 +183,19 @@ def _images(members, calibration):
 @click.option("--explain", "pictures", type=FOLDER, metavar="DIR",
               help="Write into DIR, for each image and each node on its path, a picture of where the node "
               "looked.")  # fmt: skip
+@click.option("--neighbours", type=click.IntRange(min=1), metavar="K",
+              help="Name, for each image, the K training images that it resembles most.")  # fmt: skip
+@click.option("--thumbnails", type=FOLDER, metavar="DIR",
+              help="Write the pictures of those into DIR, if the export has them.")  # fmt: skip
 @click.argument("paths", nargs=-1, required=True, type=FOLDER)
-def predict(model, server, timeout, send_whole, form, routing, views, pictures, paths):
+def predict(model, server, timeout, send_whole, form, routing, views, pictures, neighbours, thumbnails, paths):
     """Answer for image files and folders.
 
     \b
     Example:
       python cli.py predict --model saved_models/demo/1 --format json slides/
       python cli.py predict --model saved_models/demo/1 --explain pictures/ slides/
+      python cli.py predict --model saved_models/demo/1 --neighbours 3 slides/
     """
     keep_packed_kernels()
     from bach_keras.serving.formats import lines
@@ -205,6 +210,10 @@ def predict(model, server, timeout, send_whole, form, routing, views, pictures, 
         raise UserError("--explain needs the export itself: name it with --model EXPORT in place of --server.")
     if pictures and routing != "soft":
         raise UserError("--explain shows the soft answer's path: leave out --routing routed.")
+    if neighbours and server:
+        raise UserError("--neighbours needs the export itself: name it with --model EXPORT in place of --server.")
+    if thumbnails and not neighbours:
+        raise UserError("--thumbnails is about the nearest training images: ask for them with --neighbours K.")
     if server is None:
         from bach_keras.serving.exported import Export
 
@@ -214,11 +223,17 @@ def predict(model, server, timeout, send_whole, form, routing, views, pictures, 
 
         export = Remote(server, timeout, send_whole=send_whole)
     extras = []
+    if neighbours:
+        from bach_keras.serving.neighbours import Neighbours, check_neighbours
+
+        check_neighbours(export, neighbours, paths, thumbnails)
     if pictures:
         from bach_keras.serving.explain import Pictures, check_explains
 
         check_explains(export, views, paths, pictures)
         extras.append(Pictures(export, pictures))
+    if neighbours:
+        extras.append(Neighbours(export, neighbours, thumbnails))
     export = with_views(export, views)
     _warn(export)
     failed = False

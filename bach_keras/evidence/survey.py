@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras.evidence.neighbours import Index, Known
+from bach_keras.evidence.quality import measures
 from bach_keras.evidence.thumbnails import small
 from bach_keras.preprocess import untuned
 from datasets.ahead import ahead
@@ -73,6 +74,7 @@ class Survey:
     """What was seen of them."""
 
     index: Index
+    measures: tuple[dict, ...]  # of each image of the index, in its order: what ``quality.measures`` returns
 
 
 def survey(tree, training) -> Survey:
@@ -84,21 +86,23 @@ def survey(tree, training) -> Survey:
     """
     size, width = tree.prepare(np.zeros((1, 1, 3), np.uint8)).shape[:2]
     ask = tf.function(tree.features, input_signature=[tf.TensorSpec([None, size, width, 3], tf.uint8)])
-    images, parts, features = [], [], []
+    images, measured, parts, features = [], [], [], []
     looks = ahead(functools.partial(_look, tree), training, THREADS, 2 * BATCH)
-    for known, part in bar(looks, what="look at training images", total=len(training)):
+    for known, of_image, part in bar(looks, what="look at training images", total=len(training)):
         images.append(known)
+        measured.append(of_image)
         parts.append(part)
         if len(parts) == BATCH or len(images) == len(training):
             features.append(ask(np.stack(parts)).numpy())
             parts.clear()
     order = sorted(range(len(images)), key=lambda place: images[place].name)
-    return Survey(Index.of([images[place] for place in order], np.concatenate(features)[order]))
+    index = Index.of([images[place] for place in order], np.concatenate(features)[order])
+    return Survey(index, tuple(measured[place] for place in order))
 
 
-def _look(tree, record: dict) -> tuple[Known, np.ndarray]:
-    """Return what is kept of an image, and what the tree sees of it."""
+def _look(tree, record: dict) -> tuple[Known, dict, np.ndarray]:
+    """Return what is kept of an image, what is measured of it, and what the tree sees of it."""
     pixels, source = record["image"], record["source"].decode()
     thumbnail = small(pixels, SIDE) if source in MAY_BE_PASSED_ON else b""
     known = Known(record["filename"].decode(), LABELS[record["label"]], record["group"].decode(), thumbnail)
-    return known, tree.prepare(pixels).numpy()
+    return known, measures(pixels), tree.prepare(pixels).numpy()

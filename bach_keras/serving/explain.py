@@ -1,19 +1,14 @@
 """Pictures of where the nodes on an image's path looked."""
 
-import hashlib
-import os
-import re
 from pathlib import Path
 
 import numpy as np
 
 from bach_keras.evidence import overlay
+from bach_keras.serving.picture_folder import check_folder, stem
 from bach_keras.serving.predict import Extra
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.errors import UserError, working
-
-# A name keeps so much of the image's own.
-_LONGEST_STEM = 60
 
 
 def check_explains(export, views: int | None, paths, out: Path) -> None:
@@ -28,15 +23,7 @@ def check_explains(export, views: int | None, paths, out: Path) -> None:
             f"--explain answers with the model's own views, {export.views}: leave out --views {views}, or export the "
             f"runs again with --views {views}."
         )
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--explain {out} is not a folder: name one for the pictures.")
-    place = out.resolve()
-    for path in map(Path, paths):
-        if path.is_dir() and place.is_relative_to(path.resolve()):
-            raise UserError(
-                f"--explain {out} lies in {path}, whose images are answered for, so the pictures would be too the next "
-                "time: name a folder outside it."
-            )
+    check_folder("--explain", out, paths)
 
 
 class Pictures(Extra):
@@ -84,7 +71,5 @@ def by_node(row: dict, maps: dict) -> dict[str, np.ndarray]:
 
 
 def file_name(path, node: str) -> str:
-    """Return the name of an image's picture: what can be kept of the image's own, a digest of its path, the node."""
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(path).stem)[:_LONGEST_STEM]
-    return f"{stem}-{digest}-{node}.png"
+    """Return the name of the picture of a node and of the image at a path."""
+    return f"{stem(path)}-{node}.png"

@@ -7,14 +7,18 @@ from datasets.labels import CLASSES
 
 
 def as_table(rows):
-    """Yield (row, line) for a terminal: label, probabilities, what a calibrated tree doubts, spread, path."""
+    """Yield (row, line) for a terminal: label, probabilities, what a calibrated tree doubts, spread, path.
+
+    Each neighbour is on a line of its own behind it.
+    """
     for row in rows:
         path = for_terminal(row["path"])
         if "error" in row:
             yield row, f"{'error':9} {path}: {for_terminal(row['error'])}"
             continue
         shares = "  ".join(f"{for_terminal(name)} {share:.3f}" for name, share in row["probabilities"].items())
-        yield row, f"{for_terminal(row['label']):9} {shares}  {_doubt(row)}{_spread(row)}  {path}"
+        line = f"{for_terminal(row['label']):9} {shares}  {_doubt(row)}{_spread(row)}  {path}"
+        yield row, "\n".join([line, *map(_neighbour, row.get("neighbours", ()))])
 
 
 def _doubt(row) -> str:
@@ -28,6 +32,11 @@ def _spread(row) -> str:
     return "" if row.get("spread") is None else f"  spread {row['spread']:.3f}"
 
 
+def _neighbour(each) -> str:
+    near = f"distance {each['distance']:.3f}, percentile {each['percentile']:.1f}"
+    return f"  near    {for_terminal(each['label']):9} {near}  {for_terminal(each['name'])}"
+
+
 def as_json(rows):
     """Yield (row, line), each line one JSON object."""
     for row in rows:
@@ -36,14 +45,20 @@ def as_json(rows):
 
 def as_csv(rows, classes=CLASSES):
     """Yield (row, line); the first line begins with the header. A set is names with a space between them."""
-    names = ["path", "label", *classes, "unsure", "set", "spread", "error"]
+    names = ["path", "label", *classes, "unsure", "set", "spread", "distance", "neighbours", "error"]
     head = csv_line(names) + "\n"
     for row in rows:
         values = {**row, **row.get("probabilities", {})}
         if row.get("unsure") is not None:  # an empty cell otherwise: nothing was calibrated
             values |= {"unsure": "true" if row["unsure"] else "false", "set": " ".join(row["set"])}
+        if "neighbours" in row:
+            values["neighbours"] = "; ".join(map(_in_words, row["neighbours"]))
         yield row, head + csv_line(values.get(name) for name in names)
         head = ""
+
+
+def _in_words(each) -> str:
+    return f"{each['name']} ({each['label']}, distance {each['distance']:.3f}, percentile {each['percentile']:.1f})"
 
 
 FORMS = ("table", "json", "csv")

@@ -86,7 +86,8 @@ def answer_batch(export, images, routing: str = "soft") -> list[dict]:
     Returns:
         For each image ``label``, ``probabilities``, ``nodes`` (None for a node that was not run, or is not there),
         ``unsure`` and ``set``, the names of the classes that cannot be ruled out (both None of a tree that was not
-        calibrated), and ``spread`` (None where one view is seen); or ``error``.
+        calibrated), ``spread`` (None where one view is seen), and ``distance`` where the model knows its training
+        images; or ``error``.
         If a server refuses the images, or is lost, every row is an error.
     """
     prepared = [image if isinstance(image, bytes) else _prepared(export, image) for image in images]
@@ -154,8 +155,8 @@ def _row(answers, index: int, routing: str, form: Outputs) -> dict:
         nodes[left_out.name] = None
     label = answers["label"][index].decode()
     row = {"label": label, "probabilities": named("probabilities", form.classes), "nodes": nodes}
-    spread = {"spread": float(answers["spread"][index]) if "spread" in answers else None}
+    more = {"spread": None} | {name: float(answers[name][index]) for name in form.numbers}
     if "unsure" not in answers:
-        return row | {"unsure": None, "set": None} | spread
+        return row | {"unsure": None, "set": None} | more
     inside = [name for name, there in zip(form.classes, answers["set"][index], strict=True) if there]
-    return row | {"unsure": bool(answers["unsure"][index]), "set": inside} | spread
+    return row | {"unsure": bool(answers["unsure"][index]), "set": inside} | more

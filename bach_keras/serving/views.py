@@ -51,7 +51,7 @@ class Averaged:
 
     def __init__(self, export, views: int):
         self._export = export
-        self.outputs = Outputs(export.outputs.nodes, views)
+        self.outputs = Outputs(export.outputs.nodes, views, export.outputs.has_distance)
         self.views, self.calibration, self.warnings = views, None, export.warnings
         if "calibration" in (export.card or {}):
             self.warnings += (
@@ -94,6 +94,8 @@ class Averaged:
         pairs = {name: _put_back(by_image[name], good) for name in self.outputs.nodes}
         found = average(pairs, routing, self.outputs)
         found["ok"] = _put_back(by_image["ok"].all(axis=1), good)
+        if self.outputs.has_distance:
+            found["distance"] = _put_back(by_image["distance"][:, preprocess.central_view(self.views)], good)
         if "fault" in by_image:
             # The first of an image's views that has one.
             faults = [next((fault for fault in of_image if fault), "") for of_image in by_image["fault"]]
@@ -104,11 +106,17 @@ class Averaged:
     def _answers(self, squares) -> dict[str, np.ndarray]:
         batches = [squares[start : start + AT_ONCE] for start in range(0, len(squares), AT_ONCE)] or [[]]
         answers = [self._export.classify(batch) if batch else self._nothing() for batch in batches]
-        names = [*self.outputs.nodes, "ok", *(["fault"] if "fault" in answers[0] else [])]
+        names = [*self._needed, *(["fault"] if "fault" in answers[0] else [])]
         return {name: np.concatenate([np.asarray(answer[name]) for answer in answers]) for name in names}
 
     def _nothing(self):
-        return {**{name: np.zeros((0, 2), np.float32) for name in self.outputs.nodes}, "ok": np.zeros(0, bool)}
+        pairs = {name: np.zeros((0, 2), np.float32) for name in self.outputs.nodes}
+        return {**dict.fromkeys(self._needed, np.zeros(0, np.float32)), **pairs, "ok": np.zeros(0, bool)}
+
+    @property
+    def _needed(self) -> list[str]:
+        """The outputs of the model that are asked for each view."""
+        return [*self.outputs.nodes, "ok", *(["distance"] if self.outputs.has_distance else [])]
 
     def _decoded(self, data: bytes) -> np.ndarray | None:
         """Return what is seen of a file; None of one that cannot be decoded."""

@@ -189,6 +189,9 @@ def test_a_calibration_goes_into_the_export(runs, calibrated, tmp_path):
     made, path = calibrated
     result = run("export", *runs, "--out", tmp_path / "1", "--calibrated", path)
     assert result.exit_code == 0, result.output
+    # Nothing is prepared in the home of the tests.
+    assert result.stderr.count("The export knows nothing of its training images") == 1
+    assert "phantom is not prepared" in result.stderr
     export = Export(tmp_path / "1")
     assert export.calibration.levels == made.levels
     assert "unsure" in export.images(np.zeros((1, 32, 32, 3), np.uint8))

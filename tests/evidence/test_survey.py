@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image
 
 from bach_keras.evidence import survey as surveys
+from bach_keras.evidence.quality import measures
 from bach_keras.evidence.survey import TrainingImages, survey
 from bach_keras.hierarchy import Hierarchy
 from datasets import phantom
@@ -69,13 +70,15 @@ def test_where_there_are_none_a_sentence_says_so(config, sentence):
 def test_each_is_kept_with_its_features_in_the_order_of_their_names(members, few_phantoms):
     records = training_records(few_phantoms)
     tree = Hierarchy(members)
-    index = survey(tree, records[::-1]).index
+    seen = survey(tree, records[::-1])
+    index = seen.index
     assert [known.name for known in index.images] == sorted(few_phantoms.files["train"])
     for place in (0, -1):
         known = index.images[place]
         image = next(each["image"] for each in records if each["filename"].decode() == known.name)
         assert (known.label, known.group) == (few_phantoms.labels[known.name], known.name.split("-")[2])
         np.testing.assert_allclose(index.features[place], tree.features(image[None])[0], rtol=1e-4, atol=1e-4)
+        assert seen.measures[place] == measures(image)
         assert max(Image.open(io.BytesIO(known.thumbnail)).size) <= surveys.SIDE
 
 

@@ -1,5 +1,7 @@
 """A tree of tiny networks that is sure of its answers, and an export that knows where it is not."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy, Member
 from bach_keras.network.head import Classifier
 from bach_keras.preprocess import View
+from bach_keras.provenance import Provenance
 from bach_keras.tree import NODES
 from datasets import phantom
 from datasets.labels import CLASSES
 from tests.calibrations import calibration, softened
+from tests.few_phantoms import training_records
 
 PATIENTS = 12
 IMAGES = [phantom.draw(label, 910 + patient, 0) for patient in range(PATIENTS) for label in CLASSES]
@@ -38,6 +42,17 @@ def sure_members(recipe):
         last.set_weights([kernel.astype(np.float32), np.zeros(2, np.float32)])
         made.append(Member(node.name, model, View(size), source=f"runs/{node.name}", config="phantom"))
     return made
+
+
+@pytest.fixture(scope="session")
+def knowing(sure_members, few_phantoms, tmp_path_factory):
+    """An export that knows the sixteen images of ``few_phantoms`` that train."""
+    from bach_keras.serving.export import export_tree
+
+    origin = Provenance(frozenset(few_phantoms.files["train"]), frozenset(), frozenset({"patient"}))
+    members = [replace(member, provenance=origin) for member in sure_members]
+    place = tmp_path_factory.mktemp("models") / "knowing" / "1"
+    return export_tree(members, place, training=training_records(few_phantoms))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@
  *     run_export EXPORT SIGNATURE FILE...
  *
  * prints a line a file: 1 or 0 (ok), the label, the four probabilities; and of a calibrated export 1 or 0 (unsure), and
- * 1 or 0 for each of the four classes (set).
+ * 1 or 0 for each of the four classes (set); and of an export that knows its training images the distance, last.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -131,24 +131,26 @@ int main(int argc, char **argv) {
   Span meta = {meta_graph->data, (const uint8_t *)meta_graph->data + meta_graph->length};
   Span signature = map_value(meta, 5, argv[2]);
   TF_Output input = tensor_of(graph, signature, 1, "image_bytes");
-  TF_Output outputs[5] = {
+  TF_Output outputs[6] = {
       tensor_of(graph, signature, 2, "ok"),
       tensor_of(graph, signature, 2, "label"),
       tensor_of(graph, signature, 2, "probabilities"),
   };
-  Span doubt;
-  int calibrated = find_value(signature, 2, "unsure", &doubt), wanted = calibrated ? 5 : 3;
+  Span found;
+  int calibrated = find_value(signature, 2, "unsure", &found), wanted = calibrated ? 5 : 3;
   if (calibrated) {
     outputs[3] = tensor_of(graph, signature, 2, "unsure");
     outputs[4] = tensor_of(graph, signature, 2, "set");
   }
+  int knowing = find_value(signature, 2, "distance", &found);
+  if (knowing) outputs[wanted++] = tensor_of(graph, signature, 2, "distance");
 
   int64_t shape[] = {count};
   TF_Tensor *files = TF_AllocateTensor(TF_STRING, shape, 1, (size_t)count * sizeof(TF_TString));
   TF_TString *strings = TF_TensorData(files);
   for (int i = 0; i < count; i++) read_file(argv[3 + i], &strings[i]);
 
-  TF_Tensor *answers[5] = {NULL, NULL, NULL, NULL, NULL};
+  TF_Tensor *answers[6] = {NULL, NULL, NULL, NULL, NULL, NULL};
   TF_SessionRun(session, NULL, &input, &files, 1, outputs, answers, wanted, NULL, 0, NULL, status);
   check(status, argv[2]);
   const unsigned char *ok = TF_TensorData(answers[0]);
@@ -156,11 +158,13 @@ int main(int argc, char **argv) {
   const float *probabilities = TF_TensorData(answers[2]);
   const unsigned char *unsure = calibrated ? TF_TensorData(answers[3]) : NULL;
   const unsigned char *set = calibrated ? TF_TensorData(answers[4]) : NULL;
+  const float *distance = knowing ? TF_TensorData(answers[wanted - 1]) : NULL;
   for (int i = 0; i < count; i++) {
     printf("%d '%.*s'", ok[i], (int)TF_StringGetSize(&labels[i]), TF_StringGetDataPointer(&labels[i]));
     for (int j = 0; j < 4; j++) printf(" %.9g", probabilities[4 * i + j]);
     if (calibrated) printf(" %d", unsure[i]);
     for (int j = 0; calibrated && j < 4; j++) printf(" %d", set[4 * i + j]);
+    if (knowing) printf(" %.9g", distance[i]);
     printf("\n");
   }
 

@@ -75,6 +75,16 @@ def test_it_reads_where_a_calibrated_tree_is_unsure(program, calibrated, files, 
     assert lines[2][6:] == ["0"] * 5  # nothing is said of a broken image
 
 
+@pytest.mark.parametrize(("signature", "routing"), [("serving_default", "soft"), ("routed", "routed")])
+def test_it_reads_how_far_an_image_is_from_the_training_images(program, knowing, files, signature, routing):
+    answer = run(program, knowing, signature, *files)
+    assert answer.returncode == 0, answer.stderr
+    expected = Export(knowing).encoded([path.read_bytes() for path in files], routing)["distance"].numpy()
+    distances = [float(line.split()[-1]) for line in answer.stdout.splitlines()]
+    np.testing.assert_allclose(distances, expected, rtol=1e-4, atol=1e-4)
+    assert distances[2] == 0  # a broken image
+
+
 def test_it_says_what_is_not_there(program, exported, files, tmp_path):
     assert "train: is not in the signature" in run(program, exported, "train", files[0]).stderr
     assert run(program, tmp_path, "routed", files[0]).returncode == 2

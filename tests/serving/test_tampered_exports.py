@@ -31,6 +31,8 @@ FIELDS = [
     ("members", {}), ("members", []), ("members", "abc"), ("members", [1, 2, 3]), ("members", ...),
     ("classes", ["a", "b"]), ("limits", 3), ("licence", []), ("stain_normalisation", 1), ("data", []),
     ("stain_normalisation", "vahadane"),
+    ("index", []), ("index", {"images": 1, "thumbnails": 0, "sha256": 64 * "0"}),
+    ("index", {"images": 2, "thumbnails": 0, "sha256": "x"}), ("index", {"images": 2, "sha256": 64 * "0"}),
 ]  # fmt: skip
 OF_A_MEMBER = [
     ("node", "nobody"), ("node", []), ("node", ...), ("protocol", 3), ("protocol", []), ("source", {}),
@@ -119,6 +121,12 @@ def test_a_saved_model_of_something_else_is_refused_before_it_answers(place, tmp
     tf.saved_model.save(other, str(tmp_path / "other"), signatures=named)
     shutil.copytree(tmp_path / "other", place, dirs_exist_ok=True)
     assert_refused(place, "saved_model.pb", words)
+
+
+def test_a_card_that_claims_an_index_of_a_graph_without_distances_is_refused(place):
+    card = json.loads((place / CARD).read_text())
+    (place / CARD).write_text(json.dumps(card | {"index": {"images": 2, "thumbnails": 0, "sha256": 64 * "0"}}))
+    assert_refused(place, "serving_default answers other things than carci, distance")
 
 
 def test_each_command_that_takes_an_export_says_which_field_is_wrong(place, tree_of_runs, tmp_path):
