@@ -1,5 +1,6 @@
 """The commands that export a tree and answer with it."""
 
+import functools
 import sys
 
 import click
@@ -9,6 +10,7 @@ from bach_keras.commands.options import (
     FOLDER,
     best_precision,
     calibrated_option,
+    data_dir_option,
     load_members,
     member_options,
     views_option,
@@ -35,12 +37,25 @@ from datasets.errors import UserError, WorkError, working
               "[default: training images]")  # fmt: skip
 @calibrated_option
 @views_option
+@data_dir_option
 def export(
-    carci_runs, norbe_runs, invis_runs, out, overwrite, lite, quantize, precision, calibration, calibrated, views
+    carci_runs,
+    norbe_runs,
+    invis_runs,
+    out,
+    overwrite,
+    lite,
+    quantize,
+    precision,
+    calibration,
+    calibrated,
+    views,
+    data_dir,
 ):
     """Join runs into one SavedModel for TF Serving, or one TFLite file for small devices, or both.
 
-    Runs of all three nodes make the tree; those of one make a SavedModel of that node.
+    Runs of all three nodes make the tree; those of one make a SavedModel of that node. Where the training images are
+    on this disk, the SavedModel knows them: see docs/neighbours.md.
 
     \b
     Example:
@@ -71,8 +86,8 @@ def export(
     if lite and count == 1:
         raise UserError("A TFLite file holds a whole tree: give runs of all three nodes, or leave out --tflite.")
     if precision != "float32" and count in (1, 3):
-        _check_images(found, runs[0])
-    refused = _unless_it_fails(lite, _check_images, found, runs[0]) if lite and count == 3 else []
+        _check_images(found, runs[0], data_dir)
+    refused = _unless_it_fails(lite, _check_images, found, runs[0], data_dir) if lite and count == 3 else []
     if refused and not out:
         raise UserError(refused[0])
     for sentence in refused:
@@ -82,15 +97,16 @@ def export(
     check_calibrated(members, views, calibrated)
     if not out:
         tflite.check_members(members)
+    images = functools.partial(_images, members, calibration, data_dir)
     # One form is written even where the other fails.
     failures = []
     if out:
         failures += _unless_it_fails(
-            out, _write_saved_model, members, out, overwrite, calibration,
+            out, _write_saved_model, members, out, overwrite, images, data_dir,
             {"precision": precision, "views": views, "calibration": calibrated},
         )  # fmt: skip
     if lite and not refused:
-        failures += _unless_it_fails(lite, _write_tflite, members, lite, quantize, calibration, overwrite, calibrated)
+        failures += _unless_it_fails(lite, _write_tflite, members, lite, quantize, images, overwrite, calibrated)
     if failures:
         raise click.ClickException(" ".join(failures))
     sys.exit(1 if refused else 0)
@@ -121,12 +137,12 @@ def _check_forms(out, lite, quantize, precision, views):
         raise UserError("--precision is about a SavedModel: name its place with --out saved_models/NAME/1.")
 
 
-def _check_images(found, carci_run):
+def _check_images(found, carci_run, data_dir):
     """Refuse too few images to check a form on: those of --calibration, or else the training images."""
     from bach_keras.serving.check_images import check_count, training_names
 
     settings = carci_run.settings
-    check_count(len(found or training_names(settings["config"], settings["trained_on"])))
+    check_count(len(found or training_names(settings["config"], settings["trained_on"], data_dir)))
 
 
 def _unless_it_fails(place, write, *given) -> list[str]:
@@ -140,30 +156,29 @@ def _unless_it_fails(place, write, *given) -> list[str]:
     return []
 
 
-def _write_saved_model(members, out, overwrite, calibration, of_tree):
+def _write_saved_model(members, out, overwrite, images, data_dir, of_tree):
     from bach_keras.evidence.survey import TrainingImages
     from bach_keras.serving.export import export_tree
 
     precision = of_tree["precision"]
     names = frozenset().union(*(member.provenance.trained_on for member in members))
-    training = TrainingImages({member.config for member in members}, names)
-    images = () if precision == "float32" else _images(members, calibration)
-    path = export_tree(members, out, overwrite, images, training, **of_tree)
+    training = TrainingImages({member.config for member in members}, names, data_dir)
+    path = export_tree(members, out, overwrite, () if precision == "float32" else images(), training, **of_tree)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     say(f"wrote {path} ({size / 1e6:.0f} MB, {precision}): serve it with TF Serving, or try 'predict --model {path}'")
 
 
-def _write_tflite(members, file, quantize, calibration, overwrite, calibrated):
+def _write_tflite(members, file, quantize, images, overwrite, calibrated):
     from bach_keras.serving.tflite import convert as tflite
 
-    agreement = tflite.convert(members, file, quantize, _images(members, calibration), overwrite, calibrated)
+    agreement = tflite.convert(members, file, quantize, images(), overwrite, calibrated)
     say(f"wrote {file} ({file.stat().st_size / 1e6:.0f} MB, {quantize}); compared with the tree: {agreement}")
 
 
-def _images(members, calibration):
+def _images(members, calibration, data_dir):
     from bach_keras.serving.check_images import folder_images, training_images
 
-    return folder_images(calibration) if calibration else training_images(members)
+    return folder_images(calibration) if calibration else training_images(members, data_dir=data_dir)
 
 
 @click.command()

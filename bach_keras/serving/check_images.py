@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -40,18 +41,18 @@ def folder_images(folder, most: int = IMAGES) -> Iterator[np.ndarray]:
     return map(read_rgb, _some(find_images([folder]), most))
 
 
-def training_images(members, most: int = IMAGES) -> Iterator[np.ndarray]:
+def training_images(members, most: int = IMAGES, data_dir: Path | None = None) -> Iterator[np.ndarray]:
     """Read some of the images that the first member was trained on, as ``folder_images`` does."""
     config = members[0].config
-    names = _some(training_names(config, members[0].provenance.trained_on), most)
-    records = Prepared(config).load(names)
+    names = _some(training_names(config, members[0].provenance.trained_on, data_dir), most)
+    records = Prepared(config, data_dir).load(names)
     return (record["image"] for record in preprocess.untuned(records).as_numpy_iterator())
 
 
-def training_names(config: str, trained_on: Iterable[str]) -> list[str]:
+def training_names(config: str, trained_on: Iterable[str], data_dir: Path | None = None) -> list[str]:
     """Return which of some images a data set that is prepared on this machine has; a UserError if it is not."""
     try:
-        return sorted(set(trained_on) & {record.filename for record in Prepared(config).records})
+        return sorted(set(trained_on) & {record.filename for record in Prepared(config, data_dir).records})
     except UserError as error:
         raise UserError(f"The training images cannot be read ({error}) Give --calibration DIR.") from error
 

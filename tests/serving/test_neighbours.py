@@ -73,7 +73,7 @@ def test_every_answer_with_a_label_says_how_far_the_nearest_training_image_is(ex
         assert export.signatures[signature](image_bytes=files[:0])["distance"].shape == (0,)
     for routing in ("soft", "routed"):
         found = export.images(np.stack([IMAGES[0], np.resize(trained, IMAGES[0].shape)]), routing)["distance"]
-        assert found[0] == pytest.approx(expected[0], rel=1e-4)
+        assert float(found[0]) == pytest.approx(expected[0], rel=1e-4)
 
 
 @pytest.mark.parametrize("views", [8, 24])
@@ -82,7 +82,7 @@ def test_with_several_views_it_is_that_of_the_central_square(sure_members, expor
     tree.compare_with(export.index.features)
     image = IMAGES[1][None, :, :300]
     square = preprocess.square(image, export.side).numpy()
-    expected = export.images(square)["distance"][0]
+    expected = float(export.images(square)["distance"][0])
     for answers in (tree.images(image), tree.routed(image), tree.explain(image)):
         assert answers["distance"].numpy() == pytest.approx([expected], rel=1e-3)
     (row,) = answer_batch(with_views(export, views), [image[0]])
@@ -166,15 +166,7 @@ def test_thumbnails_are_written_where_a_folder_is_named(knowing, folder, tmp_pat
 def test_the_table_and_csv_show_them(knowing, folder, known):
     words = ("--model", knowing, "--neighbours", 2, folder)
     lines = run(*words).stdout.splitlines()
-    assert [line.split()[0] for line in lines] == [
-        "benign",
-        "near",
-        "near",
-        *lines[3].split()[:1],
-        "near",
-        "near",
-        "error",
-    ]
+    assert [line.startswith("  near ") for line in lines] == [False, True, True, False, True, True, False]
     assert lines[1].endswith(next(iter(known)))
     assert "distance 0.000, percentile 0.0" in lines[1]
     rows = list(csv.DictReader(io.StringIO(run(*words, "--format", "csv").stdout)))
