@@ -108,6 +108,7 @@ SYSTEM_MORE = {
     "member_configs": list_of(NAME), "stains": OBJECT, "node": one_of(*NODES), "headline": one_of("system", *NODES),
     "coverage": list_of(OBJECT), "errors": OBJECT, "uncalibrated": OBJECT | NOTHING, "unsure": OBJECT | NOTHING,
     "sets": object_of(OBJECT) | NOTHING, "views": whole(1), "split_digest": TEXT, "model_digest": TEXT | NOTHING,
+    "warnings": OBJECT | NOTHING,
 }  # fmt: skip
 COVERAGE = {"coverage": SHARE, "accuracy": SHARE, "n": whole(1)}
 ERRORS = {"left_at": object_of(whole()), "paths": list_of(OBJECT)}

@@ -4,6 +4,7 @@ The names are public knowledge, so splits can be made and a user's copy can be c
 """
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,7 +134,7 @@ PHANTOM = Collection(
     # The last ten patients of each class are for the test: 200 images, the same for every protocol.
     frozenset(f"p{patient:03d}" for patient in range(phantom.PATIENTS - 10 * len(CLASSES), phantom.PATIENTS)),
     # Their tissue is drawn as large as that of BACH's images at the phantoms' width.
-    um_per_pixel=BACH.um_per_pixel * BACH.size[0] / phantom.WIDTH,
+    um_per_pixel=round(BACH.um_per_pixel * BACH.size[0] / phantom.WIDTH, 6),
 )
 
 # Collections whose licence lets anybody pass on what is made from an image, such as a thumbnail: BACH's (CC BY-NC-ND)
@@ -147,6 +148,12 @@ GROUPS = {"bach": "patients", "bisque": "microarrays", "phantom": "patients"}
 SCALES = {collection.name: collection.um_per_pixel for collection in (BACH, BISQUE, PHANTOM)}
 
 CONFIGS = {"bach": (BACH,), "bisque": (BISQUE,), "bach_bisque": (BACH, BISQUE), "phantom": (PHANTOM,)}
+
+
+def scale_of(configs: Iterable[str]) -> float | None:
+    """Return the micrometres a pixel of configs' images, the first that are known."""
+    scales = (collection.um_per_pixel for config in sorted(configs) for collection in CONFIGS.get(config, ()))
+    return next(filter(None, scales), None)
 
 
 def with_known_group(record: Record) -> Record:

@@ -195,6 +195,9 @@ def _images(members, calibration, data_dir):
 @click.option("--format", "form", type=click.Choice(("table", "json", "csv")), default="table", show_default=True)
 @click.option("--routing", type=click.Choice(("soft", "routed")), default="soft", show_default=True)
 @views_option
+@click.option("--symmetries", is_flag=True,
+              help="Ask about the eight turns and reflections of each image, and warn where one has another label. "
+              "Eight times the work.")  # fmt: skip
 @click.option("--explain", "pictures", type=FOLDER, metavar="DIR",
               help="Write into DIR, for each image and each node on its path, a picture of where the node "
               "looked.")  # fmt: skip
@@ -203,7 +206,9 @@ def _images(members, calibration, data_dir):
 @click.option("--thumbnails", type=FOLDER, metavar="DIR",
               help="Write the pictures of those into DIR, if the export has them.")  # fmt: skip
 @click.argument("paths", nargs=-1, required=True, type=FOLDER)
-def predict(model, server, timeout, send_whole, form, routing, views, pictures, neighbours, thumbnails, paths):
+def predict(
+    model, server, timeout, send_whole, form, routing, views, symmetries, pictures, neighbours, thumbnails, paths
+):
     """Answer for image files and folders.
 
     \b
@@ -214,8 +219,10 @@ def predict(model, server, timeout, send_whole, form, routing, views, pictures, 
     """
     keep_packed_kernels()
     from bach_keras.serving.formats import lines
+    from bach_keras.serving.judgement import Judgement, Symmetries
     from bach_keras.serving.predict import predict_files
     from bach_keras.serving.views import with_views
+    from datasets.images.scale import um_per_pixel
 
     if (model is None) == (server is None):
         raise UserError("Name one of --model EXPORT and --server URL.")
@@ -250,6 +257,7 @@ def predict(model, server, timeout, send_whole, form, routing, views, pictures, 
     if neighbours:
         extras.append(Neighbours(export, neighbours, thumbnails))
     export = with_views(export, views)
+    extras += [*([Symmetries(export, routing)] if symmetries else []), Judgement(export.ranges, um_per_pixel)]
     _warn(export)
     failed = False
     rows = predict_files(export, paths, routing, extras)

@@ -58,9 +58,9 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
 
     with working():
         content = predictions.as_csv(answer(system, data, names), system.digest)
-        answered = _read_back(content)
+        answered, ranges = _read_back(content), getattr(system, "ranges", None)
         result = {
-            **score(answered, system.view.stain_normalisation),
+            **score(answered, system.view.stain_normalisation, ranges and ranges.bounds),
             "views": system.views,
             "config": data.config,
             "protocol": data.protocol,

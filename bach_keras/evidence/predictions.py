@@ -4,7 +4,8 @@ A row is a dict: ``filename``, ``group``, ``digest`` (SHA-256 of the image's siz
 four probabilities by class and the pair of each node by its name. The rows of a single node have its pair alone, and
 ``label`` is one of its two classes. These may be None: ``unsure`` (bool), ``set`` (class names, at the level of 90 %)
 and ``set.0.8`` (at that of 80 %), ``spread`` (float), ``uncalibrated`` (node -> pair), ``normalised`` (whether the
-stain could be normalised). ``chosen`` says whether the image also chose something of the system, such as an epoch.
+stain could be normalised), ``measured`` (what ``ranges.values_of`` returns). ``chosen`` says whether the image also
+chose something of the system, such as an epoch.
 """
 
 import csv
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bach_keras.evidence.ranges import SIDES
 from bach_keras.fields import SHA256, plain
 from bach_keras.tree import NODES, ROOT, SPECIALISTS, Node
 from datasets.errors import UserError
@@ -32,14 +34,17 @@ SETS = {"0.8": "set.0.8", "0.9": "set"}
 
 _PAIRS = {name: [f"{name}.{answer}" for answer in node.classes] for name, node in NODES.items()}
 _UNCALIBRATED = {name: [f"{name}.uncalibrated.{answer}" for answer in node.classes] for name, node in NODES.items()}
+_MEASURED = {name: f"measured.{name}" for name in SIDES}
 COLUMNS = (
     "filename", "group", "digest", "truth", "label", *CLASSES, *chain(*_PAIRS.values()), "unsure", "set", "spread",
-    "set.0.8", *chain(*_UNCALIBRATED.values()), "chosen", "normalised", "split_digest", "model_digest", "check",
+    "set.0.8", *chain(*_UNCALIBRATED.values()), "chosen", "normalised", *_MEASURED.values(),
+    "split_digest", "model_digest", "check",
 )  # fmt: skip
 
 # What rounding in float32 may do to a pair's sum, and to a product of two of its numbers.
 SUM_TOLERANCE, PRODUCT_TOLERANCE = 1e-5, 1e-6
 
+_FAR = 1e9  # what no distance reaches
 _FLAGS = {"": None, "true": True, "false": False}
 _NO_CLASS = "none"  # a set without a class; an empty cell says that there is no set
 
@@ -154,7 +159,7 @@ def _lines(content: bytes, path):
 
 def _cells(row: dict) -> list[str]:
     """Return the cells of a row before the digests; what a row does not have is an empty cell."""
-    uncalibrated = row.get("uncalibrated") or {}
+    uncalibrated, measured = row.get("uncalibrated") or {}, row.get("measured") or {}
     return [
         *(row[name] for name in ("filename", "group", "digest", "truth", "label")),
         *(_number(row.get(name)) for name in CLASSES),
@@ -166,6 +171,7 @@ def _cells(row: dict) -> list[str]:
         *(_number(part) for name in NODES for part in uncalibrated.get(name, (None, None))),
         _flag(row.get("chosen", False)),
         _flag(row.get("normalised")),
+        *(_number(measured.get(name)) for name in _MEASURED),
     ]
 
 
@@ -247,6 +253,10 @@ def _read_more(values: dict) -> dict:
         row[name] = _FLAGS[values[name]]
     row |= {column: _read_set(values, column) for column in SETS.values()}
     row["spread"] = _share(values, "spread") if values["spread"] else None
+    measured = {name: _share(values, column, _FAR) for name, column in _MEASURED.items() if values[column]}
+    if measured and not {"blur", "tissue", "stain"} <= set(measured):
+        raise _WrongError("it has some of an image's measures only")
+    row["measured"] = measured or None
     return row
 
 
@@ -266,15 +276,15 @@ def _read_pair(values: dict, columns: list[str]) -> list[float]:
     return pair
 
 
-def _share(values: dict, column: str) -> float:
+def _share(values: dict, column: str, most: float = 1) -> float:
     text = values[column]
     try:
         number = float(text)
     except ValueError:
         number = -1.0
     # NaN is not in the range either, and other spellings of a number are not what was written.
-    if not 0 <= number <= 1 or repr(number) != text:
-        raise _WrongError(f"its {column} must be a number from 0 to 1")
+    if not 0 <= number <= most or repr(number) != text:
+        raise _WrongError(f"its {column} must be a number from 0 to {most:g}")
     return number
 
 

@@ -6,7 +6,11 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.evidence.conformal import sets
 from bach_keras.evidence.predictions import SETS
+from bach_keras.evidence.quality import measures, scale_of_blur
+from bach_keras.evidence.ranges import values_of
 from bach_keras.tree import NODES
+from datasets.ahead import ahead, processors
+from datasets.catalogue import SCALES
 from datasets.errors import UserError
 from datasets.labels import CLASSES, LABELS
 from datasets.progress import bar
@@ -22,7 +26,7 @@ def answer(system, data, names: list[str]) -> list[dict]:
         data: a ``SplitData``.
         names: of images of ``data``.
     """
-    rows, digests = [], data.prepared.digests
+    rows, digests, values = [], data.prepared.digests, measured(system, data, names)
     is_normalised = system.view.stain_normalisation != "none"
     with bar(what="Evaluating", total=len(names)) as progress:
         for parts, known, labels, encoded in batches(system, data, names).as_numpy_iterator():
@@ -38,12 +42,34 @@ def answer(system, data, names: list[str]) -> list[dict]:
                     **_row({key: value[index] for key, value in answers.items()}),
                     "chosen": name in system.provenance.chosen_on,
                     "normalised": bool(known[index]) if is_normalised else None,
+                    "measured": _with_distance(values.get(name), answers.get("distance"), index),
                 })  # fmt: skip
             progress.update(len(files))
     # Temperatures of 1, those of a tree that was not calibrated, change nothing.
     if all(row["uncalibrated"] == {name: row[name] for name in NODES if name in row} for row in rows):
         rows = [{**row, "uncalibrated": None} for row in rows]
     return sorted(rows, key=lambda row: row["filename"])
+
+
+def measured(system, data, names: list[str]) -> dict[str, dict]:
+    """Return image -> what is compared with the ranges of a system's training images; {} where it has none."""
+    ranges = getattr(system, "ranges", None)  # a tree made of runs has none: they are measured at export
+    if ranges is None:
+        return {}
+
+    def look(record):
+        # The images of a data set have its scale, and where that is unknown that of training.
+        scale = SCALES.get(record.get("source", b"").decode()) or ranges.um_per_pixel
+        found = measures(record["image"], scale, scale_of_blur(ranges.um_per_pixel))
+        return record["filename"].decode(), values_of(found, ranges)
+
+    records = preprocess.untuned(data.images(names)).as_numpy_iterator()
+    return dict(bar(ahead(look, records, processors()), what="Measuring", total=len(names)))
+
+
+def _with_distance(values, distances, index) -> dict | None:
+    is_near = values is not None and distances is not None
+    return values | {"features": float(distances[index])} if is_near else values
 
 
 def batches(system, data, names: list[str]) -> tf.data.Dataset:

@@ -4,9 +4,10 @@ import numpy as np
 
 from bach_keras.evidence import stains
 from bach_keras.evidence.errors import SYSTEM, find_errors, is_right, judges
-from bach_keras.evidence.intervals import accuracy_interval
+from bach_keras.evidence.intervals import accuracy_interval, effective_n, groups_of
 from bach_keras.evidence.metrics import in_words, scores
 from bach_keras.evidence.predictions import SETS, Predictions
+from bach_keras.evidence.ranges import outside
 from bach_keras.fields import plain
 from bach_keras.tree import NODES, ROOT, products
 from datasets.errors import UserError
@@ -20,14 +21,17 @@ _WHY = {
     "uncalibrated": "The file has no answers before calibration: nothing was calibrated, or the model keeps none.",
     "unsure": "Nothing was calibrated, so no answer is called unsure.",
     "sets": "Nothing was calibrated, so there are no prediction sets.",
+    "warnings": "The system has no ranges of its training images: an export has, where they were on its disk, and runs "
+    "have none.",
 }
 
 
-def score(predictions: Predictions, stain_normalisation: str = "none") -> dict:
+def score(predictions: Predictions, stain_normalisation: str = "none", bounds: dict | None = None) -> dict:
     """Return what metrics.json says of a system's answers, but for where they come from.
 
     ``headline`` names what these images can judge: "system" for the four classes, or a node. Where the labels cannot
-    tell the four classes apart, the figures of the four classes are None, and ``why`` says so.
+    tell the four classes apart, the figures of the four classes are None, and ``why`` says so. ``bounds`` are those of
+    the ranges of the system's training images, if it has any.
     """
     rows, node = predictions.rows, predictions.node
     nodes = {name: scores(*_of_node(rows, name)) for name in ([node] if node else NODES) if _own(rows, name)}
@@ -45,6 +49,7 @@ def score(predictions: Predictions, stain_normalisation: str = "none") -> dict:
         "uncalibrated": _uncalibrated(rows, headline, nodes),
         "unsure": _unsure(rows, headline),
         "sets": _sets(rows, headline),
+        "warnings": _warnings(rows, headline, bounds),
         "chosen_on": sum(bool(row["chosen"]) for row in rows),
         "split_digest": predictions.split_digest,
         "model_digest": predictions.model_digest or None,
@@ -182,3 +187,25 @@ def _sets(rows: list[dict], headline: str) -> dict | None:
                 "mean_size": float(np.mean([len(row[column]) for row in own])),
             }
     return found or None
+
+
+def _warnings(rows: list[dict], headline: str, bounds: dict | None) -> dict | None:
+    """Return how many images have which warning, and the accuracy of those with and without one."""
+    own = _own(rows, headline)
+    if bounds is None or any(row["measured"] is None for row in own):
+        return None
+    found = [{each["name"] for each in outside(row["measured"], bounds)} for row in own]
+    return {
+        "ranges": {name: list(each) for name, each in bounds.items()},
+        "images": {name: sum(name in names for names in found) for name in bounds},
+        "with": _accuracy([row for row, names in zip(own, found, strict=True) if names], headline),
+        "without": _accuracy([row for row, names in zip(own, found, strict=True) if not names], headline),
+    }
+
+
+def _accuracy(rows: list[dict], headline: str) -> dict | None:
+    if not rows:
+        return None
+    right, groups = [is_right(row, headline) for row in rows], [row["group"] for row in rows]
+    counts = {"n": len(rows), "groups": groups_of(groups), "effective_n": effective_n(groups)}
+    return counts | {"accuracy": float(np.mean(right)), "accuracy_ci95": accuracy_interval(right, groups)}

@@ -10,12 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from bach_keras.evidence.neighbours import Index, Known
-from bach_keras.evidence.quality import measures
+from bach_keras.evidence.quality import measures, scale_of_blur
+from bach_keras.evidence.ranges import Ranges, fit
 from bach_keras.evidence.thumbnails import small
 from bach_keras.preprocess import untuned
 from datasets.ahead import ahead
 from datasets.bach_bisque.prepared import Prepared
-from datasets.catalogue import MAY_BE_PASSED_ON
+from datasets.catalogue import MAY_BE_PASSED_ON, SCALES, scale_of
 from datasets.errors import UserError
 from datasets.images.ahead import THREADS
 from datasets.labels import LABELS
@@ -74,7 +75,11 @@ class Survey:
     """What was seen of them."""
 
     index: Index
-    measures: tuple[dict, ...]  # of each image of the index, in its order: what ``quality.measures`` returns
+    measures: tuple[dict, ...]  # of each image of the index, in its order, as ``ranges.fit`` takes them
+
+    @property
+    def ranges(self) -> Ranges:
+        return fit(self.measures, [known.group for known in self.index.images], self.index.own)
 
 
 def survey(tree, training) -> Survey:
@@ -105,4 +110,7 @@ def _look(tree, record: dict) -> tuple[Known, dict, np.ndarray]:
     pixels, source = record["image"], record["source"].decode()
     thumbnail = small(pixels, SIDE) if source in MAY_BE_PASSED_ON else b""
     known = Known(record["filename"].decode(), LABELS[record["label"]], record["group"].decode(), thumbnail)
-    return known, measures(pixels), tree.prepare(pixels).numpy()
+    scale, usual = SCALES.get(source), scale_of(tree.configs)
+    measured = measures(pixels, scale or usual, scale_of_blur(usual))
+    measured |= {"um_per_pixel": scale, "side": min(pixels.shape[:2])}
+    return known, measured, tree.prepare(pixels).numpy()

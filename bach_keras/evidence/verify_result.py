@@ -8,9 +8,10 @@ from pathlib import Path
 from bach_keras.evidence import predictions
 from bach_keras.evidence.page import END
 from bach_keras.evidence.predictions import Predictions
+from bach_keras.evidence.ranges import check_bounds
 from bach_keras.evidence.report import CHECKED, UNCHECKED, sections
 from bach_keras.evidence.scoring import score
-from bach_keras.fields import NAME, TEXT, TEXTS, check, plain, read_object, shown, whole
+from bach_keras.fields import NAME, TEXT, TEXTS, FieldError, check, plain, read_object, shown, whole
 from bach_keras.wording import counted
 from datasets.errors import MissingError, UserError
 
@@ -62,11 +63,14 @@ def verify_result(path: Path) -> Verified:
     if "best_epoch" in written:
         _compare_run(found, answered, written, of_figures.name)
         return found
-    computed = score(answered, _stain_normalisation(answered, written))
+    bounds = _bounds(found, answered, written, of_figures.name)
+    computed = score(answered, _stain_normalisation(answered, written), bounds)
     _compare_figures(found, computed, written, of_figures.name)
     if more := sorted(set(written) - set(computed) - set(ORIGIN)):
         found.differences.append(f"{of_figures.name} holds {plain(', '.join(more), 200)}, which no predictions come to")
-    found.checked.append(f"not checked, since no prediction tells them: {', '.join(ORIGIN)}")
+    found.checked.append(
+        f"not checked, since no prediction tells them: {', '.join([*ORIGIN, *(['warnings.ranges'] if bounds else [])])}"
+    )
     if not found.differences:
         _compare_page(found, of_page, sections(written, answered.rows))
     return found
@@ -100,6 +104,18 @@ def _stain_normalisation(answered: Predictions, written: dict) -> str:
     stains = written.get("stains")
     method = stains.get("method") if isinstance(stains, dict) else None
     return method if isinstance(method, str) else "not named"
+
+
+def _bounds(found: Verified, answered: Predictions, written: dict, name: str) -> dict | None:
+    """Return the ranges that metrics.json names, by which the rows say which images have a warning."""
+    if all(row["measured"] is None for row in answered.rows):
+        return None
+    warnings = written.get("warnings")
+    try:
+        return check_bounds(warnings["ranges"] if isinstance(warnings, dict) else None, "warnings.ranges")
+    except (FieldError, KeyError) as error:
+        found.differences.append(f"{name} does not say by which ranges its images were judged: {error}")
+        return None
 
 
 def _compare_run(found: Verified, answered: Predictions, written: dict, name: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from bach_keras.calibration import ANSWERED, COUNT_OF_VIEWS, Calibration
 from bach_keras.evidence.metrics import in_words as accuracy_in_words
 from bach_keras.evidence.neighbours import FILE as INDEX
+from bach_keras.evidence.ranges import Ranges
 from bach_keras.evidence.stains import in_words
 from bach_keras.fields import (
     NAME,
@@ -157,6 +158,7 @@ def check_card(card: dict) -> dict:
             raise FieldError(f"members[{number_of}].node must be {outputs.nodes[0]}, not {shown(member['node'])}")
     if missing := [name for name in outputs.nodes if not any(member["node"] == name for member in card["members"])]:
         raise FieldError(f"members must be of each node, but none is of {', '.join(missing)}")
+    ranges_of(card)
     calibration = calibration_of(card)
     if calibration and len(outputs.nodes) == 1:
         raise FieldError("calibration must be left out, as a node by itself has no thresholds")
@@ -179,6 +181,11 @@ def outputs_of(card: dict) -> Outputs:
 def calibration_of(card: dict) -> Calibration | None:
     """Return the thresholds that a card names, checked; None where the tree was not calibrated."""
     return Calibration.of(card["calibration"], within="calibration") if "calibration" in card else None
+
+
+def ranges_of(card: dict) -> Ranges | None:
+    """Return the ranges of the training images that a card names, checked; None of a card without."""
+    return Ranges.of(card["ranges"]) if "ranges" in card else None
 
 
 def as_markdown(card: dict) -> str:
@@ -210,6 +217,7 @@ def as_markdown(card: dict) -> str:
         *_index(card),
         *_stains(card),
         *_calibration(card),
+        *_ranges(card),
         "",
         "## Members",
         "",
@@ -268,6 +276,22 @@ def _calibration(card) -> list[str]:
         ),
     ]
     return ["", "## Calibration", "", *("- " + for_markdown(line) for line in lines)]
+
+
+def _ranges(card) -> list[str]:
+    """Return from where on an image has a warning."""
+    if "ranges" not in card:
+        return []
+    ranges = ranges_of(card)
+    lines = [
+        f"{ranges.n} of the images that trained it, of {counted(ranges.groups, 'patient')}, were measured. An image "
+        f"beyond their percentile of {ranges.percentile:.2f} has a warning; of these images {ranges.false_alarms:.1%} "
+        "would have one, each judged by those of other patients.",
+        *(f"{name}: {low:.4g} to {high:.4g}" for name, (low, high) in ranges.bounds.items()),
+        *([f"scale: {ranges.um_per_pixel:g} micrometres a pixel, for the shorter side {ranges.field[0]:.0f} to "
+           f"{ranges.field[1]:.0f} micrometres"] if ranges.field else ["scale: unknown"]),
+    ]  # fmt: skip
+    return ["", "## Images that it can judge", "", *("- " + for_markdown(line) for line in lines)]
 
 
 def _score(member: dict) -> str:

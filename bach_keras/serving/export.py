@@ -196,7 +196,8 @@ def _look_at(training, hierarchy: Hierarchy, place: Path) -> dict:
         return {}
     hierarchy.compare_with(seen.index.features)
     digest = seen.index.write(place / INDEX)
-    return {"index": {"images": len(seen.index.images), "thumbnails": seen.index.thumbnails, "sha256": digest}}
+    index = {"images": len(seen.index.images), "thumbnails": seen.index.thumbnails, "sha256": digest}
+    return {"index": index, "ranges": seen.ranges.in_card()}
 
 
 def _check_numbers(version: Path, tree: Hierarchy, images, out: Path) -> None:

@@ -17,7 +17,7 @@ from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
 from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.answers import Outputs
-from bach_keras.serving.card import CARD, calibration_of, check_card, outputs_of, warnings_of
+from bach_keras.serving.card import CARD, calibration_of, check_card, outputs_of, ranges_of, warnings_of
 from bach_keras.serving.images import as_png, as_seen
 from datasets.errors import UserError
 
@@ -41,7 +41,7 @@ class Export:
             self.card = _card(self.folder)
             self._model = _load(self.folder)
             self.signatures = self._model.signatures
-            self.calibration = calibration_of(self.card)
+            self.calibration, self.ranges = calibration_of(self.card), ranges_of(self.card)
             self.outputs = outputs_of(self.card)
             _check_signatures(self.signatures, self.outputs, self.calibration is not None)
         except Exception as error:  # TensorFlow may raise nearly anything for a damaged file

@@ -17,7 +17,7 @@ def as_table(rows):
             yield row, f"{'error':9} {path}: {for_terminal(row['error'])}"
             continue
         shares = "  ".join(f"{for_terminal(name)} {share:.3f}" for name, share in row["probabilities"].items())
-        line = f"{for_terminal(row['label']):9} {shares}  {_doubt(row)}{_spread(row)}  {path}"
+        line = f"{for_terminal(row['label']):9} {shares}  {_doubt(row)}{_spread(row)}{_warnings(row)}  {path}"
         yield row, "\n".join([line, *map(_neighbour, row.get("neighbours", ()))])
 
 
@@ -32,6 +32,11 @@ def _spread(row) -> str:
     return "" if row.get("spread") is None else f"  spread {row['spread']:.3f}"
 
 
+def _warnings(row) -> str:
+    names = ", ".join(each["name"] for each in row.get("warnings") or ())
+    return f"  WARNING: {names}" if names else ""
+
+
 def _neighbour(each) -> str:
     near = f"distance {each['distance']:.3f}, percentile {each['percentile']:.1f}"
     return f"  near    {for_terminal(each['label']):9} {near}  {for_terminal(each['name'])}"
@@ -44,13 +49,15 @@ def as_json(rows):
 
 
 def as_csv(rows, classes=CLASSES):
-    """Yield (row, line); the first line begins with the header. A set is names with a space between them."""
-    names = ["path", "label", *classes, "unsure", "set", "spread", "distance", "neighbours", "error"]
+    """Yield (row, line); the first line begins with the header. A set and warnings are names with spaces between."""
+    names = ["path", "label", *classes, "unsure", "set", "spread", "distance", "neighbours", "warnings", "error"]
     head = csv_line(names) + "\n"
     for row in rows:
         values = {**row, **row.get("probabilities", {})}
         if row.get("unsure") is not None:  # an empty cell otherwise: nothing was calibrated
             values |= {"unsure": "true" if row["unsure"] else "false", "set": " ".join(row["set"])}
+        if row.get("warnings") is not None:  # an empty cell otherwise: the model has no ranges
+            values["warnings"] = " ".join(each["name"] for each in row["warnings"]) or "none"
         if "neighbours" in row:
             values["neighbours"] = "; ".join(map(_in_words, row["neighbours"]))
         yield row, head + csv_line(values.get(name) for name in names)

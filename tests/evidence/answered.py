@@ -41,5 +41,5 @@ def _named(name, truth):
 
 _EMPTY = {
     "unsure": None, "set": None, "set.0.8": None, "spread": None, "uncalibrated": None, "chosen": False,
-    "normalised": None,
+    "normalised": None, "measured": None,
 }  # fmt: skip

@@ -23,6 +23,7 @@ class System:
     nodes: tuple = tuple(NODES)
     digest: str = "0" * 64
     calibration: object = None
+    ranges: object = None
     label: str = ""  # in place of the likeliest class
 
     def prepare(self, image):

@@ -10,7 +10,7 @@ import numpy as np
 from bach_keras.fields import TEXTS, FieldError, check, parse_object
 from bach_keras.serving import answers
 from bach_keras.serving.address import Address
-from bach_keras.serving.card import SIDE, outputs_of, warnings_of
+from bach_keras.serving.card import SIDE, outputs_of, ranges_of, warnings_of
 from bach_keras.serving.exported import ROUTINGS
 from bach_keras.serving.images import as_png, as_seen
 from bach_keras.serving.remote.transports import Grpc, NotTakenError, Rest, ServerError, UnavailableError, said
@@ -60,6 +60,15 @@ class Remote:
             self.warnings += (
                 "WARNING: the server does not say what side its model's images have, so they are sent whole.",
             )
+
+        self.ranges = self._ranges()
+
+    def _ranges(self):
+        try:
+            return ranges_of(self.card or {})
+        except FieldError as error:
+            self.warnings += (f"WARNING: the server's model card is damaged, so no image is judged by it: {error}.",)
+            return None
 
     def prepared(self, pixels: np.ndarray) -> bytes:
         """Return what is sent of an image, uint8 [H, W, 3]: a PNG; threads may call it."""
