@@ -63,13 +63,17 @@ class Index:
     def _sorted(self) -> np.ndarray:
         return np.sort(self.own)
 
+    @functools.cached_property
+    def _doubles(self) -> np.ndarray:
+        return self.features.astype(np.float64)
+
     def percentile(self, distance: float) -> float:
         """Return of how many of the training images, in percent, the own distance is at most this one."""
         return 100 * float(np.searchsorted(self._sorted, distance, side="right")) / len(self.own)
 
     def nearest(self, features: np.ndarray, count: int) -> list[list[Neighbour]]:
         """Return for each image, float32 [N, width], its ``count`` nearest, the nearest first."""
-        apart = distances(features, self.features)
+        apart = distances(features.astype(np.float64), self._doubles)
         return [
             [
                 Neighbour(self.images[place], float(row[place]), self.percentile(row[place]))
@@ -120,8 +124,8 @@ _TEXTS = ("name", "label", "group")
 
 
 def distances(features: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the Euclidean distances of float32 [N, width] and [n, width], float32 [N, n]."""
-    from sklearn.metrics import euclidean_distances  # it computes float32 in float64, so that equal ones are 0
+    """Return the Euclidean distances of float [N, width] and [n, width], [N, n] of the same type."""
+    from sklearn.metrics import euclidean_distances  # it computes in float64, so that those of equal features are 0
 
     return euclidean_distances(features, others)
 
