@@ -5,6 +5,9 @@ RUN := $(PY) cli.py
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
+# Two workers that each take whole files, in the order of tests/conftest.py.
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: demo test test-without-onednn test-long
 
 .venv/installed: requirements.txt
@@ -37,11 +40,12 @@ demo: .venv/installed
 test: .venv/installed-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest -m "not long" --numprocesses 2 --dist loadfile
+	$(PY) -m pytest -m "not long" $(WORKERS)
 
 # The tests of whatever computes with the network, run again without oneDNN, which some processors and builds lack.
 test-without-onednn: .venv/installed-dev
-	TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest -m "not long" tests/network tests/serving tests/bach_keras/test_hierarchy.py
+	TF_ENABLE_ONEDNN_OPTS=0 $(PY) -m pytest -m "not long" $(WORKERS) \
+	  tests/network tests/serving tests/bach_keras/test_hierarchy.py
 
 test-long: .venv/installed-dev
 	$(PY) -m pytest -m long

@@ -5,6 +5,7 @@ from tests import sandbox
 HOME = sandbox.enter()  # before TensorFlow, Keras and TFDS look for theirs
 
 import logging  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
@@ -13,6 +14,14 @@ from bach_keras.commands.console import PACKAGES, Console  # noqa: E402
 from bach_keras.members import load_member  # noqa: E402
 from tests import few_phantoms as few  # noqa: E402
 from tests import trainings  # noqa: E402
+
+# What takes longest comes first, so that of two workers none is left with a long file when the other has ended.
+LONGEST = ("training", "serving", "test_cli.py")
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(Path(__file__).parent).parts[0], len(places)))
 
 
 @pytest.fixture(autouse=True)

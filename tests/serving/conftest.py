@@ -33,8 +33,10 @@ def sure_members(recipe):
     for seed, node in enumerate(NODES.values()):
         keras.utils.set_random_seed(seed)
         model = Classifier(size, backbone=recipe.backbone, seed=seed)
-        for _ in range(40):  # until the batch norms know the tissue
-            model(inputs, training=True)
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.0  # so that they know the tissue at one look
+        model(inputs, training=True)
         last = model.get_layer("head.dense2")
         hidden = keras.Model(model.input, last.input)(inputs, training=False).numpy()
         answers = [node.targets.get(label, 0) for label in CLASSES] * PATIENTS

@@ -188,7 +188,7 @@ def probes(sure_members):
 def write(tree, members, file, quantize, probes):
     """Write a tree's model as that of the members, whose answers it is compared with."""
     card = model_card(members) | {"quantize": quantize}
-    expected = np.concatenate([Hierarchy(members).squares(probe)["probabilities"] for probe in probes])
+    expected = Hierarchy(members).squares(np.concatenate(probes))["probabilities"].numpy()
     tflite.write_checked(converted(tree), file, card, probes, expected)
 
 
