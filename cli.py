@@ -9,8 +9,9 @@ from bach_keras.commands.console import start_console
 from bach_keras.commands.data import data
 from bach_keras.commands.evaluation import compare, evaluate, verify_result
 from bach_keras.commands.options import Failure, Stopped
+from bach_keras.commands.predict import predict
 from bach_keras.commands.runs import runs
-from bach_keras.commands.serving import export, parity, predict, serve
+from bach_keras.commands.serving import export, parity, serve
 from bach_keras.commands.submit import submit
 from bach_keras.commands.training import lr_find, reproduce, train
 from bach_keras.commands.weights import weights

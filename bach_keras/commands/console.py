@@ -31,6 +31,12 @@ def echo(text: str, err: bool = False) -> None:
         click.echo(encoded, err=err)
 
 
+def show_warnings(export) -> None:
+    """Show on stderr what must be read before any answer of a model."""
+    for sentence in export.warnings:
+        say(sentence, err=True)
+
+
 class Console(logging.Handler):
     """Prints progress on stdout and warnings on stderr; those of other packages with the package's name."""
 

@@ -124,6 +124,25 @@ views_option = click.option(
 )  # fmt: skip
 
 
+def _pixel_size(context, option, given):
+    """Refuse what no microscope has; NaN is in no range, and outside of none."""
+    if given is not None:
+        from datasets.images.scale import LARGEST, SMALLEST
+
+        if not SMALLEST <= given <= LARGEST:
+            raise Failure(
+                f"--um-per-pixel {given:g} is not a microscope's: give micrometres of a pixel, from {SMALLEST:g} to "
+                f"{LARGEST:g} (BACH's images have 0.42)."
+            )
+    return given
+
+
+um_per_pixel_option = click.option(
+    "--um-per-pixel", type=float, metavar="X", callback=_pixel_size,
+    help="Micrometres of a pixel of every image. [default: as each file says]",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class ImagesAsked:
     """Which images the user asked for, as ``images_options`` takes them."""

@@ -1,11 +1,11 @@
-"""The commands that export a tree and answer with it."""
+"""The commands that export a tree, serve it and compare its forms."""
 
 import functools
 import sys
 
 import click
 
-from bach_keras.commands.console import echo, say
+from bach_keras.commands.console import say, show_warnings
 from bach_keras.commands.options import (
     FOLDER,
     best_precision,
@@ -182,92 +182,6 @@ def _images(members, calibration, data_dir):
 
 
 @click.command()
-@click.option("--model", type=FOLDER, help="An export. Give this or --server.")
-@click.option(
-    "--server", metavar="URL",
-    help="http://HOST:8501 or grpc://HOST:8500 of TF Serving or of 'serve'. Add /v1/models/NAME if the model is not "
-    "called bach.",
-)  # fmt: skip
-@click.option("--timeout", type=click.FloatRange(0, 86_400, min_open=True), default=60.0, show_default=True,
-              help="Seconds that a server may take for one request.")  # fmt: skip
-@click.option("--send-whole", is_flag=True,
-              help="Send a server whole images, and not the parts that its model sees of them.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(("table", "json", "csv")), default="table", show_default=True)
-@click.option("--routing", type=click.Choice(("soft", "routed")), default="soft", show_default=True)
-@views_option
-@click.option("--symmetries", is_flag=True,
-              help="Ask about the eight turns and reflections of each image, and warn where one has another label. "
-              "Eight times the work.")  # fmt: skip
-@click.option("--explain", "pictures", type=FOLDER, metavar="DIR",
-              help="Write into DIR, for each image and each node on its path, a picture of where the node "
-              "looked.")  # fmt: skip
-@click.option("--neighbours", type=click.IntRange(min=1), metavar="K",
-              help="Name, for each image, the K training images that it resembles most.")  # fmt: skip
-@click.option("--thumbnails", type=FOLDER, metavar="DIR",
-              help="Write the pictures of those into DIR, if the export has them.")  # fmt: skip
-@click.argument("paths", nargs=-1, required=True, type=FOLDER)
-def predict(
-    model, server, timeout, send_whole, form, routing, views, symmetries, pictures, neighbours, thumbnails, paths
-):
-    """Answer for image files and folders.
-
-    \b
-    Example:
-      python cli.py predict --model saved_models/demo/1 --format json slides/
-      python cli.py predict --model saved_models/demo/1 --explain pictures/ slides/
-      python cli.py predict --model saved_models/demo/1 --neighbours 3 slides/
-    """
-    keep_packed_kernels()
-    from bach_keras.serving.formats import lines
-    from bach_keras.serving.judgement import Judgement, Symmetries
-    from bach_keras.serving.predict import predict_files
-    from bach_keras.serving.views import with_views
-    from datasets.images.scale import um_per_pixel
-
-    if (model is None) == (server is None):
-        raise UserError("Name one of --model EXPORT and --server URL.")
-    if send_whole and server is None:
-        raise UserError("--send-whole is about a server: name it with --server URL.")
-    if pictures and server:
-        raise UserError("--explain needs the export itself: name it with --model EXPORT in place of --server.")
-    if pictures and routing != "soft":
-        raise UserError("--explain shows the soft answer's path: leave out --routing routed.")
-    if neighbours and server:
-        raise UserError("--neighbours needs the export itself: name it with --model EXPORT in place of --server.")
-    if thumbnails and not neighbours:
-        raise UserError("--thumbnails is about the nearest training images: ask for them with --neighbours K.")
-    if server is None:
-        from bach_keras.serving.exported import Export
-
-        export = Export(model)
-    else:
-        from bach_keras.serving.remote.client import Remote
-
-        export = Remote(server, timeout, send_whole=send_whole)
-    extras = []
-    if neighbours:
-        from bach_keras.serving.neighbours import Neighbours, check_neighbours
-
-        check_neighbours(export, neighbours, paths, thumbnails)
-    if pictures:
-        from bach_keras.serving.explain import Pictures, check_explains
-
-        check_explains(export, views, paths, pictures)
-        extras.append(Pictures(export, pictures))
-    if neighbours:
-        extras.append(Neighbours(export, neighbours, thumbnails))
-    export = with_views(export, views)
-    extras += [*([Symmetries(export, routing)] if symmetries else []), Judgement(export.ranges, um_per_pixel)]
-    _warn(export)
-    failed = False
-    rows = predict_files(export, paths, routing, extras)
-    for row, line in lines(form, rows, export.outputs.classes):
-        failed = failed or "error" in row
-        echo(line)
-    sys.exit(1 if failed else 0)
-
-
-@click.command()
 @click.option("--model", type=FOLDER, required=True, help="An export.")
 @click.option("--name", default="bach", show_default=True, help="The model's name in requests.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no password.")
@@ -286,7 +200,7 @@ def serve(model, name, host, port, grpc_port):
     from bach_keras.serving.remote.server import Server
 
     export = Export(model)
-    _warn(export)
+    show_warnings(export)
     Server(export, name, host, port, grpc_port).serve()
 
 
@@ -314,7 +228,7 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
         Run.open(run_folder(spec))  # a damaged run is found before the export is read, which takes time
     export = Export(model)
     members = load_members(carci_runs, norbe_runs, invis_runs, export.views)
-    _warn(export)
+    show_warnings(export)
     forms = open_forms(members, export, files)
     rows, errors = measure(forms, found)
     for line in as_lines(rows):
@@ -322,9 +236,3 @@ def parity(carci_runs, norbe_runs, invis_runs, model, files, paths):
     for error in errors:
         say(error, err=True)
     sys.exit(0 if all(row.holds for row in rows) and not errors else 1)
-
-
-def _warn(export):
-    """Show on stderr what must be read before any answer of this model."""
-    for sentence in export.warnings:
-        say(sentence, err=True)

@@ -17,7 +17,8 @@ def as_table(rows):
             yield row, f"{'error':9} {path}: {for_terminal(row['error'])}"
             continue
         shares = "  ".join(f"{for_terminal(name)} {share:.3f}" for name, share in row["probabilities"].items())
-        line = f"{for_terminal(row['label']):9} {shares}  {_doubt(row)}{_spread(row)}{_warnings(row)}  {path}"
+        more = f"{_doubt(row)}{_spread(row)}{_profile(row)}{_warnings(row)}"
+        line = f"{for_terminal(row['label']):9} {shares}  {more}  {path}"
         yield row, "\n".join([line, *map(_neighbour, row.get("neighbours", ()))])
 
 
@@ -42,6 +43,12 @@ def _neighbour(each) -> str:
     return f"  near    {for_terminal(each['label']):9} {near}  {for_terminal(each['name'])}"
 
 
+def _profile(row) -> str:
+    """Return the colour profile that an image was not converted by."""
+    found = row.get("icc")
+    return f"  profile not applied ({for_terminal(found['profile'])})" if found and not found["applied"] else ""
+
+
 def as_json(rows):
     """Yield (row, line), each line one JSON object."""
     for row in rows:
@@ -50,10 +57,11 @@ def as_json(rows):
 
 def as_csv(rows, classes=CLASSES):
     """Yield (row, line); the first line begins with the header. A set and warnings are names with spaces between."""
-    names = ["path", "label", *classes, "unsure", "set", "spread", "distance", "neighbours", "warnings", "error"]
+    beside = ("spread", "distance", "neighbours", "warnings", *METADATA)
+    names = ["path", "label", *classes, "unsure", "set", *beside, "error"]
     head = csv_line(names) + "\n"
     for row in rows:
-        values = {**row, **row.get("probabilities", {})}
+        values = {**row, **row.get("probabilities", {}), **_metadata(row)}
         if row.get("unsure") is not None:  # an empty cell otherwise: nothing was calibrated
             values |= {"unsure": "true" if row["unsure"] else "false", "set": " ".join(row["set"])}
         if row.get("warnings") is not None:  # an empty cell otherwise: the model has no ranges
@@ -66,6 +74,17 @@ def as_csv(rows, classes=CLASSES):
 
 def _in_words(each) -> str:
     return f"{each['name']} ({each['label']}, distance {each['distance']:.3f}, percentile {each['percentile']:.1f})"
+
+
+METADATA = ("um_per_pixel", "um_per_pixel_source", "icc", "icc_applied")
+
+
+def _metadata(row) -> dict:
+    """Return the cells of ``METADATA``; they are empty where a file says nothing."""
+    size, profile = row.get("um_per_pixel"), row.get("icc")
+    cells = (size["value"], size["source"]) if size else (None, None)
+    cells += (profile["profile"], "true" if profile["applied"] else "false") if profile else (None, None)
+    return dict(zip(METADATA, cells, strict=True))
 
 
 FORMS = ("table", "json", "csv")

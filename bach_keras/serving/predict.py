@@ -1,6 +1,6 @@
 """Answers for images and image files, by an export here or by a server."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -43,17 +43,20 @@ class Extra:
         return {}
 
 
-def predict_files(export, paths, routing: str = "soft", extras: Sequence[Extra] = ()) -> Iterator[dict]:
+def predict_files(
+    export, paths, routing: str = "soft", extras: Sequence[Extra] = (), read: Callable[[Path], np.ndarray] = read_rgb
+) -> Iterator[dict]:
     """Yield for each image of files and folders, in order, ``path`` and what ``answer_batch`` returns, or ``error``.
 
-    Each of the ``extras`` adds its fields to the rows that are not errors.
+    Each of the ``extras`` adds its fields to the rows that are not errors. ``read`` returns a file's pixels, uint8
+    [H, W, 3], or refuses it by a ``UserError``; several threads call it.
     """
     found = find_images(paths)
     # The next batch is read while the network works on one; of images that are sent whole, fewer, as they are large.
     most = BATCH if export.side else THREADS
 
     def seen(path):
-        pixels = read_rgb(path)
+        pixels = read(path)
         return export.prepared(pixels), [extra.look(path, pixels) for extra in extras]
 
     with (
@@ -62,10 +65,10 @@ def predict_files(export, paths, routing: str = "soft", extras: Sequence[Extra] 
     ):
         for start in range(0, len(found), BATCH):
             batch = found[start : start + BATCH]
-            read = list(islice(images, len(batch)))
-            prepared = [image if isinstance(image, UserError) else image[0] for image in read]
+            looked_at = list(islice(images, len(batch)))
+            prepared = [image if isinstance(image, UserError) else image[0] for image in looked_at]
             rows = _rows(export, prepared, routing, extras)
-            for path, image, (row, asked) in zip(batch, read, rows, strict=True):
+            for path, image, (row, asked) in zip(batch, looked_at, rows, strict=True):
                 looked = [] if isinstance(image, UserError) else image[1]
                 yield {"path": str(path)} | _with_fields(row, path, extras, looked, asked)
             progress.update(len(batch))

@@ -1,9 +1,13 @@
-"""What PNG and JPEG files say beside their pixels, found block by block, and no further than their pixels begin."""
+"""What image files say beside their pixels, found block by block, and no further than the pixels begin."""
 
+import contextlib
 import re
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
+
+from datasets.images import formats
 
 # A file that is read has no more; each costs a step.
 _MAX_BLOCKS = 4096
@@ -16,6 +20,16 @@ _PIXELS_OF_JPEG = (0xD9, 0xDA)
 _BARE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 # Between segments may be anything, and more FF are fill.
 _MARKER = re.compile(rb"\xff([^\x00\xff])")
+
+
+@contextlib.contextmanager
+def open_image(path: Path) -> Iterator[tuple[BinaryIO, str | None]]:
+    """Open an image's file; yield it with its format, None where it is none that is read. It may be an ``OSError``."""
+    path = Path(path)
+    if not path.is_file():  # a pipe would wait for somebody to write into it
+        raise FileNotFoundError(path)
+    with path.open("rb") as file:
+        yield file, formats.sniff(file.read(4))
 
 
 def png_chunks(file: BinaryIO, kinds: tuple[bytes, ...]) -> Iterator[tuple[bytes, bytes]]:

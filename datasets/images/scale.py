@@ -18,7 +18,7 @@ from xml.parsers import expat
 
 from datasets.images import formats
 from datasets.images.admission import NotTakenError
-from datasets.images.metadata import jpeg_segments, png_chunks
+from datasets.images.metadata import jpeg_segments, open_image, png_chunks
 from datasets.images.tiff_directory import Directory
 
 # Micrometres that a pixel of a microscope has: an oil immersion lens has 0.06, a macroscope or a scanner of slides 10.
@@ -65,11 +65,8 @@ def um_per_pixel(path: Path) -> Scale | None:
     Of pixels that are not square it is the geometric mean, and the source says so. What is damaged is passed over.
     """
     try:
-        path = Path(path)
-        if not path.is_file():  # a pipe would wait for somebody to write into it
-            return None
-        with path.open("rb") as file:
-            scales = map(_scale, _pixels(file))
+        with open_image(path) as (file, kind):
+            scales = map(_scale, _PLACES[kind](file) if kind else ())
             return next((scale for scale in scales if scale), None)
     except (OSError, ValueError):  # the name may be none, and a refusal of a damaged file is a ValueError
         return None
@@ -86,12 +83,6 @@ def _scale(pixel: _Pixel) -> Scale | None:
     if ratio > 1.01:
         source += f", mean of {across:.4g} across and {down:.4g} down"
     return Scale(math.sqrt(across * down) if across != down else across, source)
-
-
-def _pixels(file: BinaryIO) -> Iterator[_Pixel]:
-    kind = formats.sniff(file.read(formats.HEAD))
-    places = {formats.TIFF: _of_tiff, formats.PNG: _of_png, formats.JPEG: _of_jpeg, formats.BMP: _of_bmp}
-    return places[kind](file) if kind else iter(())
 
 
 def _of_tiff(file: BinaryIO, name: str = "TIFF") -> Iterator[_Pixel]:
@@ -136,6 +127,9 @@ def _of_bmp(file: BinaryIO) -> Iterator[_Pixel]:
     head = file.read(8)
     across, down = (int.from_bytes(head[at : at + 4], "little", signed=True) for at in (0, 4))
     yield _Pixel(_each(_METRE, across), _each(_METRE, down), "BMP pixels per metre")
+
+
+_PLACES = {formats.TIFF: _of_tiff, formats.PNG: _of_png, formats.JPEG: _of_jpeg, formats.BMP: _of_bmp}
 
 
 def _resolution(directory: Directory, length: float, source: str) -> _Pixel:
