@@ -57,7 +57,7 @@ def as_json(rows):
 
 def as_csv(rows, classes=CLASSES):
     """Yield (row, line); the first line begins with the header. A set and warnings are names with spaces between."""
-    beside = ("spread", "distance", "neighbours", "warnings", *METADATA)
+    beside = ("spread", "distance", "neighbours", *METADATA, "warnings")
     names = ["path", "label", *classes, "unsure", "set", *beside, "error"]
     head = csv_line(names) + "\n"
     for row in rows:
