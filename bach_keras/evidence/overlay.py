@@ -15,6 +15,8 @@ LONGER_SIDE = 640
 COVERS = 0.7
 # What the network did not see is mixed with white, so much of it.
 PALE = 0.65
+# Of the line around what it saw, a grey that shows on white and on black.
+_LINE = 110
 
 _DPI, _EDGE, _TOP, _BOTTOM, _BAR, _LEAST_WIDTH = 100, 12, 36, 28, 80, 400
 _NOTE = "1: most for this class; pale: not seen by the network"
@@ -65,8 +67,16 @@ def drawn(found: np.ndarray, picture: Picture, image_size: int) -> np.ndarray:
     """Return the picture with the map in its colours, uint8 [H, W, 3]; the arguments are those of ``in_place``."""
     values, seen = in_place(found, picture, image_size)
     pale = (1 - PALE) * picture.pixels + PALE * 255
+    pale[_around(seen)] = _LINE
     mixed = np.where(seen[..., None], _coloured(picture.pixels, values), pale)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def _around(seen):
+    """Return the pixels outside a rectangle that touch it, bool [H, W]."""
+    rows, columns = (seen.any(axis=axis) for axis in (1, 0))
+    wider = [side | np.append(side[1:], False) | np.insert(side[:-1], 0, False) for side in (rows, columns)]
+    return wider[0][:, None] & wider[1] & ~seen
 
 
 def write(path: Path, picture: np.ndarray, title: str) -> None:

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from bach_keras import preprocess
 from bach_keras.evidence import overlay
 from bach_keras.network.grad_cam import STRIDE
+from bach_keras.network.head import Classifier
+from tests.few_phantoms import TINY
 
 
 def picture(height, width):
@@ -48,6 +51,31 @@ def test_where_the_map_is_0_the_tissue_keeps_its_colours_and_what_was_not_seen_i
     assert (shown[:, 320] == 120).all()
     assert (shown[:, [0, -1]] > 200).all()
     assert (overlay.drawn(np.ones((3, 3)), picture(300, 600), 96)[:, 320] != 120).any()
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_line_shows_what_was_seen_also_of_a_black_and_of_a_white_image(level):
+    plain = overlay.small(np.full((300, 600, 3), level, np.uint8))
+    shown = overlay.drawn(np.zeros((3, 3)), plain, 96)[..., 0].astype(int)
+    _, seen = overlay.in_place(np.zeros((3, 3)), plain, 96)
+    beside = [np.flatnonzero(seen[0])[0] - 1, np.flatnonzero(seen[0])[-1] + 1]
+    assert np.abs(shown[:, beside] - level).min() > 100
+    assert (shown[seen] == level).all()
+    assert not (overlay.drawn(np.zeros((3, 3)), picture(300, 300), 96) != 120).any()  # a square is seen as a whole
+
+
+def test_what_is_planted_in_an_image_changes_the_map_where_it_lies():
+    """From the image's pixels through squaring and the network to the picture: nothing moves on the way."""
+    places = [(70, 270), (150, 350), (230, 430)]
+    images = np.full((4, 300, 700, 3), 200, np.uint8)
+    for image, (down, across) in zip(images[1:], places, strict=True):
+        image[down - 12 : down + 12, across - 12 : across + 12] = 60
+    squares = preprocess.normalise(preprocess.square(images, 288))
+    flat, *maps = Classifier(288, backbone=TINY).features()(squares, training=False).numpy()
+    for (down, across), found in zip(places, maps, strict=True):
+        values, seen = overlay.in_place(np.abs(found - flat).sum(axis=-1), picture(300, 700), 288)
+        centre = ndimage.center_of_mass(values * seen)
+        np.testing.assert_allclose(np.array(centre) * 700 / overlay.LONGER_SIDE, (down, across), atol=16)
 
 
 @pytest.mark.parametrize(("height", "width"), [(2, 2), (20, 1000), (1000, 20), (300, 400)])
