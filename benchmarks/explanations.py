@@ -1,106 +1,137 @@
-"""Do the maps show what answers rest on, and what do they cost: ``python -m benchmarks.explanations --model EXPORT``.
+"""Do the maps show what answers rest on, and what do they cost?
 
-Deletion (Petsiuk et al. 2018): pixels of the square are replaced by its mean colour, those first where carci's map is
-largest, and carci's probability of the class that it answered is read after each share. A map that shows what the
-answer rests on makes it fall faster than the same map with its cells shuffled, which removes places of the same form
-elsewhere, and faster than the map upside down (the smallest values first). The images are phantoms of patients that no
-data set has. The cost is an answer of ``explain`` against one of ``serving_default``, alternating.
+``python -m benchmarks.explanations --carci RUN --norbe RUN --invis RUN`` (or some of them) prints for each node, on
+phantoms of patients that no data set has: deletion and insertion (``explanation_curves``), whether the map lies on the
+structure that makes the class (``explanation_places``), and whether it changes with the weights
+(``explanation_weights``). ``--model EXPORT`` prints what an answer of ``explain`` costs against one of
+``serving_default``, alternating.
 """
 
 import argparse
-import statistics
 import time
 
 import numpy as np
 
 from bach_keras.packed_kernels import keep_packed_kernels
+from bach_keras.tree import NODES
 
-SHARES = (0.1, 0.2, 0.3, 0.5, 0.7)
-
-
-def orders(found, picture, size, draws):
-    """Return name -> float [size, size]: the larger, the earlier a pixel is removed."""
-    from bach_keras.evidence import overlay
-
-    shuffled = draws.permutation(found.ravel()).reshape(found.shape)
-    maps = {"map": found, "shuffled": shuffled, "upside down": -found}
-    return {name: overlay.in_place(each, picture, size)[0] for name, each in maps.items()}
+FILLERS = ("other tissue", "mean colour", "blur")
+ORDERS = ("map", "HiResCAM", "centre first", "map, smallest first")
 
 
-def deleted(square, order) -> list[np.ndarray]:
-    """Return the square with growing shares of it replaced by its mean colour."""
-    ranked, colour = np.argsort(-order, axis=None, kind="stable"), square.mean(axis=(0, 1)).round()
-    made = []
-    for share in SHARES:
-        flat = square.reshape(-1, 3).copy()
-        flat[ranked[: round(share * len(ranked))]] = colour
-        made.append(flat.reshape(square.shape))
-    return made
+def print_areas(node, images, seed) -> None:
+    from benchmarks.explanation_curves import areas, ratio
+
+    found = areas(node, images, seed)
+    print("\narea / that of cells in random order (95 % interval by patient); smallest first: insertion\n")
+    print(f"| replaced by | answered | n | {' | '.join(ORDERS)} | random's area |\n|---|---|---{'|---' * 5}|")
+    for filler in FILLERS:
+        for name, of_class in (("either", (0, 1)), *((each, (index,)) for index, each in enumerate(node.node.classes))):
+            rows = np.isin(found["answered"], of_class) & found[filler, "lossy"]
+            line = f"| {filler} | {name} | {rows.sum()} of {np.isin(found['answered'], of_class).sum()} |"
+            if rows.sum() > 2:
+                peer = found[filler, "cells at random"][rows]
+                cells = ("{:.2f} ({:.2f} to {:.2f})".format(*ratio(found[filler, each][rows], peer)) for each in ORDERS)
+                line += f" {' | '.join(cells)} | {peer.mean():.3f} |"
+            print(line)
 
 
-def curves(export, count, seed):
-    """Return name -> float [images, shares], carci's probability of its answer, relative to before."""
-    from bach_keras.evidence.overlay import Picture
-    from bach_keras.preprocess import square
-    from datasets import phantom
-    from datasets.labels import CLASSES
+def print_places(node, images) -> None:
+    from benchmarks.explanation_curves import ratio
+    from benchmarks.explanation_places import grid, on_structure
 
-    draws, size, found = np.random.default_rng(seed), export.side, {}
-    for number in range(count):
-        image = phantom.draw(CLASSES[number % 4], phantom.PATIENTS + 10 + number, 0)
-        seen = square(image, size).numpy()
-        answers = {name: np.asarray(value) for name, value in export.explain([seen]).items()}
-        answered = answers["carci"][0].argmax()
-        if not answers["carci_map"].any():
-            continue
-        for name, order in orders(answers["carci_map"][0], Picture(seen, size, size), size, draws).items():
-            after = np.asarray(export.images(np.stack(deleted(seen, order)))["carci"])[:, answered]
-            found.setdefault(name, []).append(after / answers["carci"][0, answered])
-    return {name: np.array(each) for name, each in found.items()}
+    print(
+        "\nin the structure: share of maps whose maximum is, and of the maps' sum; chance: other images' structures\n"
+    )
+    print(f"| method | label | n | hits | chance | ratio | energy | chance | ratio |\n{'|---' * 9}|")
+    labels = np.array([image.label for image in images])
+    for method, found in on_structure(node, images).items():
+        for label in dict.fromkeys(labels):
+            line = f"| {method} | {label} | {np.sum(labels == label)} |"
+            for name in ("hit", "energy"):
+                own, chance = (found[key][labels == label] for key in (name, f"{name}_chance"))
+                line += " {:.2f} | {:.2f} | {:.2f} ({:.2f} to {:.2f}) |".format(
+                    own.mean(), chance.mean(), *ratio(own, chance)
+                )
+            print(line)
+    print("\nin the one quarter of another answer; chance: 0.25\n")
+    print(f"| method | quarter | n | hits | energy |\n{'|---' * 5}|")
+    for method, found in grid(node, images).items():
+        for label in dict.fromkeys(labels):
+            rows = labels == label
+            means = (f"{_with_interval(found[name][rows])}" for name in ("hit", "energy"))
+            print(f"| {method} | {label} | {rows.sum()} | {' | '.join(means)} |")
 
 
-def cost(export, rounds) -> dict[str, list[float]]:
-    """Return name -> milliseconds of one image."""
+def _with_interval(values) -> str:
+    from benchmarks.explanation_curves import ratio
+
+    return "{:.2f} ({:.2f} to {:.2f})".format(*ratio(values, np.ones_like(values)))
+
+
+def print_cascade(node, images, seeds) -> None:
+    from benchmarks.explanation_weights import cascade
+
+    print(f"\nlike the map before, mean of {len(images)} images and {seeds} seeds\n")
+    print("| randomised down to | rank correlation | its size | SSIM |\n|---|---|---|---|")
+    for name, row in cascade(node, np.stack([image.square for image in images]), range(seeds)):
+        print(f"| {name} | {row['rank']:.2f} | {row['absolute']:.2f} | {row['ssim']:.2f} |")
+
+
+def cost(export, count: int, rounds: int) -> dict[str, list[float]]:
+    """Return name -> milliseconds of each answer for so many images."""
     from bach_keras.serving.images import as_png
     from datasets import phantom
 
-    png = [as_png(export.prepared(phantom.draw("benign", phantom.PATIENTS, 0)))]
+    pngs = [as_png(export.prepared(phantom.draw("benign", phantom.PATIENTS + index, 0))) for index in range(count)]
     sides, taken = {"serving_default": export.encoded, "explain": export.explain}, {}
     for number in range(rounds + 2):
         for name, answer in sides.items():
             start = time.perf_counter()
-            np.asarray(answer(png)["probabilities"])
+            np.asarray(answer(pngs)["probabilities"])
             if number >= 2:  # the first two are a warm-up
                 taken.setdefault(name, []).append(1e3 * (time.perf_counter() - start))
     return taken
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--count", type=int, default=40, help="phantoms")
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    keep_packed_kernels()
+def print_cost(folder, rounds) -> None:
     from bach_keras.serving.exported import Export
 
-    export = Export(given.model)
-    found = curves(export, given.count, given.seed)
-    print(f"{len(found['map'])} phantoms, {export.side} pixels; carci's probability relative to before")
-    print("removed      " + "  ".join(f"{share:5.0%}" for share in SHARES) + "   mean")
-    for name, each in found.items():
-        print(f"{name:12} " + "  ".join(f"{value:5.3f}" for value in each.mean(axis=0)) + f"  {each.mean():5.3f}")
-    for name in ("shuffled", "upside down"):
-        lead = (found[name] - found["map"]).mean(axis=1)
-        error = lead.std(ddof=1) / np.sqrt(len(lead))
-        print(f"{name} minus map: {lead.mean():+.3f}, standard error {error:.3f}; {np.mean(lead > 0):.0%} above 0")
-    for name, each in cost(export, given.rounds).items():
+    export = Export(folder)
+    print("| images | serving_default, ms | explain, ms | explain / serving_default, by round: 10 % - median - 90 % |")
+    print("|---|---|---|---|")
+    for count in (1, 8):
+        taken = cost(export, count, rounds)
+        each = np.array(taken["explain"]) / taken["serving_default"]
         low, middle, high = np.percentile(each, [10, 50, 90])
-        print(f"{name:16} {middle:.0f} ms an image (10 % to 90 %: {low:.0f} to {high:.0f})")
-    taken = cost(export, given.rounds)
-    ratio = statistics.median(b / a for a, b in zip(taken["serving_default"], taken["explain"], strict=True))
-    print(f"explain / serving_default, again: {ratio:.2f}")
+        medians = " | ".join(f"{np.median(taken[name]):.0f}" for name in ("serving_default", "explain"))
+        print(f"| {count} | {medians} | {low:.2f} - **{middle:.2f}** - {high:.2f} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for node in NODES:
+        parser.add_argument(f"--{node}", metavar="RUN")
+    parser.add_argument("--model", metavar="EXPORT", help="measure the cost")
+    parser.add_argument("--count", type=int, default=10, help="phantoms of each label")
+    parser.add_argument("--seeds", type=int, default=2, help="of the randomised weights")
+    parser.add_argument("--rounds", type=int, default=30, help="of the cost")
+    parser.add_argument("--seed", type=int, default=0, help="of the random orders")
+    given = parser.parse_args()
+    if given.model:
+        keep_packed_kernels()
+        print_cost(given.model, given.rounds)
+        return
+    from bach_keras.members import uncalibrated_member
+    from benchmarks.explained_node import ExplainedNode, samples
+
+    for name in [name for name in NODES if getattr(given, name)]:
+        member = uncalibrated_member(name, getattr(given, name))
+        node, images = ExplainedNode(NODES[name], member.model), samples(NODES[name], member.view, given.count)
+        print(f"\n## {name}: {len(images)} phantoms, {member.view}")
+        print_areas(node, images, given.seed)
+        print_places(node, images)
+        print_cascade(node, images, given.seeds)
 
 
 if __name__ == "__main__":
