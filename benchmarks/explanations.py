@@ -4,10 +4,12 @@
 phantoms of patients that no data set has: deletion and insertion (``explanation_curves``), whether the map lies on the
 structure that makes the class (``explanation_places``), and whether it changes with the weights
 (``explanation_weights``). ``--model EXPORT`` prints what an answer of ``explain`` costs against one of
-``serving_default``, alternating.
+``serving_default``, alternating. Without any of these it does all that with what ``make demo`` made.
 """
 
 import argparse
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -108,6 +110,19 @@ def print_cost(folder, rounds) -> None:
         print(f"| {count} | {medians} | {low:.2f} - **{middle:.2f}** - {high:.2f} |")
 
 
+def print_proofs(runs: dict[str, str], given) -> None:
+    from bach_keras.members import uncalibrated_member
+    from benchmarks.explained_node import ExplainedNode, samples
+
+    for name, run in runs.items():
+        member = uncalibrated_member(name, run)
+        node, images = ExplainedNode(NODES[name], member.model), samples(NODES[name], member.view, given.count)
+        print(f"\n## {name}: {len(images)} phantoms, {member.view}")
+        print_areas(node, images, given.seed)
+        print_places(node, images)
+        print_cascade(node, images, given.seeds)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for node in NODES:
@@ -118,20 +133,17 @@ def main():
     parser.add_argument("--rounds", type=int, default=30, help="of the cost")
     parser.add_argument("--seed", type=int, default=0, help="of the random orders")
     given = parser.parse_args()
-    if given.model:
-        keep_packed_kernels()
-        print_cost(given.model, given.rounds)
+    sys.stdout.reconfigure(line_buffering=True)
+    runs = {name: getattr(given, name) for name in NODES if getattr(given, name)}
+    if runs or not given.model:
+        print_proofs(runs or {name: f"runs/demo/{name}" for name in NODES}, given)
+        if not runs or given.model:
+            # Packed kernels, which predict keeps, would answer for weights that are no more: a process of its own.
+            words = ["--model", given.model or "saved_models/demo/1", "--rounds", str(given.rounds)]
+            subprocess.run([sys.executable, "-m", "benchmarks.explanations", *words], check=True)
         return
-    from bach_keras.members import uncalibrated_member
-    from benchmarks.explained_node import ExplainedNode, samples
-
-    for name in [name for name in NODES if getattr(given, name)]:
-        member = uncalibrated_member(name, getattr(given, name))
-        node, images = ExplainedNode(NODES[name], member.model), samples(NODES[name], member.view, given.count)
-        print(f"\n## {name}: {len(images)} phantoms, {member.view}")
-        print_areas(node, images, given.seed)
-        print_places(node, images)
-        print_cascade(node, images, given.seeds)
+    keep_packed_kernels()
+    print_cost(given.model, given.rounds)
 
 
 if __name__ == "__main__":
