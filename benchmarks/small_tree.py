@@ -1,7 +1,7 @@
 """A tree of small networks that see phantoms at 288 pixels: ``python -m benchmarks.small_tree DIR``.
 
-Its maps have 9 x 9 cells, where those of the demo's networks, at 96 pixels, have 3 x 3. It has one narrow block a stage,
-so that two processors train all three nodes in minutes. DIR gets a run folder for each node.
+Its maps have 9 x 9 cells, where those of the demo's networks, at 96 pixels, have 3 x 3. It has one narrow block a
+stage, so that two processors train all three nodes in minutes. DIR gets a run folder for each node.
 """
 
 import logging

@@ -49,14 +49,14 @@ def spotted(place, label):
 
 @pytest.fixture(scope="module")
 def images():
-    places = [(20, 20), (20, 52), (52, 20), (52, 52)] * 2
+    places = [(20, 20), (20, 52), (52, 20), (20, 20)]
     return [spotted(place, label) for place in places for label in ("benign", "insitu")]
 
 
 def of_carcinoma(node, images):
     found = areas(node, images, seed=0)
     rows = (found["answered"] == 1) & found["mean colour", "lossy"]
-    assert rows.sum() == 8
+    assert rows.sum() == 4
     peer = found["mean colour", "cells at random"][rows]
     return [ratio(found["mean colour", name][rows], peer)[0] for name in ("map", "map, smallest first")]
 
@@ -77,8 +77,8 @@ def test_a_true_map_lies_on_the_structure_and_chance_is_that_of_other_images(ima
     dark = [image for image in images if image.label == "insitu"]
     true, false = (on_structure(node, dark)["Grad-CAM"] for node in (Knowing(), Mistaken()))
     assert true["hit"].mean() == 1
-    assert true["hit_chance"].mean() == pytest.approx(1 / 7)  # one of the seven others has its spot there
-    assert true["energy"].mean() > 1.8 * true["energy_chance"].mean()
+    assert true["hit_chance"].mean() == pytest.approx(1 / 6)  # for two of the four, one of the three others
+    assert true["energy"].mean() > 1.5 * true["energy_chance"].mean()
     assert false["hit"].mean() == 0
 
 
