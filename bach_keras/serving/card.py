@@ -47,7 +47,7 @@ DATA = {
 LIMITS = [
     "Research software, not a medical device. Not for diagnosis.",
     "It answers for H&E breast tissue at about 0.42 micrometres a pixel, seen whole in the image's central square; "
-    "it has no answer for anything else, and does not notice.",
+    "it has no answer for anything else. Its warnings notice some of that, and not all.",
     "A member's accuracy is on few images; where its split says validation, those images also chose its epoch.",
 ]
 

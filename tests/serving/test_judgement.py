@@ -14,6 +14,8 @@ from bach_keras.serving.formats import lines
 from bach_keras.serving.images import as_seen
 from bach_keras.serving.judgement import Judgement, Symmetries
 from bach_keras.serving.predict import predict_files
+from bach_keras.serving.remote.client import Remote
+from bach_keras.serving.remote.server import Server
 from bach_keras.tree import NODES
 from cli import cli
 from datasets import phantom
@@ -137,6 +139,24 @@ def test_an_export_judges_by_the_images_that_trained_it(knowing, folder, routing
     ranges = Export(knowing).card["ranges"]
     assert (ranges["n"], ranges["groups"], set(ranges["bounds"])) == (16, 8, {"blur", "tissue", "stain", "features"})
     assert "## Images that it can judge" in (knowing / "assets.extra" / "model_card.md").read_text()
+
+
+def test_a_server_tells_the_ranges_by_which_a_client_warns(knowing, folder):
+    def found(export):
+        rows = predict_files(
+            export, [folder], "soft", [Symmetries(export), Judgement(export.ranges, lambda path: None)]
+        )
+        return [(row["symmetry"], names(row)) for row in rows]
+
+    with Server(Export(knowing)) as server:
+        assert found(Remote(server.rest_url)) == found(Export(knowing))
+
+
+def test_the_damaged_ranges_of_a_server_are_told_of_and_judge_no_image(knowing):
+    remote = Remote.__new__(Remote)  # without a server
+    remote.card, remote.warnings = Export(knowing).card | {"ranges": {"n": 0}}, ()
+    assert remote._ranges() is None
+    assert "card is damaged" in remote.warnings[0]
 
 
 def test_an_export_whose_ranges_were_tampered_with_is_refused_in_one_sentence(knowing, tmp_path):
