@@ -7,7 +7,7 @@ import click
 from bach_keras.commands.calibration import calibrate
 from bach_keras.commands.console import start_console
 from bach_keras.commands.data import data
-from bach_keras.commands.evaluation import compare, evaluate, verify_result
+from bach_keras.commands.evaluation import compare, evaluate, stability, verify_result
 from bach_keras.commands.options import Failure, Stopped
 from bach_keras.commands.predict import predict
 from bach_keras.commands.runs import runs
@@ -83,8 +83,8 @@ def cli():
 
 
 COMMANDS = (
-    data, weights, lr_find, train, reproduce, runs, calibrate, evaluate, compare, verify_result, export, predict,
-    submit, serve, parity,
+    data, weights, lr_find, train, reproduce, runs, calibrate, evaluate, stability, compare, verify_result, export,
+    predict, submit, serve, parity,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -8,10 +8,9 @@ pictures whatever the threads do.
 import math
 
 import keras_cv
-import numpy as np
 import tensorflow as tf
 
-from datasets.phantom import EOSIN, HAEMATOXYLIN
+from datasets.deconvolution import separation
 
 DRAWS = "draws"
 DRAW_COUNT = 10
@@ -119,10 +118,7 @@ class StainJitter(_FromDraws):
     def __init__(self, amount, **kwargs):
         super().__init__(**kwargs)
         self.amount = amount
-        stains = np.array([HAEMATOXYLIN, EOSIN, np.cross(HAEMATOXYLIN, EOSIN)])
-        stains /= np.linalg.norm(stains, axis=1, keepdims=True)
-        self._mix = stains.astype(np.float32)
-        self._unmix = np.linalg.inv(stains).astype(np.float32)
+        self._mix, self._unmix = separation()
 
     def changed(self, images, draws):
         a, b = tf.split(self.amount * (2 * draws[:, _STAIN] - 1), 2, axis=1)

@@ -13,20 +13,25 @@ from bach_keras.commands.options import (
     images_options,
     load_members,
     member_options,
+    several,
     views_option,
 )
 
+scored_options = several(
+    click.option("--model", type=FOLDER, help="An export, in place of runs."),
+    member_options,
+    images_options,
+    click.option(
+        "--split", type=click.Choice(("validation", "test", "all")),
+        help="Images to score; all takes every image that no member trained on. [default: test if there is one]",
+    ),
+    views_option,
+    calibrated_option,
+)  # fmt: skip
+
 
 @click.command()
-@click.option("--model", type=FOLDER, help="An export, in place of runs.")
-@member_options
-@images_options
-@click.option(
-    "--split", type=click.Choice(("validation", "test", "all")),
-    help="Images to score; all takes every image that no member trained on. [default: test if there is one]",
-)  # fmt: skip
-@views_option
-@calibrated_option
+@scored_options
 @click.option("--out", type=FOLDER, required=True, help="Folder for metrics.json, predictions.csv and report.html.")
 def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, views, calibrated, out):
     """Score a tree, or one node by itself, on images that it never trained on.
@@ -38,8 +43,47 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, views, ca
     """
     from bach_keras.evidence.evaluate import evaluate as run_evaluation
 
-    runs = [*carci_runs, *norbe_runs, *invis_runs]
-    if model and runs:
+    runs = carci_runs, norbe_runs, invis_runs
+    run_evaluation(_system(model, runs, views, calibrated), images.open(), split, out, sum(runs, ()))
+
+
+@click.command()
+@scored_options
+@click.option(
+    "--images",
+    "count",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="How many of the images to ask about, spread over the patients; each is asked about 29 times.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Chooses the images.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for stability.json and stability.csv.")
+def stability(model, carci_runs, norbe_runs, invis_runs, images, split, views, calibrated, count, seed, out):
+    """Measure how often answers stay the same when images change a little.
+
+    Each image is turned and mirrored, compressed, stained more and less, blurred and magnified. If evaluate is then run
+    on the same model and images with the same --out, its report shows what was found.
+
+    \b
+    Example:
+      python cli.py stability --model saved_models/tree/1 --config bach --out runs/tree
+      python cli.py stability --carci runs/c --norbe runs/n --invis runs/i --images 40 --out runs/tree
+    """
+    from bach_keras.evidence.stability import Sample, measure_stability
+    from bach_keras.evidence.stability_sections import as_table
+
+    runs, data = (carci_runs, norbe_runs, invis_runs), images.open()
+    system = _system(model, runs, views, calibrated)
+    card = measure_stability(system, data, split, out, Sample(count, seed), sum(runs, ()))
+    for line in as_table(card):
+        say(line)
+    say(f"wrote {out}/stability.json and stability.csv; `evaluate --out {out}` shows them in its report")
+
+
+def _system(model, runs, views, calibrated):
+    """Open an export, or join the runs of each node."""
+    if model and any(runs):
         raise Failure("Give either --model or runs, not both.")
     if model and calibrated:
         raise Failure("--calibrated is about runs: an export has its calibration inside.")
@@ -47,14 +91,11 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, views, ca
         from bach_keras.serving.exported import Export
         from bach_keras.serving.views import with_views
 
-        system = with_views(Export(model), views)
-    else:
-        from bach_keras.hierarchy import Hierarchy
+        return with_views(Export(model), views)
+    from bach_keras.hierarchy import Hierarchy
 
-        views = views or 1
-        members = load_members(carci_runs, norbe_runs, invis_runs, views)
-        system = Hierarchy(members, views=views, calibration=calibrated)
-    run_evaluation(system, images.open(), split, out, runs)
+    views = views or 1
+    return Hierarchy(load_members(*runs, views), views=views, calibration=calibrated)
 
 
 @click.command("verify-result")

@@ -12,7 +12,9 @@ from bach_keras.evidence.notes import chosen_in_words
 from bach_keras.evidence.report import write_report
 from bach_keras.evidence.rows import answer
 from bach_keras.evidence.scoring import accuracy_in_words, score
+from bach_keras.evidence.stability_card import CARD
 from bach_keras.evidence.thumbnails import thumbnails
+from bach_keras.evidence.verify_result import verify_stability
 from bach_keras.fields import read_object
 from bach_keras.members import run_folder
 from bach_keras.run_folder import Run
@@ -54,7 +56,7 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
         # The report reads these files, after minutes of work.
         run.best_row()
         run.range_tests()
-    _check_folder(out)
+    check_folder(out, (predictions.FILE, "report.html", "metrics.json"))
 
     with working():
         content = predictions.as_csv(answer(system, data, names), system.digest)
@@ -65,10 +67,12 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
             "config": data.config,
             "protocol": data.protocol,
             "split": split,
-            "split_notes": _notes(system, data, split, names),
+            "split_notes": notes(system, data, split, names),
             "members": members,
             "member_configs": list(system.configs),
         }
+        if card := _stability(out, answered):
+            result["stability"] = card
         out.mkdir(parents=True, exist_ok=True)
         with whole(out / predictions.FILE) as partial:
             partial.write_bytes(content)
@@ -107,6 +111,21 @@ def judging(system, data, split: str) -> list[str]:
     return names
 
 
+def _stability(out: Path, answered: predictions.Predictions) -> dict | None:
+    """Return the stability card that is in the folder, if it is of the same system, and of images that judged it."""
+    if not (out / CARD).exists():
+        return None
+    try:
+        card, found = verify_stability(out, answered)
+        reason = next(iter(found.differences), None)
+    except UserError as error:
+        reason = str(error).rstrip(".")
+    if reason is None:
+        return card
+    LOG.warning(f"The report leaves out {out / CARD}: {reason}.")
+    return None
+
+
 def _read_back(content: bytes) -> predictions.Predictions:
     """Return what a predictions file will say, so that what is judged is what anyone who reads it finds."""
     try:
@@ -115,7 +134,7 @@ def _read_back(content: bytes) -> predictions.Predictions:
         raise UserError(f"The system gives answers that no tree of this project gives: {error}") from error
 
 
-def _notes(system, data, split: str, names: list[str]) -> list[str]:
+def notes(system, data, split: str, names: list[str]) -> list[str]:
     """Return sentences on what the choice of images cannot exclude."""
     if split != ALL:
         mixed = system.provenance.mixed_with(data.protocol, data.files)
@@ -129,13 +148,16 @@ def _notes(system, data, split: str, names: list[str]) -> list[str]:
     return notes
 
 
-def _check_folder(out: Path) -> None:
-    """Refuse a folder that cannot be made or written into, before minutes of work are lost to it."""
+def check_folder(out: Path, files: Iterable[str]) -> None:
+    """Refuse a folder that cannot be made, or not take these files, before minutes of work are lost to it."""
     there = next(place for place in (out, *out.absolute().parents) if place.exists())
     if not there.is_dir():
         raise UserError(f"{there} is a file, so --out {out} cannot be a folder: choose another.")
     if not os.access(there, os.W_OK):
         raise UserError(f"{there} cannot be written to: choose another --out.")
+    for path in (out / name for name in files):
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is there, and not a file that could be replaced: choose another --out.")
 
 
 def _log(result: dict) -> None:
@@ -144,16 +166,20 @@ def _log(result: dict) -> None:
         LOG.info(note)
     if "stains" in result:
         LOG.info(stains.in_words(result["stains"]))
-    if "phantom" in result["member_configs"]:
-        LOG.warning(
-            "WARNING: this system learned from synthetic phantom images. Its answers about tissue mean NOTHING."
-        )
+    warn_of_phantoms(result["member_configs"])
     if words := chosen_in_words(result):
         LOG.info(words)
     for name, node_score in result["nodes"].items():
         if name != result["headline"]:
             absent = f"; no image is {' or '.join(node_score['absent'])}" if node_score["absent"] else ""
             LOG.info(f"  {name} {metrics.in_words(node_score)}{absent}")
+
+
+def warn_of_phantoms(learned_from: Iterable[str]) -> None:
+    if "phantom" in learned_from:
+        LOG.warning(
+            "WARNING: this system learned from synthetic phantom images. Its answers about tissue mean NOTHING."
+        )
 
 
 def read_system(path: Path) -> dict:

@@ -24,6 +24,11 @@ def accuracy_interval(right, groups) -> list[float]:
     return Design(groups).share_interval(np.asarray(right, bool)[None])[:, 0].tolist()
 
 
+def accuracy_intervals(right, groups) -> list[list[float]]:
+    """Return the 95 % intervals of D shares of the same images; ``right`` is bool [D, N]."""
+    return Design(groups).share_interval(right).T.tolist()
+
+
 def balanced_interval(right, truth, groups) -> list[float]:
     """Return the 95 % interval of a balanced accuracy, the mean accuracy of the classes that occur in ``truth``."""
     return Design(groups, truth).share_interval(np.asarray(right, bool)[None])[:, 0].tolist()

@@ -71,14 +71,21 @@ def split_digest(rows: list[dict]) -> str:
 
 def as_csv(rows: list[dict], model_digest: str = "") -> bytes:
     """Return rows as the content of a predictions file; floats are written so that they read back equal."""
+    return written([COLUMNS, *cells_of(rows, model_digest)])
+
+
+def cells_of(rows: list[dict], model_digest: str = "") -> list[list[str]]:
+    """Return the cells of each row, in the order of ``COLUMNS``."""
     # The digest is of the names as the file has them.
     of_split = split_digest([{**row, "filename": for_csv(row["filename"])} for row in rows])
+    lines = [[for_csv(cell) for cell in (*_cells(row), of_split, model_digest)] for row in rows]
+    return [[*cells, _check(cells)] for cells in lines]
+
+
+def written(lines) -> bytes:
+    """Return lines of cells as the content of a CSV file."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        cells = [for_csv(cell) for cell in (*_cells(row), of_split, model_digest)]
-        writer.writerow([*cells, _check(cells)])
+    csv.writer(buffer, lineterminator="\r\n").writerows(lines)
     return buffer.getvalue().encode(errors="surrogateescape")
 
 
@@ -109,23 +116,32 @@ def read_predictions(path: Path) -> Predictions:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"There is no file {path}: name a predictions.csv that evaluate or train wrote.")
+    return parse(read_content(path), path)
+
+
+def read_content(path: Path) -> bytes:
+    """Return what is in a file of answers; refuses one that is too large to be one."""
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise UserError(f"{path} is larger than {MAX_BYTES} bytes: it is not a file that evaluate or train wrote.")
-    return parse(content, path)
+        raise UserError(f"{path} is larger than {MAX_BYTES} bytes: it is not a file that this project wrote.")
+    return content
 
 
 def parse(content: bytes, path) -> Predictions:
     """Return what a predictions file holds, checked; ``path`` is what messages call it."""
-    table = list(_lines(content, path))
+    return parse_lines(list(lines_of(content, path)), path)
+
+
+def parse_lines(table: list[tuple[int, list[str]]], path) -> Predictions:
+    """Return what the lines of a predictions file hold, checked: of each its number and its cells; first the heads."""
     if not table or table[0][1] != list(COLUMNS):
         raise UserError(
             f"{path} does not have the columns of a predictions file: it is from an earlier version, or another file. "
             "Evaluate again."
         )
     if len(table) == 1:
-        raise UserError(f"{path} has no row: evaluate again.")
+        raise UserError(f"{path} has no row: make it again.")
     rows, seen, first = [], {}, None
     for line, cells in table[1:]:
         name = cells[0] if cells else ""
@@ -141,11 +157,11 @@ def parse(content: bytes, path) -> Predictions:
             raise UserError(f"{path}, line {line} ({plain(name, 60)}): {wrong}.") from None
         seen[name] = line
     if split_digest(rows) != first["split_digest"]:
-        raise UserError(f"{path}: a row was added, removed or moved after the file was written. Evaluate again.")
+        raise UserError(f"{path}: a row was added, removed or moved after the file was written. Make it again.")
     return Predictions(rows, _node(first), first["split_digest"], first["model_digest"])
 
 
-def _lines(content: bytes, path):
+def lines_of(content: bytes, path):
     """Yield the number of the line at which each row begins, and its cells."""
     reader = csv.reader(io.StringIO(content.decode(errors="surrogateescape"), newline=""), strict=True)
     line = 1
@@ -154,7 +170,7 @@ def _lines(content: bytes, path):
             yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}, line {line}: it is not a row of CSV ({error}). Evaluate again.") from error
+        raise UserError(f"{path}, line {line}: it is not a row of CSV ({error}). Make it again.") from error
 
 
 def _cells(row: dict) -> list[str]:

@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from bach_keras.evidence import doubt_sections, error_sections, score_sections, stains, warning_sections
+from bach_keras.evidence import (
+    doubt_sections,
+    error_sections,
+    score_sections,
+    stability_sections,
+    stains,
+    warning_sections,
+)
 from bach_keras.evidence.notes import DEVICE, synthetic
 from bach_keras.evidence.page import contents, heading, items, paragraph, section, setting, table, write_page
 
@@ -16,6 +23,7 @@ PARTS = {
     "patients": ("Intervals and patients", score_sections.patients),
     "calibration": ("Calibration", doubt_sections.calibration),
     "doubt": ("When to doubt an answer", doubt_sections.doubt),
+    "stability": ("Stability", stability_sections.stability),
     "warnings": ("Images that it may not judge", warning_sections.warnings),
     "errors": ("Wrong answers", error_sections.errors),
 }

@@ -31,15 +31,14 @@ def answer(system, data, names: list[str]) -> list[dict]:
     with bar(what="Evaluating", total=len(names)) as progress:
         for parts, known, labels, encoded in batches(system, data, names).as_numpy_iterator():
             files = [name.decode() for name in encoded]
-            answers = _answers(system, parts)
-            _check_numbers(answers, files)
+            answers = answers_of(system, parts, f"{files[0]} or one of the next {len(files) - 1} images")
             for index, (label, name) in enumerate(zip(labels, files, strict=True)):
                 rows.append({
                     "filename": name,
                     "group": data.groups.get(name, ""),
                     "digest": digests[name],
                     "truth": LABELS[label],
-                    **_row({key: value[index] for key, value in answers.items()}),
+                    **answers[index],
                     "chosen": name in system.provenance.chosen_on,
                     "normalised": bool(known[index]) if is_normalised else None,
                     "measured": _with_distance(values.get(name), answers.get("distance"), index),
@@ -86,6 +85,21 @@ def batches(system, data, names: list[str]) -> tf.data.Dataset:
     return preprocess.untuned(records.batch(BATCH).prefetch(1))
 
 
+def answers_of(system, parts, what: str) -> list[dict]:
+    """Return what a row says of the answers for each of some images that ``system.prepare`` made.
+
+    ``what`` names them in the ``UserError`` that refuses NaN.
+    """
+    answers = _answers(system, parts)
+    # The first class would be the likeliest of NaN.
+    if not all(np.isfinite(value).all() for value in answers.values() if value.dtype.kind == "f"):
+        raise UserError(
+            f"The system answers NaN or infinity for {what}, so it cannot be scored: train its members again, or "
+            "export them in float32 if this is half precision."
+        )
+    return [_row({key: value[index] for key, value in answers.items()}) for index in range(len(parts))]
+
+
 def _answers(system, parts) -> dict[str, np.ndarray]:
     """Return what a system answers, and what it says of doubt where it was calibrated."""
     # A tree made of runs can also say what it answered before its temperatures; an export cannot.
@@ -98,15 +112,6 @@ def _answers(system, parts) -> dict[str, np.ndarray]:
             column: sets(answers["probabilities"], system.calibration.levels[level]) for level, column in others.items()
         }
     return answers
-
-
-def _check_numbers(answers: dict, files: list[str]) -> None:
-    # The first class would be the likeliest of NaN.
-    if not all(np.isfinite(value).all() for value in answers.values() if value.dtype.kind == "f"):
-        raise UserError(
-            f"The system answers NaN or infinity for {files[0]} or one of the next {len(files) - 1} images, so it "
-            "cannot be scored: train its members again, or export them in float32 if this is half precision."
-        )
 
 
 def _row(answers: dict) -> dict:

@@ -5,12 +5,13 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bach_keras.evidence import predictions
+from bach_keras.evidence import predictions, stability_card
 from bach_keras.evidence.page import END
 from bach_keras.evidence.predictions import Predictions
 from bach_keras.evidence.ranges import check_bounds
 from bach_keras.evidence.report import CHECKED, UNCHECKED, sections
 from bach_keras.evidence.scoring import score
+from bach_keras.evidence.stability_card import ANSWERS, CARD
 from bach_keras.fields import NAME, TEXT, TEXTS, FieldError, check, plain, read_object, shown, whole
 from bach_keras.wording import counted
 from datasets.errors import MissingError, UserError
@@ -44,11 +45,15 @@ def verify_result(path: Path) -> Verified:
 
     Args:
         path: a folder of an evaluation, or its predictions.csv or metrics.json. A run folder has no report of its own.
+            Or a folder of a stability card alone, or one of its two files.
 
     Raises:
         UserError: a file is missing, or is not one that evaluate writes.
     """
-    of_rows, of_figures, of_page = _files(Path(path))
+    path = Path(path)
+    if path.name in (ANSWERS, CARD) or _holds_a_card_alone(path):
+        return verify_stability(path if path.is_dir() else path.parent)[1]
+    of_rows, of_figures, of_page = _files(path)
     written = _read_figures(of_figures)
     found = Verified()
     try:
@@ -66,14 +71,62 @@ def verify_result(path: Path) -> Verified:
     bounds = _bounds(found, answered, written, of_figures.name)
     computed = score(answered, _stain_normalisation(answered, written), bounds)
     _compare_figures(found, computed, written, of_figures.name)
-    if more := sorted(set(written) - set(computed) - set(ORIGIN)):
+    if more := sorted(set(written) - set(computed) - {*ORIGIN, "stability"}):
         found.differences.append(f"{of_figures.name} holds {plain(', '.join(more), 200)}, which no predictions come to")
     found.checked.append(
         f"not checked, since no prediction tells them: {', '.join([*ORIGIN, *(['warnings.ranges'] if bounds else [])])}"
     )
+    if "stability" in written:
+        _compare_stability(found, of_page.parent, answered, written["stability"])
     if not found.differences:
         _compare_page(found, of_page, sections(written, answered.rows))
     return found
+
+
+def verify_stability(folder: Path, answered: Predictions | None = None) -> tuple[dict, Verified]:
+    """Check a stability card against its answers; and these against an evaluation's, where that is given.
+
+    Returns:
+        What stability.json says, and what was checked.
+
+    Raises:
+        UserError: a file is missing, or is not one that `stability` writes.
+    """
+    card, answers, digest = stability_card.read_card(folder)
+    found, first = Verified(), answers[stability_card.UNCHANGED]
+    found.checked.append(
+        f"{counted(len(first.rows), 'image')} of {ANSWERS}, each with {len(answers) - 1} changes: no row was changed"
+    )
+    computed = {**stability_card.figures(answers), "answers_digest": digest}
+    _compare_figures(found, computed, card, CARD)
+    if more := sorted(set(card) - set(computed) - set(stability_card.ORIGIN)):
+        found.differences.append(f"{CARD} holds {plain(', '.join(more), 200)}, which no answers come to")
+    found.checked.append(f"not checked, since no answer tells them: {', '.join(stability_card.ORIGIN)}")
+    if answered is not None:
+        if first.model_digest != answered.model_digest or first.node != answered.node:
+            found.differences.append(f"{CARD} is of another system than {predictions.FILE}")
+        judged = {_identity(row) for row in answered.rows}
+        if other := [row["filename"] for row in first.rows if _identity(row) not in judged]:
+            found.differences.append(f"{CARD} is of images that {predictions.FILE} lacks, such as {shown(other[0])}")
+    return card, found
+
+
+def _identity(row: dict) -> tuple:
+    return row["filename"], row["digest"], row["truth"], row["group"]
+
+
+def _holds_a_card_alone(path: Path) -> bool:
+    evaluated = any((path / name).is_file() for name in (predictions.FILE, "metrics.json"))
+    return (path / CARD).is_file() and not evaluated
+
+
+def _compare_stability(found: Verified, folder: Path, answered: Predictions, written) -> None:
+    """Compare the stability card that an evaluation shows with the one beside it, and that with its answers."""
+    card, of_card = verify_stability(folder, answered)
+    found.checked += of_card.checked
+    found.differences += of_card.differences
+    if written != card:
+        found.differences.append(f"stability in metrics.json is not what {CARD} says: evaluate again")
 
 
 def _files(path: Path) -> tuple[Path, Path, Path]:

@@ -62,3 +62,32 @@ def test_runs_of_two_nodes_are_refused_with_the_one_that_is_missing(tree_of_runs
 def test_no_runs_and_no_model_are_refused(tmp_path):
     result = run("evaluate", "--config", "phantom", "--out", tmp_path / "out")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_stability_of_a_configuration_that_is_not_prepared_is_refused_before_a_model_is_read(tmp_path):
+    result = run(
+        "stability", "--model", tmp_path / "none", "--config", "bach", "--data-dir", tmp_path, "--out", tmp_path / "out"
+    )
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "bach is not prepared" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [("--images", 0), ("--seed", -1), ("--model", ".", "--carci", "."), ()])
+def test_stability_refuses_what_cannot_be_asked(few_phantoms, tmp_path, monkeypatch, words):
+    monkeypatch.setattr("bach_keras.commands.options.ImagesAsked.open", lambda _: few_phantoms)
+    result = run("stability", *words, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_stability_prints_a_table_for_each_judge(few_phantoms, exported, tmp_path, monkeypatch):
+    monkeypatch.setattr("bach_keras.commands.options.ImagesAsked.open", lambda _: few_phantoms)
+    result = run("stability", "--model", exported, "--images", 2, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert sum(line.split()[:3] == ["change", "grade", "kept"] for line in lines) == 3
+    assert sum(line.startswith("  blur, σ in pixels  1.5") for line in lines) >= 3
+    assert lines[-1].startswith("wrote ")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"stability.json", "stability.csv"}

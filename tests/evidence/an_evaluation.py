@@ -12,8 +12,11 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
+from bach_keras.evidence import stability_card
 from bach_keras.evidence.metrics import scores
-from bach_keras.tree import NODES
+from bach_keras.evidence.predictions import Predictions
+from bach_keras.evidence.stability_card import CHANGES
+from bach_keras.tree import NODES, ROOT
 from datasets.labels import CLASSES
 
 # Of the patients, as few sets have many images of one.
@@ -77,6 +80,21 @@ def result_of(rows: list[dict], **changes) -> dict:
         "split": "validation", "split_notes": [], "members": ["runs/bach-carci", "runs/bach-norbe", "runs/bach-invis"],
         "member_configs": ["bach"], "chosen_on": 132, **changes,
     }  # fmt: skip
+
+
+def stability_of(rows: list[dict]) -> dict:
+    """Return a stability card in which every change turns a few answers of the root round."""
+    rng, answers = np.random.default_rng(4), {}
+    for number, change in enumerate(CHANGES):
+        answers[change] = [_turned(row) if number and rng.uniform() < number / 200 else row for row in rows]
+    figures = stability_card.figures({change: Predictions(own, None, "", "") for change, own in answers.items()})
+    return {**figures, "of": 268, "seed": 0, "image_size": 288}
+
+
+def _turned(row: dict) -> dict:
+    pairs = {node: row[node] for node in NODES} | {ROOT.name: row[ROOT.name][::-1]}
+    four = _product(pairs)
+    return {**row, **pairs, **dict(zip(CLASSES, four, strict=True)), "label": CLASSES[int(np.argmax(four))]}
 
 
 def _coverage(rows, four) -> list[dict]:
@@ -178,7 +196,7 @@ def write(folder, config: str = "bach", **changes):
     from bach_keras.evidence.report import write_report
 
     rows = rows_of()
-    result = result_of(rows, config=config, member_configs=[config], **changes)
+    result = result_of(rows, config=config, member_configs=[config], stability=stability_of(rows), **changes)
     runs = [write_run(folder / f"{config}-{node}", node, config=config) for node in NODES]
     write_report(folder / "report.html", result, rows, runs, thumbnails(result))
     return folder / "report.html", result, rows

@@ -114,7 +114,7 @@ def test_each_figure_and_each_picture_says_in_words_what_it_shows(evaluation):
     page, result, _ = evaluation
     assert page.count("<img ") == page.count("<img alt=") == len(result["errors"]["paths"])
     charts = page.count("<svg ") - page.count('<svg aria-hidden="true"')
-    assert charts == page.count('<svg role="img" aria-label="') == 3 + 4 + 3 * 4
+    assert charts == page.count('<svg role="img" aria-label="') == 3 + 4 + 5 + 3 * 4
 
 
 def test_the_papers_figures_stand_beside_ours(evaluation):
@@ -164,6 +164,26 @@ def test_what_was_not_measured_says_why(evaluation, tmp_path):
         assert f"Not measured: there was no {name}." in page
     assert "macro AUROC of Whole system: one class only." in page
     assert '<td class="number missing">not measured</td>' in page
+
+
+def test_a_stability_card_shows_curves_and_a_table_for_each_judge(evaluation):
+    page, result, _ = evaluation
+    part = page.split('<section id="stability">')[1].split("</section>")[0]
+    assert part.count('<svg role="img"') == 5
+    assert re.findall("<summary>(.*?)</summary>", part) == [f"Every change, {node.title}" for node in NODES.values()]
+    at = result["stability"]["judges"]["system"]["changes"]["scale"]["grades"][0]
+    cells = [f"{at['kept']:.3f}", interval(at["kept_ci95"]), f"{at['accuracy']:.3f}", interval(at["accuracy_ci95"])]
+    assert ">0.8</td>" + "".join(f'<td class="number">{cell}</td>' for cell in cells) in part
+
+
+def test_a_stability_card_of_coarse_labels_says_that_the_whole_has_no_accuracy(evaluation, tmp_path):
+    _, result, rows = evaluation
+    coarse = {"insitu": "malignant", "invasive": "malignant"}
+    card = an_evaluation.stability_of([row | {"truth": coarse.get(row["truth"], row["truth"])} for row in rows])
+    page = written(tmp_path, result | {"stability": card}, rows)
+    part = page.split('<section id="stability">')[1].split("</section>")[0]
+    assert re.search(r"effective n [\d.]+; accuracy not measured<", part)
+    assert "Every change, InvIs" not in part
 
 
 def test_unknown_patients_are_counted(evaluation, tmp_path):
