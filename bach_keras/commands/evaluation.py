@@ -52,7 +52,7 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, views, ca
 @click.option(
     "--images",
     "count",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 10_000),
     default=100,
     show_default=True,
     help="How many of the images to ask about, spread over the patients; each is asked about 29 times.",

@@ -31,14 +31,14 @@ def answer(system, data, names: list[str]) -> list[dict]:
     with bar(what="Evaluating", total=len(names)) as progress:
         for parts, known, labels, encoded in batches(system, data, names).as_numpy_iterator():
             files = [name.decode() for name in encoded]
-            answers = answers_of(system, parts, f"{files[0]} or one of the next {len(files) - 1} images")
+            answers = _checked(system, parts, f"{files[0]} or one of the next {len(files) - 1} images")
             for index, (label, name) in enumerate(zip(labels, files, strict=True)):
                 rows.append({
                     "filename": name,
                     "group": data.groups.get(name, ""),
                     "digest": digests[name],
                     "truth": LABELS[label],
-                    **answers[index],
+                    **_row({key: value[index] for key, value in answers.items()}),
                     "chosen": name in system.provenance.chosen_on,
                     "normalised": bool(known[index]) if is_normalised else None,
                     "measured": _with_distance(values.get(name), answers.get("distance"), index),
@@ -90,6 +90,11 @@ def answers_of(system, parts, what: str) -> list[dict]:
 
     ``what`` names them in the ``UserError`` that refuses NaN.
     """
+    answers = _checked(system, parts, what)
+    return [_row({key: value[index] for key, value in answers.items()}) for index in range(len(parts))]
+
+
+def _checked(system, parts, what: str) -> dict[str, np.ndarray]:
     answers = _answers(system, parts)
     # The first class would be the likeliest of NaN.
     if not all(np.isfinite(value).all() for value in answers.values() if value.dtype.kind == "f"):
@@ -97,7 +102,7 @@ def answers_of(system, parts, what: str) -> list[dict]:
             f"The system answers NaN or infinity for {what}, so it cannot be scored: train its members again, or "
             "export them in float32 if this is half precision."
         )
-    return [_row({key: value[index] for key, value in answers.items()}) for index in range(len(parts))]
+    return answers
 
 
 def _answers(system, parts) -> dict[str, np.ndarray]:

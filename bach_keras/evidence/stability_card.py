@@ -59,11 +59,8 @@ def parse(content: bytes, path) -> dict[tuple[str, str], Predictions]:
     return answers
 
 
-def read_card(folder: Path) -> tuple[dict, dict[tuple[str, str], Predictions], str]:
-    """Return what stability.json says, the answers of stability.csv, and the SHA-256 of the latter.
-
-    Whether the figures are those of the answers is left to ``verify_result``.
-    """
+def read_card(folder: Path) -> dict:
+    """Return what stability.json says; whether its figures are those of the answers is left to ``verify_result``."""
     for name in (CARD, ANSWERS):
         if not (folder / name).is_file():
             raise MissingError(f"{folder / name} is not there: name the folder that `stability --out` wrote.")
@@ -72,8 +69,13 @@ def read_card(folder: Path) -> tuple[dict, dict[tuple[str, str], Predictions], s
         check(card, ORIGIN)
     except UserError as error:
         raise UserError(f"{folder / CARD} is not what `stability` writes ({error}): run it again.") from error
+    return card
+
+
+def read_answers(folder: Path) -> tuple[dict[tuple[str, str], Predictions], str]:
+    """Return the answers of stability.csv, and the SHA-256 of the file."""
     content = predictions.read_content(folder / ANSWERS)
-    return card, parse(content, folder / ANSWERS), digest(content)
+    return parse(content, folder / ANSWERS), digest(content)
 
 
 def digest(content: bytes) -> str:

@@ -76,8 +76,8 @@ def verify_result(path: Path) -> Verified:
     found.checked.append(
         f"not checked, since no prediction tells them: {', '.join([*ORIGIN, *(['warnings.ranges'] if bounds else [])])}"
     )
-    if "stability" in written:
-        _compare_stability(found, of_page.parent, answered, written["stability"])
+    if "stability" in written or (of_page.parent / CARD).is_file():
+        _compare_stability(found, of_page.parent, answered, written)
     if not found.differences:
         _compare_page(found, of_page, sections(written, answered.rows))
     return found
@@ -90,10 +90,15 @@ def verify_stability(folder: Path, answered: Predictions | None = None) -> tuple
         What stability.json says, and what was checked.
 
     Raises:
-        UserError: a file is missing, or is not one that `stability` writes.
+        UserError: a file is missing, or stability.json is not one that `stability` writes.
     """
-    card, answers, digest = stability_card.read_card(folder)
-    found, first = Verified(), answers[stability_card.UNCHANGED]
+    card, found = stability_card.read_card(folder), Verified()
+    try:
+        answers, digest = stability_card.read_answers(folder)
+    except UserError as error:
+        found.differences.append(str(error))
+        return card, found
+    first = answers[stability_card.UNCHANGED]
     found.checked.append(
         f"{counted(len(first.rows), 'image')} of {ANSWERS}, each with {len(answers) - 1} changes: no row was changed"
     )
@@ -120,12 +125,15 @@ def _holds_a_card_alone(path: Path) -> bool:
     return (path / CARD).is_file() and not evaluated
 
 
-def _compare_stability(found: Verified, folder: Path, answered: Predictions, written) -> None:
+def _compare_stability(found: Verified, folder: Path, answered: Predictions, written: dict) -> None:
     """Compare the stability card that an evaluation shows with the one beside it, and that with its answers."""
-    card, of_card = verify_stability(folder, answered)
+    is_shown = "stability" in written
+    card, of_card = verify_stability(folder, answered if is_shown else None)
     found.checked += of_card.checked
     found.differences += of_card.differences
-    if written != card:
+    if not is_shown:
+        found.checked.append(f"{CARD} is beside the report, which does not show it: evaluate again, if it should")
+    elif written["stability"] != card:
         found.differences.append(f"stability in metrics.json is not what {CARD} says: evaluate again")
 
 
