@@ -39,7 +39,9 @@ def test_predict_warns_of_an_older_export_on_stderr(exported, older, tmp_path):
         assert result.exit_code == 0
         assert ("decodes JPEG with libjpeg's fast transform" in result.stderr) == warns
         assert ("export it again" in result.stderr) == warns
-        assert list(json.loads(result.stdout)) == ["path", "label", "probabilities", "nodes", "unsure", "set", "spread"]
+        assert list(json.loads(result.stdout)) == [
+            "path", "label", "probabilities", "nodes", "unsure", "set", "spread", "um_per_pixel", "icc", "warnings",
+        ]  # fmt: skip
 
 
 def test_serve_warns_of_an_older_export_once(older, monkeypatch):
