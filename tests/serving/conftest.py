@@ -22,6 +22,14 @@ IMAGES = [phantom.draw(label, 910 + patient, 0) for patient in range(PATIENTS) f
 
 
 @pytest.fixture(scope="session")
+def export(exported):
+    """The export of ``members``, loaded once; a test that changes it takes a copy."""
+    from bach_keras.serving.exported import Export
+
+    return Export(exported)
+
+
+@pytest.fixture(scope="session")
 def sure_members(recipe):
     """Three random networks whose last layer was solved for, so that no answer on IMAGES is near a tie.
 

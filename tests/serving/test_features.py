@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from bach_keras import preprocess
 from bach_keras.hierarchy import Hierarchy
-from bach_keras.serving.exported import Export
 from bach_keras.serving.images import as_png
 from datasets import phantom
 from datasets.labels import CLASSES
@@ -40,8 +39,8 @@ def test_of_several_carci_members_the_first_is_asked(members, pooled):
     assert_alike(Hierarchy(again).features(TISSUE), pooled)
 
 
-def test_the_signature_gives_zeros_for_a_broken_image(exported, pooled):
-    signature = Export(exported).signatures["features"]
+def test_the_signature_gives_zeros_for_a_broken_image(export, pooled):
+    signature = export.signatures["features"]
     answers = signature(image_bytes=tf.constant([as_png(TISSUE[0]), b"text", as_png(TISSUE[1])]))
     assert set(answers) == {"features", "ok"}
     assert answers["ok"].numpy().tolist() == [True, False, True]

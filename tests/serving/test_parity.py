@@ -9,7 +9,6 @@ from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.preprocess import View
 from bach_keras.serving.agreement import LIMITS, Agreement
-from bach_keras.serving.exported import Export
 from bach_keras.serving.parity import Form, KerasRuns, Row, as_lines, measure, open_forms
 from cli import cli
 from datasets import phantom
@@ -53,8 +52,8 @@ def test_the_reference_is_the_tree(members):
     np.testing.assert_allclose(answers["routed"], tree.routed(np.stack(TISSUE))["probabilities"], atol=3e-5)
 
 
-def test_all_forms_agree_with_the_runs(members, exported, lite, folder):
-    rows, errors = measure(open_forms(members, Export(exported), [lite]), sorted(folder.iterdir()))
+def test_all_forms_agree_with_the_runs(members, export, lite, folder):
+    rows, errors = measure(open_forms(members, export, [lite]), sorted(folder.iterdir()))
     assert not errors
     assert [row.form.name for row in rows] == [
         "Keras runs", "SavedModel soft", "SavedModel routed", "SavedModel images", "TFLite none"
@@ -99,25 +98,23 @@ def test_the_command_prints_the_table_and_counts_broken_files(tree_of_runs, expo
     assert "This file is not an image that can be read" in result.output
 
 
-def test_another_image_size_is_refused(members, exported):
-    export = Export(exported)
-    export.view = View(64)
+def test_another_image_size_is_refused(members, export, monkeypatch):
+    monkeypatch.setattr(export, "view", View(64))
     with pytest.raises(UserError, match="64 pixels and the runs of 32"):
         open_forms(members, export, [])
 
 
-def test_another_stain_normalisation_is_refused(members, exported):
-    export = Export(exported)
-    export.view = View(32, "macenko")
+def test_another_stain_normalisation_is_refused(members, export, monkeypatch):
+    monkeypatch.setattr(export, "view", View(32, "macenko"))
     with pytest.raises(UserError, match="32 pixels and macenko stain normalisation and the runs of 32 pixels"):
         open_forms(members, export, [])
 
 
-def test_runs_that_do_not_make_a_tree_are_refused(members, exported, folder):
+def test_runs_that_do_not_make_a_tree_are_refused(members, exported, export, folder):
     result = run("parity", "--model", exported, folder)
     assert result.exit_code == 2
     assert "none was given for carci, norbe, invis" in result.output
     first, *others = members
     for view, name in ((View(64), "image size"), (View(32, "macenko"), "stain normalisation")):
         with pytest.raises(UserError, match=f"share one {name}"):
-            open_forms([first, replace(others[0], view=view), *others[1:]], Export(exported), [])
+            open_forms([first, replace(others[0], view=view), *others[1:]], export, [])

@@ -1,5 +1,6 @@
 """Images are squared where they are read, and the answers are those of whole files, bit for bit."""
 
+import copy
 import threading
 from dataclasses import replace
 
@@ -13,7 +14,6 @@ from bach_keras.hierarchy import Hierarchy
 from bach_keras.preprocess import View
 from bach_keras.serving.card import CARD
 from bach_keras.serving.export import Served
-from bach_keras.serving.exported import Export
 from bach_keras.serving.images import as_png, as_seen
 from bach_keras.serving.predict import BATCH, answer_batch, predict_files
 from datasets import phantom
@@ -81,8 +81,7 @@ def whole_files(export, paths, routing):
 
 
 @pytest.mark.parametrize("routing", ["soft", "routed"])
-def test_answers_equal_those_of_whole_files_to_the_bit(exported, folder, routing):
-    export = Export(exported)
+def test_answers_equal_those_of_whole_files_to_the_bit(export, folder, routing):
     expected = whole_files(export, sorted(folder.iterdir()), routing)
     rows = list(predict_files(export, [folder], routing))
     assert [row["path"] for row in rows] == [str(path) for path in sorted(folder.iterdir())]
@@ -98,12 +97,15 @@ def test_answers_equal_those_of_whole_files_to_the_bit(exported, folder, routing
     assert len(labels) > 2  # otherwise the tree may not look at its images
 
 
-@pytest.mark.parametrize("stains", NORMALISATIONS)
+@pytest.fixture(scope="module", params=NORMALISATIONS)
+def served(request, members, tmp_path_factory):
+    place, view = tmp_path_factory.mktemp("assets"), View(32, request.param)
+    (place / CARD).write_text("{}")
+    return Served(Hierarchy([replace(member, view=view) for member in members]), place)
+
+
 @pytest.mark.parametrize("routing", ["soft", "routed"])
-def test_the_stain_is_normalised_once(members, folder, tmp_path, stains, routing):
-    view = View(32, stains)
-    (tmp_path / CARD).write_text("{}")
-    served = Served(Hierarchy([replace(member, view=view) for member in members]), tmp_path)
+def test_the_stain_is_normalised_once(served, folder, routing):
     of_files, of_pixels = {"soft": (served.serving_default, served.images),
                            "routed": (served.routed, served.routed_images)}[routing]  # fmt: skip
     images = [read_rgb(path) for path in sorted(folder.iterdir()) if path.name != "broken.png"]
@@ -122,16 +124,16 @@ def test_a_square_is_its_own_square(size):
     np.testing.assert_array_equal(graph(noise[None])[0], noise)
 
 
-def test_an_export_that_routes_files_only_answers_the_same(exported, folder):
-    older = Export(exported)
+def test_an_export_that_routes_files_only_answers_the_same(export, folder):
+    older = copy.copy(export)
     older.signatures = {name: older.signatures[name] for name in ("serving_default", "routed", "images")}
-    assert list(predict_files(older, [folder], "routed")) == list(predict_files(Export(exported), [folder], "routed"))
+    assert list(predict_files(older, [folder], "routed")) == list(predict_files(export, [folder], "routed"))
 
 
-def test_pixels_that_are_no_image_are_error_rows_among_the_others(exported):
+def test_pixels_that_are_no_image_are_error_rows_among_the_others(export):
     good = phantom.draw("insitu", 941, 0)
     wrong = [good[..., 0], good / 255.0, good[:1], good[:0], np.dstack([good, good[..., :1]])]
-    first, *errors, last = answer_batch(Export(exported), [good, *wrong, good])
+    first, *errors, last = answer_batch(export, [good, *wrong, good])
     assert first == last
     assert "uint8 [H, W, 3], but this is uint8 [288, 384]" in errors[0]["error"]
     assert "float64" in errors[1]["error"]
@@ -140,19 +142,19 @@ def test_pixels_that_are_no_image_are_error_rows_among_the_others(exported):
     assert "[288, 384, 4]" in errors[4]["error"]
 
 
-def test_no_image_has_no_answer(exported):
-    assert answer_batch(Export(exported), []) == []
+def test_no_image_has_no_answer(export):
+    assert answer_batch(export, []) == []
 
 
-def test_the_rows_that_nobody_asks_for_are_not_read(exported, folder):
-    rows = predict_files(Export(exported), [folder] * 4)
+def test_the_rows_that_nobody_asks_for_are_not_read(export, folder):
+    rows = predict_files(export, [folder] * 4)
     assert next(rows)["path"]
     rows.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead_")]
 
 
-def test_the_refusal_of_a_file_is_the_readers_own(exported, folder):
+def test_the_refusal_of_a_file_is_the_readers_own(export, folder):
     with pytest.raises(UserError) as expected:
         read_rgb(folder / "broken.png")
-    (row,) = predict_files(Export(exported), [folder / "broken.png"])
+    (row,) = predict_files(export, [folder / "broken.png"])
     assert row == {"path": str(folder / "broken.png"), "error": str(expected.value)}

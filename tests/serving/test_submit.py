@@ -6,7 +6,6 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from bach_keras.serving.exported import Export
 from bach_keras.serving.predict import predict_files
 from bach_keras.serving.submit import find_cases, missing_cases
 from cli import cli
@@ -30,7 +29,7 @@ def submit(exported, out, folder):
     return CliRunner().invoke(cli, ["submit", "--model", str(exported), "--out", str(out), str(folder)])
 
 
-def test_the_file_holds_the_class_of_each_case_in_the_order_of_the_numbers(exported, images, tmp_path):
+def test_the_file_holds_the_class_of_each_case_in_the_order_of_the_numbers(exported, export, images, tmp_path):
     out = tmp_path / "new" / "pred.csv"
     result = submit(exported, out, images)
     assert result.exit_code == 0
@@ -39,7 +38,7 @@ def test_the_file_holds_the_class_of_each_case_in_the_order_of_the_numbers(expor
     assert head == ["case", "class"]
     assert [int(case) for case, _ in rows] == list(range(11))
     paths = [images / f"test{number}.tif" for number in range(11)]
-    labels = [row["label"] for row in predict_files(Export(exported), paths)]
+    labels = [row["label"] for row in predict_files(export, paths)]
     assert [int(number) for _, number in rows] == [CLASSES.index(label) for label in labels]
     assert out.read_bytes().endswith(b"\n")
     assert b"\r" not in out.read_bytes()

@@ -2,8 +2,6 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from bach_keras.serving.exported import Export
-
 
 @pytest.fixture(scope="module")
 def requests(exported):
@@ -23,8 +21,8 @@ def test_each_signature_of_images_is_warmed_for_one_and_for_several(requests):
     assert sizes == of_files | {"images": [1]}
 
 
-def test_the_model_answers_every_request(requests, exported):
-    signatures = Export(exported).signatures
+def test_the_model_answers_every_request(requests, export):
+    signatures = export.signatures
     for request in requests:
         given = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
         answer = signatures[request.model_spec.signature_name](**given)
