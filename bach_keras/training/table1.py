@@ -216,12 +216,12 @@ def _report_plan(plan: Plan, recipe: Recipe, start: Start, prepare):
         if is_finished(planned.folder):
             LOG.info(f"  {planned.folder}: finished")
             continue
+        seeded = replace(recipe, seed=planned.seed)  # refuses a seed that is none before anything is timed or trained
         # A parent need not be trained yet: that it is one is enough to know the phases.
         first = start if planned.parent is None else Start("parent", weights=planned.parent)
         if first.is_random not in speeds:
             speeds[first.is_random] = alone(_seconds_per_step, recipe, first, prepare=prepare)
         data = plan.data[planned.config, planned.protocol]
-        seeded = replace(recipe, seed=planned.seed)  # refuses a seed that is none before the first run is trained
         count = len(Job(NODES[planned.node], data, first, seeded, planned.folder).files["train"])
         # The range tests come first, then every epoch; validation adds a little.
         updates = count // recipe.batch_size
