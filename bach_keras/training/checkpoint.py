@@ -50,9 +50,7 @@ class Progress:
             variable.assign(value)
 
     def restore(self, model, optimizer):
-        """Put the weights back, and the state of an optimizer of the same phase."""
-        # A new optimizer has no variables yet to be filled.
-        optimizer.build(model.trainable_variables)
+        """Put the weights back, and the state of an optimizer of the same phase, whose variables are there."""
         variables = [*model.weights, *optimizer.variables]
         for variable, value in zip(variables, self.arrays, strict=True):
             variable.assign(value)

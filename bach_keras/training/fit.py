@@ -109,9 +109,11 @@ def compiled(model, phase: Phase, recipe: Recipe) -> keras.Model:
     trained.compile(
         with_layer_groups(optimizer, [(patterns[group], rate) for group, rate in phase.rates.items()]),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         jit_compile=False,  # Keras would take XLA, whose grouped convolutions take fifty times as long
     )
+    # Variables that appear in the first step, such as those of a metric by its name, make TensorFlow trace it twice.
+    trained.optimizer.build(trained.trainable_variables)
     return trained
 
 
