@@ -1,7 +1,7 @@
 """A handful of phantoms and a network small enough to train in seconds, also outside pytest."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +26,8 @@ RECIPE = Recipe(
     lr_probe=16,
     backbone=TINY,
 )
+# For what does not depend on the range test, which is half of so small a training.
+NO_SWEEP = replace(RECIPE, range_test=False)
 
 
 @dataclass(frozen=True)

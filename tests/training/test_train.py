@@ -16,7 +16,7 @@ from bach_keras.network.weights import TO_TORCH, TORCH_NAMES
 from bach_keras.run_folder import Run, recipe_as_json
 from bach_keras.training.start import Start
 from bach_keras.training.train import create, reopen, train
-from tests.few_phantoms import TINY
+from tests.few_phantoms import NO_SWEEP, TINY
 from tests.trainings import RANDOM, history, interrupted, job, start_at, trained, weights
 
 
@@ -221,9 +221,9 @@ def test_members_are_checked(tree_of_runs, tmp_path):
         load_member("carci", str(carci / "snapshots/nothing"))
 
 
-def test_a_run_says_and_keeps_which_images_the_stain_normalisation_left(recipe, tmp_path, caplog):
+def test_a_run_says_and_keeps_which_images_the_stain_normalisation_left(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    short = replace(recipe, head_epochs=1, cycles=0, stain_normalisation="macenko")
+    short = replace(NO_SWEEP, head_epochs=1, cycles=0, stain_normalisation="macenko")
     result = trained(job(tmp_path / "run", "invis", recipe=short))
     counted = result["stains"]["train"]
     assert counted["method"] == "macenko"
@@ -246,7 +246,7 @@ def test_from_the_command_to_fit_there_are_three_frames_of_ours(tmp_path):
             frames = [frame.name for frame in stack if "/bach_keras/" in frame.filename]
 
     frames = []
-    trained(job(tmp_path / "run"), callbacks=[Look()])
+    trained(job(tmp_path / "run", recipe=replace(NO_SWEEP, cycles=0)), callbacks=[Look()])
     assert frames == ["train", "fit_phase"]
 
 
