@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Two workers that each take whole files, in the order of tests/conftest.py.
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-without-onednn test-long
+.PHONY: demo app test test-without-onednn test-long
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed: make PYTHON=python3.11")'
@@ -16,7 +16,11 @@ WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(PY) -m pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-app: .venv/installed requirements-app.txt
+	$(PY) -m pip install --quiet -r requirements-app.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed-app requirements-dev.txt
 	$(PY) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
@@ -36,6 +40,11 @@ demo: .venv/installed
 	$(PY) -m datasets.phantom runs/demo/images
 	$(RUN) predict --model saved_models/demo/1 runs/demo/images
 	@echo "The page is runs/demo/report.html, the model saved_models/demo/1."
+
+# The page to drop images into, with the demo's model, which is made where it is not there.
+app: .venv/installed-app
+	test -f saved_models/demo/1/saved_model.pb || $(MAKE) demo
+	$(RUN) app --model saved_models/demo/1
 
 test: .venv/installed-dev
 	$(PY) -m ruff check .

@@ -79,6 +79,24 @@ def _around(seen):
     return wider[0][:, None] & wider[1] & ~seen
 
 
+def layer(found: np.ndarray, picture: Picture, image_size: int) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Return a map in its colours, to be laid over the picture by whoever shows both.
+
+    The arguments are those of ``in_place``.
+
+    Returns:
+        uint8 [h, w, 4], of what the network saw; its opacity is the map. At ``COVERS`` of that opacity the two together
+        are what ``drawn`` returns. And where it lies: left, top, width and height as shares of the picture's.
+    """
+    values, seen = in_place(found, picture, image_size)
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    values = np.clip(values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 0, 1)
+    height, width = seen.shape
+    place = (columns[0] / width, rows[0] / height, len(columns) / width, len(rows) / height)
+    colours = np.concatenate([_colours(values), 255 * values[..., None]], axis=2)
+    return np.rint(colours).astype(np.uint8), tuple(map(float, place))
+
+
 def write(path: Path, picture: np.ndarray, title: str) -> None:
     """Write what ``drawn`` returned as a PNG file with a title and the scale of the colours, whole or not at all."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -112,8 +130,11 @@ def write(path: Path, picture: np.ndarray, title: str) -> None:
 
 def _coloured(pixels, values):
     """Mix pixels [H, W, 3] with the map's colours, the more the larger its value."""
+    share = COVERS * np.asarray(values)[..., None]
+    return (1 - share) * pixels + share * _colours(values)
+
+
+def _colours(values):
     import matplotlib
 
-    colours = matplotlib.colormaps["viridis"](values)[..., :3] * 255
-    share = COVERS * np.asarray(values)[..., None]
-    return (1 - share) * pixels + share * colours
+    return matplotlib.colormaps["viridis"](values)[..., :3] * 255

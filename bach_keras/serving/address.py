@@ -1,8 +1,12 @@
-"""How TF Serving names a model: the client writes such names and the development server reads them."""
+"""Where a model answers: how TF Serving names it, and what is wrong with a place where nothing can listen."""
 
+import errno
 import re
+import socket
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
+
+from datasets.errors import UserError
 
 # The default name of a model; deploy/models.config has the same.
 NAME = "bach"
@@ -50,3 +54,10 @@ class Address:
         version = "" if self.version is None else f"/versions/{self.version}"
         label = f"/labels/{quote(self.label, safe='')}" if self.label else ""
         return f"/v1/models/{quote(self.name, safe='')}{version}{label}"
+
+
+def cannot_listen(host: str, port: int, option: str, error: Exception | None = None) -> UserError:
+    """Return in a sentence why a server cannot begin, by the error of its socket if there is one."""
+    if isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+        return UserError(f"{host} is not an address of this machine: choose another --host.")
+    return UserError(f"Cannot listen on {host}:{port}: the port is in use or not permitted; choose another {option}.")

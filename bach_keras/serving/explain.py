@@ -26,15 +26,8 @@ def check_explains(export, views: int | None, paths, out: Path) -> None:
     check_folder("--explain", out, paths)
 
 
-class Pictures(Extra):
-    """Writes for each image a picture of each node on its path, into the folder ``out``, which is made.
-
-    A row has ``explanation``: node -> the picture's file.
-    """
-
-    def __init__(self, export, out: Path):
-        self.side, self.out = export.side, Path(out)
-        self.out.mkdir(parents=True, exist_ok=True)
+class Maps(Extra):
+    """Asks of each image where the nodes on its path looked; what is made of it is ``kept``'s matter."""
 
     def look(self, path, pixels):
         return overlay.small(pixels)
@@ -48,7 +41,25 @@ class Pictures(Extra):
         # A graph may have been tampered with; the condition is written so that NaN does not pass.
         if not all(((found >= 0) & (found <= 1 + 1e-6)).all() for found in asked.values()):
             return {"error": "The model gives a map that is not of numbers from 0 to 1."}
-        drawn = {node: overlay.drawn(found, looked, self.side) for node, found in by_node(row, asked).items()}
+        return self.kept(path, row, looked, by_node(row, asked))
+
+    def kept(self, path: Path, row: dict, picture: overlay.Picture, maps: dict[str, np.ndarray]) -> dict:
+        """Return what the row of an image says of its maps, which are by node."""
+        raise NotImplementedError
+
+
+class Pictures(Maps):
+    """Writes for each image a picture of each node on its path, into the folder ``out``, which is made.
+
+    A row has ``explanation``: node -> the picture's file.
+    """
+
+    def __init__(self, export, out: Path):
+        self.side, self.out = export.side, Path(out)
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    def kept(self, path, row, picture, maps):
+        drawn = {node: overlay.drawn(found, picture, self.side) for node, found in maps.items()}
         return {"explanation": {node: self._write(path, node, row, each) for node, each in drawn.items()}}
 
     def _write(self, path, node, row, picture) -> str:

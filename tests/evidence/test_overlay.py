@@ -89,3 +89,15 @@ def test_a_picture_has_the_image_its_title_and_the_scale(tmp_path, height, width
     assert written[:top].min() < 100  # the title
     assert len(np.unique(written[top:-28, left + shown.shape[1] + 20], axis=0)) > 50  # the colours of the scale
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_layer_over_the_picture_is_the_picture_that_is_drawn():
+    shown = picture(300, 400)
+    found = np.random.default_rng(0).random((9, 9))
+    layer, (left, top, width, height) = overlay.layer(found, shown, 288)
+    tall, wide = shown.pixels.shape[:2]
+    rows = slice(round(top * tall), round((top + height) * tall))
+    columns = slice(round(left * wide), round((left + width) * wide))
+    share = overlay.COVERS * layer[..., 3:] / 255
+    laid = (1 - share) * shown.pixels[rows, columns] + share * layer[..., :3]
+    assert np.abs(laid - overlay.drawn(found, shown, 288)[rows, columns]).max() < 2

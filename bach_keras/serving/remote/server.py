@@ -1,21 +1,18 @@
 """A small server for development: TF Serving's REST paths and its PredictionService, over one export."""
 
-import errno
 import logging
 import signal
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import grpc
 
-from bach_keras.serving.address import NAME, Address
+from bach_keras.serving.address import NAME, Address, cannot_listen
 from bach_keras.serving.exported import Export
 from bach_keras.serving.remote import rest, rpc
 from bach_keras.serving.remote.http1 import Listener
 from bach_keras.serving.remote.servable import Servable
-from datasets.errors import UserError
 
 LOG = logging.getLogger(__name__)
 
@@ -36,7 +33,7 @@ class Server:
         try:
             self._http = Listener(host, port, partial(rest.answer, servable, slots), rest.MAX_BODY)
         except OSError as error:
-            raise _taken(host, port, "--port", error) from error
+            raise cannot_listen(host, port, "--port", error) from error
         self._grpc = grpc.server(
             ThreadPoolExecutor(rpc.CALLS, "grpc"),
             [rpc.handlers(servable, slots)],
@@ -47,7 +44,7 @@ class Server:
             grpc_port = self._grpc.add_insecure_port(f"{place}:{grpc_port}")
         except RuntimeError as error:
             self._http.server_close()
-            raise _taken(host, grpc_port, "--grpc-port") from error
+            raise cannot_listen(host, grpc_port, "--grpc-port") from error
         self.rest_url = f"http://{place}:{self._http.server_address[1]}"
         self.grpc_url = f"grpc://{place}:{grpc_port}"
         self.place = f"{Address(name).path}/versions/{servable.version}"
@@ -72,9 +69,3 @@ class Server:
         with self:
             LOG.info(f"serving {self.place} at {self.rest_url} and {self.grpc_url} for development; Ctrl-C stops it")
             stopped.wait()
-
-
-def _taken(host, port, option, error=None) -> UserError:
-    if isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
-        return UserError(f"{host} is not an address of this machine: choose another --host.")
-    return UserError(f"Cannot listen on {host}:{port}: the port is in use or not permitted; choose another {option}.")

@@ -1,0 +1,48 @@
+"""The command that opens the page to drop images into."""
+
+import importlib.util
+
+import click
+
+from bach_keras.commands.console import say
+from bach_keras.commands.options import FOLDER
+from bach_keras.packed_kernels import keep_packed_kernels
+from datasets.errors import UserError
+
+
+@click.command()
+@click.option("--model", type=FOLDER, help="An export. Give this or --server.")
+@click.option("--server", metavar="URL", help="A server to ask, as for 'predict'; it gives no overlays.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no password.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0 takes a free port.")
+def app(model, server, host, port):
+    """Open a page to drop images into: the answer, the path to it, where it looked, and how sure it is.
+
+    It needs the packages of requirements-app.txt.
+
+    \b
+    Example:
+      python cli.py app --model saved_models/demo/1
+    """
+    if (model is None) == (server is None):
+        raise UserError("Name one of --model EXPORT and --server URL.")
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("The page needs Gradio: run 'pip install -r requirements-app.txt'.")
+    keep_packed_kernels()
+    from bach_keras.serving.app.answers import Answers
+    from bach_keras.serving.app.site import Site
+
+    if server is None:
+        from bach_keras.serving.exported import Export
+
+        export = Export(model)
+    else:
+        from bach_keras.serving.remote.client import Remote
+
+        export = Remote(server)
+    for sentence in export.warnings:
+        say(sentence, err=True)
+    answers = Answers(export)
+    if server is None:
+        answers.warm_up()
+    Site(answers, host, port).serve()

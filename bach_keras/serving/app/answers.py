@@ -1,0 +1,139 @@
+"""What the page knows of the images that a visitor dropped: the rows of ``predict``, and what is drawn of each."""
+
+import base64
+import io
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bach_keras.evidence import overlay
+from bach_keras.serving.explain import Maps
+from bach_keras.serving.predict import BATCH, Extra, predict_files
+
+# At most so many images are taken at once.
+MOST = 300
+# Of the longer side of the small picture in the table, in pixels.
+THUMBNAIL = 64
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is drawn of an image, kept small, as a visitor's images are held in memory.
+
+    ``maps`` are float32 [h, w] of each node on the image's path; there are none where the model does not give any.
+    """
+
+    picture: bytes
+    thumbnail: bytes
+    height: int
+    width: int
+    maps: dict[str, np.ndarray]
+
+    def layer(self, node: str, image_size: int) -> tuple[bytes, tuple[float, ...]]:
+        """Return a node's map as a PNG file, and where it lies over the picture: see ``overlay.layer``."""
+        pixels = np.asarray(Image.open(io.BytesIO(self.picture)))
+        colours, place = overlay.layer(self.maps[node], overlay.Picture(pixels, self.height, self.width), image_size)
+        return _file(colours, format="PNG", compress_level=1), place
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An image by the name that the visitor gave it, its row, and what is drawn of it, which an error has not."""
+
+    name: str
+    row: dict
+    shown: Shown | None = None
+
+
+class Visit:
+    """The images of one visitor: those that were dropped last, and which of them is shown."""
+
+    def __init__(self):
+        self.answers: list[Answer] = []
+        self.total = self.chosen = self._number = 0
+
+    def begin(self, total: int) -> int:
+        """Forget the images before; return the number by which ``is_current`` knows this drop from a later one."""
+        self.answers, self.total, self.chosen = [], total, 0
+        self._number += 1
+        return self._number
+
+    def is_current(self, number: int) -> bool:
+        return self._number == number
+
+
+class Pictures(Maps):
+    """Gives a row ``shown``: the image as it is drawn, and its maps."""
+
+    def __init__(self, explains: bool):
+        self.explains = explains
+
+    def look(self, path, pixels):
+        picture = super().look(path, pixels)
+        # TIFF, which no browser shows, comes as JPEG too, without a loss that could be seen.
+        whole = _file(picture.pixels, format="JPEG", quality=95, subsampling=0)
+        small = Image.fromarray(picture.pixels)
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        return Shown(whole, _file(np.asarray(small), format="JPEG", quality=80), picture.height, picture.width, {})
+
+    def ask(self, export, prepared):
+        return super().ask(export, prepared) if self.explains else {}
+
+    def fields(self, path, row, looked, asked):
+        return super().fields(path, row, looked, asked) if asked else {"shown": looked}
+
+    def kept(self, path, row, picture, maps):
+        return {"shown": Shown(picture.picture, picture.thumbnail, picture.height, picture.width, maps)}
+
+
+class Answers:
+    """A model that answers the page: an ``Export``, or a ``Remote``, which says less.
+
+    Visitors take turns by the batch, so that none waits for all the images of another.
+    """
+
+    def __init__(self, export, extras: Sequence[Extra] = ()):
+        self.export = export
+        self.explains = getattr(export, "explains", False)
+        self._extras = [Pictures(self.explains), *extras]
+        self._turn = threading.Lock()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.export.outputs.classes
+
+    def warm_up(self) -> None:
+        """Answer for a grey image, so that the first visitor does not wait for what a model does only once."""
+        grey = self.export.prepared(np.full((64, 64, 3), 128, np.uint8))
+        if not any(extra.ask(self.export, [grey]) for extra in self._extras):
+            self.export.classify([grey])
+
+    def answer(self, files: list[tuple[Path, str]]) -> Iterator[list[Answer]]:
+        """Yield answers for files, each with its name, batch by batch."""
+        for start in range(0, len(files), BATCH):
+            batch = files[start : start + BATCH]
+            with self._turn:
+                rows = list(predict_files(self.export, [path for path, _ in batch], extras=self._extras))
+            yield [_answer(path, name, row) for (path, name), row in zip(batch, rows, strict=True)]
+
+
+def _answer(path, name, row) -> Answer:
+    shown = row.pop("shown", None)
+    if "error" in row:  # it names the file by the place to which the visitor's own was copied
+        row["error"] = row["error"].replace(str(path), name)
+    return Answer(name, row | {"path": name}, shown)
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """Return a file as an address that holds it, so that nobody else can ask for it."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _file(pixels: np.ndarray, **how) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, **how)
+    return buffer.getvalue()

@@ -1,0 +1,134 @@
+"""The page to drop images into, in Gradio."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio
+
+from bach_keras.fields import FieldError
+from bach_keras.serving.app import batch
+from bach_keras.serving.app.answers import MOST, Answers, Visit
+from bach_keras.serving.app.detail import detail
+from bach_keras.serving.card import as_markdown, check_card
+from datasets.errors import UserError
+from datasets.escape import for_html
+
+# Uploaded files are looked through every so many seconds, and deleted when they are so old.
+_DELETED = (60, 3600)
+# Of so many visitors the answers are held in memory; who comes back after that drops the images again.
+_VISITORS = 32
+
+_INTRODUCTION = (
+    f"Drop images of H&E-stained breast tissue, up to {MOST} at once: each is sorted into normal, benign, in situ or "
+    "invasive. Research software, not a medical device. Not for diagnosis."
+)
+# The button of a row tells which image to show; the heading of what is then shown gets the focus.
+_ON_CLICK = """
+element.addEventListener('click', event => {
+  const button = event.target.closest('button[data-row]');
+  if (!button) return;
+  element.querySelectorAll('[aria-current]').forEach(each => each.removeAttribute('aria-current'));
+  button.setAttribute('aria-current', 'true');
+  trigger('select', {row: Number(button.dataset.row)});
+});
+"""
+_TO_HEADING = "() => { document.querySelector('#detail h2')?.focus(); }"
+
+
+def build(answers: Answers) -> gradio.Blocks:
+    """Return the page of a model."""
+    with gradio.Blocks(title="Breast histology", analytics_enabled=False, delete_cache=_DELETED) as page:
+        if answers.export.warnings:
+            _html("banner", _banner(answers.export.warnings))
+        _html("head", f"<h1>Breast histology</h1><p>{for_html(_INTRODUCTION)}</p>{_absent(answers)}")
+        visit = gradio.State(Visit)
+        drop = _drop()
+        said = _html("said", js_on_load="element.setAttribute('role', 'status');")
+        table = _html("table", js_on_load=_ON_CLICK)
+        shown = _html("detail")
+        with gradio.Accordion("About this model", open=False, elem_id="card"):
+            gradio.Markdown(_card(answers.export.card), latex_delimiters=[])
+        quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+        drop.upload(
+            answering(answers), [drop, visit], [drop, said, table, shown],
+            preprocess=False, trigger_mode="multiple", **quiet,
+        )  # fmt: skip
+        table.select(choosing(answers), [visit], [shown], **quiet).then(None, js=_TO_HEADING)
+    page.state_session_capacity = _VISITORS
+    return page
+
+
+def _drop() -> gradio.File:
+    drop = gradio.File(label="Images: PNG, JPEG, BMP, TIFF", file_count="multiple", elem_id="drop", height=160)
+
+    async def uploaded(path):
+        # Gradio would ask for what a visitor names in place of a file: an address.
+        if not Path(path).is_absolute():
+            raise gradio.Error("This is not a file that was dropped.", print_exception=False)
+        return path
+
+    drop.async_move_resource_to_block_cache = uploaded
+    return drop
+
+
+def _html(name, value="", js_on_load=None) -> gradio.HTML:
+    return gradio.HTML(value, elem_id=name, js_on_load=js_on_load, apply_default_css=False)
+
+
+def answering(answers: Answers):
+    """Return what happens to files that are dropped; it yields what the page then shows, batch by batch."""
+
+    def answer(files: list[dict] | None, visit: Visit) -> Iterator[tuple]:
+        files = [(Path(file["path"]), file.get("orig_name") or Path(file["path"]).name) for file in files or ()]
+        number = visit.begin(len(files))
+        if not 0 < len(files) <= MOST:
+            wrong = f"{len(files)} images are more than the {MOST} that are taken at once." if files else "No image."
+            yield None, f'<p class="error">{wrong} Drop others.</p>', "", ""
+            return
+        yield None, f"<p>{batch.status([], len(files))}</p>", "", ""
+        for found in answers.answer(files):
+            if not visit.is_current(number):  # other images were dropped meanwhile
+                return
+            is_first = not visit.answers
+            visit.answers += found
+            yield None, *_shown(answers, visit, is_first)
+
+    return answer
+
+
+def _shown(answers, visit, is_first) -> tuple:
+    link = batch.csv_link(visit.answers, answers.classes) if len(visit.answers) == visit.total else ""
+    said = f"<p>{batch.status(visit.answers, visit.total)}</p>"
+    table = batch.table(visit.answers, answers.classes, visit.chosen) + link
+    first = detail(visit.answers[0], answers.export.side) if is_first else gradio.skip()
+    return said, table, first
+
+
+def choosing(answers: Answers):
+    """Return what happens when a row of the table is chosen."""
+
+    def choose(visit: Visit, event: gradio.EventData):
+        row = event.row
+        if not (isinstance(row, int) and 0 <= row < len(visit.answers)):
+            return '<p class="error">These images are not held any more: drop them again.</p>'
+        visit.chosen = row
+        return detail(visit.answers[row], answers.export.side)
+
+    return choose
+
+
+def _banner(warnings) -> str:
+    return "".join(f'<p class="loud">{for_html(sentence)}</p>' for sentence in warnings)
+
+
+def _absent(answers) -> str:
+    if answers.explains:
+        return ""
+    return "<p>Where the nodes looked is not shown: that needs an export of this version itself (--model).</p>"
+
+
+def _card(card) -> str:
+    try:
+        return as_markdown(check_card(card or {}))
+    except (FieldError, UserError, KeyError, TypeError):
+        return "The server gives no model card that can be shown."

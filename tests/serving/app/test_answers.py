@@ -1,0 +1,175 @@
+"""What the page answers, without a browser."""
+
+import dataclasses
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio
+import numpy as np
+import pytest
+
+from bach_keras.serving.app import batch, page, tree_picture
+from bach_keras.serving.app.answers import MOST, Answer, Answers, Visit
+from bach_keras.serving.app.detail import detail
+from bach_keras.serving.formats import lines
+from bach_keras.serving.predict import predict_files
+from datasets.labels import CLASSES
+
+HOSTILE = '<img src=x onerror=alert(1)>"\u202e{{7*7}}${7*7}.png'
+TAKEN = {"normal.png", "benign.png", "insitu.tif", "invasive.png", "dot.png", "white.png", "black.png", "long.png"}
+
+
+def test_the_page_answers_as_predict_does(export, answered, folder):
+    rows = [row | {"path": Path(row["path"]).name} for row in predict_files(export, sorted(folder.iterdir()))]
+    assert [answer.row for answer in answered.values()] == [
+        row if "error" not in row else row | {"error": answered[row["path"]].row["error"]} for row in rows
+    ]
+
+
+def test_what_is_not_an_image_is_an_error_that_names_the_file_as_the_visitor_does(answered, folder):
+    wrong = {name: answer for name, answer in answered.items() if "error" in answer.row}
+    assert set(answered) - set(wrong) == TAKEN
+    assert all(answer.row["error"].startswith(f"{name} ") for name, answer in wrong.items())
+    assert all(str(folder) not in answer.row["error"] and answer.shown is None for answer in wrong.values())
+
+
+def test_every_image_has_a_picture_and_a_map_of_each_node_on_its_path(answered):
+    for name in TAKEN:
+        row, shown = answered[name].row, answered[name].shown
+        assert shown.picture.startswith(b"\xff\xd8")
+        assert len(shown.maps) == 2
+        assert "carci" in shown.maps
+        assert all(row["nodes"][node] for node in shown.maps)
+
+
+def test_a_file_that_was_dropped_twice_is_answered_twice(answers, folder):
+    path = folder / "benign.png"
+    (first, second) = next(answers.answer([(path, "a"), (path, "b")]))
+    assert (first.name, second.name) == ("a", "b")
+    assert first.row == second.row | {"path": "a"}
+
+
+def test_a_visitor_is_answered_while_another_waits_for_many(answers, folder):
+    many = answers.answer([(folder / "benign.png", str(number)) for number in range(9)])
+    assert len(next(many)) == 8
+    assert len(next(answers.answer([(folder / "normal.png", "mine")]))) == 1
+    assert len(next(many)) == 1
+
+
+def test_a_server_that_is_gone_gives_rows_of_errors(export, folder):
+    class Gone:
+        outputs, side, warnings, card = export.outputs, export.side, (), None
+        prepared = export.prepared
+
+        def classify(self, images, routing):
+            raise OSError("http://127.0.0.1:9 does not answer.")
+
+    answers = Answers(Gone())
+    (answer,) = next(answers.answer([(folder / "benign.png", "a.png")]))
+    assert answer.row == {"path": "a.png", "error": "http://127.0.0.1:9 does not answer."}
+    assert "needs an export" in page._absent(answers)
+    assert "no model card" in page._card(None)
+
+
+def test_a_model_without_maps_shows_the_image_alone(answered, export):
+    shown = dataclasses.replace(answered["benign.png"].shown, maps={})
+    said = detail(dataclasses.replace(answered["benign.png"], shown=shown), export.side)
+    assert "Where it looked" not in said
+    assert said.count("<img") == 1
+
+
+def test_the_path_to_the_label_is_lit_and_said(answered):
+    for name in TAKEN:
+        row = answered[name].row
+        picture = tree_picture.svg(row)
+        assert picture.count('class="edge lit"') == 2
+        assert picture.count('class="edge"') == 4
+        assert re.search(rf'<g class="leaf lit">.*?>{row["label"]}</text>', picture)
+        assert f"{row['label']} (" in tree_picture.in_words(row)
+
+
+def test_a_node_by_itself_is_a_tree_of_one_node():
+    row = {"label": "carcinoma", "probabilities": {"noncarcinoma": 0.25, "carcinoma": 0.75}}
+    row["nodes"] = {"carci": row["probabilities"], "norbe": None, "invis": None}
+    assert tree_picture.in_words(row) == "Carci says carcinoma (0.750)."
+    assert tree_picture.svg(row).count("<rect") == 3
+
+
+def test_names_of_files_are_text(answered, export):
+    hostile = Answer(HOSTILE, answered["benign.png"].row | {"path": HOSTILE}, answered["benign.png"].shown)
+    wrong = Answer(HOSTILE, {"path": HOSTILE, "error": f"{HOSTILE} is empty."})
+    for said in (batch.table([hostile, wrong], CLASSES, 0), detail(hostile, export.side), detail(wrong, export.side)):
+        assert "&lt;img src=x onerror=alert(1)&gt;" in said
+        assert "<img src=x" not in said
+        assert "\u202e" not in said
+
+
+def test_the_csv_is_that_of_predict(answered):
+    link = batch.csv_link(list(answered.values()), CLASSES)
+    text = "".join(line + "\n" for _, line in lines("csv", (answer.row for answer in answered.values()), CLASSES))
+    assert batch.data_url(text.encode(), "text/csv;charset=utf-8") in link
+
+
+def test_warnings_are_shown_with_their_numbers_and_the_range(answered, export):
+    row = answered["benign.png"].row | {
+        "warnings": [{"name": "scale", "value": 1.3, "range": [0.4, 0.45], "source": "TIFF tags"}],
+        "um_per_pixel": {"value": 1.3, "source": "TIFF tags"}, "icc": {"profile": "Scanner <1>", "applied": False},
+    }  # fmt: skip
+    said = detail(Answer("a", row, answered["benign.png"].shown), export.side)
+    assert "scale: 1.3 (TIFF tags); training images have 0.4 to 0.45" in said
+    assert "1.3 micrometres per pixel, from TIFF tags" in said
+    assert "Scanner &lt;1&gt;, not applied" in said
+    assert "<td>scale</td>" in batch.table([Answer("a", row)], CLASSES, 0)
+
+
+def dropped(folder, *names):
+    return [{"path": str(folder / name), "orig_name": name} for name in names]
+
+
+def test_no_image_and_too_many_images_are_said(answers, folder):
+    answer = page.answering(answers)
+    assert "No image" in next(answer(None, Visit()))[1]
+    many = dropped(folder, *["benign.png"] * (MOST + 1))
+    assert [f"{MOST + 1} images are more" in said[1] for said in answer(many, Visit())] == [True]
+
+
+def test_images_that_are_dropped_later_take_the_place_of_earlier_ones(answers, folder):
+    visit, answer = Visit(), page.answering(answers)
+    early = answer(dropped(folder, *["benign.png"] * 9), visit)
+    assert "0 of 9 images" in next(early)[1]
+    assert "1 image answered" in list(answer(dropped(folder, "normal.png"), visit))[-1][1]
+    assert list(early) == []
+    assert [each.name for each in visit.answers] == ["normal.png"]
+
+
+def test_the_first_image_is_shown_until_another_is_chosen(answers, export, folder):
+    visit = Visit()
+    shown = [said[3] for said in page.answering(answers)(dropped(folder, *["benign.png"] * 8, "normal.png"), visit)]
+    assert "benign.png</h2>" in shown[1]
+    assert shown[2] == gradio.skip()
+    choose = page.choosing(answers)
+    assert "normal.png</h2>" in choose(visit, SimpleNamespace(row=8))
+    assert visit.chosen == 8
+    assert "not held any more" in choose(visit, SimpleNamespace(row=9))
+    assert "not held any more" in choose(visit, SimpleNamespace(row="0"))
+
+
+def test_the_card_and_the_warning_of_phantoms_are_on_the_page(answers):
+    assert "SYNTHETIC images" in page._card(answers.export.card)
+    assert 'class="loud">WARNING: this model learned from synthetic' in page._banner(answers.export.warnings)
+
+
+def test_a_layer_of_zeros_is_clear(answered, export):
+    shown = answered["benign.png"].shown
+    clear = dataclasses.replace(shown, maps={"carci": np.zeros_like(shown.maps["carci"])})
+    layer, (left, top, width, height) = clear.layer("carci", export.side)
+    assert layer.startswith(b"\x89PNG")
+    assert 0 <= left < left + width <= 1
+    assert 0 <= top < top + height <= 1
+
+
+@pytest.mark.parametrize(("unsure", "words"), [(True, "unsure"), (False, "sure"), (None, "not known")])
+def test_the_table_says_whether_an_answer_is_sure(answered, unsure, words):
+    row = answered["benign.png"].row | {"unsure": unsure}
+    assert f"<td>{words}</td>" in batch.table([Answer("a", row)], CLASSES, 0)
