@@ -54,13 +54,14 @@ class Neighbours(Extra):
                 "label": each.known.label,
                 "distance": each.distance,
                 "percentile": each.percentile,
-                "thumbnail": self._write(each.known),
+                "thumbnail": self.thumbnail(each.known),
             }
             for each in nearest
         ]
         return {"neighbours": found}
 
-    def _write(self, known: Known) -> str | None:
+    def thumbnail(self, known: Known) -> str | None:
+        """Return where the picture of a training image is to be found, if anywhere."""
         if not (self.folder and known.thumbnail):
             return None
         place = self.folder / f"{stem(known.name)}.jpg"

@@ -3,7 +3,7 @@
 import base64
 import io
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,15 @@ from PIL import Image
 
 from bach_keras.evidence import overlay
 from bach_keras.serving.explain import Maps
-from bach_keras.serving.predict import BATCH, Extra, predict_files
+from bach_keras.serving.judgement import Judgement
+from bach_keras.serving.neighbours import Neighbours
+from bach_keras.serving.predict import BATCH, predict_files
+from datasets.images.scale import um_per_pixel
 
 # At most so many images are taken at once.
 MOST = 300
+# So many training images are shown beside an image.
+NEIGHBOURS = 4
 # Of the longer side of the small picture in the table, in pixels.
 THUMBNAIL = 64
 
@@ -90,16 +95,25 @@ class Pictures(Maps):
         return {"shown": Shown(picture.picture, picture.thumbnail, picture.height, picture.width, maps)}
 
 
+class Resembled(Neighbours):
+    """Gives a row ``neighbours``, each with its picture as an address that holds it."""
+
+    def thumbnail(self, known):
+        return data_url(known.thumbnail, "image/jpeg") if known.thumbnail else None
+
+
 class Answers:
     """A model that answers the page: an ``Export``, or a ``Remote``, which says less.
 
     Visitors take turns by the batch, so that none waits for all the images of another.
     """
 
-    def __init__(self, export, extras: Sequence[Extra] = ()):
+    def __init__(self, export):
         self.export = export
         self.explains = getattr(export, "explains", False)
-        self._extras = [Pictures(self.explains), *extras]
+        self._extras = [Pictures(self.explains), Judgement(export.ranges, um_per_pixel)]
+        if "index" in (export.card or {}) and hasattr(export, "features"):
+            self._extras.append(Resembled(export, min(NEIGHBOURS, len(export.index.images))))
         self._turn = threading.Lock()
 
     @property
@@ -109,7 +123,8 @@ class Answers:
     def warm_up(self) -> None:
         """Answer for a grey image, so that the first visitor does not wait for what a model does only once."""
         grey = self.export.prepared(np.full((64, 64, 3), 128, np.uint8))
-        if not any(extra.ask(self.export, [grey]) for extra in self._extras):
+        asked = [extra.ask(self.export, [grey]) for extra in self._extras]
+        if not any("answers" in each for each in asked):
             self.export.classify([grey])
 
     def answer(self, files: list[tuple[Path, str]]) -> Iterator[list[Answer]]:

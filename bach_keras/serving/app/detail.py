@@ -21,6 +21,7 @@ def detail(answer: Answer, image_size: int | None) -> str:
         "is as wide as the node is sure.</figcaption></figure>"
         f"{_probabilities(row)}</div>",
         _pictures(answer, image_size),
+        _neighbours(row),
         _facts(row),
     ]
     return f"<article>{''.join(parts)}</article>"
@@ -105,6 +106,26 @@ def _figure(answer, node, address, image_size) -> str:
         f'width:{width};height:{height}"><img class="map" alt="{for_html(words)}" src="{data_url(layer, "image/png")}">'
         f"</div></div><figcaption>{for_html(words)} ({answered[label]:.3f})</figcaption></figure>"
     )
+
+
+def _neighbours(row) -> str:
+    found = row.get("neighbours")
+    if not found:
+        return ""
+    figures = "".join(
+        f"<figure>{_thumbnail(each)}<figcaption><b>{for_html(each['label'])}</b> {for_html(each['name'])}, distance "
+        f"{each['distance']:.3f}, percentile {each['percentile']:.1f}</figcaption></figure>"
+        for each in found
+    )
+    note = "A percentile near 100 means that the image is as far from all training images as none of these is."
+    return (
+        '<section aria-label="Training images that it resembles"><h3>Training images that it resembles</h3>'
+        f'<div class="near">{figures}</div><p class="soft">{note}</p></section>'
+    )
+
+
+def _thumbnail(each) -> str:
+    return f'<img alt="" src="{for_html(each["thumbnail"])}">' if each["thumbnail"] else ""
 
 
 def _facts(row) -> str:

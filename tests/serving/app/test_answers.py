@@ -13,7 +13,9 @@ from bach_keras.serving.app import batch, page, tree_picture
 from bach_keras.serving.app.answers import MOST, Answer, Answers, Visit
 from bach_keras.serving.app.detail import detail
 from bach_keras.serving.formats import lines
+from bach_keras.serving.judgement import Judgement
 from bach_keras.serving.predict import predict_files
+from datasets.images.scale import um_per_pixel
 from datasets.labels import CLASSES
 
 HOSTILE = '<img src=x onerror=alert(1)>"\u202e{{7*7}}${7*7}.png'
@@ -21,7 +23,8 @@ TAKEN = {"normal.png", "benign.png", "insitu.tif", "invasive.png", "dot.png", "w
 
 
 def test_the_page_answers_as_predict_does(export, answered, folder):
-    rows = [row | {"path": Path(row["path"]).name} for row in predict_files(export, sorted(folder.iterdir()))]
+    files, extras = sorted(folder.iterdir()), [Judgement(export.ranges, um_per_pixel)]
+    rows = [row | {"path": Path(row["path"]).name} for row in predict_files(export, files, extras=extras)]
     assert [answer.row for answer in answered.values()] == [
         row if "error" not in row else row | {"error": answered[row["path"]].row["error"]} for row in rows
     ]
@@ -59,7 +62,7 @@ def test_a_visitor_is_answered_while_another_waits_for_many(answers, folder):
 
 def test_a_server_that_is_gone_gives_rows_of_errors(export, folder):
     class Gone:
-        outputs, side, warnings, card = export.outputs, export.side, (), None
+        outputs, side, warnings, card, ranges = export.outputs, export.side, (), None, None
         prepared = export.prepared
 
         def classify(self, images, routing):
@@ -121,6 +124,14 @@ def test_warnings_are_shown_with_their_numbers_and_the_range(answered, export):
     assert "1.3 micrometres per pixel, from TIFF tags" in said
     assert "Scanner &lt;1&gt;, not applied" in said
     assert "<td>scale</td>" in batch.table([Answer("a", row)], CLASSES, 0)
+
+
+def test_the_training_images_that_it_resembles_are_shown_with_their_pictures(answered, export):
+    near = {"name": "n1<b>.tif", "label": "benign", "distance": 1.25, "percentile": 97.5}
+    row = answered["benign.png"].row | {"neighbours": [near | {"thumbnail": None}, near | {"thumbnail": "data:,a"}]}
+    said = detail(Answer("a", row, answered["benign.png"].shown), export.side)
+    assert said.count("n1&lt;b&gt;.tif, distance 1.250, percentile 97.5") == 2
+    assert said.count('src="data:,a"') == 1
 
 
 def dropped(folder, *names):
