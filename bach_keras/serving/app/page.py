@@ -62,8 +62,8 @@ def _drop() -> gradio.File:
     drop = gradio.File(label="Images: PNG, JPEG, BMP, TIFF", file_count="multiple", elem_id="drop", height=160)
 
     async def uploaded(path):
-        # Gradio would ask for what a visitor names in place of a file: an address.
-        if not Path(path).is_absolute():
+        # A request may name any file of this machine, or an address, which Gradio would ask for.
+        if not Path(path).resolve().is_relative_to(Path(drop.GRADIO_CACHE).resolve()):
             raise gradio.Error("This is not a file that was dropped.", print_exception=False)
         return path
 

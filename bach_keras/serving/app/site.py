@@ -91,8 +91,10 @@ def _application(answers, files: str, host: str):
     if host in _LOOPBACK:
         # A page elsewhere whose name was made to lead to this machine asks by its own name.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
+    page = build(answers)
+    page.is_running = True  # without it Gradio looks at any file that a request names
     return gradio.mount_gradio_app(
-        app, build(answers), "/",
+        app, page, "/",
         footer_links=[], run_history=False, max_file_size=MAX_BYTES, ssr_mode=False,
         enable_monitoring=False, mcp_server=False, theme=_theme(gradio), css_paths=_HERE / "page.css",
         head=f"<script>{(_HERE / 'page.js').read_text()}</script>",
