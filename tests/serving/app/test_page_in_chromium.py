@@ -4,7 +4,6 @@ import base64
 import gc
 import re
 import time
-import warnings
 
 import pytest
 import requests
@@ -14,6 +13,7 @@ from tests.chromium import Browser, needs_chromium
 
 pytestmark = [
     needs_chromium,
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # Gradio makes event loops, and does not close them
     pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),  # Gradio's, of its statistics
 ]
 
@@ -22,12 +22,11 @@ HOSTILE = "<b>{{7*7}}${7*7} ütf-8 乳腺.png"
 
 @pytest.fixture(scope="module")
 def site(answers):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # Gradio makes event loops, and does not close them
-        with Site(answers) as opened:
-            gc.collect()
-            yield opened
+    with Site(answers) as opened:
         gc.collect()
+        yield opened
+    del opened
+    gc.collect()  # while what Gradio leaves unclosed is passed over
 
 
 @pytest.fixture(scope="module")
