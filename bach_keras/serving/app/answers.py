@@ -13,9 +13,9 @@ from PIL import Image
 from bach_keras.evidence import overlay
 from bach_keras.serving.explain import Maps
 from bach_keras.serving.judgement import Judgement
+from bach_keras.serving.metadata import ColourProfile, PixelSize
 from bach_keras.serving.neighbours import Neighbours
 from bach_keras.serving.predict import BATCH, predict_files
-from datasets.images.scale import um_per_pixel
 
 # At most so many images are taken at once.
 MOST = 300
@@ -111,7 +111,8 @@ class Answers:
     def __init__(self, export):
         self.export = export
         self.explains = getattr(export, "explains", False)
-        self._extras = [Pictures(self.explains), Judgement(export.ranges, um_per_pixel)]
+        sizes = PixelSize()
+        self._extras = [Pictures(self.explains), sizes, ColourProfile(), Judgement(export.ranges, sizes.of)]
         if "index" in (export.card or {}) and hasattr(export, "features"):
             self._extras.append(Resembled(export, min(NEIGHBOURS, len(export.index.images))))
         self._turn = threading.Lock()

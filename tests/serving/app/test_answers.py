@@ -14,8 +14,8 @@ from bach_keras.serving.app.answers import MOST, Answer, Answers, Visit
 from bach_keras.serving.app.detail import detail
 from bach_keras.serving.formats import lines
 from bach_keras.serving.judgement import Judgement
+from bach_keras.serving.metadata import ColourProfile, PixelSize
 from bach_keras.serving.predict import predict_files
-from datasets.images.scale import um_per_pixel
 from datasets.labels import CLASSES
 
 HOSTILE = '<img src=x onerror=alert(1)>"\u202e{{7*7}}${7*7}.png'
@@ -23,7 +23,8 @@ TAKEN = {"normal.png", "benign.png", "insitu.tif", "invasive.png", "dot.png", "w
 
 
 def test_the_page_answers_as_predict_does(export, answered, folder):
-    files, extras = sorted(folder.iterdir()), [Judgement(export.ranges, um_per_pixel)]
+    sizes = PixelSize()
+    files, extras = sorted(folder.iterdir()), [sizes, ColourProfile(), Judgement(export.ranges, sizes.of)]
     rows = [row | {"path": Path(row["path"]).name} for row in predict_files(export, files, extras=extras)]
     assert [answer.row for answer in answered.values()] == [
         row if "error" not in row else row | {"error": answered[row["path"]].row["error"]} for row in rows
