@@ -21,11 +21,12 @@ from bach_keras.training.stops import Interrupted, StopAtDivergence, TrainingErr
 from bach_keras.training.train import network, reopen, train
 from cli import cli
 from datasets.errors import WorkError
-from tests.trainings import AFTER_EVERY_EPOCH, RANDOM, Interrupt, history, interrupted, job, trained
+from tests.few_phantoms import NO_SWEEP
+from tests.trainings import AFTER_EVERY_EPOCH, RANDOM, Interrupt, history, job, trained
 
 
-def test_a_diverging_training_names_the_step_and_the_rate_and_keeps_good_weights(recipe, tmp_path):
-    run = interrupted(job(tmp_path / "run"))
+def test_a_diverging_training_names_the_step_and_the_rate_and_keeps_good_weights(recipe, interrupted_run):
+    run = interrupted_run
     before = (run.folder / "snapshots/best.weights.h5").read_bytes()
     wild = job(run.folder, recipe=replace(recipe, lr=1e30))
     words = r"loss is (nan|inf) at step \d of 4 of epoch 2, at a rate of \S+e\+(29|30); the last good .*best"
@@ -46,7 +47,7 @@ def test_weights_that_an_epochs_last_update_spoils_are_not_kept(few_phantoms, re
 
     whole = replace(few_phantoms, protocol="all", files={**few_phantoms.files, "validation": []})
     with pytest.raises(TrainingError, match=r"weights contain NaN or infinity after step 4 of 4 of epoch 3.*last good"):
-        trained(job(tmp_path / "run", data=whole), callbacks=[Spoiler()])
+        trained(job(tmp_path / "run", recipe=NO_SWEEP, data=whole), callbacks=[Spoiler()])
     model = network(recipe)
     Run.open(tmp_path / "run").load_snapshot(model, "best")
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
@@ -118,13 +119,13 @@ def test_a_validation_loss_of_nan_is_never_the_best():
     assert checkpoint.standing(spoilt) < checkpoint.standing(poor)
 
 
-def test_the_whole_set_trains_until_the_loss_of_another_runs_best_epoch(few_phantoms, tree_of_runs, recipe, tmp_path):
+def test_the_whole_set_trains_until_the_loss_of_another_runs_best_epoch(few_phantoms, tree_of_runs, tmp_path):
     stop_at = Run.open(tree_of_runs["carci"])
     wanted = stop_at.loss_to_reach("carci")
     assert wanted["loss"] == history(stop_at.folder)[wanted["epoch"] - 1]["loss"]
     everything = {"train": sorted(few_phantoms.labels), "validation": [], "test": []}
     whole = replace(few_phantoms, protocol="all", files=everything)
-    longer = replace(recipe, cycle_epochs=8, cycles=1)
+    longer = replace(NO_SWEEP, cycle_epochs=8, cycles=1)
     result = trained(job(tmp_path / "run", recipe=longer, data=whole, stop_at=stop_at))
     losses = [row["loss"] for row in history(tmp_path / "run")]
     assert result["reached"] == (losses[-1] <= wanted["loss"])
@@ -163,12 +164,13 @@ def test_a_file_that_is_lost_while_a_run_trains_is_no_mistake_before_it(tmp_path
     def lose(epoch, logs):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "gone")
 
+    planned = job(tmp_path / "run", recipe=NO_SWEEP)
     with pytest.raises(WorkError, match=r"gone: No such file or directory\."):
-        trained(job(tmp_path / "run"), callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=lose)])
+        trained(planned, callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=lose)])
 
 
-def test_a_run_is_resumed_with_another_recipe_or_version_only_where_that_is_allowed(recipe, tmp_path):
-    run = interrupted(job(tmp_path / "run"))
+def test_a_run_is_resumed_with_another_recipe_or_version_only_where_that_is_allowed(recipe, interrupted_run):
+    run = interrupted_run
     other = job(run.folder, recipe=replace(recipe, lr=0.02))
     with pytest.raises(ValueError, match=r"Cannot resume .* lr was 0.01, is 0.02.*--allow-changes"):
         reopen(other)
@@ -182,12 +184,14 @@ def test_a_run_is_resumed_with_another_recipe_or_version_only_where_that_is_allo
     assert changes == [{"after_epoch": 1, "changed": ["lr was 0.01, is 0.02"]}]
 
 
-def test_a_run_is_not_resumed_with_other_pixels_or_with_what_its_state_cannot_fit(few_phantoms, recipe, tmp_path):
+def test_a_run_is_not_resumed_with_other_pixels_or_with_what_its_state_cannot_fit(
+    few_phantoms, recipe, interrupted_run
+):
     class OtherPixels(type(few_phantoms)):
         def digest(self, filenames):
             return "another"
 
-    run = interrupted(job(tmp_path / "run"))
+    run = interrupted_run
     before = (run.folder / "config.json").read_text()
     with pytest.raises(ValueError, match=r"images_sha256 was \w{64}, is another.*--allow-changes"):
         reopen(job(run.folder, data=OtherPixels(**vars(few_phantoms))))
@@ -196,8 +200,8 @@ def test_a_run_is_not_resumed_with_other_pixels_or_with_what_its_state_cannot_fi
     assert (run.folder / "config.json").read_text() == before
 
 
-def test_a_best_snapshot_later_than_the_state_is_forgotten_where_the_replay_may_differ(tmp_path):
-    run = interrupted(job(tmp_path / "run"))
+def test_a_best_snapshot_later_than_the_state_is_forgotten_where_the_replay_may_differ(interrupted_run):
+    run = interrupted_run
     progress = checkpoint.load(run)
     checkpoint.forget_lost_best(run, progress)
     assert checkpoint.load(run).best["epoch"] == 1
@@ -210,7 +214,7 @@ def test_a_best_snapshot_later_than_the_state_is_forgotten_where_the_replay_may_
 def test_an_interrupted_training_says_what_is_kept_and_how_to_resume(recipe, tmp_path):
     folder = tmp_path / "a run"
     with pytest.raises(Interrupted) as raised:
-        trained(job(folder), callbacks=[Interrupt(after=1)], state_share=AFTER_EVERY_EPOCH)
+        trained(job(folder, recipe=NO_SWEEP), callbacks=[Interrupt(after=1)], state_share=AFTER_EVERY_EPOCH)
     said = str(raised.value)
     assert said.startswith(
         f"Interrupted: {folder} keeps the state after epoch 1 of {recipe.epochs} and the snapshots best, cycle-0-1. "
@@ -229,7 +233,7 @@ def test_a_training_that_is_interrupted_while_it_writes_leaves_nothing_half_writ
     with pytest.raises(
         Interrupted, match=r"run has no saved state yet, so it starts again from its first epoch\. Resume"
     ):
-        trained(job(tmp_path / "run"))
+        trained(job(tmp_path / "run", recipe=NO_SWEEP))
     assert not [path for path in (tmp_path / "run").rglob("*") if ".part" in path.name]
 
 
@@ -245,7 +249,7 @@ def test_an_interrupted_run_says_what_it_keeps_in_each_state(recipe, tmp_path):
     assert "had just finished. Nothing is left" in str(checkpoint.interrupted(run, None, KeyboardInterrupt()))
 
 
-def test_of_two_starts_the_same_command_is_given_again(tmp_path, recipe, monkeypatch):
+def test_of_two_starts_the_same_command_is_given_again(tmp_path, monkeypatch):
     def stopped(self, *given, **named):
         raise KeyboardInterrupt
 
@@ -253,7 +257,7 @@ def test_of_two_starts_the_same_command_is_given_again(tmp_path, recipe, monkeyp
     starts = {"none": RANDOM, "other": RANDOM}
     words = r"Resume by giving the same command again: what is finished is kept\."
     with pytest.raises(Interrupted, match=words):
-        train_best(job(tmp_path / "run", recipe=replace(recipe, range_test=False)), starts)
+        train_best(job(tmp_path / "run", recipe=NO_SWEEP), starts)
 
 
 @pytest.mark.parametrize(
