@@ -12,14 +12,15 @@ from bach_keras.members import load_member
 from bach_keras.run_folder import Run
 from bach_keras.training.best_start import train_best, validation_score
 from bach_keras.training.checkpoint import standing
+from tests.few_phantoms import NO_SWEEP
 from tests.trainings import RANDOM, job, start_at
 
 
 @pytest.fixture(scope="module")
-def chosen(tree_of_runs, recipe, tmp_path_factory):
+def chosen(tree_of_runs, tmp_path_factory):
     """Return a job that was trained from two starts, these, and its metrics."""
     starts = {"none": RANDOM, "carci": start_at(tree_of_runs["carci"])}
-    short = replace(recipe, head_epochs=0, cycles=1, cycle_epochs=2)
+    short = replace(NO_SWEEP, head_epochs=0, cycles=1, cycle_epochs=2)
     planned = job(tmp_path_factory.mktemp("best") / "norbe", "norbe", recipe=short)
     return planned, starts, train_best(planned, starts)
 

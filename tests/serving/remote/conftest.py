@@ -3,7 +3,6 @@
 import pytest
 from PIL import Image
 
-from bach_keras.serving.exported import Export
 from bach_keras.serving.remote.server import Server
 from datasets import phantom
 from datasets.labels import CLASSES
@@ -19,8 +18,8 @@ SAID = {
 
 
 @pytest.fixture(scope="module")
-def server(exported):
-    with Server(Export(exported)) as started:
+def server(export):
+    with Server(export) as started:
         yield started
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bach_keras.serving.exported import Export
 from bach_keras.serving.images import as_png
 from bach_keras.serving.predict import predict_files
 from bach_keras.serving.remote import client
@@ -58,8 +57,8 @@ def test_the_command_answers_as_it_does_without_a_server(server, exported, folde
     "place", ["", "/", "/v1/models/bach", "/v1/models/bach/versions/1", "/v1/models/bach/labels/stable"]
 )
 @pytest.mark.parametrize("transport", ["rest_url", "grpc_url"])
-def test_a_model_is_named_as_tf_serving_names_it(server, exported, transport, place):
-    assert Remote(getattr(server, transport) + place).card == Export(exported).card
+def test_a_model_is_named_as_tf_serving_names_it(server, export, transport, place):
+    assert Remote(getattr(server, transport) + place).card == export.card
 
 
 @pytest.mark.parametrize("transport", ["rest_url", "grpc_url"])
@@ -202,12 +201,11 @@ def test_a_slow_server_is_not_tried_again(scripted, no_pauses):
     assert no_pauses == []
 
 
-def test_a_batch_that_fails_gives_error_rows_and_the_next_is_answered(scripted, server, folder, exported):
+def test_a_batch_that_fails_gives_error_rows_and_the_next_is_answered(scripted, server, folder, export):
     url, script = scripted
-    local = Export(exported)
     good = {
         name: [v.decode() for v in value.numpy()] if name == "label" else value.numpy().tolist()
-        for name, value in local.encoded([(folder / f"{n}.png").read_bytes() for n in (8, 9)]).items()
+        for name, value in export.encoded([(folder / f"{n}.png").read_bytes() for n in (8, 9)]).items()
     }
     script += [CARD, (400, {"error": "no, thank you"}), (200, {"outputs": good})]
     rows = list(predict_files(Remote(url), [folder]))
@@ -284,11 +282,9 @@ def test_only_an_unavailable_grpc_server_is_tried_again(code, kind, tries):
     assert len(calls) == tries
 
 
-def test_bytes_beyond_grpcs_usual_limit_that_end_in_zeros_arrive_whole(server, exported):
+def test_bytes_beyond_grpcs_usual_limit_that_end_in_zeros_arrive_whole(server, export):
     image = phantom.draw("normal", 906, 0)[::4, ::4]
     padded = as_png(image) + bytes(5 * 2**20)
     for url in (server.rest_url, server.grpc_url):
         answer = Remote(url).encoded([padded])
-        np.testing.assert_allclose(
-            answer["probabilities"], Export(exported).encoded([padded])["probabilities"], atol=1e-6
-        )
+        np.testing.assert_allclose(answer["probabilities"], export.encoded([padded])["probabilities"], atol=1e-6)
