@@ -60,15 +60,21 @@ class Pictures(Maps):
 
     def kept(self, path, row, picture, maps):
         drawn = {node: overlay.drawn(found, picture, self.side) for node, found in maps.items()}
-        return {"explanation": {node: self._write(path, node, row, each) for node, each in drawn.items()}}
+        titles = {node: _title(node, row["nodes"][node], found) for node, found in maps.items()}
+        return {"explanation": {node: self._write(path, node, each, titles[node]) for node, each in drawn.items()}}
 
-    def _write(self, path, node, row, picture) -> str:
-        answered = row["nodes"][node]
-        label = max(answered, key=answered.get)
+    def _write(self, path, node, picture, title) -> str:
         place = self.out / file_name(path, node)
         with working():
-            overlay.write(place, picture, f"{node}: {label} {answered[label]:.3f}")
+            overlay.write(place, picture, title)
         return str(place)
+
+
+def _title(node: str, answered: dict[str, float], found: np.ndarray) -> str:
+    label = max(answered, key=answered.get)
+    # Otherwise a picture without any colour would look as if something had failed.
+    nowhere = "" if found.any() else ", no place speaks for it"
+    return f"{node}: {label} {answered[label]:.3f}{nowhere}"
 
 
 def by_node(row: dict, maps: dict) -> dict[str, np.ndarray]:

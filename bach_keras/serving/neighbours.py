@@ -37,6 +37,7 @@ class Neighbours(Extra):
 
     def __init__(self, export, count: int, thumbnails: Path | None = None):
         self.index, self.count, self.folder = export.index, count, thumbnails
+        self._written = set()
         if self.folder:
             self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -65,7 +66,8 @@ class Neighbours(Extra):
         if not (self.folder and known.thumbnail):
             return None
         place = self.folder / f"{stem(known.name)}.jpg"
-        if not place.exists():
+        if place not in self._written:  # one there already may be another model's
             with working(), whole(place) as partial:
                 partial.write_bytes(known.thumbnail)
+            self._written.add(place)
         return str(place)

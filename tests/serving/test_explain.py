@@ -13,6 +13,7 @@ import tensorflow as tf
 from click.testing import CliRunner
 from PIL import Image
 
+from bach_keras.evidence import overlay
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving.explain import Pictures, file_name
 from bach_keras.serving.exported import Export
@@ -157,6 +158,19 @@ def test_an_older_export_is_read_and_refused_here_in_one_sentence(exported, fold
     result = run("--model", exported, "--explain", tmp_path / "out", folder)
     assert result.exit_code == 2
     assert "has no signature explain" in " ".join(result.stderr.split())
+
+
+def test_a_picture_of_a_map_that_is_all_0_says_so(export, folder, tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(overlay, "write", lambda path, picture, title: titles.append(title))
+
+    class Dark(Pictures):
+        def ask(self, export, prepared):
+            asked = super().ask(export, prepared)
+            return asked | {"carci_map": np.zeros((1, 2, 2)), "specialist_map": np.ones((1, 2, 2))}
+
+    list(predict_files(export, [folder / "a"], extras=[Dark(export, tmp_path / "out")]))
+    assert [title.endswith(", no place speaks for it") for title in titles] == [True, False]
 
 
 def test_a_map_of_other_numbers_is_an_error_row(export, folder, tmp_path):

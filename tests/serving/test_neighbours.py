@@ -155,6 +155,9 @@ def test_rows_name_the_nearest_only_when_asked(knowing, export, known, folder):
 
 def test_thumbnails_are_written_where_a_folder_is_named(knowing, folder, tmp_path):
     words = ("--model", knowing, "--format", "json", "--neighbours", 2, "--thumbnails", tmp_path / "near", folder)
+    run(*words)
+    for path in (tmp_path / "near").iterdir():
+        path.write_bytes(b"of another model")
     rows = [json.loads(line) for line in run(*words).stdout.splitlines()]
     files = {each["thumbnail"] for row in rows[:2] for each in row["neighbours"]}
     assert files == {str(path) for path in (tmp_path / "near").iterdir()}
