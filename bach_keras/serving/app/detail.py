@@ -100,7 +100,8 @@ def _figure(answer, node, address, image_size) -> str:
     left, top, width, height = (f"{100 * share:.3f}%" for share in place)
     answered = answer.row["nodes"][node]
     label = max(answered, key=answered.get)
-    words = f"{NODES[node].title}: where it looked for {label}"
+    nowhere = "" if answer.shown.maps[node].any() else ", but no place speaks for it"
+    words = f"{NODES[node].title}: where it looked for {label}{nowhere}"
     return (
         f'<figure><div class="stack"><img alt="" src="{address}"><div class="seen" style="left:{left};top:{top};'
         f'width:{width};height:{height}"><img class="map" alt="{for_html(words)}" src="{data_url(layer, "image/png")}">'

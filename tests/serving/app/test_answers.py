@@ -76,6 +76,13 @@ def test_a_server_that_is_gone_gives_rows_of_errors(export, folder):
     assert "no model card" in page._card(None)
 
 
+def test_a_map_that_is_all_0_is_said_to_show_nothing(answered, export):
+    maps = {"carci": np.zeros((3, 3), np.float32), "norbe": np.ones((3, 3), np.float32)}
+    shown = dataclasses.replace(answered["benign.png"].shown, maps=maps)
+    page_of = detail(dataclasses.replace(answered["benign.png"], shown=shown), export.side)
+    assert page_of.count("but no place speaks for it (") == 1
+
+
 def test_a_model_without_maps_shows_the_image_alone(answered, export):
     shown = dataclasses.replace(answered["benign.png"].shown, maps={})
     said = detail(dataclasses.replace(answered["benign.png"], shown=shown), export.side)
