@@ -124,9 +124,9 @@ def _read(data: bytes) -> _Chunks:
                 raise NotTakenError("is damaged: its transparency does not fit its colours")
             return found
         is_read = _take(found, kind, body, is_next=last[4:] == b"IDAT")
-        if is_read and zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(data[place + 8 + length :][:4], "big"):
-            raise NotTakenError(f"is damaged: the checksum of a chunk {kind.decode()} is wrong")
         last, place = head, place + length + 12
+        if is_read and zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(data[place - 4 : place], "big"):
+            raise NotTakenError(f"is damaged: the checksum of a chunk {kind.decode()} is wrong")
 
 
 def _take(found: _Chunks, kind: bytes, body: memoryview, is_next: bool) -> bool:

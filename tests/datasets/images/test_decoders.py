@@ -95,3 +95,18 @@ def test_transparency_is_laid_on_white(name):
 )
 def test_what_a_file_holds_apart_from_the_pixels_changes_nothing(name):
     np.testing.assert_array_equal(jpeg.decode(JPEGS[name][0]), jpeg.decode(saved(tissue(), "JPEG")))
+
+
+def test_a_png_of_many_chunks_is_not_copied_for_each():
+    class Copied(bytes):
+        count = 0
+
+        def __getitem__(self, place):
+            found = super().__getitem__(place)
+            self.count += len(found)
+            return found
+
+    noise = np.random.default_rng(0).integers(0, 256, (500, 800, 3), np.uint8)
+    data = Copied(saved(noise, "PNG", compress_level=0))
+    png._read(data)
+    assert data.count < len(data) / 100
