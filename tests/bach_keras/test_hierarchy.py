@@ -59,8 +59,13 @@ def members(models):
     return [Member(name, model, VIEW, source=f"runs/{name}") for name, model in models.items()]
 
 
-def test_soft_answer_is_the_product_by_hand(models):
-    answer = Hierarchy(members(models)).images(images())
+@pytest.fixture(scope="module")
+def tree(models):
+    return Hierarchy(members(models))
+
+
+def test_soft_answer_is_the_product_by_hand(models, tree):
+    answer = tree.images(images())
     by_hand = {name: probabilities(model, images()) for name, model in models.items()}
     carci, norbe, invis = by_hand["carci"], by_hand["norbe"], by_hand["invis"]
     expected = np.concatenate([carci[:, :1] * norbe, carci[:, 1:] * invis], axis=1)
@@ -71,8 +76,8 @@ def test_soft_answer_is_the_product_by_hand(models):
     assert [label.decode() for label in answer["label"].numpy()] == [CLASSES[i] for i in expected.argmax(axis=1)]
 
 
-def test_routed_answer_is_the_chosen_specialists(models):
-    answer = Hierarchy(members(models)).routed(images())
+def test_routed_answer_is_the_chosen_specialists(models, tree):
+    answer = tree.routed(images())
     by_hand = {name: probabilities(model, images()) for name, model in models.items()}
     chosen = by_hand["carci"].argmax(axis=1)
     assert set(chosen) == {0, 1}
@@ -109,8 +114,8 @@ def test_labels_differ_only_where_the_likeliest_class_is_of_the_group_that_lost(
 
 
 @pytest.mark.parametrize("method", ["images", "routed"])
-def test_traced_equals_eager_for_any_number_of_images(models, method):
-    answer = getattr(Hierarchy(members(models)), method)
+def test_traced_equals_eager_for_any_number_of_images(tree, method):
+    answer = getattr(tree, method)
     traced = tf.function(answer, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
     for count in (1, 5):
         eager, graph = answer(images()[:count]), traced(images()[:count])
@@ -126,11 +131,11 @@ def stems(tree):
     return sum(name in poolings for name in calls)
 
 
-def test_trunks_are_shared_by_content(models):
+def test_trunks_are_shared_by_content(models, tree):
     carci = models["carci"]
     same = {"carci": carci, "norbe": models["norbe"], "invis": with_the_same_trunk(carci)}
     assert stems(Hierarchy(members(same))) == 1
-    assert stems(Hierarchy(members(models))) == 2
+    assert stems(tree) == 2
 
 
 def test_a_tree_knows_what_its_members_saw(models):
@@ -176,13 +181,13 @@ def test_image_sizes_must_agree(models):
         Hierarchy(odd)
 
 
-def test_stains_are_normalised_as_the_members_images_were(models):
+def test_stains_are_normalised_as_the_members_images_were(models, tree):
     pictures = np.stack([phantom.draw("benign", patient, 0)[::6, ::6] for patient in (1, 5)])
     normalised = [replace(member, view=View(SIZE, "macenko")) for member in members(models)]
     answer = Hierarchy(normalised).images(pictures)
-    expected = Hierarchy(members(models)).images(preprocess.square(pictures, SIZE, "macenko"))
+    expected = tree.images(preprocess.square(pictures, SIZE, "macenko"))
     np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-6)
-    plain = Hierarchy(members(models)).images(pictures)
+    plain = tree.images(pictures)
     assert np.abs(answer["carci"] - plain["carci"]).max() > 1e-4
 
 
@@ -199,9 +204,9 @@ def test_image_sizes_must_agree_without_sources_too(models):
 
 
 @pytest.fixture(scope="module")
-def trees(models):
+def trees(models, tree):
     """The tree by its number of views."""
-    return {views: Hierarchy(members(models), views=views) for views in (8, 24)}
+    return {1: tree} | {views: Hierarchy(members(models), views=views) for views in (8, 24)}
 
 
 def by_hand(models, pictures, views):
@@ -255,8 +260,8 @@ def test_carcis_mean_over_the_views_chooses_the_specialist(models, trees, views)
 
 
 @pytest.mark.parametrize(("views", "method"), [(1, "images"), (8, "routed"), (24, "images"), (24, "routed")])
-def test_a_prepared_image_is_answered_as_the_whole_one(models, trees, views, method):
-    tree = trees.get(views) or Hierarchy(members(models))
+def test_a_prepared_image_is_answered_as_the_whole_one(trees, views, method):
+    tree = trees[views]
     answer = tf.function(getattr(tree, method), input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
     whole, part = answer(images()), answer(tree.prepare(images()))
     for name, value in whole.items():
@@ -275,10 +280,10 @@ def test_the_stains_of_all_views_are_measured_on_the_central_square(models, tree
     np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-5)
 
 
-def test_features_are_of_the_central_square_whatever_the_views(models, trees):
-    expected = Hierarchy(members(models)).features(images())
-    for tree in trees.values():
-        found = tree.features(images())
+def test_features_are_of_the_central_square_whatever_the_views(trees):
+    expected = trees[1].features(images())
+    for views in (8, 24):
+        found = trees[views].features(images())
         np.testing.assert_array_equal(found, expected)
 
 

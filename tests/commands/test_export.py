@@ -147,7 +147,7 @@ def test_an_export_is_read_from_wherever_it_was_moved_to(exported, tmp_path, nam
 
 @pytest.mark.parametrize("name", ["a*b?", "größe {組織}."])
 def test_what_is_written_anywhere_else_is_loaded_by_tensorflow_alone(members, tmp_path, name):
-    out = exporting.export_tree(members, tmp_path / name / "1")
+    out = exporting.export_tree(members[:1], tmp_path / name / "1")
     assert "serving_default" in tf.saved_model.load(str(out)).signatures
 
 
@@ -170,7 +170,7 @@ def test_auto_takes_what_this_machine_is_fast_in_and_says_so(
     monkeypatch.setattr(exporting, "HALF_PRECISION", Limit(1.0))
     Image.new("RGB", (8, 8)).save(calibration / "ninth.png")
     words = ("--calibration", calibration)
-    result = run("export", *runs, "--out", tmp_path / "1", "--precision", "auto", *words)
+    result = run("export", *runs[:2], "--out", tmp_path / "1", "--precision", "auto", *words)
     assert result.exit_code == 0, result.stderr
     assert f"on A chip: float32 2.0 ms, {'bfloat16' if milliseconds else 'bfloat16 not at all'}" in result.stdout
     assert f"{precision} is taken" in result.stdout

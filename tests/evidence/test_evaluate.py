@@ -27,7 +27,7 @@ def system(few_phantoms):
     return System(Provenance(frozenset(few_phantoms.files["train"]), frozenset(), frozenset({"patient"})))
 
 
-@pytest.fixture(params=["members", "export"])
+@pytest.fixture(scope="module", params=["members", "export"])
 def trained(request, members):
     """The same tree, in both forms that can be evaluated."""
     return Hierarchy(members) if request.param == "members" else Export(request.getfixturevalue("exported"))

@@ -52,10 +52,10 @@ def run(program, *words):
 @pytest.mark.parametrize(
     ("signature", "routing"), [("serving_default", "soft"), ("routed", "routed"), ("explain", "soft")]
 )
-def test_it_answers_as_python_does(program, exported, files, signature, routing):
+def test_it_answers_as_python_does(program, exported, export, files, signature, routing):
     answer = run(program, exported, signature, *files)
     assert answer.returncode == 0, answer.stderr
-    expected = Export(exported).encoded([path.read_bytes() for path in files], routing)
+    expected = export.encoded([path.read_bytes() for path in files], routing)
     lines = [line.split() for line in answer.stdout.splitlines()]
     assert [line[0] for line in lines] == ["1", "1", "0", "1", "1"]
     assert [line[1].strip("'").encode() for line in lines] == expected["label"].numpy().tolist()

@@ -37,11 +37,6 @@ print(json.dumps({name: answers[name].numpy().tolist() for name in ("carci_map",
 """
 
 
-@pytest.fixture(scope="module")
-def export(exported):
-    return Export(exported)
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Two images of one name in two folders, and one that is broken."""

@@ -221,7 +221,7 @@ def test_no_room_leaves_the_old_version_whole(exported, members, tmp_path, monke
         rename = Path.rename
         monkeypatch.setattr(Path, "rename", lambda old, new: full() if ".part" in str(old) else rename(old, new))
     with little_room() if stage == "model" else nullcontext(), pytest.raises(WorkError, match="stays as it was"):
-        export_tree(members, place, overwrite=True)
+        export_tree(members[:1], place, overwrite=True)
     assert [path.name for path in place.parent.iterdir()] == ["1"]
     for path in exported.rglob("*"):
         assert path.is_dir() or (place / path.relative_to(exported)).read_bytes() == path.read_bytes()

@@ -88,16 +88,16 @@ def test_parity_judges_it_by_its_own_limit(halved, trained, tmp_path, monkeypatc
 def test_a_model_that_answers_otherwise_is_not_written(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "HALF_PRECISION", Limit(0.0))
     with pytest.raises(UserError, match=r"1 was not written: in half precision it does not answer as the tree"):
-        export_tree(trained, tmp_path / "1", precision="bfloat16", images=IMAGES[:9])
+        export_tree(trained[:1], tmp_path / "1", precision="bfloat16", images=IMAGES[:9])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_version_that_is_there_stays_when_the_new_one_answers_otherwise(halved, trained, tmp_path, monkeypatch):
-    export_tree(trained, tmp_path / "1")
+def test_the_version_that_is_there_stays_when_the_new_one_answers_otherwise(exported, trained, tmp_path, monkeypatch):
+    shutil.copytree(exported, tmp_path / "1")
     before = (tmp_path / "1" / "saved_model.pb").read_bytes()
     monkeypatch.setattr(exporting, "HALF_PRECISION", Limit(0.0))
     with pytest.raises(UserError, match="was not written"):
-        export_tree(trained, tmp_path / "1", overwrite=True, precision="float16", images=IMAGES[:9])
+        export_tree(trained[:1], tmp_path / "1", overwrite=True, precision="float16", images=IMAGES[:9])
     assert (tmp_path / "1" / "saved_model.pb").read_bytes() == before
 
 
@@ -107,14 +107,15 @@ def test_a_processor_without_the_type_is_warned_of(halved, monkeypatch):
     assert "is slow on A chip" in warning
 
 
-def test_a_card_of_an_older_export_means_float32(exported, tmp_path):
+def test_a_card_of_an_older_export_means_float32(exported, export, tmp_path):
     older = tmp_path / "1"
     shutil.copytree(exported, older)
     card = json.loads((older / "assets/model_card.json").read_text())
     assert card.pop("precision") == "float32"
     (older / "assets/model_card.json").write_text(json.dumps(card))
-    assert Export(older).precision == "float32"
-    assert Export(older).warnings == Export(exported).warnings
+    read = Export(older)
+    assert read.precision == "float32"
+    assert read.warnings == export.warnings
 
 
 def test_too_few_images_to_check_it_on_are_refused_before_anything_is_written(trained, tmp_path):

@@ -22,9 +22,9 @@ def older(exported, tmp_path):
     return place
 
 
-def test_a_card_without_this_decoding_is_of_an_earlier_version(exported, older):
-    assert Export(exported).card["decoding"] == DECODING
-    assert "JPEG" not in " ".join(Export(exported).warnings)
+def test_a_card_without_this_decoding_is_of_an_earlier_version(export, older):
+    assert export.card["decoding"] == DECODING
+    assert "JPEG" not in " ".join(export.warnings)
     assert "JPEG" in Export(older).warnings[-1]
     for number in (1, None, "2", True):
         assert "JPEG" in warnings_of({"configs": ["bach"], "decoding": number})[0]

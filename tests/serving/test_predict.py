@@ -134,9 +134,9 @@ def test_an_export_that_answers_for_fewer_images_gives_error_rows(tmp_path):
     assert ["ok that is not 2 values" in row["error"] for row in rows] == [True, True]
 
 
-def test_a_batch_may_be_pixels_or_files(exported):
+def test_a_batch_may_be_pixels_or_files(export):
     pixels = phantom.draw("benign", 930, 0)
-    from_pixels, from_file, broken = answer_batch(Export(exported), [pixels, as_png(pixels), b"text"])
+    from_pixels, from_file, broken = answer_batch(export, [pixels, as_png(pixels), b"text"])
     assert from_pixels == from_file
     assert from_pixels["label"] == max(from_pixels["probabilities"], key=from_pixels["probabilities"].get)
     assert broken == {"error": "The model could not decode this image."}

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,11 +16,12 @@ def test_a_killed_run_ends_bit_for_bit_as_one_left_alone(tmp_path):
     rows = campaign(2, tmp_path, seed=3, say=lambda line: None)
     assert [(row["killed"], row["differs"]) for row in rows] == [(True, [])] * 2
     # The comparison itself sees a single changed digit.
-    history = tmp_path / "timed" / "history.csv"
+    changed = shutil.copytree(tmp_path / "whole", tmp_path / "changed")
+    history = changed / "history.csv"
     history.write_text(history.read_text().replace("1", "2", 1))
-    metrics = json.loads((tmp_path / "timed/metrics.json").read_text())
-    (tmp_path / "timed/metrics.json").write_text(json.dumps(metrics | {"n": 0}))
-    assert compare(tmp_path / "whole", tmp_path / "timed") == ["history.csv", "metrics.json"]
+    metrics = json.loads((changed / "metrics.json").read_text())
+    (changed / "metrics.json").write_text(json.dumps(metrics | {"n": 0}))
+    assert compare(tmp_path / "whole", changed) == ["history.csv", "metrics.json"]
 
 
 PROGRAMS = [path.stem for path in Path(benchmarks.__file__).parent.glob("*.py") if "argparse" in path.read_text()]

@@ -10,7 +10,6 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 from bach_keras.preprocess import View
-from bach_keras.serving.exported import Export
 from bach_keras.serving.images import as_png
 from bach_keras.serving.predict import answer_batch, predict_files
 from bach_keras.serving.remote.client import Remote
@@ -20,11 +19,6 @@ from datasets import phantom
 from datasets.images.read import read_rgb
 
 UNTOLD = "does not say what side its model's images have, so they are sent whole"
-
-
-@pytest.fixture(scope="module")
-def export(exported):
-    return Export(exported)
 
 
 def run(*words):

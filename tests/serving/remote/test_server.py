@@ -24,7 +24,6 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from bach_keras.serving.address import Address
-from bach_keras.serving.exported import Export
 from bach_keras.serving.images import as_png
 from bach_keras.serving.remote import rest, rpc
 from bach_keras.serving.remote.client import Remote
@@ -42,11 +41,6 @@ PREDICT = "/v1/models/bach:predict"
 
 
 @pytest.fixture(scope="module")
-def export(exported):
-    return Export(exported)
-
-
-@pytest.fixture(scope="module")
 def server(export):
     with Server(export) as started:
         yield started
@@ -59,8 +53,8 @@ def service(server):
 
 
 @pytest.fixture(scope="module")
-def expected(exported):
-    return {name: value.numpy() for name, value in Export(exported).encoded(FILES).items()}
+def expected(export):
+    return {name: value.numpy() for name, value in export.encoded(FILES).items()}
 
 
 def post(server, body, path=PREDICT):
@@ -112,10 +106,10 @@ def test_a_broken_image_and_a_text_beside_a_good_one(server, expected):
     np.testing.assert_allclose(answer["outputs"]["probabilities"][2], expected["probabilities"][1], atol=1e-5)
 
 
-def test_the_card_travels_with_the_model(server, exported):
+def test_the_card_travels_with_the_model(server, export):
     code, answer = post(server, {"signature_name": "card", "instances": [""]})
     assert code == 200
-    assert json.loads(answer["predictions"][0]) == Export(exported).card
+    assert json.loads(answer["predictions"][0]) == export.card
 
 
 def test_status_and_metadata(server):
@@ -529,16 +523,16 @@ def test_grpc_without_memory_says_so(service, monkeypatch):
     assert "no memory" in caught.value.details()
 
 
-def test_a_port_that_is_taken(exported):
+def test_a_port_that_is_taken(export):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"127.0.0.1:{port}: the port is in use.* --port"):
-            Server(Export(exported), port=port)
+            Server(export, port=port)
         with pytest.raises(UserError, match=f"127.0.0.1:{port}: the port is in use.* --grpc-port"):
-            Server(Export(exported), grpc_port=port)
+            Server(export, grpc_port=port)
 
 
-def test_requests_under_way_end_before_the_server_does(exported, monkeypatch):
+def test_requests_under_way_end_before_the_server_does(export, monkeypatch):
     started, ended = threading.Event(), []
 
     def slow(servable, signature, given):
@@ -549,7 +543,7 @@ def test_requests_under_way_end_before_the_server_does(exported, monkeypatch):
 
     monkeypatch.setattr(Servable, "predict", slow)
     with ThreadPoolExecutor(1) as client:
-        with Server(Export(exported)) as server:
+        with Server(export) as server:
             answer = client.submit(post, server, {"instances": B64[:1]})
             assert started.wait(30)
         assert ended == ["serving_default"]
