@@ -72,7 +72,8 @@ def test_a_broken_image_does_not_fail_its_neighbours(signatures):
         assert answers["label"].numpy()[[0, 2, 4, 5]].tolist() == [b""] * 4
         assert not np.any(answers["probabilities"].numpy()[[0, 2, 4, 5]])
         alone = signatures[name](image_bytes=tf.constant([large]))
-        np.testing.assert_allclose(answers["probabilities"][3], alone["probabilities"][0], atol=1e-6)
+        # Some processors round a batch otherwise than one image, and these networks' logits reach fifty.
+        np.testing.assert_allclose(answers["probabilities"][3], alone["probabilities"][0], atol=3e-5)
 
 
 def as_bytes(image, kind, **options):
