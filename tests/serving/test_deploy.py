@@ -21,11 +21,11 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 # Operations of TensorFlow's core library, whose kernels TF Serving links whole; none of Python, XLA or an add-on.
 # First the network and its preprocessing, then files, control flow with tf.data, and variables.
 ALLOWED = """
-Abs AddN AddV2 ArgMax BiasAdd Cast ConcatV2 Const Conv2D Einsum Equal ExpandDims Fill FloorDiv FloorMod GatherV2
-Greater GreaterEqual Identity IdentityN Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool Maximum Mean
-Min Minimum Mul Neg NoOp NotEqual OnesLike Pack Pad PadV2 Placeholder Pow Prod Range RealDiv Relu Reshape
-ResizeBilinear Round Rsqrt ScaleAndTranslate ScatterNd Select SelectV2 Shape Size Slice Softmax Split Sqrt Square
-Squeeze StridedSlice Sub Sum Tile Transpose Unpack Where ZerosLike
+Abs AddN AddV2 ArgMax BiasAdd Cast ConcatV2 Const Conv2D DivNoNan Einsum Equal ExpandDims Fill FloorDiv FloorMod
+GatherV2 Greater GreaterEqual Identity IdentityN Less LessEqual LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool
+Maximum Mean Min Minimum Mul Neg NoOp NotEqual OneHot OnesLike Pack Pad PadV2 Placeholder Pow Prod Range RealDiv Relu
+Reshape ResizeBilinear Round Rsqrt ScaleAndTranslate ScatterNd Select SelectV2 Shape Size Slice Softmax Split Sqrt
+Square Squeeze StridedSlice Sub Sum Tile Transpose Unpack Where ZerosLike
 
 Assert All Any BitwiseAnd BitwiseXor Cumprod DecodeAndCropJpeg DecodeBmp DecodeJpeg DecodePng DecodeRaw EnsureShape
 LeftShift LowerBound RaggedGather ReverseV2 RightShift SerializeTensor StaticRegexFullMatch StringJoin StringLength
@@ -35,8 +35,8 @@ Unique UpperBound
 BatchDatasetV2 ConcatenateDataset DatasetToSingleElement If IgnoreErrorsDataset OptionsDataset ParallelMapDatasetV2
 PartitionedCall StatefulPartitionedCall StatelessIf StatelessWhile TensorDataset TensorSliceDataset
 
-AssignVariableOp DisableCopyOnRead MergeV2Checkpoints ReadVariableOp RestoreV2 SaveV2 ShardedFilename VarHandleOp
-VarIsInitializedOp
+AssignVariableOp DisableCopyOnRead MergeV2Checkpoints ReadVariableOp ResourceGather RestoreV2 SaveV2 ShardedFilename
+VarHandleOp VarIsInitializedOp
 """
 
 # session_bundle_config.proto and monitoring_config.proto of tensorflow/serving, which tensorflow-serving-api leaves
@@ -191,8 +191,10 @@ def test_the_readme_names_files_that_are_there():
     assert files == {path.name for path in DEPLOY.iterdir()} - {"README.md"}
 
 
-def test_the_graph_holds_operations_of_tensorflows_core_only(exported):
-    (meta,) = SavedModel.FromString((exported / "saved_model.pb").read_bytes()).meta_graphs
+@pytest.mark.parametrize("export", ["exported", "knowing"])
+def test_the_graph_holds_operations_of_tensorflows_core_only(export, request):
+    folder = request.getfixturevalue(export)
+    (meta,) = SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs
     functions = meta.graph_def.library.function
     nodes = [*meta.graph_def.node, *(node for function in functions for node in function.node_def)]
     called = {function.signature.name for function in functions}
