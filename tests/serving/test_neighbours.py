@@ -240,6 +240,6 @@ def test_features_of_other_numbers_are_an_error_row(export, folder):
 
 def test_a_thumbnail_stays_in_its_folder_whatever_its_name(export, tmp_path):
     odd = dataclasses.replace(export.index.images[0], name="../../<b>.png")
-    path = Path(Neighbours(export, 1, tmp_path / "near")._write(odd))
+    path = Path(Neighbours(export, 1, tmp_path / "near").thumbnail(odd))
     assert path.parent == tmp_path / "near"
     assert path.read_bytes() == odd.thumbnail
