@@ -4,7 +4,7 @@ import importlib.util
 
 import click
 
-from bach_keras.commands.console import say
+from bach_keras.commands.console import show_warnings
 from bach_keras.commands.options import FOLDER
 from bach_keras.packed_kernels import keep_packed_kernels
 from datasets.errors import UserError
@@ -40,8 +40,7 @@ def app(model, server, host, port):
         from bach_keras.serving.remote.client import Remote
 
         export = Remote(server)
-    for sentence in export.warnings:
-        say(sentence, err=True)
+    show_warnings(export)
     answers = Answers(export)
     if server is None:
         answers.warm_up()

@@ -1,7 +1,7 @@
 """Which training images an image resembles: the nearest by Euclidean distance in the features of carci's first member.
 
-How far is far is told by the training images themselves: of each, the distance to the nearest training image of another
-patient. Images of one patient are more alike than a new patient's image can be to any, so they do not count.
+What counts as far is read from the training images themselves: of each, the distance to the nearest training image of
+another patient. Images of one patient are more alike than a new patient's image can be to any, so they do not count.
 """
 
 import functools

@@ -17,7 +17,7 @@ PART = 160
 # The detail is what a Gaussian of the first deviation takes away, in pixels at that scale; the structure is what is
 # left then and a Gaussian of the second takes away.
 _DETAIL, _STRUCTURE = 1.0, 2.0
-# Haematoxylin's deviation by rounding to 8 bits and by the camera: what is less is no structure.
+# Haematoxylin's deviation by rounding to 8 bits and by the camera: less than this does not count as structure.
 _LEAST_STRUCTURE = 0.01
 # So many rows and columns tell how much of an image is tissue, and its colours.
 _SAMPLE = 128
