@@ -64,16 +64,23 @@ def um_per_pixel(path: Path) -> Scale | None:
 
     Of pixels that are not square it is the geometric mean, and the source says so. What is damaged is passed over.
     """
-    try:
-        with open_image(path) as (file, kind):
-            scales = map(_scale, _PLACES[kind](file) if kind else ())
-            return next((scale for scale in scales if scale), None)
-    except (OSError, ValueError):  # the name may be none, and a refusal of a damaged file is a ValueError
-        return None
+    return next((scale for pixel in _said(path) if (scale := plausible(*pixel))), None)
 
 
-def _scale(pixel: _Pixel) -> Scale | None:
-    across, down, source = pixel
+def absurd_um_per_pixel(path: Path) -> Scale | None:
+    """Read the first number that ``um_per_pixel`` passes over since no microscope has such pixels; None without one."""
+    return next(
+        (Scale(pixel.across, pixel.source) for pixel in _said(path) if is_absurd(pixel.across, pixel.down)), None
+    )
+
+
+def is_absurd(across: float, down: float) -> bool:
+    """Say whether these micrometres of a pixel are numbers, and such as no microscope's pixels have."""
+    return math.isfinite(across) and math.isfinite(down) and plausible(across, down, "") is None
+
+
+def plausible(across: float, down: float, source: str) -> Scale | None:
+    """Return the scale of pixels of these micrometres; None where no microscope has such pixels."""
     # The conditions are written so that NaN does not pass.
     if not (SMALLEST <= across <= LARGEST and SMALLEST <= down <= LARGEST):
         return None
@@ -83,6 +90,13 @@ def _scale(pixel: _Pixel) -> Scale | None:
     if ratio > 1.01:
         source += f", mean of {across:.4g} across and {down:.4g} down"
     return Scale(math.sqrt(across * down) if across != down else across, source)
+
+
+def _said(path: Path) -> Iterator[_Pixel]:
+    """Yield what a file says in each of its places."""
+    # The name may be none, and a refusal of a damaged file is a ValueError.
+    with contextlib.suppress(OSError, ValueError), open_image(path) as (file, kind):
+        yield from _PLACES[kind](file) if kind else ()
 
 
 def _of_tiff(file: BinaryIO, name: str = "TIFF") -> Iterator[_Pixel]:

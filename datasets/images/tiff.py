@@ -30,7 +30,7 @@ def decode(file: BinaryIO) -> np.ndarray:
     """Decode the one picture of a TIFF to uint8 RGB [H, W, 3]; the file is read by places, never completely."""
     directory = Directory(file)
     layout = read_layout(directory)
-    return _rgb(directory, layout, _samples(directory, layout, read_grid(directory, layout)))
+    return to_rgb(layout, _samples(directory, layout, read_grid(directory, layout)), read_palette(directory, layout))
 
 
 def _samples(directory: Directory, layout: Layout, grid: Grid) -> np.ndarray:
@@ -56,20 +56,23 @@ def _samples(directory: Directory, layout: Layout, grid: Grid) -> np.ndarray:
             is_ycbcr=layout.photometric == YCBCR,
             tables=read_tables(directory) if layout.compression == JPEG else b"",
         )
-        rows = segments.unpack()
-        if layout.predictor == 2:
-            differences = rows.reshape(-1, grid.width, samples)
-            np.add.accumulate(differences, axis=1, dtype=np.uint8, out=differences)
+        rows = undo_predictor(segments.unpack(), layout, samples)
         if grid.is_tiled:
             rows = rows.reshape(grid.down, grid.across, grid.height, -1).swapaxes(1, 2)
-        rows = _whole_numbers(
-            rows.reshape(grid.down * grid.height if grid.is_tiled else layout.height, -1), layout.bits
-        )
+        rows = whole_numbers(rows.reshape(grid.down * grid.height if grid.is_tiled else layout.height, -1), layout.bits)
         pixels.append(rows.reshape(len(rows), -1, samples)[: layout.height, : layout.width])
     return pixels[0] if planes == 1 else np.concatenate(pixels, axis=2)
 
 
-def _whole_numbers(rows: np.ndarray, bits: int) -> np.ndarray:
+def undo_predictor(rows: np.ndarray, layout: Layout, samples: int) -> np.ndarray:
+    """Sum up pixels that are stored as differences, in place: uint8 [rows, bytes], of these many samples a pixel."""
+    if layout.predictor == 2:
+        differences = rows.reshape(len(rows), -1, samples)
+        np.add.accumulate(differences, axis=1, dtype=np.uint8, out=differences)
+    return rows
+
+
+def whole_numbers(rows: np.ndarray, bits: int) -> np.ndarray:
     """Split bytes into the numbers of 1, 2 or 4 bits that they hold, the first in the highest bits."""
     if bits == 8:
         return rows
@@ -77,11 +80,11 @@ def _whole_numbers(rows: np.ndarray, bits: int) -> np.ndarray:
     return ((rows[..., None] >> shifts) & np.uint8(2**bits - 1)).reshape(len(rows), -1)
 
 
-def _rgb(directory: Directory, layout: Layout, pixels: np.ndarray) -> np.ndarray:
+def to_rgb(layout: Layout, pixels: np.ndarray, palette: np.ndarray | None) -> np.ndarray:
     """Turn the stored channels into RGB."""
     colours = pixels[..., :-1] if layout.alpha else pixels
     if layout.photometric == PALETTE:
-        colours = _palette(directory, layout.bits)[colours[..., 0]]
+        colours = palette[colours[..., 0]]
     elif layout.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
         grey = colours * np.uint8(255 // (2**layout.bits - 1))
         colours = np.repeat(255 - grey if layout.photometric == WHITE_IS_ZERO else grey, 3, axis=2)
@@ -98,9 +101,11 @@ def _rgb(directory: Directory, layout: Layout, pixels: np.ndarray) -> np.ndarray
     return laid
 
 
-def _palette(directory: Directory, bits: int) -> np.ndarray:
-    """Read the palette as uint8 [2 ** bits, 3]."""
-    size = 3 * 2**bits
+def read_palette(directory: Directory, layout: Layout) -> np.ndarray | None:
+    """Read the palette as uint8 [2 ** bits, 3]; None of a picture that has none."""
+    if layout.photometric != PALETTE:
+        return None
+    size = 3 * 2**layout.bits
     if directory.count(320) != size:
         raise damage(f"its palette has {directory.count(320):,} values, where {size} are needed")
     # The numbers are of 16 bits. Some programs write them of 8, which as 16 would all be black.

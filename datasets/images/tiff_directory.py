@@ -1,6 +1,7 @@
-"""The first directory of a TIFF: what its tags say, each read within a bound and none that is not asked for."""
+"""A directory of a TIFF: what its tags say, each read within a bound and none that is not asked for."""
 
 import struct
+import threading
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -33,10 +34,10 @@ class _Entry(NamedTuple):
 
 
 class Directory:
-    """The first directory of a TIFF or BigTIFF of either byte order."""
+    """A directory of a TIFF or BigTIFF of either byte order: the first, or the one at a place."""
 
-    def __init__(self, file: BinaryIO):
-        self._file = file
+    def __init__(self, file: BinaryIO, place: int | None = None):
+        self._file, self._lock = file, threading.Lock()
         self.size = file.seek(0, 2)
         head = self.read(0, 16, at_least=8)
         self._order = "<" if head[:2] == b"II" else ">"
@@ -44,18 +45,19 @@ class Directory:
         if self._is_big and (len(head) < 16 or self._unpack("HH", head[4:8]) != (8, 0)):
             raise damage("its BigTIFF header is not complete")
         first = self._unpack("Q", head[8:]) if self._is_big else self._unpack("I", head[4:8])
-        self._entries, self._next = self._directory(first)  # 0 where there is no next one
-        self._first = first
+        self.place = first if place is None else place
+        self._entries, self.following = self._directory(self.place)  # 0 where there is no next one
 
     def __contains__(self, tag: int) -> bool:
         return tag in self._entries
 
     def read(self, start: int, size: int, at_least: int | None = None) -> bytes:
-        """Read bytes of the file, all of them unless fewer are said to do."""
+        """Read bytes of the file, all of them unless fewer are said to do. Several threads may read at once."""
         if start + (size if at_least is None else at_least) > self.size:
             raise damage("it refers to bytes beyond its end")
-        self._file.seek(start)
-        data = self._file.read(size)
+        with self._lock:
+            self._file.seek(start)
+            data = self._file.read(size)
         if len(data) < (size if at_least is None else at_least):
             raise damage("it ends while it is read")
         return data
@@ -102,7 +104,7 @@ class Directory:
 
     def pages(self) -> int:
         """Count the directories, no further than is needed to say that there are too many."""
-        seen, place = {self._first}, self._next
+        seen, place = {self.place}, self.following
         while place and len(seen) <= _MAX_PAGES:
             if place in seen:
                 raise NotTakenError("has pages without end, as they point to each other in a circle: save it again")

@@ -62,11 +62,22 @@ class Grid:
 
 
 def read_layout(directory: Directory) -> Layout:
-    """Read how the pixels are stored."""
-    width, height = (_required(directory, tag, name) for tag, name in ((256, "width"), (257, "height")))
-    samples = directory.number(277, 1)
+    """Read how the pixels of a file's one picture are stored."""
+    width, height, samples = read_shape(directory)
     check_single(directory, samples, width * height * samples)
     check_size(width, height)
+    return layout_of(directory)
+
+
+def read_shape(directory: Directory) -> tuple[int, int, int]:
+    """Read the width and height in pixels, and the channels of a pixel."""
+    width, height = (_required(directory, tag, name) for tag, name in ((256, "width"), (257, "height")))
+    return width, height, directory.number(277, 1)
+
+
+def layout_of(directory: Directory) -> Layout:
+    """Read how the pixels of one directory are stored, whatever their number."""
+    width, height, samples = read_shape(directory)
     compression = directory.number(259, 1)
     if compression not in COMPRESSIONS:
         name = _OTHER_COMPRESSIONS.get(compression, f"method {compression}")
@@ -98,24 +109,18 @@ def read_layout(directory: Directory) -> Layout:
 
 def read_grid(directory: Directory, layout: Layout) -> Grid:
     """Read where the strips or tiles are, as many as there must be."""
-    is_tiled = 322 in directory or 324 in directory
-    if is_tiled and 273 in directory:
-        raise damage("it has both strips and tiles")
-    width, height = layout.width, min(layout.height, directory.number(278, layout.height))
-    if is_tiled:
-        width, height = (_required(directory, tag, "tiles' size") for tag in (322, 323))
-        if width % 16 or height % 16:
-            raise NotTakenError(f"has tiles of {width}x{height} pixels, which are not multiples of 16: {CONVERT}")
-    if width < 1 or height < 1:
-        raise damage("its strips or tiles have no pixels")
+    is_tiled, width, height = read_cut(directory, layout)
     across, down = -(-layout.width // width), -(-layout.height // height)
     if across * width * down * height > 2 * MAX_PIXELS:
         raise NotTakenError(f"has tiles of {width}x{height} pixels, far larger than itself: {CONVERT}")
     planes = layout.samples if layout.is_planar else 1
     row_bytes = -(-width * (layout.samples // planes) * layout.bits // 8)
-    offsets, counts = _places(
+    offsets, counts = read_places(
         directory, is_tiled, across * down * planes, _MAX_JPEGS if layout.compression == JPEG else _MAX_SEGMENTS
     )
+    if not counts.all() or not offsets.all():
+        name = "tiles" if is_tiled else "strips"
+        raise NotTakenError(f"leaves out some of its {name} (a sparse file), so that it has holes: save it completely")
     if layout.compression == RAW:
         is_long = counts >= 2 * height * row_bytes
         if is_long.any() and (offsets + counts).max() <= directory.size:
@@ -128,6 +133,21 @@ def read_grid(directory: Directory, layout: Layout) -> Grid:
     if counts.sum() > 2 * size + 1024 * len(counts) + 2**20:
         raise damage(f"its strips or tiles have {counts.sum():,} bytes for {size:,} bytes of pixels")
     return Grid(is_tiled, width, height, across, down, offsets, counts)
+
+
+def read_cut(directory: Directory, layout: Layout) -> tuple[bool, int, int]:
+    """Read whether the picture is cut into tiles, and not strips, and the width and height of each."""
+    is_tiled = 322 in directory or 324 in directory
+    if is_tiled and 273 in directory:
+        raise damage("it has both strips and tiles")
+    width, height = layout.width, min(layout.height, directory.number(278, layout.height))
+    if is_tiled:
+        width, height = (_required(directory, tag, "tiles' size") for tag in (322, 323))
+        if width % 16 or height % 16:
+            raise NotTakenError(f"has tiles of {width}x{height} pixels, which are not multiples of 16: {CONVERT}")
+    if width < 1 or height < 1:
+        raise damage("its strips or tiles have no pixels")
+    return is_tiled, width, height
 
 
 def _required(directory: Directory, tag: int, name: str) -> int:
@@ -201,8 +221,8 @@ def _check_colours(directory: Directory, layout: Layout) -> None:
         raise NotTakenError(f"gives its numbers a meaning of their own (Decode, Indexed): {CONVERT}")
 
 
-def _places(directory: Directory, is_tiled: bool, number: int, at_most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read where the strips or tiles are and how many bytes each has."""
+def read_places(directory: Directory, is_tiled: bool, number: int, at_most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read where the strips or tiles are and how many bytes each has; zeros where one is left out."""
     name = "tiles" if is_tiled else "strips"
     if number > at_most:
         raise NotTakenError(f"has {number:,} {name}; at most {at_most:,} are taken: {CONVERT}")
@@ -210,7 +230,4 @@ def _places(directory: Directory, is_tiled: bool, number: int, at_most: int) -> 
         if directory.count(tag) != number:
             raise damage(f"it has {directory.count(tag):,} {name} in tag {tag}, where its size needs {number:,}")
     places = directory.numbers(offsets, number)
-    counts = directory.numbers(325 if is_tiled else 279, number)
-    if not counts.all() or not places.all():
-        raise NotTakenError(f"leaves out some of its {name} (a sparse file), so that it has holes: save it completely")
-    return places, counts
+    return places, directory.numbers(325 if is_tiled else 279, number)

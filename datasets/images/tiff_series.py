@@ -18,14 +18,13 @@ _KINDS = {
 }
 _SUBFILE, _OLD_SUBFILE, _DESCRIPTION, _SUBDIRECTORIES, _PREVIEW, _DEPTH = 254, 255, 270, 330, 513, 32997
 _OLD_JPEG = 6
+_OME = re.compile(rb"<(?:[\w.-]{1,40}:)?OME\b")
 _STACK = (33629, 33630, 33631)  # MetaMorph's: one value a plane
 
 
 def check_single(directory: Directory, samples: int, values: int) -> None:
     """Refuse a file that mentions more pictures than the one, of these many values, in its first directory."""
-    for tag, kind in _KINDS.items():
-        if tag in directory:
-            raise NotTakenError(f"is {kind}: save the picture that is meant as 8-bit RGB")
+    check_kind(directory)
     pages = directory.pages()
     if pages > 1:
         many = f"more than {pages - 1}" if pages > 100 else pages
@@ -34,6 +33,23 @@ def check_single(directory: Directory, samples: int, values: int) -> None:
         raise NotTakenError(
             f"has further pictures (a pyramid or thumbnails) in {directory.count(330)} sub-directories: {_SAVE}"
         )
+    check_whole(directory)
+    check_planes(directory, samples, values)
+    for text in directory.texts(_DESCRIPTION):
+        images = len(_ome_images(text))
+        if images > 1:
+            raise NotTakenError(f"holds {images} images by its OME-XML: {_SAVE}")
+
+
+def check_kind(directory: Directory) -> None:
+    """Refuse what instruments and other programs mark as a kind of TIFF of their own."""
+    for tag, kind in _KINDS.items():
+        if tag in directory:
+            raise NotTakenError(f"is {kind}: save the picture that is meant as 8-bit RGB")
+
+
+def check_whole(directory: Directory) -> None:
+    """Refuse a picture that says that it is a part or a reduced copy of another."""
     kind = directory.number(_SUBFILE, 0)
     if kind & 1 or directory.number(_OLD_SUBFILE, 1) == 2:
         raise NotTakenError("says that it is a reduced copy of another picture: use that one")
@@ -41,6 +57,10 @@ def check_single(directory: Directory, samples: int, values: int) -> None:
         raise NotTakenError("says that it is a mask, or another part, of a picture: use that one")
     if _PREVIEW in directory and directory.number(259, 1) != _OLD_JPEG:
         raise NotTakenError("has a preview next to its picture: save the picture that is meant as 8-bit RGB")
+
+
+def check_planes(directory: Directory, samples: int, values: int) -> None:
+    """Refuse a directory that stands for several planes: slices, channels or times."""
     if directory.number(_DEPTH, 1) != 1:
         raise NotTakenError(f"is a volume of {directory.number(_DEPTH)} planes: {_SAVE}")
     planes = max(map(directory.count, _STACK))
@@ -68,11 +88,9 @@ def _check_imagej(text: bytes) -> None:
 
 def _check_ome(text: bytes, samples: int) -> None:
     """OME-XML says how many planes a set of files has, one of which may stand here."""
-    if not re.search(rb"<(?:[\w.-]{1,40}:)?OME\b", text):
+    if not _OME.search(text):
         return
-    images = re.findall(rb"<(?:[\w.-]{1,40}:)?Pixels\b([^<>]*)>", text)
-    if len(images) > 1:
-        raise NotTakenError(f"holds {len(images)} images by its OME-XML: {_SAVE}")
+    images = _ome_images(text)
     sizes = [_attribute(name, images[0]) for name in (b"SizeZ", b"SizeC", b"SizeT")] if images else [None]
     if None in sizes:
         raise NotTakenError(f"has OME-XML that does not say what it holds, or that is in another file: {_SAVE}")
@@ -80,6 +98,11 @@ def _check_ome(text: bytes, samples: int) -> None:
         slices, channels, times = sizes
         of = f"{slices} slices, {channels} channels and {times} times"
         raise NotTakenError(f"is one of {of} by its OME-XML: {_SAVE}, as RGB")
+
+
+def _ome_images(text: bytes) -> list[bytes]:
+    """Return the attributes of each image of OME-XML."""
+    return re.findall(rb"<(?:[\w.-]{1,40}:)?Pixels\b([^<>]*)>", text) if _OME.search(text) else []
 
 
 def _check_shape(text: bytes, values: int) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Slide(Protocol):
     path: Path
     levels: tuple[Level, ...]
     scale: Scale | None  # of a full-resolution pixel, None where the file does not say it
+    absurd_scale: Scale | None  # what the file says where ``scale`` is None, since no microscope has such pixels
 
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> np.ndarray:
         """Read a window from the level nearest to ``downsample`` and not coarser; white where the slide ends.
@@ -33,8 +34,36 @@ class Slide(Protocol):
 
         Returns:
             uint8 RGB [h, w, 3] of that level's own pixels: h is about ``height`` / the level's downsample.
+
+        Raises:
+            UserError: the window cannot be read, since the file is damaged there; others still can.
         """
 
     def __enter__(self) -> "Slide": ...
 
     def __exit__(self, *exception) -> None: ...
+
+
+class Window(NamedTuple):
+    """A window in pixels of one level."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+# A level of a quarter may have 4.003 full-resolution pixels a pixel, by rounding of its size.
+_ROUNDING = 1.01
+
+
+def choose_level(levels: tuple[Level, ...], downsample: float) -> int:
+    """Return the number of the level nearest to a downsample and not coarser; the first where all are coarser."""
+    fine = [number for number, level in enumerate(levels) if level.downsample <= downsample * _ROUNDING]
+    return max(fine, key=lambda number: levels[number].downsample, default=0)
+
+
+def window_of(level: Level, window: Window) -> Window:
+    """Convert a window of full-resolution pixels to the pixels of a level: equally large wherever it lies."""
+    x, y, *size = (value / level.downsample for value in window)
+    return Window(round(x), round(y), *(max(1, round(value)) for value in size))

@@ -1,0 +1,54 @@
+"""Opening a slide, by whichever reader reads its file."""
+
+import stat
+from pathlib import Path
+
+from datasets.errors import MissingError, UserError
+from datasets.images import formats
+from datasets.images.admission import NotTakenError
+from datasets.slides.slide import Slide
+from datasets.slides.tiff_level import PYRAMID
+from datasets.slides.tiff_slide import TiffSlide
+
+
+def open_slide(path: Path) -> Slide:
+    """Open a slide to read windows of it; a ``UserError`` says why one cannot be.
+
+    TIFF files of the usual kinds are read here: tiled pyramids (OME-TIFF, Aperio's SVS, what libvips writes) and single
+    pictures, BigTIFF too, of 8 bits a channel, uncompressed or by PackBits, LZW, deflate or JPEG.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise MissingError(f"{path} {_why_not_a_file(path)}.")
+        with path.open("rb") as file:
+            head = file.read(formats.HEAD)
+        kind = formats.sniff(head)
+        if kind != formats.TIFF:
+            raise NotTakenError(_other(head, kind))
+        return TiffSlide(path)
+    except NotTakenError as error:
+        raise UserError(f"{path} {error}.") from None
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def _why_not_a_file(path: Path) -> str:
+    if path.is_symlink() and not path.exists():
+        return "is a link to what is not there"
+    if not path.exists():
+        return "is not there"
+    return "is a folder, not a slide" if stat.S_ISDIR(path.stat().st_mode) else "is not a file: name a slide"
+
+
+def _other(head: bytes, kind: str | None) -> str:
+    if not head:
+        return "is empty"
+    if kind:
+        return (
+            f"is a {kind} image, which can only be read completely: predict takes one, or make a slide of it: {PYRAMID}"
+        )
+    what = formats.describe(head)
+    return "is not a slide that is read here" + (f" but {what}" if what else "")

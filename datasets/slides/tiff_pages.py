@@ -1,0 +1,84 @@
+"""Which directories of a TIFF are the levels of a slide's pyramid.
+
+Programs write them in two ways: as sub-directories of the first (OME-TIFF), or as pages behind it (Aperio, libvips and
+most others), among which labels, thumbnails and pictures of the glass may stand as well. A level is a smaller copy of
+the first page: of its shape, up to the rounding of a pixel, and cut into tiles where that one is.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from datasets.images.admission import NotTakenError
+from datasets.images.tiff_directory import Directory, damage
+from datasets.images.tiff_layout import read_shape
+from datasets.images.tiff_series import check_kind, check_planes, check_whole
+from datasets.slides.slide import Level
+
+# A slide has a dozen levels and pictures beside them; what has more is a stack, or built to keep a reader busy.
+_MAX_PAGES = 100
+
+_SUBFILE, _SUBDIRECTORIES, _TILE_WIDTH = 254, 330, 322
+_REDUCED = 1
+
+
+def find_levels(file: BinaryIO) -> tuple[list[Directory], tuple[Level, ...]]:
+    """Return the directories of a file that are levels, the first page first, and the levels' sizes."""
+    first = Directory(file)
+    check_kind(first)
+    check_whole(first)
+    width, height, samples = read_shape(first)
+    check_planes(first, samples, width * height * samples)
+    found = [first]
+    levels = [Level(width, height, 1.0)]
+    for directory, is_sub in _others(file, first):
+        other = read_shape(directory)[:2]
+        if max(other) > max(width, height) or other == (width, height):
+            raise NotTakenError(
+                f"has a page of {width}x{height} pixels and then one of {other[0]}x{other[1]}, so it is not clear which"
+                " is the slide: save the one that is meant as its own file"
+            )
+        downsample = _downsample((width, height), other)
+        is_reduced = bool(directory.number(_SUBFILE, 0) & _REDUCED)
+        if is_sub and is_reduced and downsample is None:
+            raise damage(f"a level of {other[0]}x{other[1]} pixels has another shape than its {width}x{height}")
+        is_copy = is_sub or is_reduced or _TILE_WIDTH in directory
+        if downsample and is_copy and (_TILE_WIDTH in directory) == (_TILE_WIDTH in first):
+            found.append(directory)
+            levels.append(Level(*other, downsample))
+    return found, tuple(levels)
+
+
+def _others(file: BinaryIO, first: Directory) -> Iterator[tuple[Directory, bool]]:
+    """Yield the sub-directories of the first page and then the pages behind it, and which of the two each is."""
+    places = first.numbers(_SUBDIRECTORIES, _MAX_PAGES)
+    seen = {first.place}
+    for place in [] if places is None else places.tolist():
+        if place in seen:
+            raise damage("a level is there twice")
+        seen.add(place)
+        yield Directory(file, place), True
+    page = first
+    while page.following:
+        if page.following in seen:
+            raise NotTakenError("has pages without end, as they point to each other in a circle: save it again")
+        seen.add(page.following)
+        if len(seen) > _MAX_PAGES:
+            raise NotTakenError(f"has more than {_MAX_PAGES} pages, as a stack of pictures has, and no slide")
+        page = Directory(file, page.following)
+        yield page, False
+
+
+def _downsample(full: tuple[int, int], other: tuple[int, int]) -> float | None:
+    """Return how many pixels of the full picture one of a copy is wide; None where it has another shape."""
+    if min(other) < 1:
+        return None
+    # A side may have been rounded up or down, so each side allows a range.
+    low = max(side / (part + 1) for side, part in zip(full, other, strict=True))
+    high = min(side / (part - 1) if part > 1 else math.inf for side, part in zip(full, other, strict=True))
+    if low > high:
+        return None
+    across, down = (side / part for side, part in zip(full, other, strict=True))
+    mean = (across + down) / 2
+    # Programs halve, and cut off what is left over at the edges.
+    return float(round(mean)) if low <= round(mean) <= high else min(max(mean, low), high)
