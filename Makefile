@@ -20,7 +20,11 @@ WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(PY) -m pip install --quiet -r requirements-app.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed-app requirements-dev.txt
+.venv/installed-slides: .venv/installed requirements-slides.txt
+	$(PY) -m pip install --quiet -r requirements-slides.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed-app .venv/installed-slides requirements-dev.txt
 	$(PY) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
