@@ -57,6 +57,11 @@ def for_html(value) -> str:
     return html.escape(_IN_PAGES.sub(_shown, str(value)), quote=True)
 
 
+def for_xml(value) -> str:
+    """Return text for XML or JSON that another writer escapes: without controls and what is not a character."""
+    return _IN_PAGES.sub(_shown, str(value))
+
+
 def for_markdown(value) -> str:
     """Return text for a paragraph, an item of a list or a cell of a table, on one line."""
     text = _MARKUP.sub(lambda found: "\\" + found[0], _IN_PAGES.sub(_shown, str(value)).strip())

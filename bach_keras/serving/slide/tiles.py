@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.images.scale import Scale
+from datasets.labels import CLASSES
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class AnsweredTile:
     tile: Tile
     row: dict
 
+    @property
+    def failed(self) -> bool:
+        return "error" in self.row
+
 
 @dataclass(frozen=True)
 class AnsweredSlide:
@@ -38,3 +43,9 @@ class AnsweredSlide:
     step: int  # full-resolution pixels from a tile to the next; a tile's width where tiles do not overlap
     tiles: tuple[AnsweredTile, ...]  # those with tissue, row by row
     thumbnail: np.ndarray  # the whole slide, uint8 RGB [h, w, 3]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the model answers: four of a tree, two of a node."""
+        first = next((each for each in self.tiles if not each.failed), None)
+        return tuple(first.row["probabilities"]) if first else CLASSES
