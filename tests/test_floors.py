@@ -17,6 +17,7 @@ FLOORS = (
         "bach_keras.decoding",
         "bach_keras.packed_kernels",
         "bach_keras.quiet",
+        "bach_keras.cluster",
     ),
     ("bach_keras.preprocess", "bach_keras.network", "bach_keras.calibration"),
     ("bach_keras.trunks", "bach_keras.joining"),
