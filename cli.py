@@ -13,6 +13,7 @@ from bach_keras.commands.options import Failure, Stopped
 from bach_keras.commands.predict import predict
 from bach_keras.commands.runs import runs
 from bach_keras.commands.serving import export, parity, serve
+from bach_keras.commands.slide import slide
 from bach_keras.commands.submit import submit
 from bach_keras.commands.training import lr_find, reproduce, train
 from bach_keras.commands.weights import weights
@@ -85,7 +86,7 @@ def cli():
 
 COMMANDS = (
     data, weights, lr_find, train, reproduce, runs, calibrate, evaluate, stability, compare, verify_result, export,
-    predict, submit, serve, app, parity,
+    predict, slide, submit, serve, app, parity,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

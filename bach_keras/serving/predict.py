@@ -94,6 +94,11 @@ def answer_batch(export, images, routing: str = "soft") -> list[dict]:
         If a server refuses the images, or is lost, every row is an error.
     """
     prepared = [image if isinstance(image, bytes) else _prepared(export, image) for image in images]
+    return answer_prepared(export, prepared, routing)
+
+
+def answer_prepared(export, prepared, routing: str = "soft") -> list[dict]:
+    """Answer as ``answer_batch`` does for what ``export.prepared`` made, or for a ``UserError`` in its place."""
     return [row for row, _ in _rows(export, prepared, routing)]
 
 

@@ -1,0 +1,165 @@
+"""Slides answered, one after the other, each in a folder of its own."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bach_keras.serving.slide.answers import Asker
+from bach_keras.serving.slide.field import far_from
+from bach_keras.serving.slide.grid import grid
+from bach_keras.serving.slide.journal import NAME as JOURNAL
+from bach_keras.serving.slide.journal import open_journal
+from bach_keras.serving.slide.outputs import write_all
+from bach_keras.serving.slide.overview import overview
+from bach_keras.serving.slide.plan import Asked, Plan, check, different, plan
+from bach_keras.serving.slide.quick import ask_quickly
+from bach_keras.serving.slide.reading import level_of
+from bach_keras.serving.slide.summary import NAME as SUMMARY
+from bach_keras.serving.slide.summary import SCHEMA, counts, is_whole, read_summary
+from bach_keras.serving.slide.tiles import AnsweredSlide, AnsweredTile, Tile
+from bach_keras.wording import counted
+from datasets.errors import UserError, working
+from datasets.slides.open import open_slide
+from datasets.slides.slide import Slide
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a slide."""
+
+    path: Path
+    error: str = ""  # a sentence, where it was refused or not all of it could be answered
+    summary: dict | None = None
+    was_finished: bool = False  # by an earlier run
+
+
+def answer_slides(export, paths: Sequence[Path], out: Path, asked: Asked) -> Iterator[Outcome]:
+    """Answer for slides by an ``Export``, and yield for each, in order, what became of it.
+
+    A ``UserError`` is raised, and nothing is written, where none of them can be taken.
+    """
+    field = check(export, paths, asked)
+    plans = {path: _planned(export, path, out, field, asked) for path in paths}
+    if all(isinstance(each, UserError) for each in plans.values()):
+        raise UserError(" ".join(map(str, plans.values())))
+    if sentence := far_from(export, field):
+        _log.warning(sentence)
+    for each in plans.values():
+        if isinstance(each, Plan):
+            each.folder.mkdir(parents=True, exist_ok=True)
+    for path, each in plans.items():
+        if isinstance(each, UserError):
+            yield Outcome(path, str(each))
+            continue
+        try:
+            with working():
+                yield _finished(each) or _answered(export, each)
+        except UserError as error:
+            yield Outcome(path, str(error))
+
+
+def _planned(export, path, out, field, asked) -> Plan | UserError:
+    try:
+        return plan(export, path, out, field, asked)
+    except UserError as error:
+        return UserError(str(error))
+
+
+def _finished(plan: Plan) -> Outcome | None:
+    """Return the outcome of a slide whose files are all there, as they were written for these settings."""
+    summary = None if plan.asked.overwrites else read_summary(plan.folder)
+    if summary is None or not is_whole(plan.folder, summary):
+        return None
+    (plan.folder / JOURNAL).unlink(missing_ok=True)
+    return Outcome(plan.path, _complaint(plan.path, summary), summary, was_finished=True)
+
+
+def _answered(export, plan: Plan) -> Outcome:
+    began = time.monotonic()
+    with open_slide(plan.path) as slide, open_journal(plan.folder, plan.settings) as journal:
+        if journal.other:
+            others = " and ".join(different(journal.other, plan.settings))
+            _log.info(f"{plan.path.name}: starts again, as it was begun with another {others}")
+        (plan.folder / SUMMARY).unlink(missing_ok=True)  # from now on, and until the end, it is not finished
+        asker = Asker(export, slide, journal, plan.asked.routing)
+        answered, summary = _ask(export, plan, slide, asker)
+        run = {
+            "seconds": round(time.monotonic() - began, 1),
+            "asked": asker.asked,
+            "answered_before": asker.resumed,
+        }
+        summary = write_all(plan.folder, answered, summary, run)
+        journal.remove()
+    return Outcome(plan.path, _complaint(plan.path, summary), summary)
+
+
+def _ask(export, plan: Plan, slide: Slide, asker: Asker) -> tuple[AnsweredSlide, dict]:
+    """Answer for the tiles of a slide, and say what was done."""
+    width, height = slide.levels[0].width, slide.levels[0].height
+    view = overview(slide, plan.side)
+    every = grid(width, height, plan.side, plan.step)
+    tiles = [Tile(*corner, plan.side, plan.side, view.tissue_of(*corner, plan.side)) for corner in every]
+    # What could not be read at low magnification may be there at high; if not, its row says so.
+    seen = [
+        tile for tile in tiles if tile.tissue >= plan.asked.tissue or view.is_damaged(tile.minx, tile.miny, plan.side)
+    ]
+    corners = [(tile.minx, tile.miny) for tile in seen]
+    _log.info(f"{plan.path.name}: {counted(len(seen), 'tile')} of {len(every)} to answer")
+    quick = None
+    if plan.asked.is_quick:
+        rows, quick = ask_quickly(asker, corners, plan.side, plan.step, (width, height))
+    else:
+        rows = asker.rows("tiles", corners, plan.side)
+    answered = AnsweredSlide(
+        name=plan.path.name,
+        width=width,
+        height=height,
+        scale=plan.scale,
+        field=plan.field.um,
+        step=plan.step,
+        tiles=tuple(map(AnsweredTile, seen, rows)),
+        thumbnail=view.thumbnail(),
+    )
+    number = counts(answered, export.ranges)
+    return answered, {
+        "schema": SCHEMA,
+        "slide": {"name": plan.path.name, "width": width, "height": height, "digest": plan.settings["slide"]},
+        "um_per_pixel": {"value": plan.scale.value, "source": plan.scale.source},
+        "field": {"um": plan.field.um, "pixels": plan.side, "source": plan.field.source},
+        "level": {"downsample": level_of(slide, plan.side / export.side).downsample, "seen_on": export.side},
+        "model": {
+            "name": export.card.get("name"),
+            "digest": export.digest,
+            "configs": list(export.configs),
+            "views": export.views,
+            "warnings": [*export.warnings, *filter(None, [far_from(export, plan.field)])],
+        },
+        "tissue": {
+            "least": plan.asked.tissue,
+            "share_of_slide": view.tissue,
+            "um_per_pixel": view.downsample * plan.scale.value,
+        },
+        "step": plan.step,
+        "routing": plan.asked.routing,
+        **number,
+        "tiles": {"all": len(every), "background": len(every) - len(seen), **number["tiles"]},
+        "quick": quick,
+        "settings": plan.settings,
+    }
+
+
+def _complaint(path, summary) -> str:
+    """Return a sentence of a slide that was written, but not all of it answered; "" of a good one."""
+    tiles = summary["tiles"]
+    if tiles["failed"]:
+        return f"{path}: {counted(tiles['failed'], 'tile')} could not be answered; tiles.csv says why."
+    if not tiles["answered"]:
+        return (
+            f"{path}: no tile has {summary['tissue']['least']:.0%} tissue, so none was answered: is it an H&E slide? "
+            "--tissue takes less."
+        )
+    return ""
