@@ -9,13 +9,13 @@ from datasets.escape import for_html
 
 
 def status(answers: Sequence[Answer], total: int) -> str:
-    """Return in one sentence how far a drop is answered."""
+    """Return in one sentence how far a drop is done, and how many of its images have no answer or an unsure one."""
     failed = sum("error" in answer.row for answer in answers)
     unsure = sum(bool(answer.row.get("unsure")) for answer in answers)
-    said = f"{len(answers)} of {counted(total, 'image')} answered" if len(answers) < total else ""
-    said = said or f"{counted(total, 'image')} answered"
-    more = [f"{unsure} unsure"] * bool(unsure) + [f"{failed} that cannot be answered"] * bool(failed)
-    return f"{said}{', of these ' if more else ''}{' and '.join(more)}."
+    said = f"{len(answers)} of {counted(total, 'image')} done" if len(answers) < total else ""
+    said = said or f"{counted(total, 'image')} done"
+    more = [f"{unsure} unsure"] * bool(unsure) + [f"{failed} cannot be answered"] * bool(failed)
+    return f"{said}{': ' if more else ''}{', '.join(more)}."
 
 
 def table(answers: Sequence[Answer], classes: Sequence[str], chosen: int) -> str:

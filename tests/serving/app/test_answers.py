@@ -157,7 +157,7 @@ def test_images_that_are_dropped_later_take_the_place_of_earlier_ones(answers, f
     visit, answer = Visit(), page.answering(answers)
     early = answer(dropped(folder, *["benign.png"] * 9), visit)
     assert "0 of 9 images" in next(early)[1]
-    assert "1 image answered" in list(answer(dropped(folder, "normal.png"), visit))[-1][1]
+    assert "1 image done" in list(answer(dropped(folder, "normal.png"), visit))[-1][1]
     assert list(early) == []
     assert [each.name for each in visit.answers] == ["normal.png"]
 
@@ -192,3 +192,9 @@ def test_a_layer_of_zeros_is_clear(answered, export):
 def test_the_table_says_whether_an_answer_is_sure(answered, unsure, words):
     row = answered["benign.png"].row | {"unsure": unsure}
     assert f"<td>{words}</td>" in batch.table([Answer("a", row)], CLASSES, 0)
+
+
+def test_a_file_without_an_answer_does_not_count_as_answered(answered):
+    done = [answered["benign.png"], answered["cut.png"]]
+    assert batch.status(done[1:], 1) == "1 image done: 1 cannot be answered."
+    assert batch.status(done, 3).startswith("2 of 3 images done: ")

@@ -61,7 +61,7 @@ class Page:
 
     def drop(self, *paths):
         self.find("#drop input[type=file]")[0].send_keys("\n".join(map(str, paths)))
-        words = f"{len(paths)} image{'' if len(paths) == 1 else 's'} answered"
+        words = f"{len(paths)} image{'' if len(paths) == 1 else 's'} done"
         self.until(lambda: self.text("#said").startswith(words))
 
     def shoot(self, path):
@@ -177,7 +177,7 @@ def test_names_are_text_in_any_alphabet(browser, site, folder, tmp_path):
 def test_those_who_hear_the_page_are_told_of_answers_and_names(browser, site, folder):
     page = Page(browser, site.url)
     page.drop(folder / "insitu.tif")
-    assert page.find("[role=status]")[0].text.startswith("1 image answered")
+    assert page.find("[role=status]")[0].text.startswith("1 image done")
     nodes = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     heard = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
     assert [role for role, name in heard if role in ("button", "slider", "region") and not name] == []
