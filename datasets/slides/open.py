@@ -6,33 +6,47 @@ from pathlib import Path
 from datasets.errors import MissingError, UserError
 from datasets.images import formats
 from datasets.images.admission import NotTakenError
+from datasets.images.tiff_directory import Directory
+from datasets.slides.limits import PYRAMID
+from datasets.slides.openslide_slide import OpenSlideSlide
 from datasets.slides.slide import Slide
-from datasets.slides.tiff_level import PYRAMID
 from datasets.slides.tiff_slide import TiffSlide
+from datasets.slides.vendors import kind_of_file, kind_of_tiff
 
 
 def open_slide(path: Path) -> Slide:
     """Open a slide to read windows of it; a ``UserError`` says why one cannot be.
 
     TIFF files of the usual kinds are read here: tiled pyramids (OME-TIFF, Aperio's SVS, what libvips writes) and single
-    pictures, BigTIFF too, of 8 bits a channel, uncompressed or by PackBits, LZW, deflate or JPEG.
+    pictures, BigTIFF too, of 8 bits a channel, uncompressed or by PackBits, LZW, deflate or JPEG. Others are read by
+    openslide, where its package is installed.
     """
     path = Path(path)
     try:
         if not path.is_file():
             raise MissingError(f"{path} {_why_not_a_file(path)}.")
-        with path.open("rb") as file:
-            head = file.read(formats.HEAD)
-        kind = formats.sniff(head)
-        if kind != formats.TIFF:
-            raise NotTakenError(_other(head, kind))
-        return TiffSlide(path)
+        kind = _kind_for_openslide(path)
+        return OpenSlideSlide(path, kind) if kind else TiffSlide(path)
     except NotTakenError as error:
         raise UserError(f"{path} {error}.") from None
     except OSError as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def _kind_for_openslide(path: Path) -> str | None:
+    """Name the kind of a slide that openslide is to read; None of a TIFF that is read here."""
+    with path.open("rb") as file:
+        head = file.read(formats.HEAD)
+        kind = formats.sniff(head)
+        if kind == formats.TIFF:
+            return kind_of_tiff(Directory(file))
+    # A MIRAX slide's own file is a JPEG, of its label.
+    other = kind_of_file(path, head)
+    if other is None:
+        raise NotTakenError(_other(head, kind))
+    return other
 
 
 def _why_not_a_file(path: Path) -> str:

@@ -10,25 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.images.admission import MAX_RATIO, NotTakenError
 from datasets.images.tiff import read_palette, to_rgb, undo_predictor, whole_numbers
 from datasets.images.tiff_directory import Directory, damage
 from datasets.images.tiff_jpeg import read_tables
 from datasets.images.tiff_layout import YCBCR, Layout, layout_of, read_cut, read_places, read_shape
 from datasets.images.tiff_segments import JPEG, RAW, Segments
+from datasets.slides.limits import check_segment, check_size
 from datasets.slides.slide import Window
-
-# Bytes of RGB that a strip or tile may have. None can be decoded in part, so this bounds memory. Scanners write tiles
-# of 240 to 1024 pixels, and the largest that programs offer have 4096: 48 MiB.
-MAX_SEGMENT = 64 * 2**20
 
 # Strips and tiles of a level: a slide of 400,000 x 400,000 pixels has 2.4 million of 256.
 _MAX_SEGMENTS = 4_000_000
-
-# The largest area that scanners have, 75 x 25 mm, at 0.1 micrometres a pixel.
-_MAX_PIXELS = 750_000 * 250_000
-
-PYRAMID = "vips tiffsave IN.tif OUT.tif --tile --pyramid --bigtiff --compression jpeg"
 
 
 @dataclass(frozen=True)
@@ -139,10 +130,7 @@ class TiffLevel:
 def read_level(directory: Directory) -> TiffLevel:
     """Read where the strips or tiles of a directory are, and check that they can be decoded within bounds."""
     width, height, _ = read_shape(directory)
-    if width < 1 or height < 1:
-        raise NotTakenError(f"has {width}x{height} pixels, so there is nothing to see")
-    if width * height > _MAX_PIXELS or max(width, height) > MAX_RATIO * min(width, height):
-        raise NotTakenError(f"has {width}x{height} pixels, which no slide has")
+    check_size(width, height)
     layout = layout_of(directory)
     is_tiled, segment_width, segment_height = read_cut(directory, layout)
     across, down = -(-width // segment_width), -(-height // segment_height)
@@ -163,12 +151,6 @@ def read_level(directory: Directory) -> TiffLevel:
         tables=read_tables(directory) if layout.compression == JPEG else b"",
         palette=read_palette(directory, layout),
     )
-    size = segment_width * segment_height * 3
-    if size > MAX_SEGMENT and not level.is_raw:
-        name = "tiles" if is_tiled else "strips"
-        raise NotTakenError(
-            f"has {name} of {segment_width}x{segment_height} pixels, {size / 2**20:,.0f} MiB each, of which at most"
-            f" {MAX_SEGMENT / 2**20:.0f} MiB are taken, since one can only be decoded completely: convert it to a tiled"
-            f" pyramid, for example by {PYRAMID}"
-        )
+    if not level.is_raw:
+        check_segment(segment_width, segment_height, "tiles" if is_tiled else "strips")
     return level
