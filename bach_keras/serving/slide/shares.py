@@ -1,9 +1,8 @@
 """How much of a slide's tissue has which class."""
 
-from itertools import pairwise
-
 import numpy as np
 
+from bach_keras.serving.slide.cells import Cells
 from bach_keras.serving.slide.tiles import AnsweredSlide, AnsweredTile
 
 CAVEAT = (
@@ -25,22 +24,24 @@ def tissue_shares(slide: AnsweredSlide) -> dict:
     """
     answered = [each for each in slide.tiles if not each.failed]
     failed = [each for each in slide.tiles if each.failed]
-    mm2 = (slide.scale.value / 1000) ** 2
-    areas = own_areas(answered) * mm2 * [each.tile.tissue for each in answered]
-    total = float(areas.sum())
+    names = slide.classes
+    of_label = np.array([[each.row["label"] == name for name in names] for each in answered], bool)
+    of_label = of_label.reshape(-1, len(names))
+    is_unsure = np.array([bool(each.row.get("unsure")) for each in answered], bool)
     is_calibrated = any(each.row.get("unsure") is not None for each in answered)
-    labels = np.array([each.row["label"] for each in answered], object)
-    unsure = np.array([bool(each.row.get("unsure")) for each in answered], bool)
-    classes = {}
-    for name in slide.classes:
-        area = float(areas[labels == name].sum())
-        classes[name] = {
-            "tiles": int((labels == name).sum()),
-            "tissue_mm2": area,
-            "share": area / total if total else None,
-            "unsure_mm2": float(areas[(labels == name) & unsure].sum()) if is_calibrated else None,
+    kinds = np.concatenate([of_label, of_label & is_unsure[:, None]], axis=1)
+    areas = _tissue(answered, kinds) * (slide.scale.value / 1000) ** 2
+    total = float(areas[: len(names)].sum())
+    classes = {
+        name: {
+            "tiles": int(of_label[:, index].sum()),
+            "tissue_mm2": float(areas[index]),
+            "share": float(areas[index]) / total if total else None,
+            "unsure_mm2": float(areas[len(names) + index]) if is_calibrated else None,
         }
-    lost = float((own_areas(failed) * mm2 * [each.tile.tissue for each in failed]).sum())
+        for index, name in enumerate(names)
+    }
+    lost = float(_tissue(failed, np.ones((len(failed), 1)))[0]) * (slide.scale.value / 1000) ** 2
     return {
         "tissue_mm2": total,
         "classes": classes,
@@ -49,20 +50,8 @@ def tissue_shares(slide: AnsweredSlide) -> dict:
     }
 
 
-def own_areas(tiles: list[AnsweredTile]) -> np.ndarray:
-    """Return the area of each tile in square pixels, float [N], and of what k tiles share a k-th each."""
-    boxes = [(t.minx, t.miny, t.minx + t.width, t.miny + t.height) for t in (each.tile for each in tiles)]
-    if not boxes:
-        return np.zeros(0)
-    # The sides of all tiles cut the slide into cells, and all of a cell lies under the same tiles.
-    across, down = (sorted({side for box in boxes for side in (box[axis], box[axis + 2])}) for axis in (0, 1))
-    places = [{side: index for index, side in enumerate(sides)} for sides in (across, down)]
-    cells = [
-        (slice(places[1][top], places[1][bottom]), slice(places[0][left], places[0][right]))
-        for left, top, right, bottom in boxes
-    ]
-    counts = np.zeros((len(down) - 1, len(across) - 1), np.int32)
-    for cell in cells:
-        counts[cell] += 1
-    heights, widths = (np.array([after - before for before, after in pairwise(sides)]) for sides in (down, across))
-    return np.array([heights[rows] @ (1 / counts[rows, columns]) @ widths[columns] for rows, columns in cells])
+def _tissue(tiles: list[AnsweredTile], kinds: np.ndarray) -> np.ndarray:
+    """Return the square pixels of tissue of tiles that are of each kind, float [k]; ``kinds`` is bool [tiles, k]."""
+    cells = Cells([each.tile for each in tiles])
+    tissue = np.array([each.tile.tissue for each in tiles], float)[:, None]
+    return np.tensordot(cells.areas, cells.means(kinds * tissue), axes=2)
