@@ -39,6 +39,7 @@ class Segments:
     samples: int  # channels of a pixel
     is_ycbcr: bool  # whether JPEG segments hold YCbCr, and not RGB
     tables: bytes  # those that JPEG segments share
+    is_quick: bool = False  # as tiff_jpeg.decode says
 
     def unpack(self) -> np.ndarray:
         """Unpack all to uint8 [rows, row_bytes], one segment below the other."""
@@ -84,7 +85,7 @@ class Segments:
 
     def _jpeg(self, index: int) -> np.ndarray:
         size = self.row_bytes // self.samples, int(self.heights[index]), self.full_height
-        pixels = tiff_jpeg.decode(self._stored(index), self.tables, size, self.samples, self.is_ycbcr)
+        pixels = tiff_jpeg.decode(self._stored(index), self.tables, size, self.samples, self.is_ycbcr, self.is_quick)
         return pixels.reshape(-1, self.row_bytes)
 
     def _by_libtiff(self) -> Iterator[np.ndarray]:

@@ -15,33 +15,34 @@ class SegmentCache:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._lock = threading.Lock()
-        self._held: OrderedDict[Hashable, Future] = OrderedDict()
+        self._held: OrderedDict[Hashable, np.ndarray] = OrderedDict()  # the one that was used last is the last
+        self._in_work: dict[Hashable, Future] = {}
 
     def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Return the array of a key, by ``make`` where it is not held; what that raises is raised, and not held."""
         with self._lock:
-            future = self._held.get(key)
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+            future = self._in_work.get(key)
             is_mine = future is None
             if is_mine:
-                future = self._held[key] = Future()
-            else:
-                self._held.move_to_end(key)
+                future = self._in_work[key] = Future()
         if is_mine:
             self._fill(key, future, make)
         return future.result()
 
     def _fill(self, key: Hashable, future: Future, make: Callable[[], np.ndarray]) -> None:
+        array = None
         try:
             array = make()
+            future.set_result(array)
         except BaseException as error:
-            with self._lock:
-                del self._held[key]
             future.set_exception(error)
-            return
-        future.set_result(array)
         with self._lock:
-            self._bytes += array.nbytes
-            for oldest in [key for key, held in self._held.items() if held.done()]:
-                if self._bytes <= self._most_bytes:
-                    break
-                self._bytes -= self._held.pop(oldest).result().nbytes
+            del self._in_work[key]
+            if array is not None:
+                self._held[key] = array
+                self._bytes += array.nbytes
+            while self._bytes > self._most_bytes:
+                self._bytes -= self._held.popitem(last=False)[1].nbytes

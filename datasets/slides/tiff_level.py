@@ -122,6 +122,7 @@ class TiffLevel:
             samples=self._samples,
             is_ycbcr=self.layout.photometric == YCBCR,
             tables=self.tables,
+            is_quick=True,
         )
         values = whole_numbers(undo_predictor(segments.unpack(), self.layout, self._samples), self.layout.bits)
         return values.reshape(rows, -1, self._samples)[:, : self.segment_width]
