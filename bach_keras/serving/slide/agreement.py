@@ -8,6 +8,7 @@ from bach_keras.serving.slide.cells import Cells
 from bach_keras.serving.slide.regions import Region, Regions
 from bach_keras.serving.slide.tiles import AnsweredSlide
 from bach_keras.tree import NODES, ROOT
+from bach_keras.wording import counted
 from datasets.labels import CLASSES, LABELS
 
 CAVEAT = (
@@ -20,8 +21,8 @@ CAVEAT = (
 def agreement(regions: Regions, slide: AnsweredSlide) -> dict:
     """Compare the labels of tiles with the classes of the regions that they share area with.
 
-    The label of a region is the one that has most of its area; regions are the units of both intervals. By area, a
-    region counts by its area, so that the effective n is Kish's.
+    By region, one agrees if no other class has more of its area. By area, regions count by theirs, so that the
+    effective n is Kish's: they are the units of both intervals.
 
     Returns:
         ``regions`` and ``compared``: how many there are, and how many have a known class and an answered tile;
@@ -45,11 +46,13 @@ def agreement(regions: Regions, slide: AnsweredSlide) -> dict:
     square_mm = (slide.scale.value / 1000) ** 2
     of_tile = max((each.tile.width * each.tile.height for each in slide.tiles), default=0)
     pairs = zip(regions.regions, areas * square_mm, strict=True)
-    rows = [_row(each, row, each.area * square_mm, labels) for each, row in pairs]
-    judges = {name: _judge(rows, meant, labels) for name, meant in _judges(labels).items()}
+    meant = _meanings(labels)
+    rows = [_row(each, dict(zip(labels, map(float, row), strict=True)), each.area * square_mm) for each, row in pairs]
+    judges = {name: _judge(rows, each) for name, each in meant.items()}
+    known = set().union(*meant.values())
     return {
         "regions": len(rows),
-        "compared": sum(row["label"] is not None and _is_known(row["truth"], labels) for row in rows),
+        "compared": sum(row["label"] is not None and row["truth"] in known for row in rows),
         "classes": judges.get("classes"),
         "carcinoma": judges.get("carcinoma"),
         "mm2": _confusion(rows, labels),
@@ -60,21 +63,21 @@ def agreement(regions: Regions, slide: AnsweredSlide) -> dict:
     }
 
 
-def _row(region: Region, mm2, whole: float, labels) -> dict:
-    covered = float(mm2.sum())
+def _row(region: Region, labels_mm2: dict[str, float], mm2: float) -> dict:
+    answered = sum(labels_mm2.values())
     return {
         "name": region.name,
         "class": region.said,
         "truth": region.truth,
-        "label": labels[int(mm2.argmax())] if covered > 0 else None,
-        "mm2": whole,
-        "answered_mm2": covered,
-        "labels_mm2": dict(zip(labels, map(float, mm2), strict=True)),
+        "label": max(labels_mm2, key=labels_mm2.get) if answered > 0 else None,
+        "mm2": mm2,
+        "answered_mm2": answered,
+        "labels_mm2": labels_mm2,
     }
 
 
-def _judges(labels: list[str]) -> dict[str, dict[str, set[str]]]:
-    """Return what is compared: truth -> the labels that agree with it."""
+def _meanings(labels: list[str]) -> dict[str, dict[str, set[str]]]:
+    """Return what is compared: name -> truth -> the labels that agree with it."""
     if labels == list(CLASSES):
         same = {name: {name} for name in CLASSES}
         group = {name: {other for other in CLASSES if ROOT.targets[other] == ROOT.targets[name]} for name in LABELS}
@@ -83,18 +86,14 @@ def _judges(labels: list[str]) -> dict[str, dict[str, set[str]]]:
     return {"classes": {name: {node.classes[target]} for name, target in node.targets.items()}}
 
 
-def _is_known(truth, labels) -> bool:
-    return any(truth in meant for meant in _judges(labels).values())
-
-
-def _judge(rows, meant, labels) -> dict | None:
+def _judge(rows: list[dict], meant: dict[str, set[str]]) -> dict | None:
     judged = [row for row in rows if row["label"] is not None and row["truth"] in meant]
     if not judged:
         return None
-    right = np.array([row["label"] in meant[row["truth"]] for row in judged], bool)
+    agreed = np.array([_area(row, meant[row["truth"]]) for row in judged])
+    right = agreed == [max(_area(row, each) for each in meant.values()) for row in judged]
     areas = np.array([row["answered_mm2"] for row in judged])
-    agreed = sum(area for row in judged for name, area in row["labels_mm2"].items() if name in meant[row["truth"]])
-    share, effective = float(agreed / areas.sum()), float(areas.sum() ** 2 / (areas**2).sum())
+    share, effective = float(agreed.sum() / areas.sum()), float(areas.sum() ** 2 / (areas**2).sum())
     return {
         "by_region": {
             "n": len(judged),
@@ -109,6 +108,10 @@ def _judge(rows, meant, labels) -> dict | None:
             "effective_n": effective,
         },
     }
+
+
+def _area(row: dict, labels: set[str]) -> float:
+    return sum(row["labels_mm2"][name] for name in sorted(labels))
 
 
 def wilson(share: float, n: float) -> list[float]:
@@ -126,3 +129,25 @@ def _confusion(rows, labels) -> dict[str, dict[str, float]]:
         if same:
             found[truth] = {name: sum(row["labels_mm2"][name] for row in same) for name in labels}
     return found
+
+
+def in_words(found: dict) -> list[str]:
+    """Return a sentence for each thing that was compared."""
+    return [
+        f"{what}: {_judge_in_words(found[name])}"
+        for name, what in (("classes", "The class agrees"), ("carcinoma", "Carcinoma or not agrees"))
+        if found[name]
+    ] or ["No region has both a known class and an answered tile, so nothing is compared."]
+
+
+def _judge_in_words(judge: dict) -> str:
+    region, area = judge["by_region"], judge["by_area"]
+    said = [_share_in_words(each["agreement"], each["agreement_ci95"]) for each in (region, area)]
+    return (
+        f"in {region['agreed']} of {counted(region['n'], 'region')} ({said[0]}); by area, on a share of {said[1]}, of "
+        f"{area['mm2']:.3g} mm2 (effective n {area['effective_n']:.1f})."
+    )
+
+
+def _share_in_words(share: float, interval: list[float]) -> str:
+    return f"{share:.3f}, 95 % interval {interval[0]:.3f} to {interval[1]:.3f}"

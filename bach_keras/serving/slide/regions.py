@@ -176,6 +176,8 @@ def _notes(found: Outlines, inside: list[Outline]) -> list[str]:
     unknown = Counter(each.said for each in inside if each.said and label_of(each.said) is None)
     if unknown:
         names = ", ".join(f'"{name}" ({counted(count, "region")})' for name, count in unknown.items())
-        known = "; ".join(f"{label}: {', '.join(names)}" for label, names in SPELLINGS.items())
-        notes.append(f"Classes that are not compared, as their names are not known: {names}. Known are {known}.")
+        notes.append(
+            f"Classes that are not compared, as their names are not known: {names}. Known are names such as Normal, "
+            "Benign, DCIS, Invasive carcinoma and Tumor; docs/slides.md lists them."
+        )
     return notes

@@ -72,6 +72,13 @@ def test_a_class_that_only_says_tumour_is_compared_as_carcinoma(regions):
     assert found["compared"] == 2
 
 
+def test_carcinoma_agrees_where_its_classes_together_have_most_of_a_region(regions):
+    # Half of the slide is not carcinoma, in equal parts; of the rest, each class has less than those together.
+    found = agreement(regions((100, 0, 400, 100, "Tumor"), (0, 0, 310, 100, "Tumor")), SLIDE)
+    assert [row["label"] for row in found["each"]] == ["benign", "normal"]
+    assert found["carcinoma"]["by_region"]["agreed"] == 1
+
+
 def test_the_areas_of_labels_in_each_class_are_told(regions):
     found = agreement(regions((0, 0, 150, 100, "normal"), (0, 100, 100, 200, "normal")), SLIDE)
     assert found["mm2"] == {

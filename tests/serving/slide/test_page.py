@@ -1,0 +1,137 @@
+"""The page of a slide, as a browser shows it and as it reads."""
+
+import json
+
+import pytest
+
+from bach_keras.serving.slide.agreement import agreement
+from bach_keras.serving.slide.page import write_page
+from bach_keras.serving.slide.regions import read_regions
+from datasets.images.scale import Scale
+from tests.chromium import Browser, needs_chromium
+from tests.serving.slide import made
+
+LONG = "a_slide_whose_name_is_longer_than_any_telephone_is_wide_" * 3
+PHANTOM = "WARNING: this model learned from synthetic phantom images. Its answers about tissue mean NOTHING."
+
+
+def summary(**changes):
+    """Return what summary.json says."""
+    return {
+        "model": {"name": "BACH hierarchy", "digest": "1" * 64, "configs": ["phantom"], "warnings": [PHANTOM]},
+        "tiles": {"all": 30, "background": 22, "answered": 8, "failed": 0},
+        "field": {"um": 100.0, "pixels": 100, "source": "the model's training images"},
+        "tissue": {"least": 0.25},
+        "routing": "routed",
+        "quick": None,
+    } | changes  # fmt: skip
+
+
+def all_of_it(folder):
+    """Return a slide and a summary with everything that a page can show."""
+    slide = made.stripes(unsure=True, name=f"{LONG}.tiff")
+    slide = made.slide([*slide.tiles[:7], made.tile(300, 100, None)], name=slide.name)
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [[[x, 0], [x + 90, 0], [x + 90, 90], [x, 90], [x, 0]]]},
+            "properties": {"name": f"{LONG} {x}", "classification": {"name": said, "color": [0, 0, 0]}},
+        }
+        for x, said in ((0, "Normal"), (200, "DCIS"), (300, "Tumor"), (100, LONG))
+    ]
+    (folder / "regions.json").write_text(json.dumps(features))
+    found = agreement(read_regions(folder / "regions.json", 400, 200), slide)
+    quick = {"squares": 9, "tiles_saved": 12, "checked": {"squares": 3, "labels_changed": 1, "ci95": [0.1, 0.5]}}
+    return slide, summary(agreement=found, quick=quick)
+
+
+def written(folder, slide, given):
+    write_page(folder / "index.html", slide, given)
+    return (folder / "index.html").read_text("utf-8")
+
+
+def test_a_model_of_phantoms_is_called_so_loudly_and_once(tmp_path):
+    page = written(tmp_path, made.stripes(), summary())
+    assert page.index("<p class=loud>SYNTHETIC") < page.index("<h1>")
+    assert page.count("class=loud") == 1
+
+
+def test_every_other_warning_of_the_model_is_shown_too(tmp_path):
+    given = summary(model={"configs": ["bach"], "warnings": ["WARNING: decodes badly."]})
+    page = written(tmp_path, made.stripes(), given)
+    assert "<p class=loud>WARNING: decodes badly.</p>" in page
+    assert "SYNTHETIC" not in page
+
+
+def test_the_scale_stands_with_where_it_is_from(tmp_path):
+    page = written(tmp_path, made.stripes(scale=Scale(0.2528, "Aperio MPP in ImageDescription")), summary())
+    assert "<dd>0.2528 µm a pixel<small>from Aperio MPP in ImageDescription</small></dd>" in page
+    assert "no area of a tumour" in page
+
+
+def test_the_tissue_of_each_class_is_a_row(tmp_path):
+    page = written(tmp_path, made.stripes(scale=Scale(10.0, "told")), summary())
+    numbers = "".join(f'<td class="number">{number}</td>' for number in ("2", "2.000", "25.0 %"))
+    assert f'<th scope="row">invasive</th>{numbers}' in page
+
+
+def test_agreement_is_told_by_region_and_by_area(tmp_path):
+    page = written(tmp_path, *all_of_it(tmp_path))
+    assert "The class agrees: in 2 of 2 regions (1.000, 95 % interval" in page
+    assert "effective n 2.0" in page
+    assert "Carcinoma or not agrees: in 3 of 3 regions" in page
+
+
+@pytest.mark.parametrize(
+    "slide",
+    [made.slide([]), made.slide([made.tile(0, 0, None)]), made.slide([made.tile(0, 0, made.node_row("carcinoma"))])],
+    ids=["no tile", "an error alone", "a node"],
+)
+def test_a_page_needs_no_more_than_the_slide(tmp_path, slide):
+    assert "NaN" not in written(tmp_path, slide, {})
+
+
+def test_what_names_hold_is_text_and_no_html(tmp_path):
+    page = written(tmp_path, made.stripes(name="<script>alert(1)</script>\x1b.tiff"), summary())
+    assert "<script" not in page
+    assert "\x1b" not in page
+
+
+def test_the_same_slide_gives_the_same_page(tmp_path):
+    slide, given = all_of_it(tmp_path)
+    assert written(tmp_path, slide, given) == written(tmp_path, slide, given)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    opened = Browser()
+    yield opened
+    opened.driver.quit()
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_the_window_reads_well_and_asks_for_nothing(browser, tmp_path, width, scheme):
+    written(tmp_path, *all_of_it(tmp_path))
+    browser.open(tmp_path / "index.html", width, scheme)
+    assert browser.requests() == [(tmp_path / "index.html").as_uri()]
+    assert browser.driver.get_log("browser") == []
+    assert browser.sideways() == 0
+    seen, low = browser.contrasts()
+    assert seen > 80
+    assert low == []
+
+
+@needs_chromium
+def test_every_picture_has_a_text_and_a_keyboard_reaches_every_link(browser, tmp_path):
+    written(tmp_path, *all_of_it(tmp_path))
+    browser.open(tmp_path / "index.html")
+    script = "return [...document.querySelectorAll('img')].map(each => [each.alt, each.naturalWidth])"
+    pictures = browser.driver.execute_script(script)
+    assert len(pictures) == 6
+    assert all(alt and width for alt, width in pictures)
+    script = "return [...document.querySelectorAll('a, .scroll')].map(each => each.tabIndex)"
+    assert set(browser.driver.execute_script(script)) == {0}
+    heads = "return [...document.querySelectorAll('nav a')].every(a => document.querySelector(a.getAttribute('href')))"
+    assert browser.driver.execute_script(heads)
