@@ -93,6 +93,5 @@ def _measurements(each: AnsweredTile) -> dict[str, float]:
     for node, pair in row["nodes"].items():
         found |= {f"{node}_{name}": share for name, share in (pair or {}).items()}
     found |= {"tissue": each.tile.tissue, "spread": row.get("spread"), "distance": row.get("distance")}
-    if row.get("unsure") is not None:
-        found["unsure"] = int(row["unsure"])
+    found |= {name: int(row[name]) for name in ("unsure", "quick") if row.get(name) is not None}
     return {name: round(value, _DIGITS) for name, value in found.items() if value is not None and math.isfinite(value)}

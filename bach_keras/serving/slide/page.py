@@ -50,7 +50,7 @@ def write_page(path: Path, slide: AnsweredSlide, summary: dict) -> None:
         "map": ("Class of each tile", _class_map(slide, made, shares)),
         "tissue": ("Tissue by class", _tissue(shares)),
         "probabilities": ("Probability of each class", _probabilities(slide, made)),
-        "regions": ("Agreement with the outlined regions", _regions(summary.get("agreement"))),
+        "regions": ("Agreement with the outlined regions", _regions((summary.get("regions") or {}).get("agreement"))),
         "quick": ("Quick look", _quick(summary.get("quick"))),
         "made": ("How it was made", _made(slide, summary)),
         "files": ("Files beside this page", [_files()]),

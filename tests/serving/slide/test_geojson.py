@@ -92,7 +92,7 @@ def written(folder, slide):
 def answers():
     """Return tiles with everything that a row may say, and not say."""
     odd = made.row("insitu") | {"spread": math.nan, "distance": math.inf}
-    many = made.row("benign", unsure=True) | {"spread": 0.1, "distance": 2.5}
+    many = made.row("benign", unsure=True) | {"spread": 0.1, "distance": 2.5, "quick": False}
     rows = ["normal", made.row("invasive", routed=True), None, odd, many]
     return [made.tile(place * made.SIDE, 0, row, tissue=0.25) for place, row in enumerate(rows)]
 
@@ -142,7 +142,8 @@ def test_what_was_not_measured_is_left_out(tmp_path):
     assert measured[1]["prob_benign"] == 0
     assert "unsure" not in measured[0]
     assert "spread" not in measured[2]
-    assert measured[3]["distance"] == 2.5
+    assert (measured[3]["distance"], measured[3]["quick"]) == (2.5, 0)
+    assert "quick" not in measured[0]
 
 
 def test_shapely_reads_each_polygon_as_what_of_the_tile_lies_in_the_slide(tmp_path):

@@ -24,6 +24,7 @@ def summary(**changes):
         "tissue": {"least": 0.25},
         "routing": "routed",
         "quick": None,
+        "regions": None,
     } | changes  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def all_of_it(folder):
     (folder / "regions.json").write_text(json.dumps(features))
     found = agreement(read_regions(folder / "regions.json", 400, 200), slide)
     quick = {"squares": 9, "tiles_saved": 12, "checked": {"squares": 3, "labels_changed": 1, "ci95": [0.1, 0.5]}}
-    return slide, summary(agreement=found, quick=quick)
+    return slide, summary(regions={"file": "regions.json", "outside": 3, "agreement": found}, quick=quick)
 
 
 def written(folder, slide, given):
