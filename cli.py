@@ -5,6 +5,7 @@ import sys
 import click
 
 from bach_keras.commands.app import app
+from bach_keras.commands.bulk import bulk
 from bach_keras.commands.calibration import calibrate
 from bach_keras.commands.console import start_console
 from bach_keras.commands.data import data
@@ -86,7 +87,7 @@ def cli():
 
 COMMANDS = (
     data, weights, lr_find, train, reproduce, runs, calibrate, evaluate, stability, compare, verify_result, export,
-    predict, slide, submit, serve, app, parity,
+    predict, slide, bulk, submit, serve, app, parity,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

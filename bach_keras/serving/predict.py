@@ -66,12 +66,22 @@ def predict_files(
         for start in range(0, len(found), BATCH):
             batch = found[start : start + BATCH]
             looked_at = list(islice(images, len(batch)))
-            prepared = [image if isinstance(image, UserError) else image[0] for image in looked_at]
-            rows = _rows(export, prepared, routing, extras)
-            for path, image, (row, asked) in zip(batch, looked_at, rows, strict=True):
-                looked = [] if isinstance(image, UserError) else image[1]
-                yield {"path": str(path)} | _with_fields(row, path, extras, looked, asked)
+            yield from answer_seen(export, batch, looked_at, routing, extras)
             progress.update(len(batch))
+
+
+def answer_seen(export, paths, seen, routing: str = "soft", extras: Sequence[Extra] = ()) -> Iterator[dict]:
+    """Yield for each of a few images, in order, ``path`` and what ``answer_batch`` returns, or ``error``.
+
+    Args:
+        seen: of each image what ``export.prepared`` makes of it and what each of the extras' ``look`` returned, or
+            the ``UserError`` that refused it.
+    """
+    prepared = [image if isinstance(image, UserError) else image[0] for image in seen]
+    rows = _rows(export, prepared, routing, extras)
+    for path, image, (row, asked) in zip(paths, seen, rows, strict=True):
+        looked = [] if isinstance(image, UserError) else image[1]
+        yield {"path": str(path)} | _with_fields(row, path, extras, looked, asked)
 
 
 def _with_fields(row, path, extras, looked, asked) -> dict:

@@ -1,0 +1,136 @@
+"""``manifest.json``: which model answers which list, and which files hold answers that count."""
+
+import hashlib
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from bach_keras.fields import FLAG, LINE, NOTHING, OBJECT, SHA256, TEXT, FieldError, check, list_of, read_object, whole
+from bach_keras.wording import counted
+from datasets.errors import UserError
+from datasets.whole import write_json
+
+FILE = "manifest.json"
+FORMAT = 1
+
+_MOST = 10**12
+_FIELDS = {
+    "format": whole(FORMAT, FORMAT), "complete": FLAG, "model": OBJECT, "options": OBJECT, "input": OBJECT,
+    "shard_size": whole(1, _MOST), "rows": whole(0, _MOST), "errors": whole(0, _MOST), "shards": list_of(OBJECT),
+}  # fmt: skip
+_MODEL = {"folder": TEXT, "digest": SHA256}
+_INPUT = {
+    "source": TEXT,
+    "sha256": SHA256,
+    "count": whole(1, _MOST),
+    "folder": TEXT | NOTHING,
+    "doubles": whole(0, _MOST),
+}
+_SHARD = {"name": LINE, "sha256": SHA256, "rows": whole(1, _MOST), "errors": whole(0, _MOST)}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of answers that counts."""
+
+    name: str
+    sha256: str
+    rows: int
+    errors: int
+
+
+def name_of(number: int) -> str:
+    return f"part-{number:05d}.parquet"
+
+
+@dataclass
+class Manifest:
+    """What the answers in a folder are of, and how many there are."""
+
+    model: dict  # folder and digest
+    options: dict  # what else an answer depends on
+    input: dict  # source, sha256, count, folder and doubles
+    shard_size: int
+    shards: dict[str, Shard] = field(default_factory=dict)  # by name
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for shard in self.shards.values())
+
+    @property
+    def errors(self) -> int:
+        return sum(shard.errors for shard in self.shards.values())
+
+    @property
+    def count_of_shards(self) -> int:
+        return -(-self.input["count"] // self.shard_size)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest | None":
+        """Read the manifest of a folder; None where there is none."""
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            values = read_object(path)
+            check(values, _FIELDS)
+            check(values["model"], _MODEL, within="model")
+            check(values["input"], _INPUT, within="input")
+            for place, each in enumerate(values["shards"]):
+                check(each, _SHARD, within=f"shards[{place}]")
+        except FieldError as error:
+            raise UserError(
+                f"{path} is not a manifest of `bulk` ({str(error).rstrip('.')}): name another --out."
+            ) from error
+        shards = {each["name"]: Shard(**{name: each[name] for name in _SHARD}) for each in values["shards"]}
+        return cls(values["model"], values["options"], values["input"], values["shard_size"], shards)
+
+    def write(self, folder: Path) -> None:
+        values = asdict(replace(self, shards={})) | {
+            "format": FORMAT,
+            "complete": self.rows == self.input["count"],
+            "rows": self.rows,
+            "errors": self.errors,
+            "shards": [asdict(self.shards[name]) for name in sorted(self.shards)],
+        }
+        write_json(folder / FILE, {name: values[name] for name in _FIELDS})
+
+    def drop_what_does_not_count(self, folder: Path) -> list[str]:
+        """Forget shards of which the files are not those that were recorded; return their names."""
+        lost = [name for name, shard in self.shards.items() if sha256_of(folder / name) != shard.sha256]
+        for name in lost:
+            del self.shards[name]
+        return lost
+
+
+def sha256_of(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+def check_same(there: Manifest, wanted: Manifest, folder: Path) -> None:
+    """Refuse to put answers beside those of another model, list or setting."""
+    other = "Name another --out"
+    if there.model["digest"] != wanted.model["digest"]:
+        raise UserError(
+            f"{folder} holds answers of another model ({there.model['folder']}, {there.model['digest'][:12]}) than "
+            f"{wanted.model['folder']} ({wanted.model['digest'][:12]}). {other}."
+        )
+    changed = [
+        name for name in sorted(there.options | wanted.options) if there.options.get(name) != wanted.options.get(name)
+    ]
+    if changed:
+        before = ", ".join(f"{name} {there.options.get(name)}" for name in changed)
+        now = ", ".join(f"{name} {wanted.options.get(name)}" for name in changed)
+        raise UserError(f"{folder} holds answers with {before}, and not with {now}. {other}, or give the same options.")
+    if any(there.input[name] != wanted.input[name] for name in ("sha256", "folder")):
+        raise UserError(
+            f"{folder} holds answers for another input: {counted(there.input['count'], 'image')} of "
+            f"{there.input['source']}, and not these {wanted.input['count']} of {wanted.input['source']}. {other}."
+        )
+    if there.shard_size != wanted.shard_size:
+        raise UserError(
+            f"{folder} was begun with --shard-size {there.shard_size}, and not {wanted.shard_size}: leave it out."
+        )

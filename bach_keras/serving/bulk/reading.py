@@ -1,0 +1,134 @@
+"""Image files made ready for a model beside it: decoded in a process of their own, each within its time."""
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bach_keras.evidence.ranges import values_of
+from bach_keras.serving.bulk import decoder
+from bach_keras.serving.bulk.plan import Looking, Seen
+from bach_keras.serving.images import as_seen
+from bach_keras.serving.judgement import Judgement
+from datasets.errors import UserError, WorkError
+
+_ROOT = Path(__file__).parents[3]
+# Seconds that the process which decodes may take to start.
+_START = 60.0
+
+
+class Decoder:
+    """The process that decodes, started when it is first needed and again after it was ended.
+
+    Args:
+        folder: where it works, so that relative paths begin there.
+        module: which module it runs.
+    """
+
+    def __init__(self, folder: str | None = None, module: str = decoder.__name__):
+        self._folder, self._module = folder, module
+        self._process = None
+
+    def ask(self, question: tuple) -> None:
+        """Ask it for an image, ``decoder.look``'s arguments; ``answer`` must follow."""
+        if self._process is None:
+            self._start()
+        with contextlib.suppress(OSError):  # it has ended, and ``answer`` says so
+            decoder.send(self._to, question)
+
+    def answer(self, seconds: float) -> dict:
+        """Return what it answers; the process that does not within so many seconds is ended, and that is an error."""
+        if not self._wait(seconds):
+            self.close()
+            return {"error": f"was not read within {seconds:g} s: raise --time-limit, or look at the file"}
+        try:
+            return decoder.receive(self._from)
+        except (EOFError, OSError):
+            code = self._process.wait()
+            self.close()
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            return {"error": f"ended the process that read it ({how})"}
+
+    def _wait(self, seconds: float) -> bool:
+        return bool(select.select([self._from], [], [], seconds)[0])
+
+    def _start(self) -> None:
+        if self._folder is not None and not os.path.isdir(self._folder):
+            raise WorkError(
+                f"{self._folder}, where relative paths of the input begin, is not on machine {socket.gethostname()}. "
+                "Give absolute paths or URLs that every machine of the cluster sees."
+            )
+        theirs, ours = os.pipe()
+        mine, its = os.pipe()
+        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", self._module, str(theirs), str(its)],
+            pass_fds=(theirs, its),
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        )
+        os.close(theirs)
+        os.close(its)
+        self._to, self._from = os.fdopen(ours, "wb"), os.fdopen(mine, "rb")
+        if not self._wait(_START) or decoder.receive(self._from) != "ready":
+            self.close()
+            raise RuntimeError(f"The process that decodes images did not start within {_START:g} s.")
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            for file in (self._to, self._from):
+                with contextlib.suppress(OSError):
+                    file.close()
+
+
+def read_files(paths: Sequence[str], looking: Looking, decodes: Decoder) -> Iterator[Seen]:
+    """Yield each file as a model takes it, in order; while one is made ready the next is decoded."""
+    last = None
+    for path in paths:
+        decodes.ask((path, looking.um_per_pixel, looking.icc == "apply"))
+        begun = time.monotonic()
+        if last is not None:
+            yield _seen(*last, looking)
+        left = looking.time_limit - (time.monotonic() - begun)
+        last = path, decodes.answer(max(left, 0.0))
+    if last is not None:
+        yield _seen(*last, looking)
+
+
+def _seen(path: str, found: dict, looking: Looking) -> Seen:
+    file = {name: found.get(name) for name in ("digest", "bytes", "modified_ns")}
+    if "error" in found:
+        said = found["error"]
+        return Seen(path, file, said if path in said else f"{path} {said}.")
+    pixels, scale = found["pixels"], found["scale"]
+    file |= {"height": pixels.shape[0], "width": pixels.shape[1]}
+    judged = Judgement(looking.ranges, lambda path: scale).look(path, pixels)
+    prepared = as_seen(pixels, looking.side, looking.views)
+    return Seen(path, file, None, prepared, (scale, found["icc"], judged))
+
+
+class Measured(Judgement):
+    """Adds ``measured`` to what ``Judgement`` does: what the warnings are about."""
+
+    def fields(self, path, row, looked, asked):
+        fields = super().fields(path, row, looked, asked)
+        values = looked and values_of(looked | {"features": row.get("distance")}, self._ranges)
+        return fields | {"measured": values}
+
+
+def answered(export, seen: Sequence[Seen], routing: str, extras) -> list[dict]:
+    """Return a row for each image that ``read_files`` read; ``extras`` are those that ``Seen.looked`` is of."""
+    from bach_keras.serving.predict import answer_seen
+
+    given = [UserError(each.error) if each.error else (each.prepared, each.looked) for each in seen]
+    rows = answer_seen(export, [each.path for each in seen], given, routing, extras)
+    return [row | each.file for row, each in zip(rows, seen, strict=True)]
