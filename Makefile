@@ -24,7 +24,11 @@ WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(PY) -m pip install --quiet -r requirements-slides.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed-app .venv/installed-slides requirements-dev.txt
+.venv/installed-scale: .venv/installed requirements-scale.txt
+	$(PY) -m pip install --quiet -r requirements-scale.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed-app .venv/installed-slides .venv/installed-scale requirements-dev.txt
 	$(PY) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 

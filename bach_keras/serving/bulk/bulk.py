@@ -1,19 +1,19 @@
 """Many images answered into Parquet files: begun, resumed and finished."""
 
+import contextlib
 import fcntl
 import logging
 import multiprocessing
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bach_keras.serving.bulk import files, inputs
 from bach_keras.serving.bulk.changes import changed_places, error_places
 from bach_keras.serving.bulk.engine import serve
-from bach_keras.serving.bulk.manifest import Manifest, check_same
+from bach_keras.serving.bulk.manifest import FILE, Manifest, check_same
 from bach_keras.serving.bulk.plan import Answering, Looking, Machines, Plan
 from bach_keras.serving.bulk.shards import Shards, shard_size
 from bach_keras.wording import counted
@@ -23,6 +23,7 @@ from datasets.whole import unfinished
 
 LOG = logging.getLogger(__name__)
 
+_LOCK = ".lock"
 # Seconds beyond the cluster's patience, after which silence of the process that talks to it means that it hangs.
 _SILENCE = 60.0
 # Seconds that it may take to end, and between two lines of progress where there is no terminal.
@@ -48,26 +49,45 @@ def run_bulk(job: Job, form) -> Manifest:
     Args:
         form: the ``Outputs`` of the model.
     """
+    is_new = not (job.out / FILE).exists()
     with _only_one(job.out):
-        manifest, listed = _begin(job)
-        for sentence in inputs.warnings_of(listed):
-            LOG.warning(sentence)
-        shards = Shards(job.out, manifest, listed, form)
-        _look_at_what_is_there(job, manifest, shards)
-        looking = replace(job.looking, folder=listed.folder)
-        plan = Plan(job.machines, looking, job.answering, shards.todo())
-        if plan.todo.shards:
-            with working():
-                manifest.write(job.out)
-                _run(plan, manifest, shards)
-        return manifest
+        try:
+            return _run_bulk(job, form)
+        except UserError:
+            if is_new:
+                _leave_as_it_was(job)
+            raise
 
 
-@contextmanager
+def _run_bulk(job: Job, form) -> Manifest:
+    manifest, listed = _begin(job)
+    for sentence in inputs.warnings_of(listed):
+        LOG.warning(sentence)
+    shards = Shards(job.out, manifest, listed, form)
+    _look_at_what_is_there(job, manifest, shards)
+    looking = replace(job.looking, folder=listed.folder)
+    plan = Plan(job.machines, looking, job.answering, shards.todo())
+    if plan.todo.shards:
+        with working():
+            manifest.write(job.out)
+            _run(plan, manifest, shards)
+    return manifest
+
+
+def _leave_as_it_was(job: Job) -> None:
+    """Take away what was written into a folder in which nothing was started."""
+    for path in (job.out / FILE, job.out / inputs.FILE, job.out / _LOCK, Path(job.machines.log)):
+        if path.is_file():
+            path.unlink()
+    with contextlib.suppress(OSError):  # something else is in it
+        job.out.rmdir()
+
+
+@contextlib.contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     """Refuse a folder into which another process writes answers."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / _LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,6 +8,7 @@ Ray Data is not used, though it would do the same on a good day: it runs a batch
 does not say whether any actor is alive, and its checkpoints hold all names in memory and read all input again.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -57,7 +58,8 @@ def serve(plan: Plan, connection: Connection) -> None:
         last = ("failed", str(error))
     except Exception:
         last = ("bug", traceback.format_exc())
-    connection.send(last)
+    with contextlib.suppress(BrokenPipeError):  # it is not waited for any more
+        connection.send(last)
 
 
 def _cpus(machines: Machines) -> int:

@@ -1,10 +1,11 @@
 """``manifest.json``: which model answers which list, and which files hold answers that count."""
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from bach_keras.fields import FLAG, LINE, NOTHING, OBJECT, SHA256, TEXT, FieldError, check, list_of, read_object, whole
+from bach_keras.fields import FLAG, NOTHING, OBJECT, SHA256, TEXT, FieldError, Kind, check, list_of, read_object, whole
 from bach_keras.wording import counted
 from datasets.errors import UserError
 from datasets.whole import write_json
@@ -25,7 +26,10 @@ _INPUT = {
     "folder": TEXT | NOTHING,
     "doubles": whole(0, _MOST),
 }
-_SHARD = {"name": LINE, "sha256": SHA256, "rows": whole(1, _MOST), "errors": whole(0, _MOST)}
+_NAME = Kind(
+    "the name of a shard", lambda value: isinstance(value, str) and bool(re.fullmatch(r"part-\d{5,}\.parquet", value))
+)
+_SHARD = {"name": _NAME, "sha256": SHA256, "rows": whole(1, _MOST), "errors": whole(0, _MOST)}
 
 
 @dataclass(frozen=True)

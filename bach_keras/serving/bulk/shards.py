@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bach_keras.serving.answers import Outputs
-from bach_keras.serving.bulk.columns import as_table
+from bach_keras.serving.bulk.columns import as_table, schema
 from bach_keras.serving.bulk.inputs import Inputs, names_between
 from bach_keras.serving.bulk.manifest import Manifest, Shard, name_of, sha256_of
 from datasets.whole import whole
@@ -85,7 +85,7 @@ class Shards:
         return min(self._size, self._manifest.input["count"] - number * self._size)
 
     def table(self, number: int) -> pa.Table:
-        return pq.read_table(self._folder / name_of(number))
+        return pq.read_table(self._folder / name_of(number)).cast(schema(self._form))
 
     def todo(self) -> Todo:
         """Return what lacks: the shards that do not count, and what ``answer_again`` named."""
@@ -124,7 +124,8 @@ class Shards:
         table = table.replace_schema_metadata(about)
         path = self._folder / name_of(number)
         with whole(path) as partial:
-            pq.write_table(table, partial, compression="zstd")
+            with partial.open("wb") as file:  # Arrow itself would not say in a word that the disk is full
+                pq.write_table(table, file, compression="zstd")
             digest = sha256_of(partial)
         errors = table.num_rows - table["error"].null_count
         shard = Shard(path.name, digest, table.num_rows, errors)
