@@ -36,6 +36,7 @@ def write_geojson(path: Path, slide: AnsweredSlide) -> int:
         "height": slide.height,
         "um_per_pixel": slide.scale.value,
         "um_per_pixel_source": for_xml(slide.scale.source),
+        "routing": "routed" if slide.is_routed else "soft",
         "tiles": count,
         "tiles_with_errors_left_out": failed,
     }

@@ -1,6 +1,7 @@
 """The maps of a slide as files: what a person looks at (PNG) and what other programs read (OME-TIFF)."""
 
 import math
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from datasets.escape import for_xml
 from datasets.whole import whole
 
 # Of the longer side of a map in a picture, in pixels.
-LONGER_SIDE, PANEL_SIDE = 1200, 560
+LONGER_SIDE, PANEL_SIDE = 1200, 480
 
 _DPI, _EDGE, _LINE, _LEAST_WIDTH, _BAR = 100, 16, 22, 640, 90
 # A slide this many times as tall as wide has its panels side by side.
@@ -45,21 +46,30 @@ def write_classes(path: Path, slide: AnsweredSlide, made: Raster) -> None:
 
 
 def write_probabilities(path: Path, slide: AnsweredSlide, made: Raster) -> None:
-    """Write a panel for each class: the slide in pale grey, under the probability of the class."""
+    """Write a panel for carcinoma and for each class: the slide in pale grey, under the probability."""
     picture = pictures.thumbnail(slide, PANEL_SIDE)
     height, width = picture.shape[:2]
-    count = len(slide.classes)
-    across = count if height > _TALL * width else 2
-    down = -(-count // across)
-    cell_width, cell_height = max(width, 150) + _EDGE, height + _LINE + _EDGE
-    sheet = _Sheet(max(_EDGE + across * cell_width + _BAR, _LEAST_WIDTH), _EDGE + down * cell_height + _LINE)
-    for index, name in enumerate(slide.classes):
+    shown = pictures.probabilities(slide, made)
+    across = min(len(shown), 5 if height > _TALL * width else 3)
+    down = -(-len(shown) // across)
+    cell_width, cell_height = max(width, 190) + _EDGE, height + _LINE + _EDGE
+    given = pictures.given_carci(slide)
+    lines = [*_wrapped(given, across * cell_width + _BAR)] if given else []
+    foot = _EDGE + down * cell_height
+    sheet = _Sheet(max(_EDGE + across * cell_width + _BAR, _LEAST_WIDTH), foot + (1 + len(lines)) * _LINE)
+    for index, (name, values) in enumerate(shown.items()):
         left, top = _EDGE + index % across * cell_width, _EDGE // 2 + index // across * cell_height
         sheet.text(left, top + 4, f"Probability of {name}", size=11)
-        sheet.image(pictures.of_probability(slide, made, picture, index), left, top + _LINE, frame=True)
+        sheet.image(pictures.of_probability(slide, made, picture, values), left, top + _LINE, frame=True)
     sheet.heat_bar(_EDGE + across * cell_width, _EDGE // 2 + _LINE, min(height, 260))
+    for index, line in enumerate(lines):
+        sheet.text(_EDGE, foot + index * _LINE, line)
     sheet.scale_bar(slide, width, sheet.height - _LINE)
     sheet.save(path, slide, "Probability of each class")
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(40, width // 7))  # pixels of a letter
 
 
 @dataclass

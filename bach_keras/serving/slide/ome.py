@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bach_keras.serving.slide.colours import COLOURS
+from bach_keras.serving.slide.pictures import given_carci
 from bach_keras.serving.slide.raster import Raster
 from bach_keras.serving.slide.tiles import AnsweredSlide
 from datasets.escape import for_xml
@@ -30,8 +31,8 @@ def write_ome(path: Path, slide: AnsweredSlide, raster: Raster) -> None:
     about = (
         f"Probability of each class on {slide.name}. Where every channel is 0, nothing was answered. The pixels of the "
         f"slide are {slide.scale.value:g} um wide ({slide.scale.source}), those of this map {raster.downsample} times "
-        f"as wide. Tiles have {slide.field:g} um a side."
-    )
+        f"as wide. Tiles have {slide.field:g} um a side. {given_carci(slide)}"
+    ).strip()
     metadata = {
         "axes": "CYX",
         "Name": for_xml(f"{slide.name}: probabilities"),

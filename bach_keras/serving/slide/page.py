@@ -143,21 +143,22 @@ def _tissue(shares: dict) -> list[str]:
 def _probabilities(slide: AnsweredSlide, made: Raster) -> list[str]:
     picture = pictures.thumbnail(slide, _SMALL)
     drawn = []
-    for index, name in enumerate(slide.classes):
-        values = made.probabilities[..., index][made.answered]
-        mean = f"mean {values.mean():.3f}, highest {values.max():.3f}" if values.size else "nothing was answered"
+    for name, values in pictures.probabilities(slide, made).items():
+        some = values[made.answered]
+        mean = f"mean {some.mean():.3f}, highest {some.max():.3f}" if some.size else "nothing was answered"
         alt = f"The slide under the probability of {name}: {mean}."
         drawn.append(
-            web.figure(_image(pictures.of_probability(slide, made, picture, index), alt), f"{mean}.", f"{name}:")
+            web.figure(_image(pictures.of_probability(slide, made, picture, values), alt), f"{mean}.", f"{name}:")
         )
-    stops = ", ".join("#{:02x}{:02x}{:02x}".format(*colour) for colour in pictures.heat_bar()[::-32, 0])
-    bar = f"linear-gradient(to right, {stops})"
+    bar = pictures.heat_bar()[::-1, 0]
+    stops = ", ".join("#{:02x}{:02x}{:02x}".format(*colour) for colour in [*bar[:-1:32], bar[-1]])
     scale = (
         f'<p>Color of a probability: 0 <span role="img" aria-label="from dark violet over green to yellow" '
         f'style="display:inline-block;width:9rem;max-width:50vw;height:.8rem;border:1px solid currentColor;'
-        f'background:{bar}"></span> 1. Grey was not answered.</p>'
+        f'background:linear-gradient(to right, {stops})"></span> 1. Grey was not answered.</p>'
     )
-    return [scale, web.figures(drawn)]
+    given = pictures.given_carci(slide)
+    return [web.paragraph(given) if given else "", scale, web.figures(drawn)]
 
 
 def _regions(found: dict | None) -> list[str]:

@@ -40,11 +40,27 @@ def of_classes(slide: AnsweredSlide, raster: Raster, picture: np.ndarray, covers
     return _mixed(picture, palette[labels], np.where(labels < 0, 0, np.where(is_gap, STRIPES_COVER, covers)))
 
 
-def of_probability(slide: AnsweredSlide, raster: Raster, picture: np.ndarray, index: int) -> np.ndarray:
-    """Return the picture, in grey and pale, under the probability of the class with this index."""
+def probabilities(slide: AnsweredSlide, raster: Raster) -> dict[str, np.ndarray]:
+    """Return the maps of probabilities to show, float [h, w] each: of carcinoma, if carci answers, and classes."""
+    of_classes = {name: raster.probabilities[..., index] for index, name in enumerate(slide.classes)}
+    return of_classes if raster.carcinoma is None else {"carcinoma": raster.carcinoma} | of_classes
+
+
+def given_carci(slide: AnsweredSlide) -> str:
+    """Return a sentence on what the probabilities of the classes mean where tiles are routed, else ""."""
+    if not slide.is_routed:
+        return ""
+    return (
+        "Each tile ran only the specialist that carci chose: the probabilities of the four classes are given carci's "
+        "answer, and 0 for the two that it ruled out; that of carcinoma is carci's."
+    )
+
+
+def of_probability(slide: AnsweredSlide, raster: Raster, picture: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the picture, in grey and pale, under a map of probabilities."""
     grey = np.repeat(picture.mean(axis=-1, keepdims=True), 3, axis=-1)
     where = raster.at(slide, *picture.shape[:2])
-    colours = _heat(raster.probabilities[..., index][where])
+    colours = _heat(values[where])
     return _mixed((grey + _WHITE) / 2, colours, np.where(raster.answered[where], _HEAT_COVERS, 0))
 
 

@@ -1,10 +1,12 @@
 """What was answered for a slide as a map: a grid of large pixels over it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from bach_keras.serving.slide.tiles import AnsweredSlide
+from bach_keras.tree import ROOT
 
 # So many pixels of a map lie side by side in the step from a tile to the next, but no more in the map's longer side.
 PIXELS_A_STEP, LONGEST = 16, 2048
@@ -17,13 +19,14 @@ class Raster:
     downsample: int  # full-resolution pixels that one of its pixels is wide and high
     probabilities: np.ndarray  # float32 [h, w, classes]: they sum to 1 where tiles were answered, and are 0 elsewhere
     unsure: np.ndarray  # bool [h, w]: most of the answers there are unsure
+    carcinoma: np.ndarray | None  # float32 [h, w], as carci answers; None of a node that does not
 
-    @property
+    @cached_property
     def answered(self) -> np.ndarray:
         """Bool [h, w]."""
         return self.probabilities.any(axis=-1)
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray:
         """The index of the likeliest class, -1 where nothing was answered; int [h, w]."""
         return np.where(self.answered, self.probabilities.argmax(axis=-1), -1)
@@ -42,26 +45,35 @@ def raster(slide: AnsweredSlide) -> Raster:
     """
     downsample = max(1, slide.step // PIXELS_A_STEP, -(-max(slide.width, slide.height) // LONGEST))
     classes = slide.classes
-    sides = (slide.height, slide.width)
-    shape = [-(-side // downsample) for side in sides]
-    sums = np.zeros((*shape, len(classes)), np.float32)
-    covered, unsure = (np.zeros(shape, np.float32) for _ in range(2))
+    shape = [-(-side // downsample) for side in (slide.height, slide.width)]
+    # The last four are what carci says of carcinoma, and how much is covered by tiles that it answers, by unsure ones,
+    # and by any.
+    sums = np.zeros((*shape, len(classes) + 4), np.float32)
     for each in slide.tiles:
         if each.failed:
             continue
         tile, row = each.tile, each.row
         down, rows = _covered(tile.miny, tile.height, slide.height, downsample)
         across, columns = _covered(tile.minx, tile.width, slide.width, downsample)
-        share = np.outer(down, across)
-        values = np.array([row["probabilities"][name] for name in classes], np.float32)
-        sums[rows, columns] += share[..., None] * values
-        covered[rows, columns] += share
-        if row.get("unsure"):
-            unsure[rows, columns] += share
-    total = sums.sum(axis=-1)
+        root = row["nodes"].get(ROOT.name)
+        of_root = [root[ROOT.classes[1]], 1] if root else [0, 0]
+        values = [*(row["probabilities"][name] for name in classes), *of_root, bool(row.get("unsure")), 1]
+        sums[rows, columns] += (down[:, None] * across)[..., None] * np.array(values, np.float32)
+    carcinoma, with_root, unsure, covered = np.moveaxis(sums[..., len(classes) :], -1, 0)
+    probabilities = sums[..., : len(classes)]
+    total = probabilities.sum(axis=-1)
     is_answered = (covered >= 0.5) & (total > 0)
-    probabilities = np.divide(sums, total[..., None], out=np.zeros_like(sums), where=is_answered[..., None])
-    return Raster(downsample, probabilities, is_answered & (unsure >= covered / 2))
+    return Raster(
+        downsample,
+        _divided(probabilities, total[..., None], is_answered[..., None]),
+        is_answered & (unsure >= covered / 2),
+        _divided(carcinoma, with_root, is_answered & (with_root > 0)) if with_root.any() else None,
+    )
+
+
+def _divided(values, by, where) -> np.ndarray:
+    """Return a quotient, and 0 elsewhere."""
+    return np.divide(values, by, out=np.zeros_like(values), where=where)
 
 
 def _covered(start: int, length: int, side: int, downsample: int) -> tuple[np.ndarray, slice]:

@@ -49,3 +49,9 @@ class AnsweredSlide:
         """The classes that the model answers: four of a tree, two of a node."""
         first = next((each for each in self.tiles if not each.failed), None)
         return tuple(first.row["probabilities"]) if first else CLASSES
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether each tile ran only the specialist that carci chose, so that probabilities are given its answer."""
+        first = next((each for each in self.tiles if not each.failed), None)
+        return len(self.classes) == len(CLASSES) and first is not None and None in first.row["nodes"].values()

@@ -11,7 +11,7 @@ from PIL import Image
 from bach_keras.serving.slide import maps
 from bach_keras.serving.slide.colours import COLOURS
 from bach_keras.serving.slide.ome import pyramid
-from bach_keras.serving.slide.pictures import of_classes
+from bach_keras.serving.slide.pictures import given_carci, of_classes
 from bach_keras.serving.slide.raster import raster
 from datasets.images.scale import Scale, um_per_pixel
 from datasets.labels import CLASSES
@@ -128,6 +128,15 @@ def test_odd_slides_have_maps(tmp_path, slide):
     maps.write_maps(tmp_path, slide)
     with tifffile.TiffFile(tmp_path / "probabilities.ome.tiff") as file:
         assert file.series[0].shape[0] == len(slide.classes)
+
+
+def test_routed_probabilities_are_said_to_be_given_carcis_answer(tmp_path):
+    routed, soft = (made.slide([made.tile(0, 0, made.row(routed=each))]) for each in (True, False))
+    assert "given carci's answer" in given_carci(routed)
+    assert given_carci(soft) == given_carci(made.slide([made.tile(0, 0, made.node_row())])) == ""
+    maps.write_maps(tmp_path, routed)
+    with tifffile.TiffFile(tmp_path / "probabilities.ome.tiff") as file:
+        assert "given carci's answer" in file.ome_metadata
 
 
 @pytest.mark.parametrize(("value", "expected"), [(1, 1), (4.9, 2), (0.051, 0.05), (99, 50), (0.5, 0.5)])

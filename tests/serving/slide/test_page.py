@@ -130,7 +130,7 @@ def test_every_picture_has_a_text_and_a_keyboard_reaches_every_link(browser, tmp
     browser.open(tmp_path / "index.html")
     script = "return [...document.querySelectorAll('img')].map(each => [each.alt, each.naturalWidth])"
     pictures = browser.driver.execute_script(script)
-    assert len(pictures) == 6
+    assert len(pictures) == 7
     assert all(alt and width for alt, width in pictures)
     script = "return [...document.querySelectorAll('a, .scroll')].map(each => each.tabIndex)"
     assert set(browser.driver.execute_script(script)) == {0}

@@ -59,6 +59,13 @@ def test_most_of_the_answers_decide_whether_a_place_is_unsure():
     assert [bool(raster(slide).unsure[0, x // 6]) for x in (10, 110, 190)] == [False, True, True]
 
 
+def test_what_carci_says_of_carcinoma_is_a_map_of_its_own():
+    tiles = [made.tile(0, 0, made.row("insitu", 0.8, routed=True)), made.tile(100, 0, made.row("benign", 0.7))]
+    found = raster(made.slide(tiles, 300, 100, step=96))
+    np.testing.assert_allclose(found.carcinoma[0, [5, 25, 45]], [0.8, 0.3, 0], atol=1e-6)
+    assert raster(made.slide([made.tile(0, 0, made.node_row("benign", "norbe"))])).carcinoma is None
+
+
 def test_a_map_of_a_huge_slide_stays_small():
     slide = made.slide([made.tile(0, 0, "benign", side=300)], 200_000, 1_000, step=100)
     assert max(raster(slide).answered.shape) <= LONGEST
