@@ -36,8 +36,8 @@ class _Entry(NamedTuple):
 class Directory:
     """A directory of a TIFF or BigTIFF of either byte order: the first, or the one at a place."""
 
-    def __init__(self, file: BinaryIO, place: int | None = None):
-        self._file, self._lock = file, threading.Lock()
+    def __init__(self, file: BinaryIO, place: int | None = None, lock=None):
+        self._file, self._lock = file, lock or threading.Lock()
         self.size = file.seek(0, 2)
         head = self.read(0, 16, at_least=8)
         self._order = "<" if head[:2] == b"II" else ">"
@@ -50,6 +50,10 @@ class Directory:
 
     def __contains__(self, tag: int) -> bool:
         return tag in self._entries
+
+    def at(self, place: int) -> "Directory":
+        """Read another directory of the file; threads may then read bytes through both."""
+        return Directory(self._file, place, self._lock)
 
     def read(self, start: int, size: int, at_least: int | None = None) -> bytes:
         """Read bytes of the file, all of them unless fewer are said to do. Several threads may read at once."""

@@ -13,7 +13,7 @@ import numpy as np
 from datasets.images.tiff import read_palette, to_rgb, undo_predictor, whole_numbers
 from datasets.images.tiff_directory import Directory, damage
 from datasets.images.tiff_jpeg import read_tables
-from datasets.images.tiff_layout import YCBCR, Layout, layout_of, read_cut, read_places, read_shape
+from datasets.images.tiff_layout import RGB, YCBCR, Layout, layout_of, read_cut, read_places, read_shape
 from datasets.images.tiff_segments import JPEG, RAW, Segments
 from datasets.slides.limits import check_segment, check_size
 from datasets.slides.slide import Window
@@ -35,6 +35,7 @@ class TiffLevel:
     down: int  # how many are in a column
     offsets: np.ndarray  # where each begins in the file, plane after plane
     counts: np.ndarray  # stored bytes of each, 0 of one that was left out
+    is_ycbcr: bool  # whether JPEG segments hold YCbCr, and not RGB
     tables: bytes  # that JPEG segments share
     palette: np.ndarray | None
 
@@ -120,7 +121,7 @@ class TiffLevel:
             offsets=self.offsets[index : index + 1],
             counts=self.counts[index : index + 1],
             samples=self._samples,
-            is_ycbcr=self.layout.photometric == YCBCR,
+            is_ycbcr=self.is_ycbcr,
             tables=self.tables,
             is_quick=True,
         )
@@ -149,9 +150,21 @@ def read_level(directory: Directory) -> TiffLevel:
         down=down,
         offsets=offsets,
         counts=np.where(offsets == 0, 0, counts),
+        is_ycbcr=_is_ycbcr(directory, layout, offsets),
         tables=read_tables(directory) if layout.compression == JPEG else b"",
         palette=read_palette(directory, layout),
     )
     if not level.is_raw:
         check_segment(segment_width, segment_height, "tiles" if is_tiled else "strips")
     return level
+
+
+def _is_ycbcr(directory: Directory, layout: Layout, offsets: np.ndarray) -> bool:
+    """Say whether JPEG segments hold YCbCr: where the TIFF says so, or, although it says RGB, the first of them.
+
+    Bio-Formats, and so QuPath, writes ordinary JPEG files (JFIF, which is YCbCr) into TIFFs that say RGB.
+    """
+    if layout.compression != JPEG or layout.photometric != RGB or layout.is_planar or not offsets.any():
+        return layout.photometric == YCBCR
+    start = directory.read(int(offsets[offsets > 0][0]), 11, at_least=0)
+    return start[:4] == b"\xff\xd8\xff\xe0" and start[6:] == b"JFIF\0"

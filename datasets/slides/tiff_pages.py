@@ -19,7 +19,7 @@ from datasets.slides.slide import Level
 _MAX_PAGES = 100
 
 _SUBFILE, _SUBDIRECTORIES, _TILE_WIDTH = 254, 330, 322
-_REDUCED = 1
+_REDUCED, _MASK = 1, 4
 
 
 def find_levels(file: BinaryIO) -> tuple[list[Directory], tuple[Level, ...]]:
@@ -27,49 +27,52 @@ def find_levels(file: BinaryIO) -> tuple[list[Directory], tuple[Level, ...]]:
     first = Directory(file)
     check_kind(first)
     check_whole(first)
-    width, height, samples = read_shape(first)
-    check_planes(first, samples, width * height * samples)
-    found = [first]
-    levels = [Level(width, height, 1.0)]
-    for directory, is_sub in _others(file, first):
-        other = read_shape(directory)[:2]
-        if max(other) > max(width, height) or other == (width, height):
+    *full, samples = read_shape(first)
+    check_planes(first, samples, full[0] * full[1] * samples)
+    is_first_tiled = _TILE_WIDTH in first
+    found, levels = [first], [Level(*full, 1.0)]
+    for directory, is_sub in _others(first):
+        kind = directory.number(_SUBFILE, 0)
+        if kind & _MASK:
+            continue
+        *other, channels = read_shape(directory)
+        is_reduced, is_tiled = bool(kind & _REDUCED), _TILE_WIDTH in directory
+        # A picture of strips beside tiles is a label or a thumbnail, however large.
+        if not is_reduced and (is_tiled or not is_first_tiled) and (max(other) > max(full) or other == full):
             raise NotTakenError(
-                f"has a page of {width}x{height} pixels and then one of {other[0]}x{other[1]}, so it is not clear which"
-                " is the slide: save the one that is meant as its own file"
+                f"has a page of {full[0]}x{full[1]} pixels and then one of {other[0]}x{other[1]}, so it is not clear"
+                " which is the slide: save the one that is meant as its own file"
             )
-        downsample = _downsample((width, height), other)
-        is_reduced = bool(directory.number(_SUBFILE, 0) & _REDUCED)
+        downsample = _downsample(full, other)
         if is_sub and is_reduced and downsample is None:
-            raise damage(f"a level of {other[0]}x{other[1]} pixels has another shape than its {width}x{height}")
-        is_copy = is_sub or is_reduced or _TILE_WIDTH in directory
-        if downsample and is_copy and (_TILE_WIDTH in directory) == (_TILE_WIDTH in first):
+            raise damage(f"a level of {other[0]}x{other[1]} pixels has another shape than its {full[0]}x{full[1]}")
+        is_copy = is_sub or is_reduced or is_tiled
+        if downsample and is_copy and is_tiled == is_first_tiled and channels == samples:
             found.append(directory)
             levels.append(Level(*other, downsample))
     return found, tuple(levels)
 
 
-def _others(file: BinaryIO, first: Directory) -> Iterator[tuple[Directory, bool]]:
+def _others(first: Directory) -> Iterator[tuple[Directory, bool]]:
     """Yield the sub-directories of the first page and then the pages behind it, and which of the two each is."""
     places = first.numbers(_SUBDIRECTORIES, _MAX_PAGES)
-    seen = {first.place}
-    for place in [] if places is None else places.tolist():
-        if place in seen:
-            raise damage("a level is there twice")
-        seen.add(place)
-        yield Directory(file, place), True
-    page = first
+    subs = [] if places is None else places.tolist()
+    if len({first.place, *subs}) <= len(subs):
+        raise damage("a level is there twice")
+    yield from ((first.at(place), True) for place in subs)
+    page, seen = first, {first.place}
     while page.following:
         if page.following in seen:
             raise NotTakenError("has pages without end, as they point to each other in a circle: save it again")
         seen.add(page.following)
         if len(seen) > _MAX_PAGES:
             raise NotTakenError(f"has more than {_MAX_PAGES} pages, as a stack of pictures has, and no slide")
-        page = Directory(file, page.following)
-        yield page, False
+        page = first.at(page.following)
+        if page.place not in subs:
+            yield page, False
 
 
-def _downsample(full: tuple[int, int], other: tuple[int, int]) -> float | None:
+def _downsample(full: list[int], other: list[int]) -> float | None:
     """Return how many pixels of the full picture one of a copy is wide; None where it has another shape."""
     if min(other) < 1:
         return None
@@ -81,4 +84,5 @@ def _downsample(full: tuple[int, int], other: tuple[int, int]) -> float | None:
     across, down = (side / part for side, part in zip(full, other, strict=True))
     mean = (across + down) / 2
     # Programs halve, and cut off what is left over at the edges.
-    return float(round(mean)) if low <= round(mean) <= high else min(max(mean, low), high)
+    whole = float(round(mean))
+    return whole if low <= whole <= high else min(max(mean, low), high)
