@@ -10,12 +10,12 @@ import logging
 import multiprocessing
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.processes import take
 from datasets.errors import UserError
 
 COUNTS = {3: {"carci": 1, "norbe": 1, "invis": 1}, 10: {"carci": 4, "norbe": 3, "invis": 3}}
@@ -49,33 +49,12 @@ def reproduce(words: list[str]) -> None:
     """Run ``reproduce`` on phantoms, and print the peaks of its processes."""
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "cli.py", "reproduce", "--config", "phantom", "--out", f"{place}/out", *words]
-        running = subprocess.Popen(command)
-        peaks, together = {}, 0.0
-        while running.poll() is None:
-            sizes = {process: _resident(process) for process in _tree(running.pid)}
-            together = max(together, sum(sizes.values()))
-            peaks |= {process: max(size, peaks.get(process, 0)) for process, size in sizes.items()}
-            time.sleep(0.1)
-    if running.returncode:
-        sys.exit(f"reproduce ended with exit code {running.returncode}, so its memory says nothing")
-    for number, size in enumerate(size for size in peaks.values() if size > 100):
+        taken = take(command)
+    if taken.code:
+        sys.exit(f"reproduce ended with exit code {taken.code}, so its memory says nothing")
+    for number, size in enumerate(size for size in taken.peaks.values() if size > 100):
         print(f"process {number}: {size:.0f} MB")
-    print(f"all together: {together:.0f} MB")
-
-
-def _tree(process: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    except OSError:
-        return []
-    return [process, *(each for child in children for each in _tree(int(child)))]
-
-
-def _resident(process: int) -> float:
-    try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
-    except OSError:
-        return 0.0
+    print(f"all together: {taken.peak:.0f} MB")
 
 
 def main():
