@@ -20,6 +20,7 @@ _BYTES_KEPT = rf"(?![{_OTHER_BYTES}])[{_HALVES}]"
 _IN_TERMINAL = re.compile(f"[{_CONTROLS}]|{_BYTES_KEPT}")
 _IN_CSV = re.compile(rf"(?![\t\n\r])[{_CONTROLS}]|{_BYTES_KEPT}")
 _IN_PAGES = re.compile(f"[{_CONTROLS}{_HALVES}]")
+_NOT_IN_XML = re.compile(f"[{_CONTROLS}{_HALVES}\ufffe\uffff]")
 
 # What a spreadsheet takes for the beginning of a formula (OWASP, "CSV Injection"), wide forms included.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -59,7 +60,7 @@ def for_html(value) -> str:
 
 def for_xml(value) -> str:
     """Return text for XML or JSON that another writer escapes: without controls and what is not a character."""
-    return _IN_PAGES.sub(_shown, str(value))
+    return _NOT_IN_XML.sub(_shown, str(value))
 
 
 def for_markdown(value) -> str:

@@ -1,10 +1,11 @@
 import csv
 import html
 import io
+from xml.etree import ElementTree
 
 import pytest
 
-from datasets.escape import csv_line, for_csv, for_html, for_markdown, for_terminal
+from datasets.escape import csv_line, for_csv, for_html, for_markdown, for_terminal, for_xml
 
 HOSTILE = {
     "a colour": "\x1b[31mred\x1b[0m.png",
@@ -78,6 +79,15 @@ def test_html_gets_text_and_no_markup(text):
     assert not set("<>\"'") & set(shown)
     assert html.unescape(shown).isprintable()
     assert shown.encode()
+
+
+@pytest.mark.parametrize("text", [*HOSTILE.values(), "a\ufffeb\uffff", "<b>&amp;"])
+def test_xml_gets_nothing_that_it_cannot_hold(text):
+    element = ElementTree.Element("name")
+    element.text = for_xml(text)
+    read = ElementTree.fromstring(ElementTree.tostring(element))
+    assert read.text == for_xml(text)
+    assert for_xml(text).isprintable()
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def write_page(path: Path, slide: AnsweredSlide, summary: dict) -> None:
         "map": ("Class of each tile", _class_map(slide, made, shares)),
         "tissue": ("Tissue by class", _tissue(shares)),
         "probabilities": ("Probability of each class", _probabilities(slide, made)),
-        "regions": ("Agreement with the outlined regions", _regions((summary.get("regions") or {}).get("agreement"))),
+        "regions": ("Agreement with the outlined regions", _regions(summary.get("agreement"))),
         "quick": ("Quick look", _quick(summary.get("quick"))),
         "made": ("How it was made", _made(slide, summary)),
         "files": ("Files beside this page", [_files()]),
@@ -78,7 +78,8 @@ def _warnings(model: dict) -> list[str]:
 def _cards(slide: AnsweredSlide, summary: dict, shares: dict) -> str:
     tiles = summary.get("tiles") or {}
     answered = sum(not each.failed for each in slide.tiles)
-    every = f"of {tiles['all']}; {tiles['background']} without tissue" if "background" in tiles else ""
+    every = f"of {tiles['all']}; {tiles['background']} have too little tissue" if "background" in tiles else ""
+    every += f", {tiles['outside']} touch no region" if tiles.get("outside") else ""
     unsure = sum(bool(each.row.get("unsure")) for each in slide.tiles)
     is_calibrated = any(each.row.get("unsure") is not None for each in slide.tiles)
     millimetres = [side * slide.scale.value / 1000 for side in (slide.width, slide.height)]

@@ -83,8 +83,11 @@ def _reason(error) -> str:
 
 def _content(path: Path) -> bytes:
     """Return the bytes of a file, unpacked; of a file of any size, no more than are allowed are read."""
+    path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is not a file: --regions takes a GeoJSON file of outlined regions.")
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             head = file.read(4)
             file.seek(0)
             for start, what in _OTHERS.items():

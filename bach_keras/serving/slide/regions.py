@@ -34,6 +34,9 @@ SPELLINGS = {
 }  # fmt: skip
 _LABELS = {name: label for label, names in SPELLINGS.items() for name in names}
 
+# A sentence names no more unknown classes.
+_MOST_NAMED = 10
+
 # A tile must share more than a side with a region.
 _SLIVER = 1e-3
 # Outlines are cut into pieces of no more vertices: what a tile shares with one is found at once.
@@ -175,7 +178,8 @@ def _notes(found: Outlines, inside: list[Outline]) -> list[str]:
         notes.append(f"{counted(found.mended, 'outline')} crossed itself or another and was mended.")
     unknown = Counter(each.said for each in inside if each.said and label_of(each.said) is None)
     if unknown:
-        names = ", ".join(f'"{name}" ({counted(count, "region")})' for name, count in unknown.items())
+        named = [f'"{name}" ({counted(count, "region")})' for name, count in unknown.most_common(_MOST_NAMED)]
+        names = ", ".join(named) + (f" and {len(unknown) - len(named)} more" if len(unknown) > len(named) else "")
         notes.append(
             f"Classes that are not compared, as their names are not known: {names}. Known are names such as Normal, "
             "Benign, DCIS, Invasive carcinoma and Tumor; docs/slides.md lists them."

@@ -19,12 +19,12 @@ def summary(**changes):
     """Return what summary.json says."""
     return {
         "model": {"name": "BACH hierarchy", "digest": "1" * 64, "configs": ["phantom"], "warnings": [PHANTOM]},
-        "tiles": {"all": 30, "background": 22, "answered": 8, "failed": 0},
+        "tiles": {"all": 30, "background": 20, "outside": 2, "answered": 8, "failed": 0},
         "field": {"um": 100.0, "pixels": 100, "source": "the model's training images"},
         "tissue": {"least": 0.25},
         "routing": "routed",
         "quick": None,
-        "regions": None,
+        "agreement": None,
     } | changes  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def all_of_it(folder):
     (folder / "regions.json").write_text(json.dumps(features))
     found = agreement(read_regions(folder / "regions.json", 400, 200), slide)
     quick = {"squares": 9, "tiles_saved": 12, "checked": {"squares": 3, "labels_changed": 1, "ci95": [0.1, 0.5]}}
-    return slide, summary(regions={"file": "regions.json", "outside": 3, "agreement": found}, quick=quick)
+    return slide, summary(agreement=found, quick=quick)
 
 
 def written(folder, slide, given):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -201,11 +202,14 @@ def test_other_files_are_called_what_they_are(tmp_path, content, said):
         read_regions(tmp_path / "a", WIDTH, HEIGHT)
 
 
-def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path):
+def test_a_file_that_is_not_there_a_folder_and_a_pipe_are_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         read_regions(tmp_path / "none", WIDTH, HEIGHT)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is not a file"):
         read_regions(tmp_path, WIDTH, HEIGHT)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is not a file"):
+        read_regions(tmp_path / "pipe", WIDTH, HEIGHT)
 
 
 def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(tmp_path, monkeypatch):
@@ -271,6 +275,11 @@ def test_classes_that_are_not_known_are_named_and_the_known_ones_listed(tmp_path
     [note] = read(tmp_path, some).notes
     assert '"Stroma" (2 regions)' in note
     assert "Known are names such as" in note
+
+
+def test_of_many_unknown_classes_a_few_are_named(tmp_path):
+    [note] = read(tmp_path, collection(*(feature(said=f"class {number}") for number in range(99)))).notes
+    assert '"class 9" (1 region) and 89 more.' in note
 
 
 def test_an_outline_of_many_vertices_is_cut_into_pieces_without_loss():
