@@ -1,0 +1,91 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import openslide
+import pytest
+
+from datasets.errors import UserError
+from datasets.slides.open import open_slide
+from datasets.slides.openslide_slide import OpenSlideSlide
+from tests.datasets.slides.slide_files import IMAGE, QUARTER, SIZES, damage_tile, dicom, sizes, whole, write_aperio
+
+
+@pytest.fixture
+def jpeg_2000(tmp_path):
+    """Write an Aperio slide whose tiles are JPEG 2000, without loss."""
+    return write_aperio(tmp_path / "a.svs", compression="aperio_jp2000_rgb")
+
+
+def test_jpeg_2000_in_aperio_slides_is_read(jpeg_2000):
+    with open_slide(jpeg_2000) as slide:
+        assert isinstance(slide, OpenSlideSlide)
+        assert [size[:2] for size in sizes(slide)] == [SIZES[0][:2], SIZES[2][:2]]
+        np.testing.assert_array_equal(whole(slide), IMAGE)
+        np.testing.assert_array_equal(slide.read(37, 11, 200, 150), IMAGE[11:161, 37:237])
+        np.testing.assert_array_equal(whole(slide, 1), QUARTER)
+        assert (slide.scale.value, slide.scale.source) == (0.499, "openslide.mpp-x")
+
+
+def test_dicom_is_read_and_white_beyond_the_edge(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(dicom(IMAGE))
+    with open_slide(tmp_path / "a.dcm") as slide:
+        assert sizes(slide) == SIZES[:1]
+        pixels = slide.read(-10, 290, 100, 100)
+        assert (slide.scale.value, slide.absurd_scale) == (0.5, None)
+    np.testing.assert_array_equal(pixels[:15, 10:], IMAGE[290:, :90])
+    assert (pixels[15:] == 255).all()
+    assert (pixels[:, :10] == 255).all()
+
+
+def test_a_scale_that_no_microscope_has_is_told_apart_from_none(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(dicom(IMAGE, spacing="0.5"))
+    with open_slide(tmp_path / "a.dcm") as slide:
+        assert slide.scale is None
+        assert (slide.absurd_scale.value, slide.absurd_scale.source) == (500, "openslide.mpp-x")
+
+
+def test_tiles_that_are_too_large_to_decode_are_refused(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(dicom(IMAGE, rows=60_000))
+    with pytest.raises(UserError, match=r"a\.dcm has tiles of 60000x60000 pixels, which take 10,300 MiB each"):
+        open_slide(tmp_path / "a.dcm")
+
+
+def test_a_file_that_is_cut_short_is_refused_or_an_error_of_the_window(tmp_path):
+    data = dicom(IMAGE)
+    for share in (0.001, 0.005, 0.5):
+        (tmp_path / "a.dcm").write_bytes(data[: int(share * len(data))])
+        with pytest.raises(UserError, match=r"a\.dcm") as error, open_slide(tmp_path / "a.dcm") as slide:
+            whole(slide)
+        assert "\n" not in str(error.value)
+
+
+def test_a_damaged_tile_is_an_error_that_names_the_window_and_others_are_read(jpeg_2000):
+    damage_tile(jpeg_2000, 8, bytes)
+
+    def read(corner):
+        try:
+            return slide.read(*corner, 30, 30)
+        except UserError as error:
+            return str(error)
+
+    corners = [(70, 70), *((x, 210) for x in range(0, 350, 5)), (80, 80)]
+    with open_slide(jpeg_2000) as slide, ThreadPoolExecutor(4) as pool:
+        found = dict(zip(corners, pool.map(read, corners), strict=True))
+    for corner in (corners[0], corners[-1]):
+        assert f"this is about the window of 30x30 pixels at x {corner[0]}, y {corner[1]}." in found[corner]
+    for x, y in corners[1:-1]:
+        np.testing.assert_array_equal(found[x, y], IMAGE[y : y + 30, x : x + 30])
+
+
+def test_pixels_are_counted_from_the_corner_of_what_the_scanner_filled(tmp_path, monkeypatch):
+    class Bounded(openslide.OpenSlide):
+        @property
+        def properties(self):
+            bounds = {"x": 40, "y": 20, "width": 200, "height": 100}
+            return dict(super().properties) | {f"openslide.bounds-{name}": str(of) for name, of in bounds.items()}
+
+    monkeypatch.setattr(openslide, "OpenSlide", Bounded)
+    (tmp_path / "a.dcm").write_bytes(dicom(IMAGE))
+    with open_slide(tmp_path / "a.dcm") as slide:
+        assert sizes(slide) == [(200, 100, 1)]
+        np.testing.assert_array_equal(whole(slide), IMAGE[20:120, 40:240])
