@@ -35,6 +35,11 @@ class Scales:
     def of(self, slide: Slide) -> Scale:
         """Return the scale of a slide; refused where nobody says it."""
         found = self.every or self.listed.get(os.fspath(slide.path)) or self.listed.get(slide.path.name) or slide.scale
+        if found is None and (absurd := slide.absurd_scale):
+            raise NotTakenError(
+                f"says that a pixel has {absurd.value:g} micrometres ({absurd.source}), as no microscope's has: give "
+                f"--um-per-pixel ({_EXAMPLES})"
+            )
         if found is None:
             raise NotTakenError(f"does not say how large its pixels are: give --um-per-pixel ({_EXAMPLES})")
         return found

@@ -11,7 +11,7 @@ from bach_keras.serving.slide.field import far_from
 from bach_keras.serving.slide.grid import grid
 from bach_keras.serving.slide.journal import NAME as JOURNAL
 from bach_keras.serving.slide.journal import open_journal
-from bach_keras.serving.slide.outputs import write_all
+from bach_keras.serving.slide.outputs import write_files
 from bach_keras.serving.slide.overview import overview
 from bach_keras.serving.slide.plan import Asked, Plan, check, different, plan
 from bach_keras.serving.slide.quick import ask_quickly
@@ -23,6 +23,7 @@ from bach_keras.wording import counted
 from datasets.errors import UserError, working
 from datasets.slides.open import open_slide
 from datasets.slides.slide import Slide
+from datasets.whole import write_json
 
 _log = logging.getLogger(__name__)
 
@@ -79,25 +80,24 @@ def _finished(plan: Plan) -> Outcome | None:
 
 
 def _answered(export, plan: Plan) -> Outcome:
-    began = time.monotonic()
     with open_slide(plan.path) as slide, open_journal(plan.folder, plan.settings) as journal:
         if journal.other:
             others = " and ".join(different(journal.other, plan.settings))
             _log.info(f"{plan.path.name}: starts again, as it was begun with another {others}")
         (plan.folder / SUMMARY).unlink(missing_ok=True)  # from now on, and until the end, it is not finished
         asker = Asker(export, slide, journal, plan.asked.routing)
-        answered, summary = _ask(export, plan, slide, asker)
-        run = {
-            "seconds": round(time.monotonic() - began, 1),
-            "asked": asker.asked,
-            "answered_before": asker.resumed,
-        }
-        summary = write_all(plan.folder, answered, summary, run)
+        clock = Clock()
+        answered, summary = _ask(export, plan, slide, asker, clock)
+        files = write_files(plan.folder, answered, summary)
+        clock.note("writing")
+        run = {"seconds": clock.seconds, "asked": asker.asked, "answered_before": asker.resumed}
+        summary |= {"files": files, "run": run}
+        write_json(plan.folder / SUMMARY, summary)  # the last, as it makes the slide finished
         journal.remove()
     return Outcome(plan.path, _complaint(plan.path, summary), summary)
 
 
-def _ask(export, plan: Plan, slide: Slide, asker: Asker) -> tuple[AnsweredSlide, dict]:
+def _ask(export, plan: Plan, slide: Slide, asker: Asker, clock: "Clock") -> tuple[AnsweredSlide, dict]:
     """Answer for the tiles of a slide, and say what was done."""
     width, height = slide.levels[0].width, slide.levels[0].height
     view = overview(slide, plan.side)
@@ -107,6 +107,7 @@ def _ask(export, plan: Plan, slide: Slide, asker: Asker) -> tuple[AnsweredSlide,
     seen = [
         tile for tile in tiles if tile.tissue >= plan.asked.tissue or view.is_damaged(tile.minx, tile.miny, plan.side)
     ]
+    clock.note("tissue")
     corners = [(tile.minx, tile.miny) for tile in seen]
     _log.info(f"{plan.path.name}: {counted(len(seen), 'tile')} of {len(every)} to answer")
     quick = None
@@ -114,6 +115,7 @@ def _ask(export, plan: Plan, slide: Slide, asker: Asker) -> tuple[AnsweredSlide,
         rows, quick = ask_quickly(asker, corners, plan.side, plan.step, (width, height))
     else:
         rows = asker.rows("tiles", corners, plan.side)
+    clock.note("tiles")
     answered = AnsweredSlide(
         name=plan.path.name,
         width=width,
@@ -150,6 +152,17 @@ def _ask(export, plan: Plan, slide: Slide, asker: Asker) -> tuple[AnsweredSlide,
         "quick": quick,
         "settings": plan.settings,
     }
+
+
+class Clock:
+    """Says how many seconds each part of the work took."""
+
+    def __init__(self):
+        self.seconds, self._last = {}, time.monotonic()
+
+    def note(self, part: str) -> None:
+        now = time.monotonic()
+        self.seconds[part], self._last = round(now - self._last, 2), now
 
 
 def _complaint(path, summary) -> str:
