@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
+from bach_keras.serving.slide.geojson import write_geojson
+from bach_keras.serving.slide.maps import write_maps
 from bach_keras.serving.slide.summary import digests
 from bach_keras.serving.slide.table import NAME as TABLE
 from bach_keras.serving.slide.table import write_table
 from bach_keras.serving.slide.tiles import AnsweredSlide
 
+GEOJSON = "tiles.geojson.gz"
+FILES = (TABLE, GEOJSON, "classes.png", "probabilities.png", "probabilities.ome.tiff")
+
 
 def write_files(folder: Path, slide: AnsweredSlide, summary: dict) -> dict[str, str]:
     """Write all files of a slide but ``summary.json``, each completely or not at all, and return their SHA-256."""
     write_table(folder / TABLE, slide.tiles)
-    return digests(folder, [TABLE])
+    write_geojson(folder / GEOJSON, slide)
+    write_maps(folder, slide)
+    return digests(folder, FILES)

@@ -16,7 +16,7 @@ from datasets.slides.slide import Slide
 
 # A tile is so many pixels wide there, unless the slide then had more than the next number.
 TILE = 64
-MOST_PIXELS = 16 * 2**20
+MOST_PIXELS = 4 * 2**20
 THUMBNAIL = 1600
 
 # What cannot be read is looked at again in squares of so many pixels, to lose no more than is damaged.

@@ -16,6 +16,7 @@ from bach_keras.serving.slide.overview import overview
 from bach_keras.serving.slide.plan import Asked, Plan, check, different, plan
 from bach_keras.serving.slide.quick import ask_quickly
 from bach_keras.serving.slide.reading import level_of
+from bach_keras.serving.slide.shares import tissue_shares
 from bach_keras.serving.slide.summary import NAME as SUMMARY
 from bach_keras.serving.slide.summary import SCHEMA, counts, is_whole, read_summary
 from bach_keras.serving.slide.tiles import AnsweredSlide, AnsweredTile, Tile
@@ -149,6 +150,7 @@ def _ask(export, plan: Plan, slide: Slide, asker: Asker, clock: "Clock") -> tupl
         "routing": plan.asked.routing,
         **number,
         "tiles": {"all": len(every), "background": len(every) - len(seen), **number["tiles"]},
+        "tissue_shares": tissue_shares(answered),
         "quick": quick,
         "settings": plan.settings,
     }
