@@ -5,7 +5,7 @@ import sys
 import click
 
 from bach_keras.commands.console import say, show_warnings
-from bach_keras.commands.options import FOLDER
+from bach_keras.commands.options import FOLDER, Stopped
 from bach_keras.packed_kernels import keep_packed_kernels
 
 
@@ -26,9 +26,12 @@ from bach_keras.packed_kernels import keep_packed_kernels
               help="routed: each tile runs only the specialist that carci chose, which is faster.")  # fmt: skip
 @click.option("--quick", is_flag=True,
               help="Look at four tiles at once first, and at each by itself only where carci is unsure.")  # fmt: skip
+@click.option("--regions", type=FOLDER, metavar="FILE",
+              help="QuPath's GeoJSON of outlined regions of one slide: only tiles that touch one are answered, and "
+              "where regions have classes, the agreement is reported.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace what other settings left in a slide's folder.")
 @click.argument("slides", nargs=-1, required=True, type=FOLDER)
-def slide(model, out, um_per_pixel, field, overlap, tissue, routing, quick, overwrite, slides):
+def slide(model, out, um_per_pixel, field, overlap, tissue, routing, quick, regions, overwrite, slides):
     """Answer for whole slides, tile by tile, at the magnification that the model was trained on.
 
     An interrupted command continues where it was if it is given again.
@@ -42,33 +45,43 @@ def slide(model, out, um_per_pixel, field, overlap, tissue, routing, quick, over
     from bach_keras.serving.exported import Export
     from bach_keras.serving.slide.plan import Asked
     from bach_keras.serving.slide.scales import Scales
-    from bach_keras.serving.slide.work import answer_slides
+    from bach_keras.serving.slide.work import CONTINUES, answer_slides
 
     asked = Asked(
         scales=Scales.given(um_per_pixel), field=field, overlap=overlap, tissue=tissue, routing=routing,
-        is_quick=quick, overwrites=overwrite,
+        is_quick=quick, regions=regions, overwrites=overwrite,
     )  # fmt: skip
     export = Export(model)
     show_warnings(export)
     failed = False
-    for outcome in answer_slides(export, slides, out, asked):
-        failed = failed or bool(outcome.error)
-        if outcome.summary:
-            say(_in_words(out, outcome))
-        if outcome.error:
-            say(f"Error: {outcome.error}", err=True)
+    try:
+        for outcome in answer_slides(export, slides, out, asked):
+            failed = failed or bool(outcome.error)
+            for line in _in_words(out, outcome) if outcome.summary else ():
+                say(line)
+            if outcome.error:
+                say(f"Error: {outcome.error}", err=True)
+    except KeyboardInterrupt as error:
+        raise Stopped(f"Interrupted. {CONTINUES}") from error
     sys.exit(1 if failed else 0)
 
 
-def _in_words(out, outcome) -> str:
+def _in_words(out, outcome) -> list[str]:
+    from bach_keras.serving.slide.agreement import in_words
+    from bach_keras.serving.slide.quick import in_words as quick_in_words
+
     summary = outcome.summary
     tiles, size = summary["tiles"], summary["um_per_pixel"]
-    shares = ", ".join(f"{name} {each['tiles']}" for name, each in summary["classes"].items() if each["tiles"])
-    before = " (finished by an earlier run)" if outcome.was_finished else ""
-    quick = summary["quick"]
-    saved = f"; quick saved {quick['tiles_saved']} tiles" if quick else ""
-    return (
-        f"{outcome.path}: {tiles['answered']} of {tiles['all']} tiles answered, {tiles['background']} have no tissue: "
-        f"{shares or 'none'}{saved}; {size['value']:.4g} micrometres a pixel ({size['source']}); "
-        f"{out / outcome.path.stem}{before}"
-    )
+    before = ", finished by an earlier run" if outcome.was_finished else ""
+    labels = ", ".join(f"{name} {each['tiles']}" for name, each in summary["classes"].items())
+    left_out = f"{tiles['background']} have less than {summary['tissue']['least']:.0%} tissue"
+    if summary["agreement"]:
+        left_out += f", {tiles['outside']} touch no region"
+    lines = [
+        f"{outcome.path}{before}: {tiles['answered']} of {tiles['all']} tiles answered ({left_out}): {labels}",
+        f"{size['value']:.4g} micrometres a pixel ({size['source']}), {summary['field']['um']:g} a tile",
+        *([quick_in_words(summary["quick"])] if summary["quick"] else []),
+        *(in_words(summary["agreement"]) if summary["agreement"] else []),
+        str(out / outcome.path.stem / "index.html"),
+    ]
+    return [lines[0], *(f"  {line}" for line in lines[1:])]

@@ -15,8 +15,8 @@ def digest_of(slide: Slide) -> str:
     """Return a SHA-256 of a slide: its levels, and its file's size and 64 parts of it, first and last among them.
 
     It tells slides apart, and a file from one that was cut or written again; it is not proof against somebody who
-    changes what lies between the parts. Of a format of many files, all files of the folder beside it have their names
-    and sizes in it.
+    changes what lies between the parts. MRXS keeps its pixels in a folder beside the file that one names: the names
+    and sizes of what is there are in it.
     """
     digest = hashlib.sha256(json.dumps([[level.width, level.height] for level in slide.levels]).encode())
     size = slide.path.stat().st_size
@@ -25,12 +25,13 @@ def digest_of(slide: Slide) -> str:
         for part in range(_PARTS):
             file.seek(max(0, size - _PART) * part // (_PARTS - 1))
             digest.update(file.read(_PART))
-    for path in _beside(slide.path):
-        digest.update(os.fsencode(path.name) + f" {path.stat().st_size}\n".encode())
+    if folder := data_folder(slide.path):
+        for path in sorted(folder.iterdir()):
+            digest.update(os.fsencode(path.name) + f" {path.stat().st_size}\n".encode())
     return digest.hexdigest()
 
 
-def _beside(path: Path) -> list[Path]:
-    """Return the files in the folder that MRXS and VMS have beside the file that one names."""
+def data_folder(path: Path) -> Path | None:
+    """Return the folder in which MRXS keeps the pixels of a slide; None of another format."""
     folder = path.with_suffix("")
-    return sorted(each for each in folder.iterdir() if each.is_file()) if path.suffix and folder.is_dir() else []
+    return folder if path.suffix.lower() == ".mrxs" and folder.is_dir() else None

@@ -48,9 +48,12 @@ class Journal:
 
     def _write(self, value) -> None:
         text = json.dumps(value).encode()
-        self._file.write(b"%08x " % zlib.crc32(text) + text + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(b"%08x " % zlib.crc32(text) + text + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OSError(f"{self._path} cannot be written: {error.strerror or error}.") from error
 
     def _lines(self) -> Iterator[dict]:
         """Yield each whole line; the file then stands behind it."""

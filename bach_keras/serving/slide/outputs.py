@@ -4,13 +4,14 @@ from pathlib import Path
 
 from bach_keras.serving.slide.geojson import write_geojson
 from bach_keras.serving.slide.maps import write_maps
+from bach_keras.serving.slide.page import write_page
 from bach_keras.serving.slide.summary import digests
 from bach_keras.serving.slide.table import NAME as TABLE
 from bach_keras.serving.slide.table import write_table
 from bach_keras.serving.slide.tiles import AnsweredSlide
 
-GEOJSON = "tiles.geojson.gz"
-FILES = (TABLE, GEOJSON, "classes.png", "probabilities.png", "probabilities.ome.tiff")
+GEOJSON, PAGE = "tiles.geojson.gz", "index.html"
+FILES = (TABLE, GEOJSON, "classes.png", "probabilities.png", "probabilities.ome.tiff", PAGE)
 
 
 def write_files(folder: Path, slide: AnsweredSlide, summary: dict) -> dict[str, str]:
@@ -18,4 +19,5 @@ def write_files(folder: Path, slide: AnsweredSlide, summary: dict) -> dict[str, 
     write_table(folder / TABLE, slide.tiles)
     write_geojson(folder / GEOJSON, slide)
     write_maps(folder, slide)
+    write_page(folder / PAGE, slide, summary)
     return digests(folder, FILES)

@@ -9,8 +9,9 @@ from bach_keras.evidence.ranges import ZOOMS
 from bach_keras.preprocess import SYMMETRIES
 from bach_keras.serving.slide.field import Field, field_of
 from bach_keras.serving.slide.grid import grid, step_of
-from bach_keras.serving.slide.identity import digest_of
+from bach_keras.serving.slide.identity import data_folder, digest_of
 from bach_keras.serving.slide.journal import NAME as JOURNAL
+from bach_keras.serving.slide.regions import Regions, read_regions
 from bach_keras.serving.slide.scales import NOTHING_GIVEN, Scales
 from bach_keras.serving.slide.summary import NAME as SUMMARY
 from bach_keras.serving.slide.summary import SCHEMA, read_summary
@@ -47,6 +48,7 @@ class Plan:
     side: int  # of a tile, in full-resolution pixels
     step: int  # from a tile to the next
     asked: Asked
+    regions: Regions | None
     settings: dict  # all that the answers depend on
 
 
@@ -86,6 +88,7 @@ def plan(export, path: Path, out: Path, field: Field, asked: Asked) -> Plan:
             step = step_of(side, asked.overlap)
             _check_size(slide.levels[0], side, export.side, field, scale)
             grid(slide.levels[0].width, slide.levels[0].height, side, step)  # refuses too many tiles
+            regions = asked.regions and read_regions(asked.regions, slide.levels[0].width, slide.levels[0].height)
             settings = {
                 "schema": SCHEMA,
                 "slide": digest_of(slide),
@@ -101,8 +104,10 @@ def plan(export, path: Path, out: Path, field: Field, asked: Asked) -> Plan:
     except NotTakenError as error:
         raise UserError(f"{path} {error}.") from error
     folder = out / path.stem
+    if (pixels := data_folder(path)) and folder.resolve() == pixels.resolve():
+        raise UserError(f"{path} keeps its pixels in {folder}: choose another --out.")
     _check_folder(folder, settings, asked.overwrites)
-    return Plan(path, folder, scale, field, side, step, asked, settings)
+    return Plan(path, folder, scale, field, side, step, asked, regions, settings)
 
 
 def _check_size(level, side, seen, field, scale) -> None:

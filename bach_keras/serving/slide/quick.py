@@ -13,8 +13,9 @@ from bach_keras.tree import ROOT
 
 # Carci is sure of a square from this probability of one of its two answers on.
 SURE = 0.9
-# Of the squares that it is sure of, every so many-th on average is asked tile by tile, and so many at least.
-_ONE_IN, _AT_LEAST = 10, 10
+# Of the squares that it is sure of, one in ten is asked tile by tile, or ten where these are more, but never more than
+# one in four, as each of them costs what another saves.
+_ONE_IN, _AT_LEAST, _AT_MOST_ONE_IN = 10, 10, 4
 
 
 def ask_quickly(asker: Asker, corners: list[tuple[int, int]], side: int, step: int, size: tuple[int, int]):
@@ -84,7 +85,7 @@ def _is_sure(row) -> bool:
 
 def _drawn(sure: list) -> set:
     """Draw the squares that are checked; the same of the same squares."""
-    count = min(len(sure), max(_AT_LEAST, len(sure) // _ONE_IN))
+    count = min(len(sure) // _AT_MOST_ONE_IN, max(_AT_LEAST, len(sure) // _ONE_IN))
     return {sure[index] for index in np.random.default_rng(0).permutation(len(sure))[:count]}
 
 
@@ -103,3 +104,16 @@ def _changes(chosen, squares, found, asked) -> dict:
     # The tiles of a square share the answer that theirs are compared with.
     groups, changed = zip(*pairs, strict=True)
     return report | {"share": report["labels_changed"] / len(pairs), "ci95": accuracy_interval(changed, groups)}
+
+
+def in_words(report: dict) -> str:
+    """Return a sentence on what a quick look saved, and what it is known to have changed."""
+    saved, checked = report["tiles_saved"], report["checked"]
+    words = f"--quick asked {abs(saved)} {'fewer' if saved >= 0 else 'more'} times than there are tiles"
+    if not checked["tiles"]:
+        return f"{words}; too few were left out to check what it changes"
+    low, high = checked["ci95"]
+    return (
+        f"{words}; of {checked['tiles']} tiles like those left out, {checked['labels_changed']} have another label "
+        f"when asked alone ({checked['share']:.1%}, 95 % interval {low:.1%} to {high:.1%})"
+    )

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,9 +33,20 @@ class Scales:
             return cls(listed=_listed(Path(text)))
         return cls(every=Scale(_checked(value, f"--um-per-pixel {text}"), "given by --um-per-pixel"))
 
+    def missing(self, paths: Sequence[Path]) -> str:
+        """Return a sentence where a list was given and does not name all of these slides, or ""."""
+        names = [path.name for path in paths if self.listed and self._listed(path) is None]
+        if not names:
+            return ""
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"--um-per-pixel does not list {', '.join(names[:3])}{more}: what the file itself says is taken."
+
+    def _listed(self, path: Path) -> Scale | None:
+        return self.listed.get(os.fspath(path)) or self.listed.get(path.name)
+
     def of(self, slide: Slide) -> Scale:
         """Return the scale of a slide; refused where nobody says it."""
-        found = self.every or self.listed.get(os.fspath(slide.path)) or self.listed.get(slide.path.name) or slide.scale
+        found = self.every or self._listed(slide.path) or slide.scale
         if found is None and (absurd := slide.absurd_scale):
             raise NotTakenError(
                 f"says that a pixel has {absurd.value:g} micrometres ({absurd.source}), as no microscope's has: give "
@@ -42,7 +54,8 @@ class Scales:
             )
         if found is None:
             raise NotTakenError(f"does not say how large its pixels are: give --um-per-pixel ({_EXAMPLES})")
-        return found
+        # More digits are those of the division of two numbers that a file holds.
+        return Scale(float(f"{found.value:.6g}"), found.source)
 
 
 NOTHING_GIVEN = Scales()
@@ -59,6 +72,8 @@ def _checked(value: float, what: str) -> float:
 
 def _listed(path: Path) -> dict[str, Scale]:
     try:
+        if not path.is_file():  # reading a pipe would wait for ever
+            raise FileNotFoundError
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = csv.DictReader(file)
             if not set(_COLUMNS) <= set(rows.fieldnames or ()):
@@ -76,7 +91,10 @@ def _listed(path: Path) -> dict[str, Scale]:
                     raise UserError(f"{place}: {name} has two values, {found[name].value:g} and {value:g}: keep one.")
                 found[name] = Scale(_checked(value, f"{place}: um_per_pixel {text}"), f"given by {path.name}")
             return found
-    except FileNotFoundError:
-        raise UserError(f"--um-per-pixel {path} is neither a number nor a file: give micrometres of a pixel.") from None
     except csv.Error as error:
         raise UserError(f"{path} is not CSV ({error}).") from error
+    except OSError as error:
+        what = (
+            "neither a number nor a file" if not path.is_file() else f"not a file that can be read ({error.strerror})"
+        )
+        raise UserError(f"--um-per-pixel {path} is {what}: give micrometres of a pixel, or a list.") from None

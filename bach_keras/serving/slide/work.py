@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bach_keras.serving.slide.agreement import agreement
 from bach_keras.serving.slide.answers import Asker
 from bach_keras.serving.slide.field import far_from
 from bach_keras.serving.slide.grid import grid
@@ -21,10 +22,12 @@ from bach_keras.serving.slide.summary import NAME as SUMMARY
 from bach_keras.serving.slide.summary import SCHEMA, counts, is_whole, read_summary
 from bach_keras.serving.slide.tiles import AnsweredSlide, AnsweredTile, Tile
 from bach_keras.wording import counted
-from datasets.errors import UserError, working
+from datasets.errors import UserError, WorkError
 from datasets.slides.open import open_slide
 from datasets.slides.slide import Slide
 from datasets.whole import write_json
+
+CONTINUES = "What was answered is kept: the same command continues with it."
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ def answer_slides(export, paths: Sequence[Path], out: Path, asked: Asked) -> Ite
     plans = {path: _planned(export, path, out, field, asked) for path in paths}
     if all(isinstance(each, UserError) for each in plans.values()):
         raise UserError(" ".join(map(str, plans.values())))
-    if sentence := far_from(export, field):
+    for sentence in filter(None, [far_from(export, field), asked.scales.missing(paths)]):
         _log.warning(sentence)
     for each in plans.values():
         if isinstance(each, Plan):
@@ -58,10 +61,14 @@ def answer_slides(export, paths: Sequence[Path], out: Path, asked: Asked) -> Ite
             yield Outcome(path, str(each))
             continue
         try:
-            with working():
-                yield _finished(each) or _answered(export, each)
+            outcome = _finished(each) or _answered(export, each)
         except UserError as error:
-            yield Outcome(path, str(error))
+            outcome = Outcome(path, str(error))
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename and error.strerror else ""
+            reason = f"{place}{error.strerror or error}".rstrip(".")
+            raise WorkError(f"{reason}. {CONTINUES}") from error
+        yield outcome
 
 
 def _planned(export, path, out, field, asked) -> Plan | UserError:
@@ -88,7 +95,8 @@ def _answered(export, plan: Plan) -> Outcome:
         (plan.folder / SUMMARY).unlink(missing_ok=True)  # from now on, and until the end, it is not finished
         asker = Asker(export, slide, journal, plan.asked.routing)
         clock = Clock()
-        answered, summary = _ask(export, plan, slide, asker, clock)
+        answered, found = _ask(export, plan, slide, asker, clock)
+        summary = _summary(export, plan, answered, found)
         files = write_files(plan.folder, answered, summary)
         clock.note("writing")
         run = {"seconds": clock.seconds, "asked": asker.asked, "answered_before": asker.resumed}
@@ -99,14 +107,15 @@ def _answered(export, plan: Plan) -> Outcome:
 
 
 def _ask(export, plan: Plan, slide: Slide, asker: Asker, clock: "Clock") -> tuple[AnsweredSlide, dict]:
-    """Answer for the tiles of a slide, and say what was done."""
+    """Answer for the tiles of a slide, and say which were asked, and how."""
     width, height = slide.levels[0].width, slide.levels[0].height
     view = overview(slide, plan.side)
     every = grid(width, height, plan.side, plan.step)
     tiles = [Tile(*corner, plan.side, plan.side, view.tissue_of(*corner, plan.side)) for corner in every]
+    inside = [tile for tile in tiles if plan.regions is None or plan.regions.touches(tile)]
     # What could not be read at low magnification may be there at high; if not, its row says so.
     seen = [
-        tile for tile in tiles if tile.tissue >= plan.asked.tissue or view.is_damaged(tile.minx, tile.miny, plan.side)
+        tile for tile in inside if tile.tissue >= plan.asked.tissue or view.is_damaged(tile.minx, tile.miny, plan.side)
     ]
     clock.note("tissue")
     corners = [(tile.minx, tile.miny) for tile in seen]
@@ -127,13 +136,33 @@ def _ask(export, plan: Plan, slide: Slide, asker: Asker, clock: "Clock") -> tupl
         tiles=tuple(map(AnsweredTile, seen, rows)),
         thumbnail=view.thumbnail(),
     )
-    number = counts(answered, export.ranges)
     return answered, {
+        "level": {"downsample": level_of(slide, plan.side / export.side).downsample, "seen_on": export.side},
+        "tissue": {
+            "least": plan.asked.tissue,
+            "share_of_slide": view.tissue,
+            "um_per_pixel": view.downsample * plan.scale.value,
+        },
+        "tiles": {"all": len(every), "outside": len(every) - len(inside), "background": len(inside) - len(seen)},
+        "quick": quick,
+    }
+
+
+def _summary(export, plan: Plan, answered: AnsweredSlide, found: dict) -> dict:
+    """Return what summary.json says, but of its files and of the run."""
+    number = counts(answered, export.ranges)
+    return {
         "schema": SCHEMA,
-        "slide": {"name": plan.path.name, "width": width, "height": height, "digest": plan.settings["slide"]},
+        "slide": {
+            "name": answered.name,
+            "width": answered.width,
+            "height": answered.height,
+            "digest": plan.settings["slide"],
+        },
         "um_per_pixel": {"value": plan.scale.value, "source": plan.scale.source},
         "field": {"um": plan.field.um, "pixels": plan.side, "source": plan.field.source},
-        "level": {"downsample": level_of(slide, plan.side / export.side).downsample, "seen_on": export.side},
+        "step": plan.step,
+        "routing": plan.asked.routing,
         "model": {
             "name": export.card.get("name"),
             "digest": export.digest,
@@ -141,17 +170,11 @@ def _ask(export, plan: Plan, slide: Slide, asker: Asker, clock: "Clock") -> tupl
             "views": export.views,
             "warnings": [*export.warnings, *filter(None, [far_from(export, plan.field)])],
         },
-        "tissue": {
-            "least": plan.asked.tissue,
-            "share_of_slide": view.tissue,
-            "um_per_pixel": view.downsample * plan.scale.value,
-        },
-        "step": plan.step,
-        "routing": plan.asked.routing,
-        **number,
-        "tiles": {"all": len(every), "background": len(every) - len(seen), **number["tiles"]},
+        **found,
+        "tiles": found["tiles"] | number["tiles"],
+        "classes": number["classes"],
         "tissue_shares": tissue_shares(answered),
-        "quick": quick,
+        "agreement": None if plan.regions is None else agreement(plan.regions, answered),
         "settings": plan.settings,
     }
 

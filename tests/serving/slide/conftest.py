@@ -1,5 +1,6 @@
 """Slides in memory, and a model that answers by colour: a second for hundreds of tiles."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -114,9 +115,17 @@ def slides(tmp_path, monkeypatch):
     return make
 
 
+def _maps(folder, slide):
+    for name in ("classes.png", "probabilities.png", "probabilities.ome.tiff"):
+        (folder / name).write_text(f"{len(slide.tiles)} tiles")
+
+
 @pytest.fixture
-def answer(model, tmp_path):
-    """Return what answers for slides, by the model, into a folder."""
+def answer(model, tmp_path, monkeypatch):
+    """Return what answers for slides, by the model, into a folder; pictures, which take a second, are not drawn."""
+    outputs = "bach_keras.serving.slide.outputs"
+    monkeypatch.setattr(f"{outputs}.write_maps", _maps)
+    monkeypatch.setattr(f"{outputs}.write_page", lambda path, slide, summary: path.write_text(json.dumps(summary)))
 
     def run(*paths, export=model, **asked):
         return list(answer_slides(export, paths, tmp_path / "out", Asked(**asked)))

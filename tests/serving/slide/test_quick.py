@@ -33,7 +33,7 @@ def test_a_square_that_carci_is_unsure_of_is_asked_tile_by_tile(slides, answer, 
 
 def test_labels_that_quick_would_have_changed_are_found_in_the_squares_that_are_checked(slides, answer):
     # Benign inside normal: carci is sure of all, and a quarter of the tiles are benign.
-    blocks = ["nbnbnbnbnbnb", "nnnnnnnnnnnn"] * 6
+    blocks = ["nb" * 7, "nn" * 7] * 6
     [outcome] = answer(slides("a.tif", painted(blocks, 40), 16.128), is_quick=True)
     checked = outcome.summary["quick"]["checked"]
     assert checked["squares"] == 10

@@ -53,7 +53,7 @@ def test_a_list_that_is_wrong_is_refused_with_its_line(content, words, tmp_path)
 
 
 def test_what_is_neither_a_number_nor_a_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="is neither a number nor a file: give micrometres of a pixel"):
+    with pytest.raises(ValueError, match="is neither a number nor a file: give micrometres of a pixel, or a list"):
         Scales.given(str(tmp_path / "0,25"))
 
 
