@@ -22,9 +22,12 @@ _WHOLE = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _RATIONAL = 5
 
 
-def damage(what: str) -> NotTakenError:
-    """A refusal of a TIFF that contradicts itself or ends too early."""
-    return NotTakenError(f"is damaged or cut short ({what})")
+class DamagedError(NotTakenError):
+    """A TIFF, or a part of one, that contradicts itself or ends too early."""
+
+
+def damage(what: str) -> DamagedError:
+    return DamagedError(f"is damaged or cut short ({what})")
 
 
 class _Entry(NamedTuple):

@@ -160,11 +160,11 @@ def read_level(directory: Directory) -> TiffLevel:
 
 
 def _is_ycbcr(directory: Directory, layout: Layout, offsets: np.ndarray) -> bool:
-    """Say whether JPEG segments hold YCbCr: where the TIFF says so, or, although it says RGB, the first of them.
+    """Say whether JPEG segments hold YCbCr: where the TIFF says so, or, although it says RGB, one of the first does.
 
     Bio-Formats, and so QuPath, writes ordinary JPEG files (JFIF, which is YCbCr) into TIFFs that say RGB.
     """
     if layout.compression != JPEG or layout.photometric != RGB or layout.is_planar or not offsets.any():
         return layout.photometric == YCBCR
-    start = directory.read(int(offsets[offsets > 0][0]), 11, at_least=0)
-    return start[:4] == b"\xff\xd8\xff\xe0" and start[6:] == b"JFIF\0"
+    starts = [directory.read(int(place), 11, at_least=0) for place in offsets[offsets > 0][:16]]
+    return any(start[:4] == b"\xff\xd8\xff\xe0" and start[6:] == b"JFIF\0" for start in starts)

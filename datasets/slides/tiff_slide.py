@@ -9,6 +9,7 @@ import numpy as np
 from datasets.errors import UserError
 from datasets.images.admission import NotTakenError
 from datasets.images.scale import absurd_um_per_pixel, um_per_pixel
+from datasets.images.tiff_directory import DamagedError
 from datasets.slides.segment_cache import SegmentCache
 from datasets.slides.slide import Window, choose_level, window_of
 from datasets.slides.tiff_level import TiffLevel, read_level
@@ -75,8 +76,12 @@ class TiffSlide:
             return level.decode(segment)
 
     def _try(self, number: int) -> None:
-        """Decode the first segment of a level that is there, so that kinds that are not read are refused at once."""
+        """Decode the first segment of a level that is there, so that kinds that are not read are refused at once.
+
+        Damage in it is an error of the windows that need it, as in any other.
+        """
         level = self._levels[number]
         stored = np.flatnonzero(level.counts[: level.across * level.down])
         if len(stored) and not level.is_raw:
-            self._cache.get((number, int(stored[0])), lambda: self._decode(level, int(stored[0])))
+            with contextlib.suppress(DamagedError):
+                self._cache.get((number, int(stored[0])), lambda: self._decode(level, int(stored[0])))
