@@ -12,9 +12,9 @@ from bach_keras.wording import counted
 from datasets.labels import CLASSES, LABELS
 
 CAVEAT = (
-    "All regions are of one slide, so of one patient: the intervals are of chance in the choice of its regions, and "
-    "say nothing of other patients. A tile at the side of a region shows what is beyond it too, and a region that is "
-    "smaller than a tile is answered together with what is around it. Where regions overlap, each counts."
+    "All regions are of one slide: the intervals are of chance in the choice of its regions, and say nothing of other "
+    "slides or patients. A tile at the side of a region shows what is beyond it too, and a region that is smaller than "
+    "a tile is answered together with what is around it. Where regions overlap, each counts."
 )
 
 

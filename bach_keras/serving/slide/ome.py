@@ -73,5 +73,5 @@ def pyramid(probabilities: np.ndarray) -> list[np.ndarray]:
 
 
 def _rgba(red: int, green: int, blue: int) -> int:
-    """Return a color as OME-XML has it: the four bytes of RGBA as a signed number."""
+    """Return a colour as OME-XML has it: the four bytes of RGBA as a signed number."""
     return int.from_bytes(bytes([red, green, blue, 255]), "big", signed=True)

@@ -99,12 +99,12 @@ def _class_map(slide: AnsweredSlide, made: Raster, shares: dict) -> list[str]:
     mapped = _image(pictures.of_classes(slide, made, picture), f"The slide under the class of each tile: {counts}.")
     plain = _image(picture, f"The slide {slide.name} at low magnification.")
     is_unsure = bool(made.unsure.any())
-    sentence = "Each tile has the color of its likeliest class."
+    sentence = "Each tile has the colour of its likeliest class."
     if is_unsure:
         sentence += " Where it is in stripes, the model is unsure."
     if any(each.failed for each in slide.tiles):
         failed = counted(shares["failed"]["tiles"], "tile")
-        sentence += f" {failed} could not be answered and have no color; tiles.csv says why."
+        sentence += f" {failed} could not be answered and have no colour; tiles.csv says why."
     return [
         _legend(slide, is_unsure),
         f'<div style="{_SIDE_BY_SIDE}">{web.figure(mapped, sentence, "Classes.")}'
@@ -113,13 +113,13 @@ def _class_map(slide: AnsweredSlide, made: Raster, shares: dict) -> list[str]:
 
 
 def _legend(slide: AnsweredSlide, is_unsure: bool) -> str:
-    """Return which color is which class, as a list."""
+    """Return which colour is which class, as a list."""
     edge = 'stroke="currentColor" stroke-width="0.6"'
     swatches = {name: f'<rect x="1" y="1" width="24" height="10" fill="{css(name)}" {edge}/>' for name in slide.classes}
     if is_unsure:
         lines = "".join(f"M{x} 11L{x + 8} 1" for x in range(1, 18, 4))
         box = f'<rect x="1" y="1" width="24" height="10" fill="none" {edge}/>'
-        swatches["unsure: stripes of its color"] = f'{box}<path d="{lines}" fill="none" {edge}/>'
+        swatches["unsure: stripes of its colour"] = f'{box}<path d="{lines}" fill="none" {edge}/>'
     lines = "".join(
         f'<li><svg aria-hidden="true" viewBox="0 0 26 12">{drawn}</svg>{for_html(name)}</li>'
         for name, drawn in swatches.items()
@@ -154,7 +154,7 @@ def _probabilities(slide: AnsweredSlide, made: Raster) -> list[str]:
     bar = pictures.heat_bar()[::-1, 0]
     stops = ", ".join("#{:02x}{:02x}{:02x}".format(*colour) for colour in [*bar[:-1:32], bar[-1]])
     scale = (
-        f'<p>Color of a probability: 0 <span role="img" aria-label="from dark violet over green to yellow" '
+        f'<p>Colour of a probability: 0 <span role="img" aria-label="from dark violet over green to yellow" '
         f'style="display:inline-block;width:9rem;max-width:50vw;height:.8rem;border:1px solid currentColor;'
         f'background:linear-gradient(to right, {stops})"></span> 1. Grey was not answered.</p>'
     )

@@ -28,9 +28,9 @@ def thumbnail(slide: AnsweredSlide, longer_side: int) -> np.ndarray:
 
 
 def of_classes(slide: AnsweredSlide, raster: Raster, picture: np.ndarray, covers: float = COVERS) -> np.ndarray:
-    """Return the picture, uint8 [h, w, 3] of the whole slide, under the color of each tile's class.
+    """Return the picture, uint8 [h, w, 3] of the whole slide, under the colour of each tile's class.
 
-    Where the tree is unsure, the color is in stripes.
+    Where the tree is unsure, the colour is in stripes.
     """
     where = raster.at(slide, *picture.shape[:2])
     labels = raster.labels[where]
@@ -65,7 +65,7 @@ def of_probability(slide: AnsweredSlide, raster: Raster, picture: np.ndarray, va
 
 
 def heat_bar() -> np.ndarray:
-    """Return the colors of probabilities from 1 down to 0, as they are over white, uint8 [256, 1, 3]."""
+    """Return the colours of probabilities from 1 down to 0, as they are over white, uint8 [256, 1, 3]."""
     return _mixed(np.full((256, 1, 3), _WHITE), _heat(np.linspace(1, 0, 256))[:, None], _HEAT_COVERS)
 
 
