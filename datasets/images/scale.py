@@ -69,14 +69,14 @@ def um_per_pixel(path: Path) -> Scale | None:
 
 def absurd_um_per_pixel(path: Path) -> Scale | None:
     """Read the first number that ``um_per_pixel`` passes over since no microscope has such pixels; None without one."""
-    return next(
-        (Scale(pixel.across, pixel.source) for pixel in _said(path) if is_absurd(pixel.across, pixel.down)), None
-    )
+    return next((scale for pixel in _said(path) if (scale := absurd(*pixel))), None)
 
 
-def is_absurd(across: float, down: float) -> bool:
-    """Say whether these micrometres of a pixel are numbers, and such as no microscope's pixels have."""
-    return math.isfinite(across) and math.isfinite(down) and plausible(across, down, "") is None
+def absurd(across: float, down: float, source: str) -> Scale | None:
+    """Return the scale of pixels of these micrometres, where no microscope has such pixels; None where it may."""
+    if not (math.isfinite(across) and math.isfinite(down)) or plausible(across, down, source):
+        return None
+    return Scale(across, source if across == down else f"{source}, {across:.4g} across and {down:.4g} down")
 
 
 def plausible(across: float, down: float, source: str) -> Scale | None:

@@ -11,7 +11,7 @@ import numpy as np
 from datasets.errors import UserError
 from datasets.images.admission import NotTakenError
 from datasets.images.compositing import on_white
-from datasets.images.scale import Scale, is_absurd, plausible
+from datasets.images.scale import absurd, plausible
 from datasets.slides.limits import check_segment, check_size
 from datasets.slides.slide import Level, Window, choose_level, window_of
 
@@ -43,7 +43,7 @@ class OpenSlideSlide:
             )
             across, down = (_number(said, f"mpp-{axis}") for axis in "xy")
             self.scale = plausible(across, down, "openslide.mpp-x")
-            self.absurd_scale = Scale(across, "openslide.mpp-x") if is_absurd(across, down) else None
+            self.absurd_scale = absurd(across, down, "openslide.mpp-x")
         except BaseException:
             self._slide.close()
             raise

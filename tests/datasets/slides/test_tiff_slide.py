@@ -152,6 +152,13 @@ def test_a_scale_that_no_microscope_has_is_told_apart_from_none(tmp_path):
             assert slide.absurd_scale.source == "TIFF XResolution per centimetre"
 
 
+def test_pixels_that_are_far_from_square_are_absurd(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE, photometric="rgb", resolution=(20_000, 2_000), resolutionunit=3)
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert slide.scale is None
+        assert slide.absurd_scale.source == "TIFF XResolution per centimetre, 0.5 across and 5 down"
+
+
 def test_a_file_that_says_no_scale_has_neither(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", IMAGE, photometric="rgb", metadata=None)
     with open_slide(tmp_path / "a.tif") as slide:
