@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Two workers that each take whole files, in the order of tests/conftest.py.
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo app test test-without-onednn test-long
+.PHONY: demo app demo-slide test test-without-onednn test-long
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed: make PYTHON=python3.11")'
@@ -55,6 +55,14 @@ demo: .venv/installed
 app: .venv/installed-app
 	test -f saved_models/demo/1/saved_model.pb || $(MAKE) demo
 	$(RUN) app --model saved_models/demo/1
+
+# A phantom of a whole slide with known classes by place, its maps, and how much of its area they have right.
+demo-slide: .venv/installed-slides
+	test -f saved_models/demo/1/saved_model.pb || $(MAKE) demo
+	mkdir -p runs/demo-slide
+	$(PY) -m datasets.phantom_slide runs/demo-slide/phantom.tiff
+	$(RUN) slide --model saved_models/demo/1 --regions runs/demo-slide/phantom.geojson --out runs/demo-slide --overwrite \
+	  runs/demo-slide/phantom.tiff
 
 test: .venv/installed-dev
 	$(PY) -m ruff check .

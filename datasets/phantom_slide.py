@@ -22,7 +22,9 @@ from datasets import phantom
 from datasets.canvas import HEIGHT, WIDTH, Shape
 from datasets.catalogue import PHANTOM
 from datasets.errors import UserError
+from datasets.escape import for_terminal
 from datasets.labels import CLASSES
+from datasets.progress import bar
 from datasets.pyramid import write_pyramid
 from datasets.whole import whole
 
@@ -101,11 +103,19 @@ def write_phantom_slide(path: Path, width: int = 8192, height: int = 6144, seed:
     if not (SMALLEST <= width <= LARGEST and SMALLEST <= height <= LARGEST):
         raise UserError(f"A phantom slide is {SMALLEST} to {LARGEST} pixels wide and high, not {width} x {height}.")
     found = regions(width, height, seed)
-    write_pyramid(path, _rows(found, width, height, seed), (width, height), PHANTOM.um_per_pixel)
+    with bar(what=path.name, total=height, unit="row") as progress:
+        rows = _counted(_rows(found, width, height, seed), progress)
+        write_pyramid(path, rows, (width, height), PHANTOM.um_per_pixel)
     truth = path.with_suffix(".geojson")
     with whole(truth) as partial:
         partial.write_text(json.dumps(_geojson(found), indent=1) + "\n")
     return truth
+
+
+def _counted(rows: Iterator[np.ndarray], progress) -> Iterator[np.ndarray]:
+    for part in rows:
+        yield part
+        progress.update(len(part))
 
 
 def _geojson(found: list[Region]) -> dict:
@@ -191,10 +201,10 @@ def main(words: list[str] | None = None) -> None:
     try:
         truth = write_phantom_slide(given.out, given.width, given.height, given.seed)
     except UserError as error:
-        parser.error(str(error))
+        parser.error(for_terminal(str(error)))
     except OSError as error:
-        sys.exit(str(error))
-    print(f"The slide is {given.out}, its classes by place {truth}.")
+        sys.exit(for_terminal(str(error)))
+    print(for_terminal(f"The slide is {given.out}, its classes by place {truth}."))
 
 
 if __name__ == "__main__":
