@@ -47,6 +47,12 @@ class Slided:
     summary: dict
     tiles: list[dict]  # the rows of tiles.csv
 
+    @property
+    def answering(self) -> float:
+        """Seconds from opening the slide to its last answer."""
+        seconds = self.summary["run"]["seconds"]
+        return seconds["tissue"] + seconds["tiles"]
+
 
 def slide(model: Path, path: Path, options: list[str]) -> Slided:
     """Run the command in a new folder, and once more, when all is done already."""
@@ -111,7 +117,7 @@ def work(model: Path, path: Path, rounds: int, options: list[str]) -> Slided:
     print("| run | wall, s | processor, s | of these to start | to the last answer, wall | MB at most |")
     print("|---|---|---|---|---|---|")
     for number, run in enumerate([first, *runs]):
-        seconds, taken, again = run.summary["run"]["seconds"], run.taken, run.again
+        seconds, taken, again = run.answering, run.taken, run.again
         started = f"{again.seconds:.1f}, {again.processor:.1f}"
         print(
             f"| {number} | {taken.seconds:.1f} | {taken.processor:.1f} | {started} | {seconds:.1f} | {taken.peak:.0f} |"
@@ -124,7 +130,7 @@ def work(model: Path, path: Path, rounds: int, options: list[str]) -> Slided:
     pairs = list(zip(runs, between, strict=True))
     print("\n| of the network's time | min - median - max |\n|---|---|")
     for what, ratios in (
-        ("wall, to the last answer", [run.summary["run"]["seconds"] / base[0] for run, base in pairs]),
+        ("wall, to the last answer", [run.answering / base[0] for run, base in pairs]),
         ("wall, all but the start", [(run.taken.seconds - run.again.seconds) / base[0] for run, base in pairs]),
         (
             "processor, all but the start",
@@ -142,7 +148,7 @@ def quick(model: Path, path: Path, complete: Slided, options: list[str]) -> None
     labels = {(row["minx"], row["miny"]): row["label"] for row in complete.tiles}
     changed = [labels[row["minx"], row["miny"]] != row["label"] for row in run.tiles]
     report = run.summary["quick"]
-    seconds = [each.summary["run"]["seconds"] for each in (run, complete)]
+    seconds = [each.answering for each in (run, complete)]
     print("\n| --quick | |\n|---|---|")
     for what, value in (
         ("tiles", len(run.tiles)),
