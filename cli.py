@@ -10,6 +10,7 @@ from bach_keras.commands.calibration import calibrate
 from bach_keras.commands.console import start_console
 from bach_keras.commands.data import data
 from bach_keras.commands.evaluation import compare, evaluate, stability, verify_result
+from bach_keras.commands.monitor import monitor
 from bach_keras.commands.options import Failure, Stopped
 from bach_keras.commands.predict import predict
 from bach_keras.commands.runs import runs
@@ -87,7 +88,7 @@ def cli():
 
 COMMANDS = (
     data, weights, lr_find, train, reproduce, runs, calibrate, evaluate, stability, compare, verify_result, export,
-    predict, slide, bulk, submit, serve, app, parity,
+    predict, slide, bulk, monitor, submit, serve, app, parity,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

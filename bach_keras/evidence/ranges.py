@@ -35,6 +35,9 @@ _FIELDS = {
     "colours": list_of(_NUMBER, 6, 6), "precision": list_of(list_of(_NUMBER, 6, 6), 6, 6),
     "um_per_pixel": number(1e-6, 1e6) | NOTHING, "field": _RANGE | NOTHING,
 }  # fmt: skip
+# Older cards do not say these.
+_MORE = {"percentiles": OBJECT | NOTHING}
+_PERCENTILES = list_of(_NUMBER, 101, 101)
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,19 @@ class Ranges:
     precision: tuple[tuple[float, ...], ...]  # the inverse of its covariance
     um_per_pixel: float | None = None  # the training images' scale, None where it is unknown
     field: tuple[float, float] | None = None  # lowest and highest micrometres of an image's shorter side
+    percentiles: dict[str, tuple[float, ...]] | None = None  # measure -> of its values, 0 to 100; None in older cards
 
     @classmethod
     def of(cls, values: dict, within: str = "ranges") -> "Ranges":
         """Take the ranges from a model card; a FieldError names a wrong field."""
-        check(values, _FIELDS, within=within)
+        check(values, _FIELDS, _MORE, within=within)
         bounds = check_bounds(values["bounds"], f"{within}.bounds")
+        percentiles = values.get("percentiles")
+        if percentiles is not None:
+            check(percentiles, {}, dict.fromkeys(SIDES, _PERCENTILES), within=f"{within}.percentiles")
+            percentiles = {name: tuple(sorted(percentiles[name])) for name in SIDES if name in percentiles}
         _check_order({"field": values["field"] or (0, 0)}, within)
-        return cls(**{name: values[name] for name in _FIELDS} | {"bounds": bounds})
+        return cls(**{name: values[name] for name in _FIELDS} | {"bounds": bounds, "percentiles": percentiles})
 
     def in_card(self) -> dict:
         """Return what a model card says of it."""
@@ -108,7 +116,14 @@ def fit(measured: Sequence[dict], groups: Sequence[str], distances=None) -> Rang
         precision=tuple(map(tuple, precision.tolist())),
         um_per_pixel=scales[0]["um_per_pixel"] if scales else None,
         field=(ZOOMS[0] * min(fields), ZOOMS[1] * max(fields)) if fields else None,
+        percentiles={name: percentiles(each) for name, each in values.items()},
     )
+
+
+def percentiles(values) -> tuple[float, ...]:
+    """Return the percentiles 0 to 100 of values, each a value itself, with the digits that matter."""
+    found = np.percentile(np.asarray(values, float), np.arange(101), method="inverted_cdf")
+    return tuple(float(f"{value:.6g}") for value in found)
 
 
 def _colours(stains) -> tuple[np.ndarray, np.ndarray]:

@@ -61,15 +61,7 @@ class Export:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of the files that answer: the graph, the weights and the assets, each with its name."""
-        digest = hashlib.sha256()
-        parts = [self.folder / "saved_model.pb", *(self.folder / name for name in ("variables", "assets"))]
-        paths = [path for part in parts for path in (sorted(part.rglob("*")) if part.is_dir() else [part])]
-        for path in paths:
-            if path.is_file():
-                with path.open("rb") as file:
-                    of_file = hashlib.file_digest(file, "sha256").hexdigest()
-                digest.update(f"{path.relative_to(self.folder).as_posix()} {of_file}\n".encode())
-        return digest.hexdigest()
+        return digest_of(self.folder)
 
     @property
     def side(self) -> int:
@@ -133,6 +125,30 @@ class Export:
     def features(self, images: list) -> np.ndarray:
         """Return what ``Hierarchy.features`` does, of what ``classify`` takes; zeros for what cannot be decoded."""
         return self.signatures["features"](image_bytes=tf.constant(_as_files(images)))["features"].numpy()
+
+
+def digest_of(folder: Path) -> str:
+    """Return ``Export.digest`` of a version folder."""
+    digest = hashlib.sha256()
+    parts = [folder / "saved_model.pb", *(folder / name for name in ("variables", "assets"))]
+    paths = [path for part in parts for path in (sorted(part.rglob("*")) if part.is_dir() else [part])]
+    for path in paths:
+        if path.is_file():
+            with path.open("rb") as file:
+                of_file = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.relative_to(folder).as_posix()} {of_file}\n".encode())
+    return digest.hexdigest()
+
+
+def read_export_card(folder: Path) -> tuple[Path, dict]:
+    """Return the version folder of an export and its model card, checked, without loading the model."""
+    folder = _version_folder(Path(folder))
+    try:
+        return folder, _card(folder)
+    except UserError as error:
+        raise UserError(
+            f"{folder} is not an export that can be read ({str(error).rstrip('.')}): export it again."
+        ) from error
 
 
 def _as_files(images: list) -> list[bytes]:

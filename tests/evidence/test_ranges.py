@@ -106,7 +106,16 @@ def test_ranges_are_read_back_from_a_card_as_they_were(ranges):
     assert warnings(usual(blur=0.9), read) == warnings(usual(blur=0.9), ranges)
 
 
+def test_a_card_holds_the_percentiles_of_each_measure_and_an_older_one_need_not(ranges):
+    measured, _, distances = drawn(COUNT)
+    assert ranges.percentiles["features"][50] == pytest.approx(np.median(distances), rel=0.01)
+    assert ranges.percentiles["blur"][100] == pytest.approx(max(each["blur"] for each in measured), rel=1e-5)
+    older = {name: value for name, value in ranges.in_card().items() if name != "percentiles"}
+    assert Ranges.of(older).percentiles is None
+
+
 WRONG = {
+    "ranges.percentiles.blur must be a list of 101": lambda card: card["percentiles"].update(blur=[0.5] * 100),
     "ranges.n must be": lambda card: card.update(n=0),
     "ranges.bounds.blur is missing": lambda card: card["bounds"].pop("blur"),
     "ranges.bounds.features must be": lambda card: card["bounds"].update(features=[0]),
