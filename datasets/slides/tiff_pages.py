@@ -83,6 +83,6 @@ def _downsample(full: list[int], other: list[int]) -> float | None:
         return None
     across, down = (side / part for side, part in zip(full, other, strict=True))
     mean = (across + down) / 2
-    # Programs halve, and cut off what is left over at the edges.
-    whole = float(round(mean))
-    return whole if low <= whole <= high else min(max(mean, low), high)
+    # Programs halve, often several times, and cut off what is left over at the edges.
+    likely = (2.0 ** round(math.log2(mean)), float(round(mean)), min(max(mean, low), high))
+    return next(value for value in likely if low <= value <= high)

@@ -174,3 +174,23 @@ def test_ome_xml_says_the_scale_of_its_pyramid(tmp_path):
     with open_slide(tmp_path / "a.ome.tif") as slide:
         assert sizes(slide) == SIZES[:2]
         assert (slide.scale.value, slide.scale.source) == (0.25, "OME-XML PhysicalSizeX")
+
+
+@pytest.mark.parametrize(
+    ("full", "others", "expected"),
+    [
+        # As libvips and ImageMagick halve and cut off, and as GDAL halves and rounds up.
+        ((2603, 2201), [(1301, 1100), (650, 550), (325, 275), (162, 137), (81, 68), (40, 34)], [2, 4, 8, 16, 32, 64]),
+        ((2603, 2201), [(1302, 1101), (651, 551), (326, 276)], [2, 4, 8]),
+        ((3000, 2400), [(1000, 800)], [3]),
+        ((3000, 2400), [(1200, 960)], [2.5]),
+    ],
+)
+def test_a_levels_downsample_is_that_of_the_program_that_made_it(tmp_path, full, others, expected):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for number, (width, height) in enumerate([full, *others]):
+            image = np.zeros((height, width, 3), np.uint8)
+            kind = 1 if number else 0
+            writer.write(image, photometric="rgb", tile=(256, 256), compression="lzw", subfiletype=kind, metadata=None)
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert [size[2] for size in sizes(slide)] == [1, *expected]
