@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets.errors import MissingError, UserError
 from datasets.images import formats
 from datasets.images.admission import NotTakenError
-from datasets.images.tiff_directory import Directory
+from datasets.images.tiff_directory import CONVERT, Directory
 from datasets.slides.limits import PYRAMID
 from datasets.slides.openslide_slide import OpenSlideSlide
 from datasets.slides.slide import Slide
@@ -28,7 +28,8 @@ def open_slide(path: Path) -> Slide:
         kind = _kind_for_openslide(path)
         return OpenSlideSlide(path, kind) if kind else TiffSlide(path)
     except NotTakenError as error:
-        raise UserError(f"{path} {error}.") from None
+        # What is advised for an image would make a slide huge, and one of a single level.
+        raise UserError(f"{path} {error}.".replace(CONVERT, f"convert it, for example by {PYRAMID}")) from None
     except OSError as error:
         if isinstance(error, UserError):
             raise

@@ -24,24 +24,27 @@ class OpenSlideSlide:
         self._openslide = _library(kind)
         with self._refusing():
             if self._openslide.OpenSlide.detect_format(path) is None:
+                if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
+                    raise NotTakenError(f"is {kind} without its data: the folder {path.stem} belongs beside it")
                 raise NotTakenError(f"seems to be {kind}, but openslide does not recognise it")
             self._slide = self._openslide.OpenSlide(path)
         try:
             with self._refusing():
                 said = dict(self._slide.properties)
                 size, downsamples = self._slide.dimensions, self._slide.level_downsamples
-            for number in range(len(downsamples)):
-                tile = (_whole(said, f"level[{number}].tile-{side}", 1) for side in ("width", "height"))
-                check_segment(*tile, "tiles")
+            _check_tiles(said, len(downsamples))
             # Much of some scanners' slides is empty; QuPath, too, counts from the corner of what is there.
-            self._corner = (_whole(said, "bounds-x", 0), _whole(said, "bounds-y", 0))
-            width, height = _whole(said, "bounds-width", size[0]), _whole(said, "bounds-height", size[1])
+            self._corner = (_whole(said, "openslide.bounds-x", 0), _whole(said, "openslide.bounds-y", 0))
+            width, height = (
+                _whole(said, "openslide.bounds-width", size[0]),
+                _whole(said, "openslide.bounds-height", size[1]),
+            )
             check_size(width, height)
             self.levels = tuple(
                 Level(max(1, round(width / downsample)), max(1, round(height / downsample)), downsample)
                 for downsample in downsamples
             )
-            across, down = (_number(said, f"mpp-{axis}") for axis in "xy")
+            across, down = (_number(said, f"openslide.mpp-{axis}") for axis in "xy")
             self.scale = plausible(across, down, "openslide.mpp-x")
             self.absurd_scale = absurd(across, down, "openslide.mpp-x")
         except BaseException:
@@ -97,9 +100,19 @@ def _library(kind: str) -> ModuleType:
     return openslide
 
 
+def _check_tiles(said: dict, levels: int) -> None:
+    """Refuse tiles that are too large; of MIRAX slides, whose tiles overlap, openslide does not say the size."""
+    for number in range(levels):
+        check_segment(
+            *(_whole(said, f"openslide.level[{number}].tile-{side}", 1) for side in ("width", "height")), "tiles"
+        )
+    for name in [name for name in said if name.startswith("mirax.") and name.endswith(".DIGITIZER_WIDTH")]:
+        check_segment(*(_whole(said, name.replace("WIDTH", side), 1) for side in ("WIDTH", "HEIGHT")), "tiles")
+
+
 def _number(said: dict, name: str) -> float:
     try:
-        return float(said[f"openslide.{name}"])
+        return float(said[name])
     except (KeyError, ValueError):
         return math.nan
 

@@ -1,9 +1,12 @@
 """Small slides in the layouts of the programs and scanners that write them."""
 
+import io
+import itertools
 import struct
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 _RANDOM = np.random.default_rng(0)
 # Of no whole number of tiles, with flat parts and rough ones.
@@ -104,3 +107,37 @@ def _element(tag: int, kind: str, value) -> bytes:
 
 def _sequence(tag: int, item: bytes) -> bytes:
     return _element(tag, "SQ", b"\xfe\xff\x00\xe0" + struct.pack("<I", len(item)) + item)
+
+
+def write_mirax(path, pixels, corner=(1, 2), side=64):
+    """Write a slide as 3DHISTECH's scanners do: a folder beside the file, and images only where there is tissue.
+
+    ``corner`` are the whole images (across, down) that the scanner left out before it.
+    """
+    down, across = (-(-length // side) for length in pixels.shape[:2])
+    columns, rows = across + corner[0] + 1, down + corner[1] + 1
+    stored, entries = b"", b""
+    for row, column in itertools.product(range(down), range(across)):
+        buffer = io.BytesIO()
+        part = pixels[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        Image.fromarray(part).save(buffer, "PNG")
+        number = (row + corner[1]) * columns + column + corner[0]
+        entries += struct.pack("<4i", number, len(stored), len(buffer.getvalue()), 0)
+        stored += buffer.getvalue()
+    start = b"01.02" + b"a-slide"
+    place = len(start) + 8
+    index = start + struct.pack("<6i", place, 0, place + 4, 0, place + 12, across * down) + bytes(4) + entries
+    folder = path.with_suffix("")
+    folder.mkdir()
+    path.write_bytes(b"\xff\xd8\xff\xe0")  # the label
+    (folder / "Index.dat").write_bytes(index)
+    (folder / "Data0000.dat").write_bytes(stored)
+    (folder / "Slidedat.ini").write_text(
+        f"[GENERAL]\nSLIDE_VERSION=01.02\nSLIDE_ID=a-slide\nIMAGENUMBER_X={columns}\nIMAGENUMBER_Y={rows}\n"
+        "OBJECTIVE_MAGNIFICATION=20\n[HIERARCHICAL]\nHIER_COUNT=1\nNONHIER_COUNT=0\nHIER_0_NAME=Slide zoom level\n"
+        "HIER_0_COUNT=1\nHIER_0_VAL_0_SECTION=LEVEL\nINDEXFILE=Index.dat\n[DATAFILE]\nFILE_COUNT=1\n"
+        "FILE_0=Data0000.dat\n[LEVEL]\nOVERLAP_X=0\nOVERLAP_Y=0\nMICROMETER_PER_PIXEL_X=0.25\n"
+        "MICROMETER_PER_PIXEL_Y=0.25\nIMAGE_FORMAT=PNG\nIMAGE_FILL_COLOR_BGR=16777215\nIMAGE_CONCAT_FACTOR=0\n"
+        f"DIGITIZER_WIDTH={side}\nDIGITIZER_HEIGHT={side}\n"
+    )
+    return path

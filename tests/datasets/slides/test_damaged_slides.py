@@ -218,6 +218,11 @@ def test_what_is_not_read_is_refused_with_the_reason(refusal, tags, expected):
     assert expected in refusal(tiff(tags))
 
 
+def test_a_slide_in_another_compression_is_told_how_to_become_a_pyramid(refusal):
+    expected = "is compressed by WebP, which is not read here: convert it, for example by vips tiffsave IN.tif OUT.tif "
+    assert refusal(tiff({COMPRESSION: 50001})).startswith(expected)
+
+
 def test_tiles_that_lie_beyond_the_end_are_refused(refusal):
     assert "reach beyond its end" in refusal(tiled((16, 16), bytes(768), {TILE_OFFSETS: 10**6}))
 

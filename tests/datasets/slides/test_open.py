@@ -77,7 +77,7 @@ def test_what_openslide_reads_names_its_package_where_that_is_missing(tmp_path, 
     assert refusal(tmp_path / name) == expected
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.mrxs", "a MIRAX slide"), ("a.dcm", "a DICOM slide")])
+@pytest.mark.parametrize(("name", "kind"), [("a.vms", "a Hamamatsu slide"), ("a.dcm", "a DICOM slide")])
 def test_what_only_bears_the_name_of_such_a_slide_is_refused_by_openslide(tmp_path, name, kind):
     (tmp_path / name).write_bytes(b"\xff\xd8\xff\xe0")
     assert refusal(tmp_path / name) == f"seems to be {kind}, but openslide does not recognise it."

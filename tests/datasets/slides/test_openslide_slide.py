@@ -1,3 +1,4 @@
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,7 +8,17 @@ import pytest
 from datasets.errors import UserError
 from datasets.slides.open import open_slide
 from datasets.slides.openslide_slide import OpenSlideSlide
-from tests.datasets.slides.slide_files import IMAGE, QUARTER, SIZES, damage_tile, dicom, sizes, whole, write_aperio
+from tests.datasets.slides.slide_files import (
+    IMAGE,
+    QUARTER,
+    SIZES,
+    damage_tile,
+    dicom,
+    sizes,
+    whole,
+    write_aperio,
+    write_mirax,
+)
 
 
 @pytest.fixture
@@ -77,15 +88,30 @@ def test_a_damaged_tile_is_an_error_that_names_the_window_and_others_are_read(jp
         np.testing.assert_array_equal(found[x, y], IMAGE[y : y + 30, x : x + 30])
 
 
-def test_pixels_are_counted_from_the_corner_of_what_the_scanner_filled(tmp_path, monkeypatch):
-    class Bounded(openslide.OpenSlide):
-        @property
-        def properties(self):
-            bounds = {"x": 40, "y": 20, "width": 200, "height": 100}
-            return dict(super().properties) | {f"openslide.bounds-{name}": str(of) for name, of in bounds.items()}
+def test_mirax_is_read_from_the_corner_of_what_the_scanner_filled(tmp_path):
+    path = write_mirax(tmp_path / "a.mrxs", IMAGE[:256, :320])
+    with openslide.OpenSlide(path) as other, open_slide(path) as slide:
+        assert other.dimensions == (448, 448)
+        assert sizes(slide) == [(320, 256, 1)]
+        assert slide.scale.value == 0.25
+        pixels = slide.read(-20, 40, 400, 300)
+    np.testing.assert_array_equal(pixels[:216, 20:340], IMAGE[40:256, :320])
+    assert (pixels[216:] == 255).all()
+    assert (pixels[:, :20] == 255).all()
 
-    monkeypatch.setattr(openslide, "OpenSlide", Bounded)
-    (tmp_path / "a.dcm").write_bytes(dicom(IMAGE))
-    with open_slide(tmp_path / "a.dcm") as slide:
-        assert sizes(slide) == [(200, 100, 1)]
-        np.testing.assert_array_equal(whole(slide), IMAGE[20:120, 40:240])
+
+def test_a_mirax_slide_without_its_folder_says_so(tmp_path):
+    path = write_mirax(tmp_path / "a b.mrxs", IMAGE[:64, :64])
+    shutil.rmtree(tmp_path / "a b")
+    with pytest.raises(UserError, match=r"a MIRAX slide without its data: the folder a b belongs beside it\.$"):
+        open_slide(path)
+
+
+def test_a_mirax_slide_of_tiles_that_are_too_large_to_decode_is_refused(tmp_path):
+    path = write_mirax(tmp_path / "a.mrxs", IMAGE[:64, :64])
+    ini = tmp_path / "a" / "Slidedat.ini"
+    ini.write_text(
+        ini.read_text().replace("DIGITIZER_WIDTH=64", "DIGITIZER_WIDTH=640000").replace("OVERLAP_X=0", "OVERLAP_X=3")
+    )
+    with pytest.raises(UserError, match=r"has tiles of 640000x64 pixels"):
+        open_slide(path)
