@@ -5,6 +5,7 @@ import importlib.util
 import click
 
 from bach_keras.commands.console import show_warnings
+from bach_keras.commands.open_model import check_one, open_model
 from bach_keras.commands.options import FOLDER
 from bach_keras.packed_kernels import keep_packed_kernels
 from datasets.errors import UserError
@@ -24,22 +25,14 @@ def app(model, server, host, port):
     Example:
       python cli.py app --model saved_models/demo/1
     """
-    if (model is None) == (server is None):
-        raise UserError("Name one of --model EXPORT and --server URL.")
+    check_one(model, server)
     if importlib.util.find_spec("gradio") is None:
         raise UserError("The page needs Gradio: run 'pip install -r requirements-app.txt'.")
     keep_packed_kernels()
     from bach_keras.serving.app.answers import Answers
     from bach_keras.serving.app.site import Site
 
-    if server is None:
-        from bach_keras.serving.exported import Export
-
-        export = Export(model)
-    else:
-        from bach_keras.serving.remote.client import Remote
-
-        export = Remote(server)
+    export = open_model(model, server)
     show_warnings(export)
     answers = Answers(export)
     if server is None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from bach_keras import tree
 from bach_keras.commands.console import say
 
 CONFIGS = ("bach", "bisque", "bach_bisque", "phantom")
-NODE_NAMES = ("carci", "norbe", "invis")
-VIEWS = ("1", "8", "24")
+NODE_NAMES = tuple(tree.NODES)
+VIEWS = tuple(map(str, tree.VIEWS))
 
 FOLDER = click.Path(path_type=Path)
 

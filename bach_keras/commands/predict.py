@@ -5,6 +5,7 @@ import sys
 import click
 
 from bach_keras.commands.console import echo, show_warnings
+from bach_keras.commands.open_model import check_one, open_model
 from bach_keras.commands.options import FOLDER, um_per_pixel_option, views_option
 from bach_keras.packed_kernels import keep_packed_kernels
 from datasets.errors import UserError
@@ -58,8 +59,7 @@ def predict(
     from bach_keras.serving.predict import predict_files
     from bach_keras.serving.views import with_views
 
-    if (model is None) == (server is None):
-        raise UserError("Name one of --model EXPORT and --server URL.")
+    check_one(model, server)
     if send_whole and server is None:
         raise UserError("--send-whole is about a server: name it with --server URL.")
     if pictures and server:
@@ -70,14 +70,7 @@ def predict(
         raise UserError("--neighbours needs the export itself: name it with --model EXPORT in place of --server.")
     if thumbnails and not neighbours:
         raise UserError("--thumbnails is about the nearest training images: ask for them with --neighbours K.")
-    if server is None:
-        from bach_keras.serving.exported import Export
-
-        export = Export(model)
-    else:
-        from bach_keras.serving.remote.client import Remote
-
-        export = Remote(server, timeout, send_whole=send_whole)
+    export = open_model(model, server, timeout=timeout, send_whole=send_whole)
     sizes = PixelSize(um_per_pixel)
     extras = [sizes, ColourProfile(is_applied=icc == "apply")]
     if neighbours:
