@@ -209,14 +209,20 @@ def _share_of_label(each: dict) -> float | None:
 
 
 def _quick(found: dict | None) -> list[str]:
+    from bach_keras.serving.slide.quick import in_words as saved_in_words  # it brings TensorFlow
+
     if not found:
         return []
-    rows = [[name.replace("_", " "), web.setting(value)] for name, value in found.items()]
     words = (
-        "Four tiles at once were looked at first, at low magnification, and each by itself only where the model was "
-        "unsure of carcinoma. Of the others some were asked as well, to count the labels that change by it."
+        "Four tiles at once were looked at first, at low magnification, and each by itself only where carci was not "
+        "sure of the four. Of the others some were looked at by themselves too, to see which labels change by it."
     )
-    return [web.paragraph(words), web.table(["", "value"], rows, "What the quick look saved and changed", {1: "long"})]
+    rows = [[name.replace("_", " "), web.setting(value)] for name, value in found.items()]
+    return [
+        web.paragraph(words),
+        web.paragraph(f"{saved_in_words(found)}."),
+        web.table(["", "value"], rows, "The quick look", {1: "long"}),
+    ]
 
 
 def _made(slide: AnsweredSlide, summary: dict) -> list[str]:

@@ -42,7 +42,8 @@ def all_of_it(folder):
     ]
     (folder / "regions.json").write_text(json.dumps(features))
     found = agreement(read_regions(folder / "regions.json", 400, 200), slide)
-    quick = {"squares": 9, "tiles_saved": 12, "checked": {"squares": 3, "labels_changed": 1, "ci95": [0.1, 0.5]}}
+    checked = {"squares": 3, "tiles": 12, "labels_changed": 1, "share": 1 / 12, "ci95": [0.01, 0.4]}
+    quick = {"sure_from": 0.9, "squares": 9, "tiles": 30, "tiles_saved": 12, "checked": checked}
     return slide, summary(agreement=found, quick=quick)
 
 
@@ -74,6 +75,12 @@ def test_the_tissue_of_each_class_is_a_row(tmp_path):
     page = written(tmp_path, made.stripes(scale=Scale(10.0, "told")), summary())
     numbers = "".join(f'<td class="number">{number}</td>' for number in ("2", "2.000", "25.0 %"))
     assert f'<th scope="row">invasive</th>{numbers}' in page
+
+
+def test_what_a_quick_look_saved_and_changed_is_told(tmp_path):
+    page = written(tmp_path, *all_of_it(tmp_path))
+    assert "--quick asked 12 fewer times than there are tiles" in page
+    assert "Quick look" not in written(tmp_path, made.stripes(), summary())
 
 
 def test_agreement_is_told_by_region_and_by_area(tmp_path):
