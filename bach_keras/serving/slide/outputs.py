@@ -5,6 +5,7 @@ from pathlib import Path
 from bach_keras.serving.slide.geojson import write_geojson
 from bach_keras.serving.slide.maps import write_maps
 from bach_keras.serving.slide.page import write_page
+from bach_keras.serving.slide.regions import Regions
 from bach_keras.serving.slide.summary import digests
 from bach_keras.serving.slide.table import NAME as TABLE
 from bach_keras.serving.slide.table import write_table
@@ -14,10 +15,10 @@ GEOJSON, PAGE = "tiles.geojson.gz", "index.html"
 FILES = (TABLE, GEOJSON, "classes.png", "probabilities.png", "probabilities.ome.tiff", PAGE)
 
 
-def write_files(folder: Path, slide: AnsweredSlide, summary: dict) -> dict[str, str]:
+def write_files(folder: Path, slide: AnsweredSlide, summary: dict, regions: Regions | None = None) -> dict[str, str]:
     """Write all files of a slide but ``summary.json``, each completely or not at all, and return their SHA-256."""
     write_table(folder / TABLE, slide.tiles)
     write_geojson(folder / GEOJSON, slide)
     write_maps(folder, slide)
-    write_page(folder / PAGE, slide, summary)
+    write_page(folder / PAGE, slide, summary, regions)
     return digests(folder, FILES)

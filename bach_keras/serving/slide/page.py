@@ -11,6 +11,7 @@ from bach_keras.serving.slide import pictures
 from bach_keras.serving.slide.agreement import in_words
 from bach_keras.serving.slide.colours import css
 from bach_keras.serving.slide.raster import Raster, raster
+from bach_keras.serving.slide.regions import Regions
 from bach_keras.serving.slide.shares import tissue_shares
 from bach_keras.serving.slide.tiles import AnsweredSlide
 from bach_keras.wording import counted
@@ -43,11 +44,11 @@ _LIMITS = [
 ]
 
 
-def write_page(path: Path, slide: AnsweredSlide, summary: dict) -> None:
+def write_page(path: Path, slide: AnsweredSlide, summary: dict, regions: Regions | None = None) -> None:
     """Write the page of a slide as one HTML file; ``summary`` is what summary.json says of it."""
     made, shares = raster(slide), tissue_shares(slide)
     sections = {
-        "map": ("Class of each tile", _class_map(slide, made, shares)),
+        "map": ("Class of each tile", _class_map(slide, made, shares, regions)),
         "tissue": ("Tissue by class", _tissue(shares)),
         "probabilities": ("Probability of each class", _probabilities(slide, made)),
         "regions": ("Agreement with the outlined regions", _regions(summary.get("agreement"))),
@@ -93,10 +94,13 @@ def _cards(slide: AnsweredSlide, summary: dict, shares: dict) -> str:
     })  # fmt: skip
 
 
-def _class_map(slide: AnsweredSlide, made: Raster, shares: dict) -> list[str]:
+def _class_map(slide: AnsweredSlide, made: Raster, shares: dict, regions: Regions | None) -> list[str]:
     picture = pictures.thumbnail(slide, _LARGE)
     counts = ", ".join(f"{name} {counted(each['tiles'], 'tile')}" for name, each in shares["classes"].items())
-    mapped = _image(pictures.of_classes(slide, made, picture), f"The slide under the class of each tile: {counts}.")
+    classes = pictures.of_classes(slide, made, picture)
+    if regions:
+        classes, picture = (pictures.with_regions(slide, each, regions) for each in (classes, picture))
+    mapped = _image(classes, f"The slide under the class of each tile: {counts}.")
     plain = _image(picture, f"The slide {slide.name} at low magnification.")
     is_unsure = bool(made.unsure.any())
     sentence = "Each tile has the colour of its likeliest class."
@@ -105,6 +109,8 @@ def _class_map(slide: AnsweredSlide, made: Raster, shares: dict) -> list[str]:
     if any(each.failed for each in slide.tiles):
         failed = counted(shares["failed"]["tiles"], "tile")
         sentence += f" {failed} could not be answered and have no colour; tiles.csv says why."
+    if regions:
+        sentence += " Black lines are the outlined regions."
     return [
         _legend(slide, is_unsure),
         f'<div style="{_SIDE_BY_SIDE}">{web.figure(mapped, sentence, "Classes.")}'

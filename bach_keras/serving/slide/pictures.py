@@ -1,10 +1,11 @@
 """Pictures of a slide: its thumbnail under the classes and under the probabilities of its tiles."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from bach_keras.serving.slide.colours import COLOURS
 from bach_keras.serving.slide.raster import Raster
+from bach_keras.serving.slide.regions import Regions
 from bach_keras.serving.slide.tiles import AnsweredSlide
 
 # How much of the thumbnail a map covers; stripes that mark what is unsure cover less.
@@ -62,6 +63,17 @@ def of_probability(slide: AnsweredSlide, raster: Raster, picture: np.ndarray, va
     where = raster.at(slide, *picture.shape[:2])
     colours = _heat(values[where])
     return _mixed((grey + _WHITE) / 2, colours, np.where(raster.answered[where], _HEAT_COVERS, 0))
+
+
+def with_regions(slide: AnsweredSlide, picture: np.ndarray, regions: Regions) -> np.ndarray:
+    """Return the picture with the outlines of regions on it, black with a white rim."""
+    drawn = Image.fromarray(picture)
+    pen = ImageDraw.Draw(drawn)
+    lines = [[tuple(place) for place in line] for line in regions.lines(picture.shape[1] / slide.width)]
+    for width, colour in ((4, "white"), (2, "black")):
+        for line in lines:
+            pen.line(line, fill=colour, width=width, joint="curve")
+    return np.asarray(drawn)
 
 
 def heat_bar() -> np.ndarray:

@@ -11,6 +11,7 @@ from bach_keras.serving.slide.field import Field, field_of
 from bach_keras.serving.slide.grid import grid, step_of
 from bach_keras.serving.slide.identity import data_folder, digest_of
 from bach_keras.serving.slide.journal import NAME as JOURNAL
+from bach_keras.serving.slide.packages import check_packages
 from bach_keras.serving.slide.regions import Regions, read_regions
 from bach_keras.serving.slide.scales import NOTHING_GIVEN, Scales
 from bach_keras.serving.slide.summary import NAME as SUMMARY
@@ -54,6 +55,7 @@ class Plan:
 
 def check(export, paths: Sequence[Path], asked: Asked) -> Field:
     """Refuse what no slide can be answered with, and return the field of view of the tiles."""
+    check_packages(has_regions=asked.regions is not None)
     stems = {}
     for path in paths:
         if (other := stems.setdefault(path.stem, path)) is not path:

@@ -69,10 +69,24 @@ class Regions:
             Region(each.name, each.said, label_of(each.said), float(each.geometry.area)) for each in outlines
         )
         self.notes = tuple(notes)
+        self._outlines = [each.geometry for each in outlines]
         cut = [pieces(each.geometry) for each in outlines]
         self._region_of = np.repeat(np.arange(len(cut)), list(map(len, cut)))
         self._pieces = np.array([piece for each in cut for piece in each], object)
         self._tree = shapely.STRtree(self._pieces)
+
+    def lines(self, scale: float) -> list[np.ndarray]:
+        """Return the sides of the regions, and of their holes, for a picture: float [n, 2] of x and y, each times
+        ``scale``, without what is smaller than its pixels.
+        """
+        import shapely
+
+        found = []
+        for each in self._outlines:
+            small = shapely.simplify(shapely.transform(each, lambda places: places * scale), 0.4)
+            for part in _polygons(small):
+                found += [np.asarray(ring.coords) for ring in (part.exterior, *part.interiors) if len(ring.coords) > 1]
+        return found
 
     def touches(self, tile: Tile) -> bool:
         """Whether a tile shows some of a region."""

@@ -56,6 +56,8 @@ def answer_slides(export, paths: Sequence[Path], out: Path, asked: Asked) -> Ite
     for each in plans.values():
         if isinstance(each, Plan):
             each.folder.mkdir(parents=True, exist_ok=True)
+            for note in each.regions.notes if each.regions else ():
+                _log.warning(f"{asked.regions}: {note}")
     for path, each in plans.items():
         if isinstance(each, UserError):
             yield Outcome(path, str(each))
@@ -97,7 +99,7 @@ def _answered(export, plan: Plan) -> Outcome:
         clock = Clock()
         answered, found = _ask(export, plan, slide, asker, clock)
         summary = _summary(export, plan, answered, found)
-        files = write_files(plan.folder, answered, summary)
+        files = write_files(plan.folder, answered, summary, plan.regions)
         clock.note("writing")
         run = {"seconds": clock.seconds, "asked": asker.asked, "answered_before": asker.resumed}
         summary |= {"files": files, "run": run}

@@ -120,12 +120,18 @@ def _maps(folder, slide):
         (folder / name).write_text(f"{len(slide.tiles)} tiles")
 
 
+def _page(path, slide, summary, regions):
+    path.write_text(json.dumps(summary))
+
+
 @pytest.fixture
 def answer(model, tmp_path, monkeypatch):
     """Return what answers for slides, by the model, into a folder; pictures, which take a second, are not drawn."""
     outputs = "bach_keras.serving.slide.outputs"
     monkeypatch.setattr(f"{outputs}.write_maps", _maps)
-    monkeypatch.setattr(f"{outputs}.write_page", lambda path, slide, summary: path.write_text(json.dumps(summary)))
+    monkeypatch.setattr(
+        f"{outputs}.write_page", lambda path, slide, summary, regions: path.write_text(json.dumps(summary))
+    )
 
     def run(*paths, export=model, **asked):
         return list(answer_slides(export, paths, tmp_path / "out", Asked(**asked)))

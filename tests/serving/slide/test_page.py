@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from bach_keras.serving.slide.agreement import agreement
 from bach_keras.serving.slide.page import write_page
+from bach_keras.serving.slide.pictures import with_regions
 from bach_keras.serving.slide.regions import read_regions
 from datasets.images.scale import Scale
 from tests.chromium import Browser, needs_chromium
@@ -81,6 +83,17 @@ def test_what_a_quick_look_saved_and_changed_is_told(tmp_path):
     page = written(tmp_path, *all_of_it(tmp_path))
     assert "--quick asked 12 fewer times than there are tiles" in page
     assert "Quick look" not in written(tmp_path, made.stripes(), summary())
+
+
+def test_outlines_are_drawn_where_they_are(tmp_path):
+    slide, _ = all_of_it(tmp_path)
+    regions = read_regions(tmp_path / "regions.json", 400, 200)
+    grey = np.full((400, 800, 3), 128, np.uint8)
+    drawn = with_regions(slide, grey, regions)
+    assert drawn[100, 180].tolist() == [0, 0, 0]  # the right side of the first region
+    assert drawn[100, 90].tolist() == drawn[300, 90].tolist() == [128, 128, 128]
+    write_page(tmp_path / "index.html", slide, summary(), regions)
+    assert "Black lines are the outlined regions." in (tmp_path / "index.html").read_text()
 
 
 def test_agreement_is_told_by_region_and_by_area(tmp_path):
