@@ -41,7 +41,8 @@ def _kind_for_openslide(path: Path) -> str | None:
     with path.open("rb") as file:
         head = file.read(formats.HEAD)
         kind = formats.sniff(head)
-        if kind == formats.TIFF:
+        # One of more than 4 GB is no TIFF that others can follow, as its offsets have 64 bits in places of 32.
+        if kind == formats.TIFF and path.suffix.lower() != ".ndpi":
             return kind_of_tiff(Directory(file))
     # A MIRAX slide's own file is a JPEG, of its label.
     other = kind_of_file(path, head)

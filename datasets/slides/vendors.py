@@ -13,7 +13,7 @@ _JPEG_2000 = (33003, 33005)
 
 _SUFFIXES = {
     ".mrxs": "a MIRAX slide", ".dcm": "a DICOM slide", ".vms": "a Hamamatsu slide", ".vmu": "a Hamamatsu slide",
-    ".svslide": "a Sakura slide",
+    ".ndpi": "a Hamamatsu slide (NDPI)", ".svslide": "a Sakura slide",
 }  # fmt: skip
 
 
