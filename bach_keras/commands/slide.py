@@ -57,6 +57,9 @@ def slide(model, out, um_per_pixel, field, overlap, tissue, routing, quick, regi
     try:
         for outcome in answer_slides(export, slides, out, asked):
             failed = failed or bool(outcome.error)
+            found = outcome.summary and outcome.summary["agreement"]
+            for note in found["notes"] if found else ():
+                say(f"{regions}: {note}", err=True)
             for line in _in_words(out, outcome) if outcome.summary else ():
                 say(line)
             if outcome.error:
@@ -74,7 +77,7 @@ def _in_words(out, outcome) -> list[str]:
     tiles, size = summary["tiles"], summary["um_per_pixel"]
     before = ", finished by an earlier run" if outcome.was_finished else ""
     labels = ", ".join(f"{name} {each['tiles']}" for name, each in summary["classes"].items())
-    left_out = f"{tiles['background']} have less than {summary['tissue']['least']:.0%} tissue"
+    left_out = f"{tiles['background']} have less than {100 * summary['tissue']['least']:g}% tissue"
     if summary["agreement"]:
         left_out += f", {tiles['outside']} touch no region"
     lines = [

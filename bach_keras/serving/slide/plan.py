@@ -141,8 +141,8 @@ def _check_folder(folder: Path, settings: dict, overwrites: bool) -> None:
     if summary := read_summary(folder):
         if others := different(summary["settings"], settings):
             raise UserError(
-                f"{folder} holds the slide answered with another {' and '.join(others)}: choose another --out, or "
-                "replace it with --overwrite."
+                f"{folder} holds the slide answered otherwise ({', '.join(others)}): choose another --out, or replace "
+                "it with --overwrite."
             )
     elif not (folder / JOURNAL).exists() and any(not each.name.startswith(".") for each in folder.iterdir()):
         raise UserError(

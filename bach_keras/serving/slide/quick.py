@@ -50,7 +50,7 @@ def ask_quickly(asker: Asker, corners: list[tuple[int, int]], side: int, step: i
         "tiles": len(corners),
         "tiles_asked_alone": len(wanted),
         "tiles_saved": len(corners) - len(wanted) - len(squares),
-        "tiles_too_near_the_edge": len(alone),
+        "tiles_in_no_square": len(alone),
         "checked": _changes(checked, squares, found, asked),
         "refined": _changes(unsure, squares, found, asked),
     }

@@ -92,8 +92,8 @@ def _finished(plan: Plan) -> Outcome | None:
 def _answered(export, plan: Plan) -> Outcome:
     with open_slide(plan.path) as slide, open_journal(plan.folder, plan.settings) as journal:
         if journal.other:
-            others = " and ".join(different(journal.other, plan.settings))
-            _log.info(f"{plan.path.name}: starts again, as it was begun with another {others}")
+            others = ", ".join(different(journal.other, plan.settings))
+            _log.info(f"{plan.path.name}: starts again, as it was begun otherwise ({others})")
         (plan.folder / SUMMARY).unlink(missing_ok=True)  # from now on, and until the end, it is not finished
         asker = Asker(export, slide, journal, plan.asked.routing)
         clock = Clock()
@@ -198,8 +198,6 @@ def _complaint(path, summary) -> str:
     if tiles["failed"]:
         return f"{path}: {counted(tiles['failed'], 'tile')} could not be answered; tiles.csv says why."
     if not tiles["answered"]:
-        return (
-            f"{path}: no tile has {summary['tissue']['least']:.0%} tissue, so none was answered: is it an H&E slide? "
-            "--tissue takes less."
-        )
+        least = f"{100 * summary['tissue']['least']:g}%"
+        return f"{path}: no tile has {least} tissue, so none was answered: is it an H&E slide? --tissue takes less."
     return ""

@@ -126,13 +126,13 @@ def test_a_journal_of_another_model_is_begun_again_and_said_so(slides, answer, m
     with caplog.at_level("INFO", "bach_keras"):
         answer(path)
     assert model.asked == 32
-    assert "a.tif: starts again, as it was begun with another model" in caplog.text
+    assert "a.tif: starts again, as it was begun otherwise (model)" in caplog.text
 
 
 def test_a_finished_slide_is_replaced_only_when_told_so(slides, answer, model, tmp_path):
     path = slides("a.tif", painted(["nb"], 100))
     answer(path)
-    with pytest.raises(ValueError, match="answered with another overlap and tissue: choose another --out, or replace"):
+    with pytest.raises(ValueError, match=r"answered otherwise \(overlap, tissue\): choose another --out, or replace"):
         answer(path, overlap=0.5, tissue=0.1)
     assert len(rows_of(tmp_path / "out" / "a")) == 2
     answer(path, overlap=0.5, tissue=0.1, overwrites=True)
