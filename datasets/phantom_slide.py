@@ -204,6 +204,9 @@ def main(words: list[str] | None = None) -> None:
         parser.error(for_terminal(str(error)))
     except OSError as error:
         sys.exit(for_terminal(str(error)))
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(130)
     print(for_terminal(f"The slide is {given.out}, its classes by place {truth}."))
 
 

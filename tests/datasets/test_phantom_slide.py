@@ -12,6 +12,7 @@ from datasets.errors import UserError
 from datasets.images.scale import um_per_pixel
 from datasets.labels import CLASSES
 from datasets.phantom_slide import main, regions, write_phantom_slide
+from tests.full_disk import fill_the_disk
 
 WIDTH, HEIGHT = 1500, 1100
 
@@ -153,3 +154,21 @@ def test_the_command_says_what_it_wrote_and_a_mistake_exits_with_2(tmp_path, cap
     with pytest.raises(SystemExit) as refused:
         main([str(tmp_path / "s.tif"), "--width", "1"])
     assert refused.value.code == 2
+
+
+def test_ctrl_c_while_a_slide_is_drawn_leaves_nothing_and_no_traceback(tmp_path, monkeypatch, capsys):
+    def interrupted(*which):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(phantom, "draw", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path / "s.tiff"), "--width", "600", "--height", "600"])
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.endswith("Interrupted.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, capsys):
+    fill_the_disk(tmp_path / "s.tiff")
+    with pytest.raises(SystemExit, match="cannot be written: No space left"):
+        main([str(tmp_path / "s.tiff"), "--width", "600", "--height", "600"])
