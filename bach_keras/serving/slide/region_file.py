@@ -21,7 +21,7 @@ MOST_BYTES = 256 * 2**20
 # No slide has as many pixels on a side; beyond, numbers lose the precision of a pixel.
 _FARTHEST = 1e8
 
-_EXPORT = "In QuPath: File > Object data > Export as GeoJSON."
+_EXPORT = "In QuPath: File > Export objects as GeoJSON."
 # How other files begin -> what they are.
 _OTHERS = {b"PK\x03\x04": "a ZIP archive: unpack it first", b"\xac\xed": "a QuPath data file, not GeoJSON. " + _EXPORT}
 

@@ -11,6 +11,7 @@ import pytest
 import shapely
 
 from bach_keras.serving.slide.geojson import write_geojson
+from tests.full_disk import fill_the_disk
 from tests.serving.slide import made
 
 UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
@@ -196,6 +197,14 @@ def test_tiles_are_written_one_after_the_other(tmp_path):
     tracemalloc.stop()
     assert (tmp_path / "many.geojson").stat().st_size > 2e6
     assert peak < 4e5
+
+
+@pytest.mark.parametrize("name", ["tiles.geojson", "tiles.geojson.gz"])
+def test_a_full_disk_leaves_nothing(tmp_path, name):
+    fill_the_disk(tmp_path / name)
+    with pytest.raises(OSError, match="cannot be written: No space left"):
+        write_geojson(tmp_path / name, made.stripes())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_slide_without_tiles_is_an_empty_collection(tmp_path):

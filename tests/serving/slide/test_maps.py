@@ -10,11 +10,12 @@ from PIL import Image
 
 from bach_keras.serving.slide import maps
 from bach_keras.serving.slide.colours import COLOURS
-from bach_keras.serving.slide.ome import pyramid
+from bach_keras.serving.slide.ome import pyramid, write_ome
 from bach_keras.serving.slide.pictures import given_carci, of_classes
 from bach_keras.serving.slide.raster import raster
 from datasets.images.scale import Scale, um_per_pixel
 from datasets.labels import CLASSES
+from tests.full_disk import fill_the_disk
 from tests.serving.slide import made
 
 OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
@@ -137,6 +138,17 @@ def test_routed_probabilities_are_said_to_be_given_carcis_answer(tmp_path):
     maps.write_maps(tmp_path, routed)
     with tifffile.TiffFile(tmp_path / "probabilities.ome.tiff") as file:
         assert "given carci's answer" in file.ome_metadata
+
+
+@pytest.mark.parametrize("write", [maps.write_classes, maps.write_probabilities, write_ome])
+def test_a_full_disk_leaves_what_was_there(tmp_path, write):
+    path = tmp_path / "map"
+    path.write_bytes(b"as it was")
+    fill_the_disk(path)
+    with pytest.raises(OSError, match="map cannot be written: No space left"):
+        write(path, made.stripes(), raster(made.stripes()))
+    assert [each.name for each in tmp_path.iterdir()] == ["map"]
+    assert path.read_bytes() == b"as it was"
 
 
 @pytest.mark.parametrize(("value", "expected"), [(1, 1), (4.9, 2), (0.051, 0.05), (99, 50), (0.5, 0.5)])

@@ -3,13 +3,15 @@
 import gzip
 import json
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import shapely
 
 from bach_keras.serving.slide import region_file
-from bach_keras.serving.slide.regions import label_of, pieces, read_regions
+from bach_keras.serving.slide.regions import SPELLINGS, label_of, pieces, read_regions
 from bach_keras.serving.slide.tiles import Tile
 from datasets.errors import UserError
 
@@ -275,6 +277,13 @@ def test_classes_that_are_not_known_are_named_and_the_known_ones_listed(tmp_path
     [note] = read(tmp_path, some).notes
     assert '"Stroma" (2 regions)' in note
     assert "Known are names such as" in note
+
+
+def test_the_documentation_lists_every_name_that_is_known():
+    page = (Path(__file__).parents[3] / "docs/slides.md").read_text("utf-8").casefold()
+    rows = [re.split(r"[|,]", line) for line in page.splitlines() if line.startswith("|")]
+    listed = {cell.strip() for row in rows for cell in row}
+    assert {name for names in SPELLINGS.values() for name in names} - listed == set()
 
 
 def test_of_many_unknown_classes_a_few_are_named(tmp_path):
