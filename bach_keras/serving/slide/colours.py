@@ -11,7 +11,10 @@ _OF_CARCI = dict(zip(NODES["carci"].classes, (_FOUR["normal"], _FOUR["invasive"]
 # Class -> red, green and blue, 0 to 255.
 COLOURS = _FOUR | _OF_CARCI
 
+# Of tiles that could not be answered.
+FAILED = (120, 120, 120)
 
-def css(name: str) -> str:
-    """Return the colour of a class as HTML and matplotlib write it."""
-    return "#{:02x}{:02x}{:02x}".format(*COLOURS[name])
+
+def css(colour: tuple[int, int, int]) -> str:
+    """Return a colour as HTML and matplotlib write it."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bach_keras.serving.slide import pictures
-from bach_keras.serving.slide.colours import css
+from bach_keras.serving.slide.colours import COLOURS, FAILED, css
 from bach_keras.serving.slide.ome import write_ome
 from bach_keras.serving.slide.raster import Raster, raster
 from bach_keras.serving.slide.tiles import AnsweredSlide
@@ -36,11 +36,11 @@ def write_classes(path: Path, slide: AnsweredSlide, made: Raster) -> None:
     """Write the class of each tile on white, in the slide's ratio of sides, over a legend."""
     height, width = pictures.sides(slide, LONGER_SIDE)
     white = np.full((height, width, 3), 255, np.uint8)
-    lines = 3 if made.unsure.any() else 2
+    lines = 3 if made.unsure.any() or made.failed.any() else 2
     sheet = _Sheet(max(width, _LEAST_WIDTH) + 2 * _EDGE, height + 2 * _EDGE + lines * _LINE)
     sheet.image(pictures.of_classes(slide, made, white, covers=1), _EDGE, _EDGE, frame=True)
     top = height + 2 * _EDGE
-    sheet.legend(slide, top, is_unsure=bool(made.unsure.any()))
+    sheet.legend(slide, top, made)
     sheet.scale_bar(slide, width, sheet.height - _LINE)
     sheet.save(path, slide, "Class of each tile")
 
@@ -115,16 +115,20 @@ class _Sheet:
         )
         return drawn.get_window_extent().width
 
-    def legend(self, slide, top, is_unsure: bool) -> None:
+    def legend(self, slide, top, made: Raster) -> None:
         left = _EDGE
         for name in slide.classes:
-            self.box(left, top + 1, 14, 14, css(name))
+            self.box(left, top + 1, 14, 14, css(COLOURS[name]))
             left += 20 + self.text(left + 20, top + 2, name) + 18
         self.box(left, top + 1, 14, 14, "white", edgecolor="#8a8a8a", linewidth=0.8)
-        self.text(left + 20, top + 2, "not answered")
-        if is_unsure:
-            self.box(_EDGE, top + _LINE + 1, 14, 14, "white", edgecolor="#444444", linewidth=0.5, hatch="//////")
-            self.text(_EDGE + 20, top + _LINE + 2, "striped: the tree is unsure")
+        self.text(left + 20, top + 2, "not asked")
+        left, top = _EDGE, top + _LINE
+        if made.unsure.any():
+            self.box(left, top + 1, 14, 14, "white", edgecolor="#444444", linewidth=0.5, hatch="//////")
+            left += 20 + self.text(left + 20, top + 2, "striped: the tree is unsure") + 18
+        if made.failed.any():
+            self.box(left, top + 1, 14, 14, css(FAILED))
+            self.text(left + 20, top + 2, "could not be answered")
 
     def scale_bar(self, slide, width: int, top) -> None:
         """Draw how long a round number of millimetres is on a map that is so wide, and the scale behind it."""

@@ -9,7 +9,7 @@ from bach_keras.evidence import notes
 from bach_keras.evidence import page as web
 from bach_keras.serving.slide import pictures
 from bach_keras.serving.slide.agreement import in_words
-from bach_keras.serving.slide.colours import css
+from bach_keras.serving.slide.colours import COLOURS, FAILED, css
 from bach_keras.serving.slide.raster import Raster, raster
 from bach_keras.serving.slide.regions import Regions
 from bach_keras.serving.slide.shares import tissue_shares
@@ -48,7 +48,7 @@ def write_page(path: Path, slide: AnsweredSlide, summary: dict, regions: Regions
     """Write the page of a slide as one HTML file; ``summary`` is what summary.json says of it."""
     made, shares = raster(slide), tissue_shares(slide)
     sections = {
-        "map": ("Class of each tile", _class_map(slide, made, shares, regions)),
+        "map": ("Class of each tile", [*_class_map(slide, made, shares, regions), _far(summary.get("tiles") or {})]),
         "tissue": ("Tissue by class", _tissue(shares)),
         "probabilities": ("Probability of each class", _probabilities(slide, made)),
         "regions": ("Agreement with the outlined regions", _regions(summary.get("agreement"))),
@@ -102,30 +102,43 @@ def _class_map(slide: AnsweredSlide, made: Raster, shares: dict, regions: Region
         classes, picture = (pictures.with_regions(slide, each, regions) for each in (classes, picture))
     mapped = _image(classes, f"The slide under the class of each tile: {counts}.")
     plain = _image(picture, f"The slide {slide.name} at low magnification.")
-    is_unsure = bool(made.unsure.any())
     sentence = "Each tile has the colour of its likeliest class."
-    if is_unsure:
+    if made.unsure.any():
         sentence += " Where it is in stripes, the model is unsure."
-    if any(each.failed for each in slide.tiles):
-        failed = counted(shares["failed"]["tiles"], "tile")
-        sentence += f" {failed} could not be answered and have no colour; tiles.csv says why."
+    if failed := shares["failed"]["tiles"]:
+        sentence += f" {counted(failed, 'tile')} could not be answered, which tiles.csv says why: grey."
     if regions:
         sentence += " Black lines are the outlined regions."
     return [
-        _legend(slide, is_unsure),
+        _legend(slide, made),
         f'<div style="{_SIDE_BY_SIDE}">{web.figure(mapped, sentence, "Classes.")}'
         f"{web.figure(plain, 'As it was read.', 'The slide.')}</div>",
     ]
 
 
-def _legend(slide: AnsweredSlide, is_unsure: bool) -> str:
+def _far(tiles: dict) -> str:
+    if not tiles.get("far_from_training"):
+        return ""
+    count = f"{tiles['far_from_training']} of {counted(tiles['answered'], 'tile')}"
+    return web.paragraph(
+        f"{count} lie farther from every training image, by the model's features, than nearly all training images do "
+        "from each other: the model may not know what they show. The distance of each is in tiles.csv and in the "
+        "GeoJSON.",
+        "note",
+    )
+
+
+def _legend(slide: AnsweredSlide, made: Raster) -> str:
     """Return which colour is which class, as a list."""
     edge = 'stroke="currentColor" stroke-width="0.6"'
-    swatches = {name: f'<rect x="1" y="1" width="24" height="10" fill="{css(name)}" {edge}/>' for name in slide.classes}
-    if is_unsure:
+    filled = {name: css(COLOURS[name]) for name in slide.classes}
+    filled |= {"could not be answered": css(FAILED)} if made.failed.any() else {}
+    box = '<rect x="1" y="1" width="24" height="10" fill="{}" {}/>'
+    swatches = {name: box.format(colour, edge) for name, colour in filled.items()}
+    if made.unsure.any():
         lines = "".join(f"M{x} 11L{x + 8} 1" for x in range(1, 18, 4))
-        box = f'<rect x="1" y="1" width="24" height="10" fill="none" {edge}/>'
-        swatches["unsure: stripes of its colour"] = f'{box}<path d="{lines}" fill="none" {edge}/>'
+        drawn = f'{box.format("none", edge)}<path d="{lines}" fill="none" {edge}/>'
+        swatches["unsure: stripes of its colour"] = drawn
     lines = "".join(
         f'<li><svg aria-hidden="true" viewBox="0 0 26 12">{drawn}</svg>{for_html(name)}</li>'
         for name, drawn in swatches.items()
@@ -215,10 +228,10 @@ def _share_of_label(each: dict) -> float | None:
 
 
 def _quick(found: dict | None) -> list[str]:
-    from bach_keras.serving.slide.quick import in_words as saved_in_words  # it brings TensorFlow
-
     if not found:
         return []
+    from bach_keras.serving.slide.quick import in_words as saved_in_words  # it brings TensorFlow
+
     words = (
         "Four tiles at once were looked at first, at low magnification, and each by itself only where carci was not "
         "sure of the four. Of the others some were looked at by themselves too, to see which labels change by it."

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bach_keras.serving.slide.colours import COLOURS
+from bach_keras.serving.slide.colours import COLOURS, FAILED
 from bach_keras.serving.slide.raster import Raster
 from bach_keras.serving.slide.regions import Regions
 from bach_keras.serving.slide.tiles import AnsweredSlide
@@ -31,11 +31,11 @@ def thumbnail(slide: AnsweredSlide, longer_side: int) -> np.ndarray:
 def of_classes(slide: AnsweredSlide, raster: Raster, picture: np.ndarray, covers: float = COVERS) -> np.ndarray:
     """Return the picture, uint8 [h, w, 3] of the whole slide, under the colour of each tile's class.
 
-    Where the tree is unsure, the colour is in stripes.
+    Where the tree is unsure, the colour is in stripes; what could not be answered is grey.
     """
     where = raster.at(slide, *picture.shape[:2])
-    labels = raster.labels[where]
-    palette = np.array([COLOURS[name] for name in slide.classes], float)
+    labels = np.where(raster.failed, len(slide.classes), raster.labels)[where]
+    palette = np.array([*(COLOURS[name] for name in slide.classes), FAILED], float)
     rows, columns = np.indices(labels.shape)
     is_gap = raster.unsure[where] & ((rows + columns) % _STRIPES >= _STRIPES // 2)
     return _mixed(picture, palette[labels], np.where(labels < 0, 0, np.where(is_gap, STRIPES_COVER, covers)))

@@ -19,6 +19,7 @@ class Raster:
     downsample: int  # full-resolution pixels that one of its pixels is wide and high
     probabilities: np.ndarray  # float32 [h, w, classes]: they sum to 1 where tiles were answered, and are 0 elsewhere
     unsure: np.ndarray  # bool [h, w]: most of the answers there are unsure
+    failed: np.ndarray  # bool [h, w]: a tile there could not be answered, and no other was
     carcinoma: np.ndarray | None  # float32 [h, w], as carci answers; None of a node that does not
 
     @cached_property
@@ -48,13 +49,14 @@ def raster(slide: AnsweredSlide) -> Raster:
     shape = [-(-side // downsample) for side in (slide.height, slide.width)]
     # The last four are what carci says of carcinoma, and how much is covered by tiles that it answers, by unsure ones,
     # and by any.
-    sums = np.zeros((*shape, len(classes) + 4), np.float32)
+    sums, failed = np.zeros((*shape, len(classes) + 4), np.float32), np.zeros(shape, np.float32)
     for each in slide.tiles:
-        if each.failed:
-            continue
         tile, row = each.tile, each.row
         down, rows = _covered(tile.miny, tile.height, slide.height, downsample)
         across, columns = _covered(tile.minx, tile.width, slide.width, downsample)
+        if each.failed:
+            failed[rows, columns] += down[:, None] * across
+            continue
         root = row["nodes"].get(ROOT.name)
         of_root = [root[ROOT.classes[1]], 1] if root else [0, 0]
         values = [*(row["probabilities"][name] for name in classes), *of_root, bool(row.get("unsure")), 1]
@@ -67,6 +69,7 @@ def raster(slide: AnsweredSlide) -> Raster:
         downsample,
         _divided(probabilities, total[..., None], is_answered[..., None]),
         is_answered & (unsure >= covered / 2),
+        ~is_answered & (failed >= 0.5),
         _divided(carcinoma, with_root, is_answered & (with_root > 0)) if with_root.any() else None,
     )
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from bach_keras.serving.slide.colours import COLOURS, css
+from bach_keras.serving.slide.colours import COLOURS, FAILED, css
 from bach_keras.tree import NODES
 from datasets.labels import CLASSES
 
@@ -35,6 +35,7 @@ def nearest(colours, sight):
 @pytest.mark.parametrize("sight", SIGHT)
 def test_any_two_classes_differ_much_in_color_for_everyone(sight):
     assert nearest([*(COLOURS[name] for name in CLASSES), (255, 255, 255)], sight) > 40
+    assert nearest([*(COLOURS[name] for name in CLASSES), FAILED], sight) > 25
 
 
 def test_colors_that_are_hard_to_tell_apart_would_be_found():
@@ -44,4 +45,4 @@ def test_colors_that_are_hard_to_tell_apart_would_be_found():
 
 def test_every_class_that_a_model_may_answer_has_a_color():
     assert set(COLOURS) == {*CLASSES, *NODES["carci"].classes}
-    assert css("invasive") == "#a50026"
+    assert css(COLOURS["invasive"]) == "#a50026"

@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from bach_keras.serving.slide import maps
-from bach_keras.serving.slide.colours import COLOURS
+from bach_keras.serving.slide.colours import COLOURS, FAILED
 from bach_keras.serving.slide.ome import pyramid, write_ome
 from bach_keras.serving.slide.pictures import given_carci, of_classes
 from bach_keras.serving.slide.raster import raster
@@ -89,11 +89,12 @@ def test_the_same_answers_give_the_same_bytes(tmp_path):
 
 
 def test_the_classes_have_the_ratio_of_the_slide_and_their_colors():
-    slide = made.slide([made.tile(0, 0, "insitu"), made.tile(300, 100, "benign")])
+    slide = made.slide([made.tile(0, 0, "insitu"), made.tile(300, 100, "benign"), made.tile(200, 0, None)])
     white = np.full((300, 600, 3), 255, np.uint8)
     picture = of_classes(slide, raster(slide), white, covers=1)
     assert picture[75, 75].tolist() == list(COLOURS["insitu"])
     assert picture[225, 525].tolist() == list(COLOURS["benign"])
+    assert picture[75, 375].tolist() == list(FAILED)
     assert picture[225, 75].tolist() == [255, 255, 255]
 
 

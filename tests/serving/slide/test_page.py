@@ -96,6 +96,11 @@ def test_outlines_are_drawn_where_they_are(tmp_path):
     assert "Black lines are the outlined regions." in (tmp_path / "index.html").read_text()
 
 
+def test_tiles_far_from_the_training_images_are_told(tmp_path):
+    page = written(tmp_path, made.stripes(), summary(tiles={"answered": 8, "far_from_training": 3}))
+    assert "3 of 8 tiles lie farther from every training image" in page
+
+
 def test_agreement_is_told_by_region_and_by_area(tmp_path):
     page = written(tmp_path, *all_of_it(tmp_path))
     assert "The class agrees: in 2 of 2 regions (1.000, 95 % interval" in page

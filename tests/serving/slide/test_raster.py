@@ -66,6 +66,12 @@ def test_what_carci_says_of_carcinoma_is_a_map_of_its_own():
     assert raster(made.slide([made.tile(0, 0, made.node_row("benign", "norbe"))])).carcinoma is None
 
 
+def test_a_place_failed_if_no_other_tile_answered_there():
+    tiles = [made.tile(0, 0, None), made.tile(48, 0, "benign"), made.tile(200, 0, None)]
+    found = raster(made.slide(tiles, 300, 100, step=48))
+    assert [bool(found.failed[0, x // 3]) for x in (20, 80, 180, 250)] == [True, False, False, True]
+
+
 def test_a_map_of_a_huge_slide_stays_small():
     slide = made.slide([made.tile(0, 0, "benign", side=300)], 200_000, 1_000, step=100)
     assert max(raster(slide).answered.shape) <= LONGEST
