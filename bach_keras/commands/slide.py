@@ -57,9 +57,6 @@ def slide(model, out, um_per_pixel, field, overlap, tissue, routing, quick, regi
     try:
         for outcome in answer_slides(export, slides, out, asked):
             failed = failed or bool(outcome.error)
-            found = outcome.summary and outcome.summary["agreement"]
-            for note in found["notes"] if found else ():
-                say(f"{regions}: {note}", err=True)
             for line in _in_words(out, outcome) if outcome.summary else ():
                 say(line)
             if outcome.error:
