@@ -71,6 +71,8 @@ def _run_bulk(job: Job, form) -> Manifest:
         with working():
             manifest.write(job.out)
             _run(plan, manifest, shards)
+    if manifest.rows != listed.count:
+        raise RuntimeError(f"{manifest.rows} of {listed.count} images are answered, and nothing says why.")
     return manifest
 
 

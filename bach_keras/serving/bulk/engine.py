@@ -32,6 +32,8 @@ _WORKER_CPUS, _READER_CPUS = 0.9, 0.02
 _BLOCKS_OF_WORKER = 2
 # So often a block is tried whose process ends, and a worker that ends before it has loaded its model.
 _TRIES = 3
+# Seconds that a process which has started may take to load the model.
+_LOADING = 600.0
 # Seconds between two looks at the machines.
 _LOOK = 5.0
 
@@ -73,6 +75,7 @@ class _Actor:
 
     handle: object
     loading: object = None  # what ``load`` will return; None once it has
+    starting: object = None  # what ``is_there`` will return, likewise
     blocks: dict = field(default_factory=dict)  # what ``answer`` will return -> its block and the images read
 
 
@@ -113,8 +116,9 @@ class Engine:
         threads = 0 if self._is_gpu else max(1, processors() // self._wanted) if self._is_local else 1
         for _ in range(self._wanted - len(self._actors)):
             handle = self._ray.remote(**needs, scheduling_strategy="SPREAD")(Worker).remote()
+            starting = handle.is_there.remote()
             loading = handle.load.remote(self._plan.answering, self._looking, threads)
-            self._actors.append(_Actor(handle, loading))
+            self._actors.append(_Actor(handle, loading, starting))
 
     @property
     def _is_local(self) -> bool:
@@ -143,13 +147,16 @@ class Engine:
         """Wait a second for what is ready, and take it."""
         answers = {reference: actor for actor in self._actors for reference in actor.blocks}
         loading = {actor.loading: actor for actor in self._actors if actor.loading is not None}
-        waited = [*answers, *loading, *self._reading]
+        starting = {actor.starting: actor for actor in self._actors if actor.starting is not None}
+        waited = [*answers, *loading, *starting, *self._reading]
         ready, _ = self._ray.wait(waited, num_returns=1, timeout=1.0, fetch_local=False)
         if ready:  # take all that are ready by now
             ready, _ = self._ray.wait(waited, num_returns=len(waited), timeout=0, fetch_local=False)
         for reference in ready:
             if reference in self._reading:
                 self._read.append((self._reading.pop(reference), reference))
+            elif reference in starting:
+                starting[reference].starting = None  # or it ended, which ``load`` says too
             elif reference in loading:
                 self._take_loaded(loading[reference])
             elif reference in answers[reference].blocks:  # its actor may have been given up a moment ago
@@ -208,8 +215,11 @@ class Engine:
     def _watch(self) -> None:
         """Give up where no process answers, or no head of the cluster is there, for as long as that is waited for."""
         now, patience = time.monotonic(), self._plan.machines.patience
+        has_started = any(actor.starting is None for actor in self._actors)
         if any(actor.loading is None for actor in self._actors):
             self._without_actor = now
+        elif has_started and now - self._without_actor < _LOADING:
+            return
         if now - self._without_actor > patience:
             nodes = [node for node in self._ray.nodes() if node["Alive"]]
             need = "a GPU" if self._is_gpu else "a core"

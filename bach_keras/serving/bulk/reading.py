@@ -41,9 +41,13 @@ class Decoder:
         with contextlib.suppress(OSError):  # it has ended, and ``answer`` says so
             decoder.send(self._to, question)
 
-    def answer(self, seconds: float) -> dict:
-        """Return what it answers; the process that does not within so many seconds is ended, and that is an error."""
-        if not self._wait(seconds):
+    def answer(self, seconds: float, begun: float | None = None) -> dict:
+        """Return what it answers; if that takes longer than so many seconds, it is ended, and that is an error.
+
+        They count from ``begun``, of ``time.monotonic``; by default from now.
+        """
+        passed = 0.0 if begun is None else time.monotonic() - begun
+        if not self._wait(max(seconds - passed, 0.0)):
             self.close()
             return {"error": f"was not read within {seconds:g} s: raise --time-limit, or look at the file"}
         try:
@@ -98,8 +102,7 @@ def read_files(paths: Sequence[str], looking: Looking, decodes: Decoder) -> Iter
         begun = time.monotonic()
         if last is not None:
             yield _seen(*last, looking)
-        left = looking.time_limit - (time.monotonic() - begun)
-        last = path, decodes.answer(max(left, 0.0))
+        last = path, decodes.answer(looking.time_limit, begun)
     if last is not None:
         yield _seen(*last, looking)
 

@@ -94,7 +94,7 @@ class Shards:
         for number in numbers:
             kept = self._open.get(number)
             starts = range(0, self.length(number), self._batch)
-            lacking.append((number, kept and tuple(start for start in starts if start not in kept)))
+            lacking.append((number, None if kept is None else tuple(start for start in starts if start not in kept)))
         return Todo(self._list, self._offsets, self._batch, tuple(lacking))
 
     def answer_again(self, number: int, places: Sequence[int]) -> None:

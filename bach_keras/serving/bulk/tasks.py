@@ -29,6 +29,9 @@ def read_block(names: tuple[str, ...], looking: Looking) -> list[Seen]:
 class Worker:
     """A process that holds the model."""
 
+    def is_there(self) -> None:
+        """Return once the process has started."""
+
     def load(self, answering: Answering, looking: Looking, threads: int) -> str:
         """Load the model; ``threads`` are those of this process, 0 for TensorFlow's own choice. Return the machine."""
         from bach_keras.packed_kernels import keep_packed_kernels
