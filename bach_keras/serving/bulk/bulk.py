@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from bach_keras.serving.bulk import files, inputs
@@ -189,14 +190,16 @@ class _Progress:
 
     def add(self, count: int) -> None:
         now = time.monotonic()
-        self._begun = self._begun or now  # the first images wait for the model to be loaded
         self._bar.update(count)
+        self._done += count
+        if self._begun is None:  # those first ones waited for the model to be loaded
+            self._begun = now
+            return
         self._answered += count
-        if self._bar.disable and now - self._said > _LINES and now > self._begun:
+        if self._bar.disable and now - self._said > _LINES:
             rate = self._answered / (now - self._begun)
-            left = (self._total - self._done - self._answered) / rate
-            there = f"{self._done + self._answered:,} of {self._total:,} images"
-            LOG.info(f"{there}, {rate:.3g} images/s, {left / 60:.0f} minutes left")
+            left = timedelta(seconds=round((self._total - self._done) / rate))
+            LOG.info(f"{self._done:,} of {self._total:,} images, {rate:.3g} images/s, {left} left")
             self._said = now
 
 

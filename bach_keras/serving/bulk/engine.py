@@ -69,7 +69,7 @@ def _cpus(machines: Machines) -> int:
     return max(processors(), machines.workers or 1)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Actor:
     """An actor that holds the model, or will."""
 
@@ -197,6 +197,7 @@ class Engine:
         self._send(("said", f"A process that answers was lost ({_first_line(error)}); others take its images."))
         self._actors.remove(actor)
         self._read.extend([last, *actor.blocks.values()])  # what was read and is lost too, Ray reads again
+        actor.blocks.clear()
         self._count_try(last[0], error)
 
     def _return(self, block: Block, error) -> None:
