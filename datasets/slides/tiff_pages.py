@@ -68,8 +68,7 @@ def _others(first: Directory) -> Iterator[tuple[Directory, bool]]:
         if len(seen) > _MAX_PAGES:
             raise NotTakenError(f"has more than {_MAX_PAGES} pages, as a stack of pictures has, and no slide")
         page = first.at(page.following)
-        if page.place not in subs:
-            yield page, False
+        yield page, False
 
 
 def _downsample(full: list[int], other: list[int]) -> float | None:

@@ -8,6 +8,19 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from tests.datasets.images.tiff_files import (
+    COUNTS,
+    HEIGHT,
+    OFFSETS,
+    ROWS,
+    TILE_COUNTS,
+    TILE_HEIGHT,
+    TILE_OFFSETS,
+    TILE_WIDTH,
+    WIDTH,
+    tiff,
+)
+
 _RANDOM = np.random.default_rng(0)
 # Of no whole number of tiles, with flat parts and rough ones.
 IMAGE = np.repeat(np.repeat(_RANDOM.integers(0, 256, (61, 77, 3), np.uint8), 5, 0), 5, 1)
@@ -51,6 +64,13 @@ def write_aperio(path, **how):
         writer.write(np.zeros((90, 80, 3), np.uint8), subfiletype=1, description="Aperio\r\nlabel 80x90", **strips)
         writer.write(np.zeros((200, 600, 3), np.uint8), subfiletype=9, description="Aperio\r\nmacro 600x200", **strips)
     return path
+
+
+def tiled(size, stored, tags):
+    """Return a TIFF of one tile of these pixels and these stored bytes."""
+    places = {TILE_OFFSETS: 8, TILE_COUNTS: len(stored), OFFSETS: None, COUNTS: None, ROWS: None}
+    width, height = size
+    return tiff({WIDTH: width, HEIGHT: height, TILE_WIDTH: width, TILE_HEIGHT: height, **places, **tags}, [stored])
 
 
 def damage_tile(path, number, data, level=0):

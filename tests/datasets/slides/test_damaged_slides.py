@@ -1,8 +1,10 @@
 import io
 import os
 import struct
+import time
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,21 +17,17 @@ from datasets.slides.tiff_level import TiffLevel
 from tests.datasets.images.tiff_files import (
     BITS,
     COMPRESSION,
-    COUNTS,
     DESCRIPTION,
     FORMAT,
     HEIGHT,
-    OFFSETS,
     PHOTOMETRIC,
-    ROWS,
-    TILE_COUNTS,
     TILE_HEIGHT,
     TILE_OFFSETS,
     TILE_WIDTH,
     WIDTH,
     tiff,
 )
-from tests.datasets.slides.slide_files import HALF, IMAGE, damage_tile, sizes, whole, write_pyramid
+from tests.datasets.slides.slide_files import HALF, IMAGE, damage_tile, sizes, tiled, whole, write_pyramid
 
 
 @pytest.fixture
@@ -66,13 +64,6 @@ def sentence(error, path):
     assert "\n" not in message
     assert message.endswith(".")
     return message.removeprefix(f"{path} ")
-
-
-def tiled(size, stored, tags):
-    """Return a TIFF of one tile of these pixels and these stored bytes."""
-    places = {TILE_OFFSETS: 8, TILE_COUNTS: len(stored), OFFSETS: None, COUNTS: None, ROWS: None}
-    width, height = size
-    return tiff({WIDTH: width, HEIGHT: height, TILE_WIDTH: width, TILE_HEIGHT: height, **places, **tags}, [stored])
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.99])
@@ -185,6 +176,36 @@ def test_it_must_be_clear_which_page_is_the_slide(tmp_path, refusal, second):
         for image in (IMAGE, second):
             writer.write(image, photometric="rgb", tile=(64, 64), metadata=None)
     assert "it is not clear which is the slide" in refusal((tmp_path / "b.tif").read_bytes())
+
+
+def test_stored_bytes_that_are_far_more_than_the_pixels_of_a_tile_are_not_decoded(failure):
+    assert "has 100,000 bytes, far more than its pixels need" in failure(
+        tiled((16, 16), bytes(100_000), {COMPRESSION: 5})
+    )
+
+
+def test_a_kind_of_jpeg_that_is_not_read_is_refused_when_the_slide_is_opened(refusal):
+    buffer = io.BytesIO()
+    Image.fromarray(IMAGE[:64, :64]).save(buffer, "JPEG", progressive=True)
+    assert "has progressive" in refusal(tiled((64, 64), buffer.getvalue(), {COMPRESSION: 7, PHOTOMETRIC: 6}))
+
+
+def test_large_tiles_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    at_once, most = [], []
+
+    def decode(level, number):
+        at_once.append(number)
+        time.sleep(0.02)
+        most.append(len(at_once))
+        at_once.remove(number)
+        return np.zeros((2048, 2048, 3), np.uint8)
+
+    image = np.zeros((2048, 4 * 2048, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", tile=(2048, 2048), compression="lzw")
+    monkeypatch.setattr(TiffLevel, "decode", decode)
+    with open_slide(tmp_path / "a.tif") as slide, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: slide.read(2048 * number, 0, 1, 1), range(4)))
+    assert most == [1, 1, 1, 1]
 
 
 def test_a_mask_of_the_slide_is_no_level(tmp_path):

@@ -88,6 +88,24 @@ def test_a_damaged_tile_is_an_error_that_names_the_window_and_others_are_read(jp
         np.testing.assert_array_equal(found[x, y], IMAGE[y : y + 30, x : x + 30])
 
 
+def test_a_slide_with_damage_is_not_opened_for_every_window(jpeg_2000, monkeypatch):
+    opened = []
+
+    class Counted(openslide.OpenSlide):
+        def __init__(self, path):
+            opened.append(path)
+            super().__init__(path)
+
+    damage_tile(jpeg_2000, 8, bytes)
+    monkeypatch.setattr(openslide, "OpenSlide", Counted)
+    with open_slide(jpeg_2000) as slide:
+        with pytest.raises(UserError):
+            slide.read(70, 70, 30, 30)
+        for x in range(20):
+            slide.read(x, 210, 30, 30)
+    assert len(opened) == 3  # at first, to try again, and for what follows
+
+
 def test_mirax_is_read_from_the_corner_of_what_the_scanner_filled(tmp_path):
     path = write_mirax(tmp_path / "a.mrxs", IMAGE[:256, :320])
     with openslide.OpenSlide(path) as other, open_slide(path) as slide:

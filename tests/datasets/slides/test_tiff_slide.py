@@ -9,7 +9,18 @@ from PIL import Image
 
 from datasets.images.read import read_rgb
 from datasets.slides.open import open_slide
-from tests.datasets.slides.slide_files import HALF, IMAGE, QUARTER, SIZES, sizes, whole, write_aperio, write_pyramid
+from tests.datasets.images.tiff_files import TILE_OFFSETS
+from tests.datasets.slides.slide_files import (
+    HALF,
+    IMAGE,
+    QUARTER,
+    SIZES,
+    sizes,
+    tiled,
+    whole,
+    write_aperio,
+    write_pyramid,
+)
 
 GREY = IMAGE[..., 0].copy()
 
@@ -51,6 +62,23 @@ def test_the_label_the_macro_and_the_thumbnail_of_an_aperio_slide_are_no_levels(
         assert [size[:2] for size in sizes(slide)] == list(other.level_dimensions)
         np.testing.assert_array_equal(whole(slide, 1), tifffile.imread(path, key=2))
         assert (slide.scale.value, slide.scale.source) == (0.499, "Aperio MPP in ImageDescription")
+
+
+@pytest.mark.parametrize(
+    ("other", "kind"),
+    [
+        (np.zeros((900, 800, 3), np.uint8), {"rowsperstrip": 16}),  # a label that is larger than the slide
+        (HALF, {"rowsperstrip": 16, "subfiletype": 1}),  # a label of its shape
+        (HALF[..., 0].copy(), {"tile": (64, 64), "photometric": "minisblack"}),
+    ],
+)
+def test_a_picture_beside_the_slide_is_no_level(tmp_path, other, kind):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(IMAGE, photometric="rgb", tile=(64, 64), metadata=None)
+        writer.write(other, **{"photometric": "rgb", "metadata": None, **kind})
+        writer.write(QUARTER, photometric="rgb", tile=(64, 64), metadata=None)
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert sizes(slide) == [SIZES[0], SIZES[2]]
 
 
 def test_jpeg_files_in_a_tiff_that_says_rgb_are_ycbcr_as_qupath_writes_them(tmp_path):
@@ -108,6 +136,12 @@ def test_tiles_that_were_left_out_are_white(tmp_path, compression):
         pixels = whole(slide)
     assert (pixels[:, :64] == 0).all()
     assert (pixels[:, 64:] == 255).all()
+
+
+def test_a_tile_that_is_said_to_be_nowhere_was_left_out(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiled((16, 16), bytes(768), {TILE_OFFSETS: 0}))
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert (whole(slide) == 255).all()
 
 
 def test_what_lies_beyond_the_edge_is_white(tmp_path):
