@@ -5,6 +5,8 @@ import logging
 import os
 import re
 import secrets
+import signal
+import threading
 from collections.abc import Iterator
 
 import grpc
@@ -33,12 +35,13 @@ def import_ray():
 
 
 @contextlib.contextmanager
-def connected(address: str | None, cpus: int | None = None) -> Iterator:
+def connected(address: str | None, cpus: int | None = None, is_quiet: bool = False) -> Iterator:
     """Give ``ray`` connected to a cluster, and leave it when the block ends.
 
     Args:
         address: host:port, as ``ray start --head`` prints it; None starts a cluster on this machine, for this block.
         cpus: of the cluster that is started; None counts this machine's.
+        is_quiet: do not print what Ray's own processes wrote last when they are lost, forty lines each.
 
     Raises:
         UserError: Ray is missing, or there is no cluster that answers, or this machine cannot join it.
@@ -59,12 +62,27 @@ def connected(address: str | None, cpus: int | None = None) -> Iterator:
                 f"The Ray cluster at {address} cannot be joined ({{}}): give this command on a machine of the cluster, "
                 f"where `ray start --address={address}` was given."
             )
+        if is_quiet:
+            stack.enter_context(_quiet(ray))
+        ours = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**start, **quiet)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise UserError(advice.format(" ".join(str(error).split())[:300].rstrip("."))) from error
         stack.callback(ray.shutdown)
+        if callable(ours) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)  # Ray's would end this process without a word
         yield ray
+
+
+@contextlib.contextmanager
+def _quiet(ray) -> Iterator[None]:
+    listen = ray._private.worker.listen_error_messages
+    ray._private.worker.listen_error_messages = lambda *given: None  # no setting of Ray's does that
+    try:
+        yield
+    finally:
+        ray._private.worker.listen_error_messages = listen
 
 
 def is_alive(address: str, patience: float = PATIENCE) -> bool:

@@ -236,6 +236,19 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
     say(f"wrote {out / 'lr_range_test.json'} and lr_range_test.png")
 
 
+@contextlib.contextmanager
+def _joined(address):
+    """Give the cluster at an address, which is looked for before anything is timed or drawn; None without one."""
+    if address is None:
+        yield None
+        return
+    from bach_keras.cluster import connected
+    from bach_keras.training.spread import Cluster
+
+    with connected(address, is_quiet=True) as ray:
+        yield Cluster(ray, address)
+
+
 @click.command()
 @config_option
 @click.option(
@@ -263,8 +276,11 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
 @recipe_options
 @click.option("--out", type=FOLDER, help="Folder for everything. [default: runs/reproduce-CONFIG]")
 @click.option("--plan", "only_plan", is_flag=True, help="Print what would be run and how long it takes, and stop.")
+@click.option("--address", metavar="HOST:PORT",
+              help="Train on a Ray cluster, as `ray start --head` prints it; --out is on storage that all its machines "
+              "share. [default: here]")  # fmt: skip
 @data_dir_option
-def reproduce(config, protocols, seeds, init, out, only_plan, data_dir, **given):
+def reproduce(config, protocols, seeds, init, out, only_plan, address, data_dir, **given):
     """Train and score all of the paper's Table 1; given again, it continues where it was.
 
     \b
@@ -278,7 +294,7 @@ def reproduce(config, protocols, seeds, init, out, only_plan, data_dir, **given)
     from bach_keras.training.table1 import open_plan, reproduce_table1
     from datasets.split_data import default_config
 
-    with _stopped_in_one_sentence():
+    with _stopped_in_one_sentence(), _joined(None if only_plan else address) as cluster:
         config = config or default_config(data_dir)
         out = out or Path("runs") / f"reproduce-{config}"
         if given["precision"] == "auto":
@@ -292,4 +308,4 @@ def reproduce(config, protocols, seeds, init, out, only_plan, data_dir, **given)
             open_images(data)
             if data.origin["note"]:
                 say(data.origin["note"])
-        reproduce_table1(plan, recipe, start, only_plan, prepare=start_console)
+        reproduce_table1(plan, recipe, start, only_plan, start_console, cluster)

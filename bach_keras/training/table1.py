@@ -1,5 +1,6 @@
 """Table 1 of Koné & Boulmane (2018) from one command: every run it needs, and their trees."""
 
+import functools
 import itertools
 import logging
 import time
@@ -19,6 +20,7 @@ from bach_keras.training.best_start import validation_score
 from bach_keras.training.checkpoint import standing
 from bach_keras.training.fit import compiled
 from bach_keras.training.phases import phases, snapshot_epochs
+from bach_keras.training.spread import Cluster, train_on_cluster
 from bach_keras.training.start import Start
 from bach_keras.training.stops import Interrupted
 from bach_keras.training.train import Job, finish, network, precision
@@ -147,7 +149,9 @@ def plan_system(config: str, protocol: str, seed: int, out: Path, start: str) ->
     return runs, trees
 
 
-def reproduce_table1(plan: Plan, recipe: Recipe, start: Start, only_plan: bool = False, prepare=None) -> dict:
+def reproduce_table1(
+    plan: Plan, recipe: Recipe, start: Start, only_plan: bool = False, prepare=None, cluster: Cluster | None = None
+) -> dict:
     """Train what is not trained yet, score it, and write results.json and results.html.
 
     Finished runs are kept and interrupted ones resumed, so that the command can be given again at any time. Each run is
@@ -159,6 +163,7 @@ def reproduce_table1(plan: Plan, recipe: Recipe, start: Start, only_plan: bool =
         start: of all runs without a parent.
         only_plan: report the plan and train nothing.
         prepare: called first in each process, for one to show its log.
+        cluster: where to train; None trains here, one run after the other. Trees are scored here.
 
     Returns:
         What results.json holds; empty with ``only_plan``.
@@ -171,17 +176,11 @@ def reproduce_table1(plan: Plan, recipe: Recipe, start: Start, only_plan: bool =
         return {}
     plan.out.mkdir(parents=True, exist_ok=True)  # where that fails, nothing was started
     with working():
-        for number, planned in enumerate(plan.runs, 1):
-            LOG.info(f"run {number} of {len(plan.runs)}: {planned.folder}")
-            job = _job(planned, plan, recipe, start)
-            try:
-                if is_finished(planned.folder):
-                    finish(job)  # trains nothing
-                else:
-                    alone(finish, job, prepare=prepare)
-            except Interrupted as interrupted:
-                interrupted.resume = "Resume by giving the same command again: what is finished is kept."
-                raise
+        job_of = functools.partial(_job, plan=plan, recipe=recipe, start=start)
+        if cluster is None:
+            _train_here(plan, job_of, prepare)
+        else:
+            train_on_cluster(plan, job_of, cluster, prepare)
         results = {
             "config": plan.config,
             "recipe": recipe_as_json(recipe),
@@ -193,6 +192,20 @@ def reproduce_table1(plan: Plan, recipe: Recipe, start: Start, only_plan: bool =
         write_results(plan.out / "results.html", results)
     LOG.info(f"wrote {plan.out / 'results.json'} and results.html")
     return results
+
+
+def _train_here(plan, job_of, prepare) -> None:
+    for number, planned in enumerate(plan.runs, 1):
+        LOG.info(f"run {number} of {len(plan.runs)}: {planned.folder}")
+        job = job_of(planned)
+        try:
+            if is_finished(planned.folder):
+                finish(job)  # trains nothing
+            else:
+                alone(finish, job, prepare=prepare)
+        except Interrupted as interrupted:
+            interrupted.resume = "Resume by giving the same command again: what is finished is kept."
+            raise
 
 
 def _job(planned: PlannedRun, plan: Plan, recipe: Recipe, start: Start) -> Job:
