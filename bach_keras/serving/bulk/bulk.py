@@ -29,6 +29,8 @@ _LOCK = ".lock"
 _SILENCE = 60.0
 # Seconds that it may take to end, and between two lines of progress where there is no terminal.
 _END, _LINES = 20.0, 30.0
+# Seconds of answers that a rate is of.
+_RATE = 5.0
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ class _Progress:
             self._begun = now
             return
         self._answered += count
-        if self._bar.disable and now - self._said > _LINES:
+        if self._bar.disable and now - self._said > _LINES and now - self._begun > _RATE:
             rate = self._answered / (now - self._begun)
             left = timedelta(seconds=round((self._total - self._done) / rate))
             LOG.info(f"{self._done:,} of {self._total:,} images, {rate:.3g} images/s, {left} left")

@@ -198,6 +198,7 @@ class Engine:
         self._actors.remove(actor)
         self._read.extend([last, *actor.blocks.values()])  # what was read and is lost too, Ray reads again
         actor.blocks.clear()
+        self._ray.kill(actor.handle)  # one that only could not be reached would keep its core
         self._count_try(last[0], error)
 
     def _return(self, block: Block, error) -> None:

@@ -46,6 +46,9 @@ class FakeRay:
     def nodes(self):
         return [{"Alive": True}, {"Alive": False}]
 
+    def kill(self, handle):
+        handle.is_dead = True
+
     def put(self, value):
         return value
 
