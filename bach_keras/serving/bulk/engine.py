@@ -32,6 +32,8 @@ _WORKER_CPUS, _READER_CPUS = 0.9, 0.02
 _BLOCKS_OF_WORKER = 2
 # So often a block is tried whose process ends, and a worker that ends before it has loaded its model.
 _TRIES = 3
+# Seconds that an actor waits for images before one more process reads them.
+_MORE_READERS = 3.0
 # Seconds that a process which has started may take to load the model.
 _LOADING = 600.0
 # Seconds between two looks at the machines.
@@ -90,7 +92,7 @@ class Engine:
         self._read: deque[tuple[Block, object]] = deque()
         self._actors: list[_Actor] = []
         self._tries: Counter = Counter()
-        self._without_actor = self._head_alive = self._looked = time.monotonic()
+        self._without_actor = self._more_readers = self._head_alive = self._looked = time.monotonic()
 
     def run(self, is_stopped: Callable[[], bool]) -> None:
         resources = self._ray.cluster_resources()
@@ -100,6 +102,8 @@ class Engine:
             read_block
         )
         self._looking = self._ray.put(self._plan.looking)
+        self._most_readers = max(int(resources.get("CPU", 1)), 1)
+        self._readers = max(1, self._wanted * 4 if self._is_gpu else self._wanted // 8)
         while not is_stopped():
             self._start_actors()
             self._read_ahead()
@@ -128,7 +132,7 @@ class Engine:
         """Let blocks be read, as many as keep the workers busy; fewer of large ones would leave them waiting."""
         most = (_BLOCKS_OF_WORKER + 1) * self._wanted + 1
         under_way = len(self._reading) + len(self._read) + sum(len(each.blocks) for each in self._actors)
-        for _ in range(most - under_way):
+        for _ in range(min(most - under_way, self._readers - len(self._reading))):
             block = self._again.popleft() if self._again else next(self._left, None)
             if block is None:
                 return
@@ -138,10 +142,17 @@ class Engine:
         while self._read:
             free = [each for each in self._actors if each.loading is None and len(each.blocks) < _BLOCKS_OF_WORKER]
             if not free:
-                return
+                break
             actor = min(free, key=lambda each: len(each.blocks))
             block, seen = self._read.popleft()
             actor.blocks[actor.handle.answer.remote(seen)] = block, seen
+        is_idle = any(each.loading is None and not each.blocks for each in self._actors)
+        # A process that reads takes some seconds to start, so there are no more of them than it takes.
+        if is_idle and len(self._reading) == self._readers < self._most_readers:
+            if time.monotonic() - self._more_readers > _MORE_READERS:
+                self._readers, self._more_readers = self._readers + max(1, self._wanted // 8), time.monotonic()
+        elif not is_idle:
+            self._more_readers = time.monotonic()
 
     def _collect(self) -> None:
         """Wait a second for what is ready, and take it."""
