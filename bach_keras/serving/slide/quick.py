@@ -9,6 +9,7 @@ import numpy as np
 
 from bach_keras.evidence.intervals import accuracy_interval
 from bach_keras.serving.slide.answers import Asker
+from bach_keras.serving.slide.grid import starts
 from bach_keras.tree import ROOT
 
 # Carci is sure of a square from this probability of one of its two answers on.
@@ -62,21 +63,17 @@ def _squares(corners, side, step, size) -> tuple[dict, list]:
     wide = side + step
     if min(size) < wide:
         return {}, list(corners)
-    xs, ys = (sorted({corner[axis] for corner in corners}) for axis in range(2))
-    column, row = ({place: index // 2 for index, place in enumerate(places)} for places in (xs, ys))
+    # Of each axis, tile -> where the square of it and its neighbour begins; at the end of the slide it is moved inward.
+    of_tile = []
+    for length in size:
+        every = starts(length, side, step)
+        of_tile.append({start: min(every[index // 2 * 2], length - wide) for index, start in enumerate(every)})
     groups = {}
     for corner in corners:
-        groups.setdefault((row[corner[1]], column[corner[0]]), []).append(corner)
-    squares, alone = {}, []
-    for tiles in groups.values():
-        square = tuple(min(*(tile[axis] for tile in tiles), size[axis] - wide) for axis in range(2))
-        # At the edge of the slide some may not lie inside; a square for one alone saves nothing.
-        inside = all(0 <= tile[axis] - square[axis] <= step for tile in tiles for axis in range(2))
-        if inside and len(tiles) > 1 and square not in squares:
-            squares[square] = tiles
-        else:
-            alone += tiles
-    return squares, alone
+        groups.setdefault((of_tile[0][corner[0]], of_tile[1][corner[1]]), []).append(corner)
+    # A square for one tile saves nothing.
+    squares = {square: tiles for square, tiles in groups.items() if len(tiles) > 1}
+    return squares, [tiles[0] for tiles in groups.values() if len(tiles) == 1]
 
 
 def _is_sure(row) -> bool:

@@ -55,6 +55,14 @@ def test_quick_answers_every_tile_that_the_slow_way_does(width, height, slides, 
     assert quick["tiles_saved"] == len(slow) - quick["tiles_asked_alone"] - quick["squares"]
 
 
+def test_a_square_holds_neighbours_of_the_grid_though_some_have_no_tissue(slides, answer):
+    path = slides("a.tif", painted([" vnn", " vnn", " v  "], 40), 16.128)
+    [outcome] = answer(path, is_quick=True)
+    squares = [window[:2] for window in slides.opened[path].windows if window[2] == 80]
+    assert squares == [(0, 0), (80, 0)]
+    assert outcome.summary["quick"]["tiles_in_no_square"] == 1
+
+
 def test_squares_lie_inside_the_slide(slides, answer):
     path = slides("a.tif", painted(["nbiv"] * 3, 70))
     answer(path, is_quick=True)
