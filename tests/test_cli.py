@@ -18,7 +18,8 @@ COMMANDS = [
     ["data", "prepare"], ["data", "info"], ["data", "splits"], ["data", "show"], ["data", "audit"],
     ["data", "verify"], ["reproduce"],
     ["weights", "fetch"], ["weights", "port"], ["train"], ["lr-find"], ["runs"], ["calibrate"], ["evaluate"],
-    ["export"], ["predict"], ["bulk"], ["submit"], ["serve"], ["app"], ["parity"], ["verify-result"], ["compare"],
+    ["export"], ["predict"], ["slide"], ["bulk"], ["submit"], ["serve"], ["app"], ["parity"],
+    ["verify-result"], ["compare"],
 ]  # fmt: skip
 
 
