@@ -144,7 +144,9 @@ def _train(state: _State, cluster: Cluster, pack: Callable) -> None:
         for run in state.waiting:
             run.task = _submit(cluster, state, run, pack(run))
             LOG.info(f"run {run.number} of {state.count}: {run.folder} waits for a machine")
-        done, _ = cluster.ray.wait([run.task for run in state.running], timeout=LOOK, fetch_local=True)
+        done, _ = cluster.ray.wait([run.task for run in state.running], timeout=0)
+        if not done:
+            time.sleep(LOOK)  # here a signal arrives as what it is; in Ray's wait SIGTERM would look like Ctrl-C
         for run in [run for run in state.running if run.task in done]:
             _take(cluster, state, run)
         for run in state.running:
