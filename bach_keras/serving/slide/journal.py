@@ -83,8 +83,14 @@ def open_journal(folder: Path, settings: dict) -> Iterator[Journal]:
                 return
 
 
+@contextlib.contextmanager
 def _opened(path: Path):
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):  # what cannot be written was said when it was to be
+            file.close()
 
 
 def _is(file, path) -> bool:

@@ -1,3 +1,5 @@
+import resource
+
 import pytest
 
 from bach_keras.serving.slide.journal import NAME, open_journal
@@ -68,6 +70,20 @@ def test_a_file_that_is_no_journal_is_begun_again(content, tmp_path):
     with open_journal(tmp_path, SETTINGS) as journal:
         assert journal.rows("first") == []
         journal.add("first", ROWS)
+    with open_journal(tmp_path, SETTINGS) as journal:
+        assert journal.rows("first") == ROWS
+
+
+def test_a_journal_that_cannot_grow_is_named_and_keeps_its_whole_lines(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with open_journal(tmp_path, SETTINGS) as journal:
+            journal.add("first", ROWS)
+            resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / NAME).stat().st_size + 20, limits[1]))
+            with pytest.raises(OSError, match=r"answers\.jsonl cannot be written: File too large"):
+                journal.add("first", ROWS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     with open_journal(tmp_path, SETTINGS) as journal:
         assert journal.rows("first") == ROWS
 
