@@ -5,6 +5,7 @@ Each part prints a table or a line. All of it runs in a network namespace of its
 
 import argparse
 import json
+import logging
 import os
 import random
 import resource
@@ -117,14 +118,19 @@ def cluster(model, images: Path, place: Path) -> None:
 def kills(model, images: Path, place: Path, count: int) -> None:
     """Kill the command at random moments, run it again until it ends by itself, and compare."""
     undisturbed = place / "whole"
-    length = run(command(model, images, undisturbed, "--shard-size", "8"))
+    run(command(model, images, undisturbed, "--shard-size", "8"))
+    shards = len(_shards(undisturbed))
     draws, largest, times = random.Random(0), 0.0, 0
     for number in range(count):
         out = place / f"kill-{number}"
         words = command(model, images, out, "--shard-size", "8")
         with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            # Nearly all of so short a run is start-up, so the moment is drawn by the shards that are there.
+            wanted = draws.randrange(shards)
+            while process.poll() is None and len(list(out.glob("part-*"))) < wanted:
+                time.sleep(0.01)
             try:
-                process.wait(draws.uniform(0, length))
+                process.wait(draws.uniform(0, 0.3))
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)
                 times += 1
@@ -181,6 +187,7 @@ def objects(model, images: Path, place: Path) -> None:
     import boto3
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 5555, verbose=False)
     server.start()
     keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
