@@ -2,7 +2,6 @@ import fcntl
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -206,19 +205,19 @@ def test_killed_at_any_moment_it_finishes_as_if_it_had_not_been(job, run, tmp_pa
     run(undisturbed)
     made = job(names)
     (tmp_path / "killed.py").write_text(KILLED)
-    draw, kills = random.Random(0), 0
-    while kills < 4:
+    draw, written = random.Random(0), 0
+    for _ in range(4):
         with subprocess.Popen(
             [sys.executable, str(tmp_path / "killed.py"), made.source, str(made.out)],
-            env=os.environ | {"FAKE": "slow 0.02", "PYTHONPATH": f"{os.getcwd()}:{os.environ['PYTHONPATH']}"},
+            env=os.environ | {"FAKE": "slow 0.05", "PYTHONPATH": f"{os.getcwd()}:{os.environ['PYTHONPATH']}"},
             stdout=subprocess.PIPE,
         ) as process:
             process.stdout.readline()
-            time.sleep(draw.uniform(0, 2))
-            if process.poll() is not None:
-                break
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-    assert kills
+            wanted = written + draw.randint(1, 3)  # of 20 shards
+            while written < wanted and process.poll() is None:
+                written = len(list(made.out.glob("part-*")))
+            time.sleep(draw.uniform(0, 0.05))
+            assert process.poll() is None
+            process.kill()
     run(made)
     assert files_of(made.out) == files_of(undisturbed.out)
