@@ -1,6 +1,5 @@
 """Trained ResNeXt-50 weights from where they are published, verified and converted to ``.h5``."""
 
-import hashlib
 import re
 from pathlib import Path, PurePosixPath
 
@@ -8,6 +7,7 @@ import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
 from bach_keras.network.weights import check_destination, convert_weights, default_path
+from datasets.digest import sha256_of
 from datasets.download import DISK_FAULTS, download
 from datasets.errors import UserError, WorkError
 from datasets.progress import bar
@@ -108,8 +108,7 @@ def _download_from_hub(repository: str, revision: str | None) -> tuple[str, str]
 
 
 def _verify(path, digits: str, origin: str) -> None:
-    with Path(path).open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = sha256_of(Path(path))
     if not sha256.startswith(digits):
         raise UserError(
             f"What came from {origin} is not the published file: its SHA-256 begins "

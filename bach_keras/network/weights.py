@@ -1,6 +1,5 @@
 """Trained weights into our networks: torchvision's names and layouts to Keras's, checked in full."""
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from bach_keras.fields import plain
 from bach_keras.network.checkpoint import Checkpoint, write_h5
 from bach_keras.network.resnext import resnext50
+from datasets.digest import sha256_of
 from datasets.errors import UserError, working
 
 # A Keras variable's name -> the name of the same values in a PyTorch module.
@@ -115,8 +115,7 @@ def convert_weights(source, dest, *, overwrite=False, origin=None, model=None) -
     _check_shapes(given, wanted, f"{source} does not fit {model.name}")
     tensors = checkpoint.read(name for name in given if name in wanted or not name.startswith("fc."))
     check_numbers({name: tensors[name] for name in wanted}, source)
-    with source.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = sha256_of(source)
     dest.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(dest.parent, os.W_OK):
         raise UserError(f"{dest} cannot be written: there is no permission to write in its folder.")

@@ -19,6 +19,7 @@ from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.answers import Outputs
 from bach_keras.serving.card import CARD, calibration_of, check_card, outputs_of, ranges_of, warnings_of
 from bach_keras.serving.images import as_png, as_seen
+from datasets.digest import sha256_of
 from datasets.errors import UserError
 
 _EXPLAIN = "explain"
@@ -134,9 +135,7 @@ def digest_of(folder: Path) -> str:
     paths = [path for part in parts for path in (sorted(part.rglob("*")) if part.is_dir() else [part])]
     for path in paths:
         if path.is_file():
-            with path.open("rb") as file:
-                of_file = hashlib.file_digest(file, "sha256").hexdigest()
-            digest.update(f"{path.relative_to(folder).as_posix()} {of_file}\n".encode())
+            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -1,6 +1,5 @@
 """Which answers that are there are of files that have changed since, and which are errors."""
 
-import hashlib
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -8,6 +7,7 @@ import pyarrow.compute as pc
 from bach_keras.serving.bulk import files
 from bach_keras.serving.bulk.manifest import Manifest, name_of
 from bach_keras.serving.bulk.shards import Shards
+from datasets.digest import sha256_of
 
 
 def error_places(manifest: Manifest, shards: Shards) -> dict[int, list[int]]:
@@ -50,7 +50,6 @@ def _is_changed(name: str, folder: str | None, digest: str | None, size: int | N
         now = path.stat()
         if (now.st_size, now.st_mtime_ns) == (size, modified_ns):
             return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() != digest
+        return sha256_of(path) != digest
     except OSError:
         return False

@@ -7,7 +7,6 @@ TensorFlow is not imported.
 
 import contextlib
 import ctypes
-import hashlib
 import os
 import pickle
 import signal
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bach_keras.serving.bulk import files
+from datasets.digest import sha256_of
 from datasets.errors import UserError
 from datasets.images import icc, scale
 from datasets.images.admission import MAX_BYTES
@@ -60,7 +60,7 @@ def _look(path, name, modified_ns, um_per_pixel, is_applied) -> dict:
         return answer
     is_huge = "error" in answer and before[0] > MAX_BYTES
     try:
-        digest = None if is_huge else _digest(path)
+        digest = None if is_huge else sha256_of(path)
     except OSError:
         digest = None
     if _state(path) != before:
@@ -75,11 +75,6 @@ def _state(path: Path) -> tuple[int, int] | None:
         return (found.st_size, found.st_mtime_ns) if path.is_file() else None
     except (OSError, ValueError):
         return None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def send(file: BinaryIO, value) -> None:

@@ -1,12 +1,12 @@
 """``manifest.json``: which model answers which list, and which files hold answers that count."""
 
-import hashlib
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from bach_keras.fields import FLAG, NOTHING, OBJECT, SHA256, TEXT, FieldError, Kind, check, list_of, read_object, whole
 from bach_keras.wording import counted
+from datasets.digest import sha256_of
 from datasets.errors import UserError
 from datasets.whole import write_json
 
@@ -100,16 +100,15 @@ class Manifest:
 
     def drop_what_does_not_count(self, folder: Path) -> list[str]:
         """Forget shards of which the files are not those that were recorded; return their names."""
-        lost = [name for name, shard in self.shards.items() if sha256_of(folder / name) != shard.sha256]
+        lost = [name for name, shard in self.shards.items() if sha256_if_there(folder / name) != shard.sha256]
         for name in lost:
             del self.shards[name]
         return lost
 
 
-def sha256_of(path: Path) -> str | None:
+def sha256_if_there(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except FileNotFoundError:
         return None
 

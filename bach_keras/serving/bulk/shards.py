@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from bach_keras.serving.answers import Outputs
 from bach_keras.serving.bulk.columns import as_table, schema
 from bach_keras.serving.bulk.inputs import Inputs, names_between
-from bach_keras.serving.bulk.manifest import Manifest, Shard, name_of, sha256_of
+from bach_keras.serving.bulk.manifest import Manifest, Shard, name_of
+from datasets.digest import sha256_of
 from datasets.whole import whole
 
 # A block travels from whoever reads to whoever answers: about so many images, in batches that the model sees at once.

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from bach_keras.evidence.drift import Tally
 from bach_keras.evidence.ranges import SIDES
-from bach_keras.serving.bulk.manifest import Manifest, sha256_of
+from bach_keras.serving.bulk.manifest import Manifest, sha256_if_there
 from bach_keras.wording import counted
 from datasets.errors import UserError
 from datasets.progress import bar
@@ -132,7 +132,7 @@ def read_answers(folder: Path, digest: str, by_folder: bool = False) -> Answers:
     found = Answers(folder, manifest.options, manifest.input["count"], folders=Counter() if by_folder else None)
     for shard in bar(manifest.shards.values(), what="read"):
         path = folder / shard.name
-        if (there := sha256_of(path)) != shard.sha256:
+        if (there := sha256_if_there(path)) != shard.sha256:
             state = "is not there" if there is None else "is not the file that was written"
             found.damaged.append(f"{path} {state}: give the same bulk again, which answers its images anew.")
             continue

@@ -1,6 +1,5 @@
 """What will be done with each slide, and which slides are refused before anything starts."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from bach_keras.serving.slide.summary import NAME as SUMMARY
 from bach_keras.serving.slide.summary import SCHEMA, read_summary
 from bach_keras.serving.slide.tissue import LEAST_SHARE
 from bach_keras.tree import NODES
+from datasets.digest import sha256_of
 from datasets.errors import UserError
 from datasets.images.admission import NotTakenError
 from datasets.images.scale import Scale
@@ -101,7 +101,7 @@ def plan(export, path: Path, out: Path, field: Field, asked: Asked) -> Plan:
                 "tissue": asked.tissue,
                 "routing": asked.routing,
                 "quick": asked.is_quick,
-                "regions": asked.regions and _sha256(asked.regions),
+                "regions": asked.regions and sha256_of(asked.regions),
             }
     except NotTakenError as error:
         raise UserError(f"{path} {error}.") from error
@@ -125,11 +125,6 @@ def _check_size(level, side, seen, field, scale) -> None:
             f"shows {across:.0f} x {down:.0f} micrometres at {scale.value:g} a pixel ({scale.source}), less than the "
             f"{field.um:g} that a tile shows: ask `predict` about it, or give the right scale with --um-per-pixel"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_folder(folder: Path, settings: dict, overwrites: bool) -> None:

@@ -1,11 +1,11 @@
 """``summary.json``: what was done with a slide, and what makes it finished."""
 
-import hashlib
 from collections import Counter
 from pathlib import Path
 
 from bach_keras.fields import FieldError, read_object
 from bach_keras.serving.slide.tiles import AnsweredSlide
+from datasets.digest import sha256_of
 from datasets.labels import CLASSES
 
 NAME = "summary.json"
@@ -36,11 +36,7 @@ def counts(slide: AnsweredSlide, ranges) -> dict:
 
 def digests(folder: Path, names) -> dict[str, str]:
     """Return the SHA-256 of each file."""
-    found = {}
-    for name in sorted(names):
-        with (folder / name).open("rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {name: sha256_of(folder / name) for name in sorted(names)}
 
 
 def read_summary(folder: Path) -> dict | None:
