@@ -1,4 +1,4 @@
-"""Many images answered into Parquet files: begun, resumed and finished."""
+"""Many images answered into Parquet files: started, resumed and finished."""
 
 import contextlib
 import fcntl

@@ -135,5 +135,5 @@ def check_same(there: Manifest, wanted: Manifest, folder: Path) -> None:
         )
     if there.shard_size != wanted.shard_size:
         raise UserError(
-            f"{folder} was begun with --shard-size {there.shard_size}, and not {wanted.shard_size}: leave it out."
+            f"{folder} was started with --shard-size {there.shard_size}, and not {wanted.shard_size}: leave it out."
         )

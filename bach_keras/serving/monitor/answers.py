@@ -134,7 +134,7 @@ def read_answers(folder: Path, digest: str, by_folder: bool = False) -> Answers:
         path = folder / shard.name
         if (there := sha256_if_there(path)) != shard.sha256:
             state = "is not there" if there is None else "is not the file that was written"
-            found.damaged.append(f"{path} {state}: give the same bulk again, which answers its images anew.")
+            found.damaged.append(f"{path} {state}: give the same bulk again, which answers its images again.")
             continue
         for batch in _batches(path, digest):
             found.add(batch)

@@ -93,7 +93,7 @@ def _answered(export, plan: Plan) -> Outcome:
     with open_slide(plan.path) as slide, open_journal(plan.folder, plan.settings) as journal:
         if journal.other:
             others = ", ".join(different(journal.other, plan.settings))
-            _log.info(f"{plan.path.name}: starts again, as it was begun otherwise ({others})")
+            _log.info(f"{plan.path.name}: starts again, as it was started with other settings ({others})")
         (plan.folder / SUMMARY).unlink(missing_ok=True)  # from now on, and until the end, it is not finished
         asker = Asker(export, slide, journal, plan.asked.routing)
         clock = Clock()

@@ -88,7 +88,7 @@ def test_a_shard_that_was_renamed_but_not_recorded_does_not_count(job, run):
     [
         ({"answering": Answering("other", "cd" * 32, None, "soft", 4)}, "answers of another model"),
         ({"answering": Answering("model", "ab" * 32, None, "routed", 4)}, "with routing soft, and not with routing"),
-        ({"shard_size": 12}, "begun with --shard-size 8"),
+        ({"shard_size": 12}, "started with --shard-size 8"),
         ({"shard_size": 6}, "not a multiple of --batch-size 4"),
     ],
 )

@@ -16,7 +16,7 @@ from tests.serving.slide import made
 
 UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 BYTE = {"type": "integer", "minimum": 0, "maximum": 255}
-# The type bool is no number in JSON Schema.
+# The type bool is not a number in JSON Schema.
 SCHEMA = {
     "type": "object",
     "required": ["type", "features"],

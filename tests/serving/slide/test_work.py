@@ -126,7 +126,7 @@ def test_a_journal_of_another_model_is_begun_again_and_said_so(slides, answer, m
     with caplog.at_level("INFO", "bach_keras"):
         answer(path)
     assert model.asked == 32
-    assert "a.tif: starts again, as it was begun otherwise (model)" in caplog.text
+    assert "a.tif: starts again, as it was started with other settings (model)" in caplog.text
 
 
 def test_a_finished_slide_is_replaced_only_when_told_so(slides, answer, model, tmp_path):
