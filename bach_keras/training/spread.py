@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bach_keras.cluster import is_alive
 from bach_keras.run_folder import is_finished
-from bach_keras.training.spread_run import LOOK, comes, lock
+from bach_keras.training.spread_run import LOOK, comes, lock_of
 from bach_keras.training.stops import Interrupted
 from bach_keras.training.train import finish
 from bach_keras.wording import counted
@@ -213,7 +213,7 @@ def _take(cluster, state, run) -> None:
         raise WorkError(f"{run.folder} failed on {machine}: {fault}")
     _wait_for(run.folder, machine)
     state.runs.remove(run)
-    lock(run.folder).unlink(missing_ok=True)
+    lock_of(run.folder).unlink(missing_ok=True)
     LOG.info(f"run {run.number} of {state.count}: {run.folder} is finished on {machine}")
 
 

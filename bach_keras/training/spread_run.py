@@ -1,7 +1,7 @@
 """A run of Table 1 on a machine of a cluster: trained as on one machine, unless another process trains it already."""
 
 import contextlib
-import fcntl
+import logging
 import pickle
 import signal
 import socket
@@ -13,6 +13,9 @@ from pathlib import Path
 from bach_keras.training.alone import alone
 from bach_keras.training.train import Job, finish
 from datasets.errors import UserError, WorkError
+from datasets.locked import NoLocksError, lock, no_locks_in
+
+LOG = logging.getLogger(__name__)
 
 # Seconds in which shared storage must show what another machine wrote, and an earlier process of a run must end.
 PATIENCE = 120.0
@@ -30,7 +33,7 @@ def comes(is_there: Callable[[], bool]) -> bool:
     return True
 
 
-def lock(folder: Path) -> Path:
+def lock_of(folder: Path) -> Path:
     """Return the file that a process holds while it trains the run of a folder."""
     return folder.parent / f".{folder.name}.lock"
 
@@ -73,14 +76,10 @@ def _finish_alone(packed: bytes) -> None:
 @contextlib.contextmanager
 def _only_one(job: Job) -> Iterator[None]:
     job.folder.parent.mkdir(parents=True, exist_ok=True)
-    with lock(job.folder).open("w") as file:
-
-        def is_ours() -> bool:
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            return False
-
-        if not comes(is_ours):
-            raise WorkError(f"another process trains it since {PATIENCE:g} seconds: end that one first.")
+    with lock_of(job.folder).open("wb") as file:
+        try:
+            if not comes(lambda: lock(file)):
+                raise WorkError(f"another process trains it since {PATIENCE:g} seconds: end that one first.")
+        except NoLocksError:
+            LOG.warning(no_locks_in(job.folder.parent, "the same run on another machine"))
         yield

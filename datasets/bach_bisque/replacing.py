@@ -10,12 +10,8 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from datasets.locked import NoLocksError, lock, no_locks_in
 
 LOG = logging.getLogger(__name__)
 
@@ -23,37 +19,18 @@ _ABANDONED = 24 * 3600  # seconds without a change after which TFDS's own unfini
 _MOMENT = 0.05  # seconds; two renames take less
 
 
-class _NoLocksError(OSError):
-    """The file system has no locks, as some network disks have none."""
-
-
 @contextlib.contextmanager
-def alone(lock: Path, what: str) -> Iterator[None]:
+def alone(place: Path, what: str) -> Iterator[None]:
     """Let a second process that wants to do the same wait for the first; where nothing can be locked, say so."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("wb") as file:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("wb") as file:
         try:
-            if not _lock(file):
+            if not lock(file):
                 LOG.info(f"Waiting for {what} to end.")
-                _lock(file, wait=True)
-        except _NoLocksError:
-            LOG.warning(
-                f"The disk of {lock.parent} has no file locks, so this continues without one: run {what} only after it."
-            )
+                lock(file, wait=True)
+        except NoLocksError:
+            LOG.warning(no_locks_in(place.parent, what))
         yield
-
-
-def _lock(file: BinaryIO, wait: bool = False) -> bool:
-    """Lock a file for this process until it is closed, and say whether that succeeded."""
-    if fcntl is None:
-        raise _NoLocksError
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:  # each file system has a number of its own for that
-        raise _NoLocksError from error
-    return True
 
 
 def lock_of(target: Path) -> Path:
@@ -87,7 +64,7 @@ def _undo(target: Path) -> bool:
             if free:
                 _rename_back(target)
             return free
-    except _NoLocksError:
+    except NoLocksError:
         time.sleep(20 * _MOMENT)  # a process at work has done its second rename by then
         _rename_back(target)
         return True
@@ -151,4 +128,4 @@ def _last_touched(folder: Path) -> float:
 def _if_free(target: Path) -> Iterator[bool]:
     """Hold the lock, if nobody else does, and say whether we do."""
     with lock_of(target).open("wb") as file:
-        yield _lock(file)
+        yield lock(file)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from datasets import locked
 from datasets.bach_bisque import replacing, sources
 from datasets.bach_bisque.prepare import prepare_dataset
 from datasets.bach_bisque.prepared import Prepared
@@ -198,13 +199,13 @@ NO_LOCKS = [errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.EIO, 
 def without_locks(request, monkeypatch):
     """Take away the locks, as some network disks and systems do."""
     if request.param is None:
-        monkeypatch.setattr(replacing, "fcntl", None)
+        monkeypatch.setattr(locked, "fcntl", None)
         return
 
     def flock(file, operation):
         raise OSError(request.param, os.strerror(request.param))
 
-    monkeypatch.setattr(replacing.fcntl, "flock", flock)
+    monkeypatch.setattr(locked.fcntl, "flock", flock)
 
 
 def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, without_locks, caplog):
@@ -222,6 +223,6 @@ def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, without_locks, ca
 def test_a_set_left_aside_gets_its_name_back_on_a_disk_without_locks(tmp_path, monkeypatch):
     folder = prepare_dataset("phantom", data_dir=tmp_path).path
     folder.rename(folder.with_name(".replaced-1.2.0"))
-    monkeypatch.setattr(replacing, "fcntl", None)
+    monkeypatch.setattr(locked, "fcntl", None)
     assert Prepared("phantom", tmp_path).is_there
     assert folder.is_dir()

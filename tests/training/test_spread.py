@@ -20,6 +20,7 @@ from bach_keras.training.stops import Interrupted
 from bach_keras.training.table1 import plan_system
 from benchmarks.kills import compare
 from cli import cli
+from datasets import locked
 from datasets.errors import UserError, WorkError
 
 ROOT = Path(__file__).parents[2]
@@ -209,6 +210,12 @@ def test_a_run_that_another_process_trains_is_waited_for(monkeypatch, tmp_path):
     monkeypatch.setattr(spread_run, "PATIENCE", 60)
     with spread_run._only_one(job):
         holder.join()
+
+
+def test_a_run_on_a_disk_without_locks_is_trained_with_a_warning(monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(locked, "fcntl", None)
+    with spread_run._only_one(SimpleNamespace(folder=tmp_path / "run")):
+        assert f"The disk of {tmp_path} has no file locks" in caplog.text
 
 
 def test_reproduce_at_an_address_without_a_cluster_trains_nothing(tmp_path):

@@ -1,7 +1,6 @@
 """Many images answered into Parquet files: started, resumed and finished."""
 
 import contextlib
-import fcntl
 import logging
 import multiprocessing
 import os
@@ -19,6 +18,7 @@ from bach_keras.serving.bulk.plan import Answering, Looking, Machines, Plan
 from bach_keras.serving.bulk.shards import Shards, shard_size
 from bach_keras.wording import counted
 from datasets.errors import UserError, WorkError, working
+from datasets.locked import NoLocksError, lock, no_locks_in
 from datasets.progress import bar
 from datasets.whole import unfinished
 
@@ -92,11 +92,12 @@ def _leave_as_it_was(job: Job) -> None:
 def _only_one(folder: Path) -> Iterator[None]:
     """Refuse a folder into which another process writes answers."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as file:
+    with (folder / _LOCK).open("wb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"Another bulk writes into {folder}: wait for it, or name another --out.") from None
+            if not lock(file):
+                raise UserError(f"Another bulk writes into {folder}: wait for it, or name another --out.")
+        except NoLocksError:
+            LOG.warning(no_locks_in(folder, "another bulk into it"))
         yield
 
 

@@ -1,14 +1,17 @@
 """The answers of a slide that is not finished, kept batch by batch, so that killed work continues where it was."""
 
 import contextlib
-import fcntl
 import json
+import logging
 import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.errors import UserError
+from datasets.locked import NoLocksError, lock, no_locks_in
+
+LOG = logging.getLogger(__name__)
 
 NAME = ".answers.jsonl"
 
@@ -75,9 +78,10 @@ def open_journal(folder: Path, settings: dict) -> Iterator[Journal]:
     while True:
         with _opened(path) as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"Another process writes {folder} now: wait for it, or choose another --out.") from None
+                if not lock(file):
+                    raise UserError(f"Another process writes {folder} now: wait for it, or choose another --out.")
+            except NoLocksError:
+                LOG.warning(no_locks_in(folder, "another slide into it"))
             if _is(file, path):  # and not one that its owner removed when it had finished
                 yield Journal(file, path, settings)
                 return

@@ -12,6 +12,7 @@ import pytest
 
 from bach_keras.serving.bulk import bulk
 from bach_keras.serving.bulk.plan import Answering, Machines
+from datasets import locked
 from datasets.errors import UserError, WorkError
 from tests.full_disk import fill_the_disk
 
@@ -181,6 +182,13 @@ def test_two_at_once_do_not_write_into_one_folder(job, run):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="Another bulk writes into"):
             run(made)
+
+
+def test_a_disk_without_locks_is_written_to_with_a_warning(job, run, monkeypatch, caplog):
+    monkeypatch.setattr(locked, "fcntl", None)
+    made = job(NAMES)
+    assert run(made).rows == len(NAMES)
+    assert f"The disk of {made.out} has no file locks" in caplog.text
 
 
 KILLED = """

@@ -3,6 +3,7 @@ import resource
 import pytest
 
 from bach_keras.serving.slide.journal import NAME, open_journal
+from datasets import locked
 
 SETTINGS, ROWS = {"model": "a", "overlap": 0.5}, [{"label": "normal", "share": 0.1 + 0.2}, {"error": "\udcff \u2028"}]
 
@@ -98,3 +99,12 @@ def test_one_process_writes_at_a_time(tmp_path):
     with open_journal(tmp_path, SETTINGS) as journal:
         journal.remove()
     assert not (tmp_path / NAME).exists()
+
+
+def test_a_disk_without_locks_is_written_to_with_a_warning(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(locked, "fcntl", None)
+    with open_journal(tmp_path, SETTINGS) as journal:
+        journal.add("all", [{"x": 1}])
+    assert f"The disk of {tmp_path} has no file locks" in caplog.text
+    with open_journal(tmp_path, SETTINGS) as journal:
+        assert journal.rows("all") == [{"x": 1}]
