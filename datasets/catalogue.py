@@ -4,8 +4,8 @@ The names are public knowledge, so splits can be made and a user's copy can be c
 """
 
 import csv
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets import phantom
@@ -61,6 +61,10 @@ class Collection:
     archive: Archive | None = None  # the file that its images may be fetched in
     unlabelled: tuple[Record, ...] = ()  # a challenge's test images, whose labels are not public
     um_per_pixel: float | None = None  # micrometres a pixel, None where they are unknown
+    # File name -> the name that draws go by, where it is another; and -> the SHA-256 of its pixels, where images may be
+    # the same. Both are known of sets of own images.
+    drawn_names: Mapping[str, str] = field(default_factory=dict, compare=False)
+    digests: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 # BACH's folder of a class and the prefix of its files (Aresta et al. 2019).
@@ -141,7 +145,7 @@ PHANTOM = Collection(
 # forbids it, and BISQUE states none.
 MAY_BE_PASSED_ON = frozenset({"phantom"})
 
-# What the groups of a collection are.
+# What the groups of a collection are; those of own images are patients.
 GROUPS = {"bach": "patients", "bisque": "microarrays", "phantom": "patients"}
 
 # The micrometres a pixel of a collection's images, None where they are unknown.

@@ -7,6 +7,8 @@ the split coarser: so in doubt spellings are joined.
 import decimal
 import re
 import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 # What R, pandas, SPSS, Excel and people write, without its signs and spaces: N/A, #N/A, <NA>, n.a., not known.
 _UNKNOWN = frozenset({
@@ -49,6 +51,19 @@ def patient_key(cell: str) -> str:
     numbered = [part.lstrip("0") or "0" if part.isdigit() else part for part in parts]
     # Words run together (Anna Maria, AnnaMaria); numbers do not (1-12 and 11-2).
     return re.sub(r"(?<=\d) (?=\d)", "-", " ".join(numbered)).replace(" ", "")
+
+
+def with_one_spelling(patients: Mapping[str, str], others: Iterable[str] = ()) -> tuple[dict[str, str], list[str]]:
+    """Name each image's patient by the first of its spellings, and list those that were joined (``P1 = p1``).
+
+    The draw of a split goes by these names, so whichever image comes first makes no difference. ``others`` are
+    spellings that count too.
+    """
+    spellings = defaultdict(set)
+    for patient in (*patients.values(), *others):
+        spellings[patient_key(patient)].add(patient)
+    named = {image: min(spellings[patient_key(patient)]) for image, patient in patients.items()}
+    return named, sorted(" = ".join(sorted(several)) for several in spellings.values() if len(several) > 1)
 
 
 def _plain(cell: str) -> str:

@@ -5,9 +5,6 @@ says that the images which it leaves out are of other patients than those named.
 ``datasets.catalogue.BACH_PATIENTS``; a user may have a fuller one.
 """
 
-import codecs
-import csv
-import io
 import logging
 import unicodedata
 from collections import defaultdict
@@ -15,13 +12,13 @@ from pathlib import Path, PurePosixPath
 
 from datasets.catalogue import BACH, BACH_PATIENTS
 from datasets.errors import MissingError, UserError
-from datasets.patient_names import is_unknown, patient_key
+from datasets.patient_names import is_unknown, patient_key, with_one_spelling
+from datasets.table import find_column, read_rows
 
 LOG = logging.getLogger(__name__)
 
-_FILENAME = ("filename", "file", "image", "imagename", "imageid", "name")
-_PATIENT = ("patient", "patientid", "patientname", "case", "caseid")
-_DELIMITERS = ",;\t|"
+FILENAME = ("filename", "file", "image", "imagename", "imageid", "name")
+PATIENT = ("patient", "patientid", "patientname", "case", "caseid")
 
 _BY_STEM = {record.filename.removesuffix(".tif"): record.filename for record in BACH.records}
 
@@ -40,14 +37,14 @@ def read_patients(path: Path) -> dict[str, str]:
     path = Path(path)
     if not path.is_file():
         raise MissingError(f"There is no sheet of patients {path}.")
-    numbered = _rows(path)
+    numbered = read_rows(path, "the sheet of patients")
     if not numbered:
         raise UserError(f"{path} is empty: a sheet of patients has lines such as b001.tif,12.")
     image_column, patient_column = 0, 1
     if not any(_stem(cell) in _BY_STEM for cell in numbered[0][1]):
         image_column, patient_column = _columns(path, numbered.pop(0)[1])
     written: dict[str, str] = {}  # file name -> its patient as the sheet spells it
-    unknown, spellings = set(), defaultdict(set)
+    unknown, spellings = set(), set()
     for number, row in numbered:
         place = f"{path}, line {number}"
         if len(row) <= max(image_column, patient_column):
@@ -61,12 +58,11 @@ def read_patients(path: Path) -> dict[str, str]:
         above = written.setdefault(filename, patient)
         if patient_key(above) != patient_key(patient):
             raise UserError(f"{place}: {filename} is of patient {patient} here, and of {above} above.")
-        spellings[patient_key(patient)].add(patient)
+        spellings.add(patient)
     if not written:
         raise UserError(f"{path} names no patient: a sheet of patients has lines such as b001.tif,12.")
-    _report(path, len(unknown - set(written)), spellings)
-    # Whichever line comes first, the patient bears one name, as the draw of a split goes by it.
-    named = {filename: min(spellings[patient_key(patient)]) for filename, patient in written.items()}
+    named, joined = with_one_spelling(written, spellings)
+    _report(path, len(unknown - set(written)), joined)
     if contradictions := _contradictions(named):
         more = f", and {len(contradictions) - 3} more" if len(contradictions) > 3 else ""
         LOG.warning(
@@ -93,56 +89,22 @@ def _listed(names: set[str]) -> str:
     return ", ".join(shown) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _report(path: Path, unknown: int, spellings: dict[str, set[str]]) -> None:
+def _report(path: Path, unknown: int, joined: list[str]) -> None:
     if unknown:
         LOG.warning(
             f"{path}: the patients of {unknown} images are unknown, so these count as images that it does not name."
         )
-    joined = sorted(" = ".join(sorted(several)) for several in spellings.values() if len(several) > 1)
     if joined:
         LOG.warning(f"{path}: spellings were joined, each of these lists being one patient: {'; '.join(joined)}.")
 
 
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the lines that are not empty, with their numbers."""
-    try:
-        text = _text(path.read_bytes())
-        delimiter = _delimiter(text)
-        # csv must see line breaks within quotes; a bare carriage return, as old spreadsheets write, is one too.
-        reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, strict=True)
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is not CSV text: save the sheet of patients as CSV (UTF-8).") from error
-    if rows and rows[0][1] == ["sep=", ""]:  # tells Excel what separates the cells
-        rows.pop(0)
-    return [(number, row) for number, row in rows if any(row)]
-
-
-def _text(content: bytes) -> str:
-    """Decode UTF-8, or the UTF-16 that Excel calls Unicode text, with or without its mark."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16")
-    if b"\0" in content[:2]:
-        return content.decode("utf-16-be" if content[:1] == b"\0" else "utf-16-le")
-    return content.decode("utf-8-sig")
-
-
-def _delimiter(text: str) -> str:
-    """Return what splits the first line into most cells."""
-    first = text.lstrip("\r\n").splitlines()[:1]
-    if first and first[0].lower().startswith("sep=") and len(first[0]) == 5:
-        return first[0][4]
-    return max(_DELIMITERS, key=lambda delimiter: len(next(csv.reader(first, delimiter=delimiter), [])))
-
-
 def _columns(path: Path, header: list[str]) -> tuple[int, int]:
     """Return which column holds the image and which one the patient."""
-    names = ["".join(letter for letter in cell.lower() if letter.isalpha()) for cell in header]
-    found = [[names.index(name) for name in wanted if name in names] for wanted in (_FILENAME, _PATIENT)]
-    for columns, wanted in zip(found, ("filename", "patient"), strict=True):
-        if not columns:
+    found = [find_column(header, names) for names in (FILENAME, PATIENT)]
+    for column, wanted in zip(found, ("filename", "patient"), strict=True):
+        if column is None:
             raise UserError(f"{path} has no column {wanted!r}: its first line is {','.join(header)!r}.")
-    return found[0][0], found[1][0]
+    return found[0], found[1]
 
 
 def _stem(cell: str) -> str:

@@ -77,15 +77,16 @@ def split_data(config: str, protocol: str, seed: int = 0, data_dir=None, patient
     ``seed`` is that of the split; ``patients`` a CSV file that says which patient a BACH image is from.
     """
     named = read_patients(patients) if patients else None
-    split = get_split(config, protocol, seed, patients=named)
+    prepared = Prepared(config, data_dir)
+    split = get_split(config, protocol, seed, patients=named, collections=prepared.collections)
     files = {name: sorted(file for file, where in split.items() if where == name) for name in SPLITS}
     origin = {
         "seed": seed,
         "patients_sha256": hashlib.sha256(Path(patients).read_bytes()).hexdigest() if patients else None,
-        "note": leak_note(config, protocol, named),
+        "note": leak_note(config, protocol, named, prepared.collections),
         **({} if named is None else {"patients": named}),
     }
-    return SplitData(Prepared(config, data_dir), protocol, files, origin)
+    return SplitData(prepared, protocol, files, origin)
 
 
 def data_of_run(config: dict, data_dir=None) -> SplitData:

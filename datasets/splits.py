@@ -9,12 +9,13 @@ patients or microarrays together as far as they are known; ``leak_note`` says wh
 import csv
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from datasets.catalogue import BACH, BACH_PATIENTS, BISQUE, Collection, Record, get_collections
+from datasets.catalogue import BACH, BACH_PATIENTS, BISQUE, CONFIGS, Collection, Record, get_collections
 from datasets.errors import MissingError, UserError
+from datasets.own.names import is_own
 from datasets.whole import whole
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
@@ -46,7 +47,12 @@ def parse_protocol(protocol: str) -> tuple[str, int, int]:
 
 
 def make_split(
-    records: Iterable[Record], config: str, protocol: str, seed: int = 0, patients: Mapping[str, str] | None = None
+    records: Iterable[Record],
+    config: str,
+    protocol: str,
+    seed: int = 0,
+    patients: Mapping[str, str] | None = None,
+    collections: Iterable[Collection] | None = None,
 ) -> dict[str, str]:
     """Split the records of a config, in any order, by a protocol: file name -> ``train``, ``validation`` or ``test``.
 
@@ -56,9 +62,10 @@ def make_split(
         seed: which of the possible splits; BACH's by patient is fixed where ``patients`` is not given.
         patients: BACH's file names -> patients, as ``datasets.patients.read_patients`` gives them, in place of the
             records' own. Images that it does not name always train.
+        collections: what the config holds, for a config of own images, which only its prepared set knows.
     """
     name, _, _ = parse_protocol(protocol)
-    collections = {collection.name: collection for collection in get_collections(config)}
+    collections = {collection.name: collection for collection in collections or get_collections(config)}
     if patients is not None and (BACH.name not in collections or name not in {"patient", "kfold"}):
         raise UserError(
             f"A sheet of BACH's patients changes nothing for protocol {protocol} on {config}: leave it out, or "
@@ -88,14 +95,7 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
         # The names of BACH's folders sort as its labels do.
         ordered = [record.filename for record in sorted(BACH.records, key=lambda record: record.key)]
         return {filename for start, stop in _BACH_VALIDATION for filename in ordered[start:stop]}
-    groups = defaultdict(list)
-    for record in records:
-        # An image is alone where nothing is known of it; one that a sheet of patients leaves out is in no group.
-        has_sheet = patients is not None and collection.name == BACH.name
-        known = patients.get(record.filename) if has_sheet else record.group or record.filename
-        group = record.filename if name == "paper" else known
-        if group is not None:
-            groups[group].append(record)
+    groups = _groups(collection, records, name, patients)
     if name == "kfold" and count > len(groups):
         raise UserError(
             f"Protocol {protocol} cannot split {collection.name} into {count}: it has {len(groups)} patients, "
@@ -110,7 +110,49 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
                 f"Protocol {protocol} on {collection.name} leaves a validation set without "
                 f"{', '.join(sorted(missing))} images: too few patients or microarrays are known for it."
             )
+        left = {record.label for record in records} - {r.label for other in folds if other is not fold for r in other}
+        if left and is_own(collection.name):
+            raise UserError(
+                f"Protocol {protocol} on {collection.name} leaves a training set without "
+                f"{', '.join(sorted(left))} images: too few patients are known for it."
+            )
     return {record.filename for record in folds[number - 1]}
+
+
+def _groups(collection: Collection, records: list[Record], name: str, patients) -> dict[str, list[Record]]:
+    """Return what a protocol keeps together: name -> images; one that a sheet of patients leaves out is in no group."""
+    groups = defaultdict(list)
+    for record in records:
+        alone = collection.drawn_names.get(record.filename, record.filename)
+        # An image is alone where nothing is known of it.
+        has_sheet = patients is not None and collection.name == BACH.name
+        known = patients.get(record.filename) if has_sheet else record.group or alone
+        group = alone if name == "paper" else known
+        if group is not None:
+            groups[group].append(record)
+    return _with_copies_joined(groups, collection.digests)
+
+
+def _with_copies_joined(groups: dict[str, list[Record]], digests: Mapping[str, str]) -> dict[str, list[Record]]:
+    """Join groups that hold the same pixels, under the first of their names: a copy must not judge what it trained."""
+    if not digests:
+        return groups
+    joined = {name: name for name in groups}
+
+    def first(name):
+        while joined[name] != name:
+            name = joined[name]
+        return name
+
+    holders = {}
+    for name in sorted(groups):
+        for record in groups[name]:
+            several = sorted({first(name), first(holders.setdefault(digests[record.filename], name))})
+            joined[several[-1]] = several[0]
+    together = defaultdict(list)
+    for name in sorted(groups):
+        together[first(name)] += groups[name]
+    return together
 
 
 def _folds(groups: dict[str, list[Record]], count: int, seed: int) -> list[list[Record]]:
@@ -131,32 +173,42 @@ def _share(groups: dict[str, list[Record]], parts: int) -> list[str]:
     Takes the group that brings the labels' counts nearest to their shares (by the sum of squares, in whole
     numbers; the first of equals), for as long as one brings them nearer.
     """
-    labels = {name: Counter(record.label for record in members) for name, members in groups.items()}
-    total, chosen_labels, chosen = sum(labels.values(), Counter()), Counter(), []
+    total, chosen_labels, chosen = Counter(), Counter(), []
+    # What a group brings depends on its labels alone, so of those alike only the first has to be looked at.
+    alike = defaultdict(deque)
+    for place, (name, members) in enumerate(groups.items()):
+        counts = Counter(record.label for record in members)
+        total += counts
+        alike[tuple(sorted(counts.items()))].append((place, name))
 
-    def change(name):
-        return sum(
-            n * (2 * (parts * chosen_labels[label] - total[label]) + parts * n) for label, n in labels[name].items()
-        )
+    def change(labels):
+        return sum(n * (2 * (parts * chosen_labels[label] - total[label]) + parts * n) for label, n in labels)
 
-    while labels:
-        best = min(labels, key=change)
+    while alike:
+        best = min(alike, key=lambda labels: (change(labels), alike[labels][0]))
         if change(best) >= 0:
             break
-        chosen.append(best)
-        chosen_labels += labels.pop(best)
+        chosen.append(alike[best].popleft()[1])
+        chosen_labels += Counter(dict(best))
+        if not alike[best]:
+            del alike[best]
     return chosen
 
 
-def leak_note(config: str, protocol: str, patients: Mapping[str, str] | None = None) -> str:
+def leak_note(
+    config: str,
+    protocol: str,
+    patients: Mapping[str, str] | None = None,
+    collections: Iterable[Collection] | None = None,
+) -> str:
     """Say what a split cannot exclude, in sentences; "" where patients are kept apart."""
     name, _, _ = parse_protocol(protocol)
     if name == "paper":
         return "Protocol paper splits image by image: a patient's images can be on both sides, so it flatters."
     if name == "all":
         return ""
-    collections = get_collections(config)
-    notes = []
+    collections = tuple(collections or get_collections(config))
+    notes = [_own_note(collection, protocol) for collection in collections if is_own(collection.name)]
     if BACH in collections and patients is None:
         unknown = sum(not record.group for record in BACH.records)
         whose = f"The patients of {unknown} of BACH's {len(BACH.records)} images are not known"
@@ -178,7 +230,17 @@ def leak_note(config: str, protocol: str, patients: Mapping[str, str] | None = N
             "BISQUE's slides of array 49 bear six dates and count as six groups: whether they share patients is "
             "not known."
         )
-    return " ".join(notes)
+    return " ".join(filter(None, notes))
+
+
+def _own_note(collection: Collection, protocol: str) -> str:
+    unknown = sum(not record.group for record in collection.records)
+    if not unknown:
+        return ""
+    return (
+        f"The patients of {unknown} of {collection.name}'s {len(collection.records)} images are not known: {protocol} "
+        "splits those images one by one, so it cannot exclude leaks among them."
+    )
 
 
 def published_path(config: str, protocol: str) -> Path:
@@ -187,17 +249,24 @@ def published_path(config: str, protocol: str) -> Path:
 
 
 def get_split(
-    config: str, protocol: str, seed: int = 0, out: Path | None = None, patients: Mapping[str, str] | None = None
+    config: str,
+    protocol: str,
+    seed: int = 0,
+    out: Path | None = None,
+    patients: Mapping[str, str] | None = None,
+    collections: Iterable[Collection] | None = None,
 ) -> dict[str, str]:
     """Return the split of a config, and write it to a CSV file where one is named.
 
-    Needs no data on the disk. Seed 0 is read from the published file, if there is one.
+    Needs no data on the disk, but for a config of own images its collections, as ``Prepared`` gives them. Seed 0 is
+    read from the published file, if there is one.
     """
-    records = [record for collection in get_collections(config) for record in collection.records]
-    if seed == 0 and patients is None and protocol in PUBLISHED_PROTOCOLS:
+    if seed == 0 and patients is None and protocol in PUBLISHED_PROTOCOLS and config in CONFIGS:
         split = read_split(published_path(config, protocol))
     else:
-        split = make_split(records, config, protocol, seed, patients)
+        collections = tuple(collections or get_collections(config))
+        records = [record for collection in collections for record in collection.records]
+        split = make_split(records, config, protocol, seed, patients, collections)
     if out is not None:
         write_split(out, split)
     return split

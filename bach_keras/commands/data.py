@@ -8,6 +8,8 @@ from bach_keras.commands.console import say
 from bach_keras.commands.options import (
     CONFIGS,
     FOLDER,
+    Failure,
+    Stopped,
     config_option,
     data_dir_option,
     images_options,
@@ -26,21 +28,41 @@ def data():
 
 
 @data.command()
-@click.option("--config", type=click.Choice(CONFIGS), required=True, help="Data set.")
-@click.option("--source", type=FOLDER, help="Folder or zip with the images. [default: DATA_DIR/downloads/manual]")
+@click.option(
+    "--config", type=click.Choice((*CONFIGS, "own")), required=True, help="Data set; own: labelled images of yours."
+)
+@click.option(
+    "--source",
+    type=FOLDER,
+    help="Folder or zip with the images. [default: DATA_DIR/downloads/manual] For own, a folder that holds a folder "
+    "for each label, or a CSV file with the columns path, label and, if known, patient and um_per_pixel; a folder with "
+    "a labels.csv is read by that.",
+)
+@click.option("--name", help="Name of a set of your own: it becomes the config own-NAME.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="WORD=LABEL",
+    help="What a word in your folders or CSV file means: normal, benign, insitu, invasive or malignant; nothing behind "
+    "the sign leaves its images out. Repeat it for each word.",
+)  # fmt: skip
 @click.option("--download", is_flag=True, help="Fetch BACH (10.4 GB, CC BY-NC-ND 4.0) into that folder if it lacks it.")
 @click.option("--overwrite", is_flag=True, help="Build again what is prepared already.")
 @new_data_dir_option
-def prepare(config, source, download, overwrite, data_dir):
+def prepare(config, source, name, labels, download, overwrite, data_dir):
     """Build a data set once; bring one of an earlier version up to date from its own records.
 
     \b
-    Example:
+    Examples:
       python cli.py data prepare --config bisque --source ~/bisque
+      python cli.py data prepare --config own --name clinic-a --source ~/images
     """
-    from datasets.bach_bisque.prepare import prepare_dataset
+    if config == "own":
+        config, summary = _prepare_own(name, source, labels, download, overwrite, data_dir)
+    else:
+        from datasets.bach_bisque.prepare import prepare_dataset
 
-    summary = prepare_dataset(config, source, data_dir, download=download, overwrite=overwrite)
+        if name or labels:
+            raise Failure(f"--name and --label are of --config own: leave them out for {config}.")
+        summary = prepare_dataset(config, source, data_dir, download=download, overwrite=overwrite)
     updated = f"brought up to date from version {summary.updated_from}" if summary.updated_from else "already prepared"
     say(f"{config}: {'built' if summary.built else updated} in {summary.path}")
     _print_summary(summary)
@@ -51,6 +73,20 @@ def prepare(config, source, download, overwrite, data_dir):
 
         for counted in survey(Prepared(config, data_dir).load(), Recipe.image_size):
             say(f"  stain normalisation: {in_words(counted)}")
+
+
+def _prepare_own(name, source, labels, download, overwrite, data_dir):
+    from datasets.own.prepare import Interrupted, prepare_own
+
+    if download:
+        raise Failure("--download fetches BACH: leave it out for images of your own.")
+    if not name or not source:
+        raise Failure("--config own needs --name, what to call the set, and --source, where its images are.")
+    try:
+        summary = prepare_own(name, source, data_dir, meanings=labels, overwrite=overwrite)
+    except Interrupted as error:
+        raise Stopped(str(error)) from error
+    return summary.config, summary
 
 
 @data.command()

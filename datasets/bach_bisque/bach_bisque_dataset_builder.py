@@ -14,11 +14,12 @@ from tensorflow_datasets.core import writer as tfds_writer
 
 from datasets.ahead import ahead, processors
 from datasets.bach_bisque import sources, updating
-from datasets.bach_bisque.prepared import Prepared
+from datasets.bach_bisque.prepared import Prepared, record_of
 from datasets.catalogue import ALIKE, PHANTOM, UNLABELLED, VERSION, Collection, Record, get_collections
 from datasets.drawing import drawn_by
 from datasets.images import png
 from datasets.labels import LABELS
+from datasets.own.names import is_own, options_of
 from datasets.progress import bar
 
 # Threads that read image files at once. Each may hold 60 MB, and more of them would wait for the one that writes.
@@ -54,7 +55,12 @@ class BachBisqueConfig(tfds.core.BuilderConfig):
 
 
 def _first(config: str) -> str:
-    return f"run `python cli.py data prepare --config {config} --source DIR_OR_ZIP` first"
+    source = "DIR" if is_own(config) else "DIR_OR_ZIP"
+    return f"run `python cli.py data prepare {options_of(config)} --source {source}` first"
+
+
+def _own_config(name: str) -> BachBisqueConfig:
+    return BachBisqueConfig(name=name, description=f"A user's own labelled images, {name}; the group is the patient.")
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -105,7 +111,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     source: Path | None = None  # the folder or zip to read instead of TFDS's manual folder
     older: Prepared | None = None  # a set of an earlier version to take the images from, instead of their files
+    own: Iterable[tuple[str, dict, bytes]] | None = None  # keys, rows of the table and PNGs of a config of own images
     shows_progress: bool = False  # whether to draw a bar over the images
+
+    def _create_builder_config(self, builder_config, version):
+        if isinstance(builder_config, str) and is_own(builder_config):  # of any name, so in no list
+            return _own_config(builder_config)
+        return super()._create_builder_config(builder_config, version)
 
     @property
     def MANUAL_DOWNLOAD_INSTRUCTIONS(self) -> str | None:  # noqa: N802 - TFDS names it so
@@ -138,6 +150,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         if self.older:
             return {split: self._updated_examples(split) for split in self.older.tables}
+        if is_own(self.builder_config.name):
+            return {"train": self._own_examples()}
         collections = self.builder_config.collections or get_collections(self.builder_config.name)
         needs_files = any(collection.name != PHANTOM.name for collection in collections)
         source = (self.source or self._manual_folder(dl_manager)) if needs_files else None
@@ -195,6 +209,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             images = bar(images, what=f"Updating {split}", total=len(rows))
         for record, _, encoded in images:
             yield record.key, _example(record, encoded)
+
+    def _own_examples(self) -> Iterator[tuple[str, dict]]:
+        if self.own is None:
+            name = self.builder_config.name
+            raise NotPreparedError(f"{name} is not prepared in {self.data_dir_root}: {_first(name)}.")
+        rows = self.info.metadata["train"] = []
+        for key, row, encoded in self.own:
+            rows.append(row)
+            yield key, _example(record_of(row), encoded)
 
     def _example_writer(self) -> tfds_writer.ExampleWriter:
         return _OrderedWriter(self.info.file_format)

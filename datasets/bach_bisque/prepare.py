@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from datasets.bach_bisque import replacing
@@ -59,7 +60,7 @@ def prepare_dataset(
         replacing.clear_alone(prepared.target)  # the one that was waited for may have been killed
         if prepared.is_built and not overwrite:  # another process built it in the meantime
             return Prepared(config, data_dir).summary()
-        _build(prepared, source=place)
+        build(prepared, source=place)
     return dataclasses.replace(_summary(prepared), built=True)
 
 
@@ -72,7 +73,7 @@ def _update(older: Prepared) -> Summary:
         replacing.clear_alone(older.target)
         if not Prepared(older.config, older.data_dir).is_older:  # another process updated it in the meantime
             return Prepared(older.config, older.data_dir).summary()
-        _build(older, older=older)
+        build(older, older=older)
     return dataclasses.replace(_summary(older), updated_from=summary.version)
 
 
@@ -103,10 +104,12 @@ def _check_source(prepared: Prepared, source: Path, download: bool) -> None:
             pass
 
 
-def _build(prepared: Prepared, source: Path | None = None, older: Prepared | None = None) -> None:
+def build(prepared: Prepared, finish: Callable[[Path], None] | None = None, **given) -> None:
     """Build in a place of its own, and put the complete records where the old ones are, if any.
 
-    Images are read from ``source``, or taken from ``older``.
+    Args:
+        finish: called with the folder of the complete records before they take their place.
+        given: attributes of the ``Builder``: the ``source`` to read, or what else the images are taken from.
     """
     import tensorflow_datasets as tfds
 
@@ -114,12 +117,16 @@ def _build(prepared: Prepared, source: Path | None = None, older: Prepared | Non
 
     place = replacing.building_place(prepared.target)
     new = Builder(config=prepared.config, data_dir=place)
-    new.source, new.older, new.shows_progress = source, older, True
+    new.shows_progress = True
+    for name, value in given.items():
+        setattr(new, name, value)
     tfds.disable_progress_bar()  # it has several bars of its own, also where stderr is not a terminal
     try:
         # TFDS announces a download on stdout, though nothing is downloaded, and this place, which is not to last.
         with working(), contextlib.redirect_stdout(io.StringIO()):
             new.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+            if finish:
+                finish(Path(new.data_path))
             replacing.replace(prepared.target, Path(new.data_path))
     except Exception as error:
         fault = _disk_fault(error)

@@ -17,12 +17,15 @@ from datasets.catalogue import (
     PHANTOM,
     UNLABELLED,
     VERSION,
+    Collection,
     Record,
     get_collections,
     with_known_group,
 )
 from datasets.errors import MissingError, UserError, working
 from datasets.labels import LABELS
+from datasets.own.collection import own_collection
+from datasets.own.names import is_own, options_of
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Record))
 
@@ -46,7 +49,7 @@ class Summary:
     @property
     def groups_in_words(self) -> str:
         """Such as ``29 patients known, 255 images unknown``."""
-        kind = " or ".join(sorted({GROUPS.get(source, "groups") for source in self.sources}, reverse=True))
+        kind = " or ".join(sorted({GROUPS.get(source, "patients") for source in self.sources}, reverse=True))
         if not self.ungrouped:
             return f"{self.groups} {kind}"
         return f"{self.groups} {kind} known, {self.ungrouped} images unknown"
@@ -61,7 +64,8 @@ class Prepared:
     """
 
     def __init__(self, config: str, data_dir: Path | None = None):
-        get_collections(config)  # refuses an unknown name
+        if not is_own(config):
+            get_collections(config)  # refuses an unknown name
         self.config, self.data_dir = config, data_dir
         # The default folder of data sets is TFDS's.
         self.root = Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")))
@@ -101,11 +105,12 @@ class Prepared:
         records hold; ``records`` has what is known today.
         """
         if not self.is_built:
-            source = "" if self.config == PHANTOM.name else " --source DIR_OR_ZIP"
+            source = " --source DIR" if is_own(self.config) else " --source DIR_OR_ZIP"
+            source = "" if self.config == PHANTOM.name else source
             older = f" in version {VERSION}, only in {self.older_versions[-1].name}" if self.older_versions else ""
             raise MissingError(
                 f"{self.config} is not prepared in {self.root}{older}: run "
-                f"`python cli.py data prepare --config {self.config}{source}` first."
+                f"`python cli.py data prepare {options_of(self.config)}{source}` first."
             )
         with self._reading():
             json.loads((self.folder / "dataset_info.json").read_text("utf-8"))
@@ -120,6 +125,13 @@ class Prepared:
     def records(self) -> list[Record]:
         """The labelled images, with the patients that are known today, whatever version prepared them."""
         return [with_known_group(record_of(row)) for row in self.tables["train"]]
+
+    @property
+    def collections(self) -> tuple[Collection, ...]:
+        """What it is made of; that of own images is known only from its tables."""
+        if is_own(self.config):
+            return (own_collection(self.config, self.records, self.digests),)
+        return get_collections(self.config)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -211,7 +223,7 @@ class Prepared:
         except Exception as error:  # TFDS and its parsers raise errors of many kinds on damaged files
             raise UserError(
                 f"What is prepared in {self.folder} is damaged ({error}): prepare it again with "
-                f"`data prepare --config {self.config} --overwrite`."
+                f"`data prepare {options_of(self.config)} --overwrite`."
             ) from error
 
 

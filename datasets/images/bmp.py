@@ -4,6 +4,8 @@ The format is plain enough to be read here and in ``bach_keras.decoding.bmp`` al
 on masks, directions and palettes.
 """
 
+from typing import BinaryIO
+
 import numpy as np
 
 from datasets.images.admission import NotTakenError, check_size
@@ -19,20 +21,17 @@ MASKS = (0xFF0000, 0xFF00, 0xFF)
 _COMPRESSIONS = {1: "RLE", 2: "RLE", 4: "JPEG or RLE", 5: "an embedded PNG"}
 
 
+def read_size(file: BinaryIO) -> tuple[int, int]:
+    """Read the width and height that a BMP's header says, and refuse what it shows not to be read."""
+    file.seek(0)
+    _, _, width, height = _header(file.read(128))
+    return width, abs(height)
+
+
 def decode(data: bytes) -> np.ndarray:
     """Decode one BMP of 1, 4, 8, 24 or 32 bits to uint8 RGB [H, W, 3]; the fourth byte of a pixel says nothing."""
-    if len(data) < 54:
-        raise NotTakenError("is cut short: a BMP's header is missing")
-    offset, header, width, height = (_number(data, at) for at in (10, 14, 18, 22))
-    width, height = width - ((width >> 31) << 32), height - ((height >> 31) << 32)
-    planes, bits = _number(data, 26, 2), _number(data, 28, 2)
-    compression, listed = _number(data, 30), _number(data, 46)
-    if header not in HEADERS:
-        raise NotTakenError(f"is a BMP with a header of {header} bytes (OS/2's has 12), not read here: save it as PNG")
-    check_size(width, abs(height))
-    _check_layout(data, header, bits, compression)
-    if planes != 1:
-        raise NotTakenError("is damaged: a BMP has one plane")
+    offset, header, width, height = _header(data)
+    bits, compression, listed = _number(data, 28, 2), _number(data, 30), _number(data, 46)
     colours = _palette(data, header, bits, listed) if bits in PALETTES else None
     begin = 66 if compression == _MASKED and header == 40 else 14 + header
     begin += 4 * len(colours) if colours is not None else 0
@@ -45,6 +44,21 @@ def decode(data: bytes) -> np.ndarray:
     if height > 0:  # the last row comes first, unless the height is negative
         rows = rows[::-1]
     return np.ascontiguousarray(_unpack(rows, width, bits, colours))
+
+
+def _header(data: bytes) -> tuple[int, int, int, int]:
+    """Return where the pixels begin, the header's bytes, the width, and the height, negative from the top downwards."""
+    if len(data) < 54:
+        raise NotTakenError("is cut short: a BMP's header is missing")
+    offset, header, width, height = (_number(data, at) for at in (10, 14, 18, 22))
+    width, height = width - ((width >> 31) << 32), height - ((height >> 31) << 32)
+    if header not in HEADERS:
+        raise NotTakenError(f"is a BMP with a header of {header} bytes (OS/2's has 12), not read here: save it as PNG")
+    check_size(width, abs(height))
+    _check_layout(data, header, _number(data, 28, 2), _number(data, 30))
+    if _number(data, 26, 2) != 1:
+        raise NotTakenError("is damaged: a BMP has one plane")
+    return offset, header, width, height
 
 
 def _number(data: bytes, place: int, size: int = 4) -> int:

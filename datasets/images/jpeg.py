@@ -7,11 +7,13 @@ of scans; ``bach_keras.decoding.jpeg`` does the same inside an exported model, s
 import itertools
 import re
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import numpy as np
 
 from datasets.images import pillow
 from datasets.images.admission import MAX_PIXELS, NotTakenError, check_size
+from datasets.images.metadata import jpeg_segments
 
 # Encoders write ten scans, the most careful ones a few dozen; each costs a pass over all pixels, however empty it is.
 MAX_SCANS = 100
@@ -58,6 +60,15 @@ def decode(data: bytes) -> np.ndarray:
     return pixels
 
 
+def read_size(file: BinaryIO) -> tuple[int, int]:
+    """Read the width and height that a JPEG's frame says, and refuse what it shows not to be read."""
+    for marker, payload in jpeg_segments(file, (BASELINE, EXTENDED, PROGRESSIVE, *_OTHER_FRAMES)):
+        reader = _Reader(b"")
+        reader.take_frame(marker, payload)
+        return reader.width, reader.height
+    raise NotTakenError("is damaged or cut short: it does not say its size")
+
+
 def _check_marks(data: bytes) -> None:
     """Refuse what would fill the memory of a graph, which lists all markers at once."""
     if len(data) > 2 * MAX_MARKS:
@@ -65,6 +76,11 @@ def _check_marks(data: bytes) -> None:
         marks = (values[:-1] == 0xFF) & (values[1:] != 0) & (values[1:] != 0xFF)
         if np.count_nonzero(marks) > MAX_MARKS:
             raise NotTakenError(f"has more than {MAX_MARKS:,} markers")
+
+
+def _check_kind(marker: int) -> None:
+    if marker in _OTHER_FRAMES:
+        raise NotTakenError(f"{_OTHER_FRAMES[marker]}: save it as an ordinary one, or as PNG")
 
 
 @dataclass
@@ -110,14 +126,13 @@ class _Reader:
     def _payload(self, marker: int, place: int) -> bytes:
         length = int.from_bytes(self.data[place : place + 2], "big")
         payload = self.data[place + 2 : place + length]
-        if marker in _OTHER_FRAMES:
-            raise NotTakenError(f"{_OTHER_FRAMES[marker]}: save it as an ordinary one, or as PNG")
+        _check_kind(marker)
         if marker not in (BASELINE, EXTENDED, PROGRESSIVE, _SOS, *_TABLES, *_PASSED_OVER):
             raise NotTakenError(f"is damaged: a JPEG has no marker FF{marker:02X} there")
         if length < 2 or len(payload) != length - 2:
             raise NotTakenError("is damaged or cut short: a segment is longer than the file")
         if marker in (BASELINE, EXTENDED, PROGRESSIVE):
-            self._check_frame(marker, payload)
+            self.take_frame(marker, payload)
         elif marker == _DRI:
             if len(payload) != 2:
                 raise NotTakenError("is damaged: its restart interval is not a number")
@@ -128,7 +143,9 @@ class _Reader:
             self.kept.append(bytes((0xFF, marker)) + self.data[place : place + length])
         return payload
 
-    def _check_frame(self, marker: int, payload: bytes):
+    def take_frame(self, marker: int, payload: bytes):
+        """Take over the size and the channels of a frame; refuse one that is not read."""
+        _check_kind(marker)
         if self.kind:
             raise NotTakenError("is damaged: it has two frames")
         count = payload[5] if len(payload) > 5 else 0

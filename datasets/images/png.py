@@ -8,6 +8,7 @@ import contextlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import numpy as np
 
@@ -52,6 +53,17 @@ def decode(data: bytes) -> np.ndarray:
         )
         return on_white(samples, np.where(is_key, np.uint8(0), np.uint8(255)))
     return _palette(chunks).take(samples, axis=0)
+
+
+def read_size(file: BinaryIO) -> tuple[int, int]:
+    """Read the width and height that a PNG's header says, and refuse what it shows to be no picture of 8 bits."""
+    file.seek(0)
+    head = file.read(len(SIGNATURE) + 8 + 13)
+    if not head.startswith(SIGNATURE) or len(head) < len(SIGNATURE) + 8 + 13:
+        raise NotTakenError("is damaged or cut short: its first bytes are not a PNG's")
+    chunks = _Chunks()
+    chunks.set_header(head[-13:])
+    return chunks.width, chunks.height
 
 
 def encode(pixels: np.ndarray) -> bytes:

@@ -33,6 +33,14 @@ def decode(file: BinaryIO) -> np.ndarray:
     return to_rgb(layout, _samples(directory, layout, read_grid(directory, layout)), read_palette(directory, layout))
 
 
+def read_size(file: BinaryIO) -> tuple[int, int]:
+    """Read the width and height of a TIFF's one picture; refuse what its first directory shows not to be read."""
+    directory = Directory(file)
+    layout = read_layout(directory)
+    read_grid(directory, layout)
+    return layout.width, layout.height
+
+
 def _samples(directory: Directory, layout: Layout, grid: Grid) -> np.ndarray:
     """Unpack the stored channels to uint8 [height, width, samples], of fewer than 8 bits as they are."""
     planes = layout.samples if layout.is_planar else 1

@@ -11,7 +11,7 @@ from PIL import Image
 from datasets.errors import UserError
 from datasets.images import admission
 from datasets.images.folder import find_images
-from datasets.images.read import decode_rgb, read_rgb
+from datasets.images.read import decode_rgb, read_rgb, read_size
 
 RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
@@ -183,3 +183,24 @@ def test_a_closed_folder_is_reported_as_such(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", closed)
     with pytest.raises(UserError, match=f"^{tmp_path} cannot be read: Permission denied[.]$"):
         read_rgb(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "bmp"])
+def test_the_size_is_read_without_the_pixels(tmp_path, suffix):
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(RGB).save(path)
+    assert read_size(path) == (6, 4)
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(UserError, match=r"is damaged|is cut short"):
+        read_size(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_header_shows_what_cannot_be_read(tmp_path, suffix):
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(path)
+    with pytest.raises(UserError, match="bits a channel") as seen:
+        read_size(path)
+    with pytest.raises(UserError) as read:
+        read_rgb(path)
+    assert str(seen.value) == str(read.value)

@@ -1,0 +1,95 @@
+"""What is wrong with a user's images, as far as it can be found before the long work of encoding them begins."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from datasets.ahead import ahead, processors
+from datasets.errors import UserError
+from datasets.images.read import read_rgb, read_size
+from datasets.own.listed import Listed
+from datasets.progress import bar
+
+# Nothing of a tissue can be seen in fewer pixels, and no network of this project takes fewer.
+SMALLEST_SIDE = 32
+
+# A mask or a drawing of labels has few colours, tissue thousands.
+FEW_COLOURS = 16
+# JPEG blurs the borders of a mask: nearly all of its pixels still have one of these few coarse shades of grey.
+_FEW_SHADES, _NEARLY_ALL = 3, 0.99
+
+# How many images of each label are looked at before the work begins.
+_SAMPLE = 6
+_THREADS = 8
+
+_MASK_NAME = re.compile(
+    r"(?:^|[\W_])(?:masks?|ground[ _-]?truth|segmentations?|annotations?)(?:[\W_]|$)", re.IGNORECASE
+)
+
+
+def check_headers(images: Iterable[Listed]) -> int:
+    """Refuse images whose headers show that they cannot be read or are too small; return their pixels' bytes in all."""
+    images, total, refused = list(images), 0, []
+
+    def look(image: Listed):
+        try:
+            return read_size(image.path)
+        except UserError as error:
+            return UserError(str(error))
+
+    for image, size in zip(images, bar(_ahead(look, images), what="Checking", total=len(images)), strict=True):
+        if isinstance(size, UserError):
+            refused.append(str(size))
+        elif min(size) < SMALLEST_SIDE:
+            refused.append(
+                f"{image.path} has {size[0]}x{size[1]} pixels, too few to see tissue in: at least {SMALLEST_SIDE} a "
+                "side are taken."
+            )
+        else:
+            total += 3 * size[0] * size[1]
+    refuse_all(refused)
+    return total
+
+
+def check_tissue(images: Iterable[tuple[Listed, str]]) -> None:
+    """Look at some images of each label, and refuse labels whose images all look like masks."""
+    of_label = defaultdict(list)
+    for image, label in images:
+        of_label[label].append(image)
+    for label, members in of_label.items():
+        sample = members[:: -(-len(members) // _SAMPLE)]
+        if all(_ahead(lambda image: is_like_mask(read_rgb(image.path)), sample)):
+            raise UserError(
+                f"The images of {label} look like masks or blank pictures, not like tissue ({sample[0].path} has "
+                "hardly any colours): give the images themselves."
+            )
+
+
+def is_like_mask(pixels: np.ndarray) -> bool:
+    """Say whether an image, uint8 RGB [H, W, 3], has as few colours as a mask or a blank picture."""
+    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    if len(np.unique(packed)) <= FEW_COLOURS:
+        return True
+    if (pixels != pixels[..., :1]).any():
+        return False
+    shades = np.bincount(pixels[..., 0].ravel() >> 5, minlength=8)
+    return np.sort(shades)[-_FEW_SHADES:].sum() >= _NEARLY_ALL * shades.sum()
+
+
+def is_named_like_mask(name: str) -> bool:
+    """Say whether a path calls its image a mask."""
+    return any(_MASK_NAME.search(Path(part).stem) for part in name.split("/"))
+
+
+def refuse_all(refused: list[str]) -> None:
+    """Raise for images that are refused, each by its sentence, if there are any."""
+    if refused:
+        more = f" {len(refused) - 1} more images are refused, too." if len(refused) > 1 else ""
+        raise UserError(f"{refused[0]}{more} Nothing was prepared: mend them, or take them out of the source.")
+
+
+def _ahead(function: Callable, images: list[Listed]):
+    return ahead(function, images, min(processors(), _THREADS))

@@ -1,0 +1,69 @@
+"""Images that are the same pixel for pixel, within a set of own images and in the other sets that are prepared."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from datasets.bach_bisque.prepared import Prepared
+from datasets.catalogue import CONFIGS
+from datasets.errors import UserError
+from datasets.own.names import is_own
+
+LOG = logging.getLogger(__name__)
+
+
+def same_within(rows: Iterable[dict]) -> list[list[str]]:
+    """Return the file names of each picture that is there more than once."""
+    of_digest = defaultdict(list)
+    for row in rows:
+        of_digest[row["sha256"]].append(row["filename"])
+    return [sorted(names) for names in of_digest.values() if len(names) > 1]
+
+
+def same_elsewhere(config: str, rows: Iterable[dict], data_dir: Path | None) -> list[list[str]]:
+    """Return each file name with the name that another prepared set has for the same picture."""
+    others = defaultdict(set)
+    for prepared in other_sets(config, data_dir):
+        for row in prepared.tables["train"] + prepared.tables.get("test", []):
+            others[row["sha256"]].add(row["filename"])
+    return [[row["filename"], other] for row in rows for other in sorted(others.get(row["sha256"], ()))]
+
+
+def other_sets(config: str, data_dir: Path | None) -> list[Prepared]:
+    """Return every other set that is prepared in a folder of data sets."""
+    root = Prepared(config, data_dir).root / "bach_bisque"
+    names = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    found = []
+    for name in names:
+        if name == config or not (name in CONFIGS or is_own(name)):
+            continue
+        prepared = Prepared(name, data_dir)
+        try:
+            if prepared.is_there:
+                found.append(prepared)
+        except (OSError, UserError) as error:
+            LOG.warning(f"Copies of images of {name} are not looked for: {error}")
+    return found
+
+
+def report(within: list[list[str]], elsewhere: list[list[str]], labels: dict[str, str]) -> None:
+    """Name the copies that were found; ``labels`` gives the label of each file name of the set."""
+    if within:
+        LOG.warning(
+            f"{len(within)} pictures are there more than once, pixel for pixel: {_listed(within)}. A split keeps them "
+            "together."
+        )
+    if differing := [names for names in within if len({labels[name] for name in names}) > 1]:
+        named = [[f"{name} ({labels[name]})" for name in names] for names in differing]
+        LOG.warning(f"{len(differing)} of these have several labels, of which one is wrong: {_listed(named)}.")
+    if elsewhere:
+        LOG.warning(
+            f"{len(elsewhere)} images are, pixel for pixel, images of other prepared sets: {_listed(elsewhere)}. What "
+            "trains on the one must not be judged on the other."
+        )
+
+
+def _listed(several: list[list[str]]) -> str:
+    more = f"; and {len(several) - 5} more" if len(several) > 5 else ""
+    return "; ".join(" = ".join(names) for names in several[:5]) + more

@@ -1,0 +1,78 @@
+"""What a set of own images was made from, kept beside its records as ``own.json``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.bach_bisque.prepared import Prepared
+from datasets.digest import sha256_of
+from datasets.errors import UserError
+from datasets.own.listed import Listed
+from datasets.own.staging import Staged, status_of
+from datasets.whole import write_json
+
+NAME = "own.json"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image as its record will have it."""
+
+    listed: Listed
+    filename: str
+    label: str  # one of ``datasets.labels.LABELS``
+    group: str  # the patient, "" where it is unknown
+
+
+def file_facts(staged: Staged) -> dict:
+    """Return what tells later whether an image's file has changed."""
+    return {"bytes": staged.status[0], "mtime_ns": staged.status[1], "sha256": staged.file_sha256}
+
+
+def write_facts(folder: Path, facts: dict) -> None:
+    write_json(folder / NAME, facts)
+
+
+def read_facts(folder: Path) -> dict:
+    """Return the facts of a set, {} where they cannot be read: then any source counts as another."""
+    try:
+        facts = json.loads((folder / NAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def changes(prepared: Prepared, images: list[Labelled]) -> list[str]:
+    """Say where a source is no longer what a set was made from, in a clause for each kind of change.
+
+    A file counts as unchanged where its size and time are, and else its bytes are compared.
+    """
+    rows = {row["filename"]: row for row in prepared.tables["train"]}
+    files = read_facts(prepared.folder).get("files", {})
+    now = {image.filename: image for image in images}
+    both = [image for image in images if image.filename in rows]
+    found = {
+        "new": sorted(set(now) - set(rows)),
+        "gone": sorted(set(rows) - set(now)),
+        "of another label": [i.filename for i in both if rows[i.filename]["label"] != i.label],
+        "of another patient": [i.filename for i in both if rows[i.filename]["group"] != i.group],
+        "of another scale": [i.filename for i in both if _has_another_scale(i, rows[i.filename])],
+        "changed": [i.filename for i in both if not _is_same(i.listed.path, files.get(i.filename))],
+    }
+    return [f"{len(names)} {what} ({names[0]})" for what, names in found.items() if names]
+
+
+def _has_another_scale(image: Labelled, row: dict) -> bool:
+    return image.listed.um_per_pixel is not None and image.listed.um_per_pixel != row.get("um_per_pixel")
+
+
+def _is_same(path: Path, facts: dict | None) -> bool:
+    if not isinstance(facts, dict):
+        return False
+    try:
+        size, changed, *_ = status_of(path)
+        if size != facts.get("bytes"):
+            return False
+        return changed == facts.get("mtime_ns") or sha256_of(path) == facts.get("sha256")
+    except (OSError, UserError):
+        return False

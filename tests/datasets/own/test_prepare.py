@@ -1,0 +1,251 @@
+"""A user's own images as a data set: what becomes of them, and what is said of them."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from datasets.bach_bisque.prepare import prepare_dataset
+from datasets.bach_bisque.prepared import Prepared
+from datasets.catalogue import BISQUE, CONFIGS
+from datasets.errors import UserError
+from datasets.images.read import read_rgb
+from datasets.labels import LABELS
+from datasets.own.prepare import prepare_own
+from datasets.split_data import split_data
+from datasets.splits import make_split
+from tests.datasets.conftest import _write_images, fingerprint
+from tests.datasets.own.own_images import folders, noise, sheet, write
+
+ROOT = Path(__file__).parents[3]
+
+
+def loaded(config, data_dir):
+    return {record["filename"].decode(): record for record in Prepared(config, data_dir).load().as_numpy_iterator()}
+
+
+def test_a_folder_for_each_label_becomes_a_config(tmp_path):
+    source = folders(tmp_path / "images", ("Normal", "INVASIVE"))
+    write(source / "INVASIVE" / "deeper" / "x.tif", 50)
+    summary = prepare_own("clinic-a", source, tmp_path / "data")
+    assert summary.built
+    assert summary.config == "own-clinic-a"
+    assert summary.labels == {"normal": 4, "invasive": 5}
+    assert summary.groups_in_words == "0 patients known, 9 images unknown"
+    held = loaded("own-clinic-a", tmp_path / "data")
+    assert set(held) == {f"own-clinic-a/{path.relative_to(source).as_posix()}" for path in source.rglob("*.*")}
+    record = held["own-clinic-a/INVASIVE/deeper/x.tif"]
+    np.testing.assert_array_equal(record["image"], noise(50))
+    assert (LABELS[record["label"]], record["source"], record["group"]) == ("invasive", b"own-clinic-a", b"")
+    assert Prepared("own-clinic-a", tmp_path / "data").differences() == []
+
+
+def test_tfds_loads_it_with_and_without_the_builder(tmp_path):
+    prepare_own("a", folders(tmp_path / "images"), tmp_path / "data")
+    load = (
+        "import tensorflow_datasets as tfds; print(len(tfds.load('bach_bisque/own-a', split='train', data_dir='{}')))"
+    )
+    code = load.format(tmp_path / "data")
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.stdout == "8\n", process.stderr
+    assert len(tfds.load("bach_bisque/own-a", split="train", data_dir=tmp_path / "data")) == 8
+
+
+def test_tfds_says_what_to_run_where_it_is_not_prepared(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"prepare --config own --name none --source DIR` first"):
+        tfds.load("bach_bisque/own-none", data_dir=tmp_path)
+    with pytest.raises(UserError, match=r"prepare --config own --name none --source DIR` first"):
+        Prepared("own-none", tmp_path).summary()
+
+
+def test_every_format_gives_the_pixels_that_predict_sees(tmp_path):
+    source = tmp_path / "images"
+    names = [f"benign/{number}{ending}" for number, ending in enumerate((".png", ".jpg", ".bmp", ".tif", ".TIFF"))]
+    for number, name in enumerate(names):
+        write(source / name, number, (40 + number, 36))
+    prepare_own("mix", source, tmp_path)
+    held = loaded("own-mix", tmp_path)
+    for name in names:
+        np.testing.assert_array_equal(held[f"own-mix/{name}"]["image"], read_rgb(source / name))
+
+
+@pytest.fixture
+def bisque_in_two_forms(tmp_path, monkeypatch):
+    """BISQUE with small images: as itself, and as a folder of PNGs with a CSV file of its arrays."""
+    small = dataclasses.replace(BISQUE, size=(40, 36))
+    monkeypatch.setitem(CONFIGS, "bisque", (small,))
+    _write_images(small, lambda record: tmp_path / "bisque")
+    prepare_dataset("bisque", tmp_path / "bisque", tmp_path / "data")
+    lines = []
+    from PIL import Image
+
+    for record in reversed(small.records):
+        path = tmp_path / "png" / "some" / f"{record.filename.removesuffix('.tif')}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(read_rgb(tmp_path / "bisque" / record.filename)).save(path)
+        lines.append(f"some/{path.name},{record.label},{record.group}")
+    prepare_own("png", sheet(tmp_path / "png", lines), tmp_path / "data")
+    return tmp_path / "data"
+
+
+def bare(name: str) -> str:
+    return Path(name).with_suffix(".tif").name
+
+
+@pytest.mark.parametrize("protocol", ["patient", "paper", "kfold:5/2", "all"])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_bisque_as_a_folder_of_pngs_is_split_as_bisque_is(bisque_in_two_forms, protocol, seed):
+    its, own = (split_data(config, protocol, seed, bisque_in_two_forms).files for config in ("bisque", "own-png"))
+    assert {split: sorted(map(bare, names)) for split, names in own.items()} == its
+    assert sum(map(len, its.values())) == 58
+
+
+def test_bisque_as_a_folder_of_pngs_is_read_in_the_order_of_bisque(bisque_in_two_forms):
+    its, own = (
+        list(Prepared(config, bisque_in_two_forms).load().as_numpy_iterator()) for config in ("bisque", "own-png")
+    )
+    assert [bare(record["filename"].decode()) for record in own] == [record["filename"].decode() for record in its]
+    for mine, bisques in zip(own, its, strict=True):
+        np.testing.assert_array_equal(mine["image"], bisques["image"])
+        assert (mine["label"], mine["group"]) == (bisques["label"], bisques["group"])
+
+
+def test_two_preparations_give_the_same_bytes(tmp_path):
+    source = folders(tmp_path / "images")
+    first = prepare_own("a", source, tmp_path / "one")
+    second = prepare_own("a", source, tmp_path / "two")
+    assert fingerprint(first) == fingerprint(second)
+
+
+def test_copies_are_named_drawn_together_and_kept(tmp_path, caplog):
+    source = folders(tmp_path / "images", count=12)
+    for number in range(6):
+        write(source / "benign" / f"copy{number}.bmp", number)  # of normal images
+    prepare_own("a", source, tmp_path / "data")
+    assert "6 pictures are there more than once, pixel for pixel" in caplog.text
+    assert "6 of these have several labels" in caplog.text
+    facts = json.loads((Prepared("own-a", tmp_path / "data").folder / "own.json").read_text())
+    assert facts["copies"][0] == ["own-a/benign/copy0.bmp", "own-a/normal/n0.png"]
+    for seed in range(5):
+        for protocol in ("patient", "paper", "kfold:3/1"):
+            data = split_data("own-a", protocol, seed, tmp_path / "data")
+            sides = {name: split for split, names in data.files.items() for name in names}
+            assert all(sides[first] == sides[second] for first, second in facts["copies"])
+
+
+def test_copies_of_other_prepared_sets_are_named(tmp_path, caplog):
+    first = folders(tmp_path / "first")
+    prepare_own("first", first, tmp_path / "data")
+    write(folders(tmp_path / "second", count=2) / "benign" / "other.tif", 3)
+    for number in range(2):
+        for label, start in (("normal", 50), ("benign", 60)):
+            write(tmp_path / "second" / label / f"{label[0]}{number}.png", start + number)
+    prepare_own("second", tmp_path / "second", tmp_path / "data")
+    assert "1 images are, pixel for pixel, images of other prepared sets" in caplog.text
+    assert "own-second/benign/other.tif = own-first/normal/n3.png" in caplog.text
+
+
+def test_a_second_time_finds_it_and_a_changed_source_is_asked_about(tmp_path):
+    source = folders(tmp_path / "images")
+    first = prepare_own("a", source, tmp_path / "data")
+    assert prepare_own("a", source, tmp_path / "data") == dataclasses.replace(first, built=False)
+    (source / "normal" / "n0.png").touch()  # the same bytes
+    assert not prepare_own("a", source, tmp_path / "data").built
+    write(source / "normal" / "n1.png", 77)
+    write(source / "normal" / "new.png", 78)
+    (source / "benign" / "b0.png").rename(source / "normal" / "b0.png")
+    with pytest.raises(UserError, match=r"own-a is prepared already, from other images") as refused:
+        prepare_own("a", source, tmp_path / "data")
+    assert "2 new (own-a/normal/b0.png), 1 gone (own-a/benign/b0.png), 1 changed (own-a/normal/n1.png)" in str(
+        refused.value
+    )
+    assert prepare_own("a", source, tmp_path / "data", overwrite=True).labels == {"benign": 3, "normal": 6}
+
+
+def test_a_scale_is_the_csv_files_else_the_images_own(tmp_path):
+    from PIL import Image
+
+    root = tmp_path / "images"
+    for name in ("said.png", "both.png", "none.png"):
+        write(root / name, len(name))
+    for name in ("said.png", "both.png"):
+        Image.fromarray(noise(len(name) + (name == "both.png"))).save(root / name, dpi=(50800, 50800))
+    sheet(
+        root,
+        ["said.png,benign,", "both.png,normal,0.25", "none.png,normal,NA"],
+        header="path,label,um_per_pixel",
+    )
+    prepare_own("a", root, tmp_path / "data")
+    scales = {row["filename"]: row["um_per_pixel"] for row in Prepared("own-a", tmp_path / "data").tables["train"]}
+    assert scales == {
+        "own-a/said.png": pytest.approx(0.5, 0.001),
+        "own-a/both.png": 0.25,
+        "own-a/none.png": None,
+    }
+
+
+def test_spellings_of_a_patient_are_one_and_a_patient_may_have_two_labels(tmp_path, caplog):
+    caplog.set_level("INFO")
+    root = folders(tmp_path / "images", count=2)
+    sheet(root, ["normal/n0.png,normal,P1", "normal/n1.png,normal,?", "benign/b0.png,benign,p 01"])
+    summary = prepare_own("a", root, tmp_path / "data")
+    assert (summary.images, summary.groups, summary.ungrouped) == (3, 1, 1)
+    assert "each of these lists being one: P1 = p 01" in caplog.text
+    assert "1 patients have images of several labels, which is allowed (P1)" in caplog.text
+
+
+def test_a_split_says_what_is_not_known_of_patients(tmp_path):
+    root = folders(tmp_path / "images", count=4)
+    prepare_own("a", root, tmp_path / "data")
+    data = split_data("own-a", "patient", 0, tmp_path / "data")
+    assert "The patients of 8 of own-a's 8 images are not known" in data.origin["note"]
+    known = [f"{path.relative_to(root).as_posix()},{path.parent.name},{path.stem}" for path in root.rglob("*.png")]
+    prepare_own("b", sheet(root, known), tmp_path / "data")
+    assert split_data("own-b", "patient", 0, tmp_path / "data").origin["note"] == ""
+
+
+def test_a_protocol_that_leaves_training_without_a_label_is_refused(tmp_path):
+    prepare_own("a", sheet(folders(tmp_path / "images", count=1), [], name="x.csv").parent, tmp_path / "data")
+    with pytest.raises(UserError, match=r"leaves a validation set without|leaves a training set without"):
+        split_data("own-a", "patient", 0, tmp_path / "data")
+
+
+def test_fast_draws_are_those_of_looking_at_every_group():
+    from collections import Counter
+
+    from datasets import splits
+    from datasets.catalogue import Record
+
+    def slow(groups, parts):
+        labels = {name: Counter(record.label for record in members) for name, members in groups.items()}
+        total, held, chosen = sum(labels.values(), Counter()), Counter(), []
+
+        def change(name):
+            return sum(n * (2 * (parts * held[label] - total[label]) + parts * n) for label, n in labels[name].items())
+
+        while labels:
+            best = min(labels, key=change)
+            if change(best) >= 0:
+                break
+            chosen.append(best)
+            held += labels.pop(best)
+        return chosen
+
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        groups = {
+            str(number): [Record(f"{number}-{i}", str(rng.choice(LABELS)), "", "x") for i in range(rng.integers(1, 5))]
+            for number in range(rng.integers(1, 40))
+        }
+        for parts in (2, 4, 5):
+            assert splits._share(groups, parts) == slow(groups, parts)
+
+
+def test_the_draw_of_fixed_sets_does_not_join_what_it_knows_nothing_of():
+    split = make_split(BISQUE.records, "bisque", "patient", 0)
+    assert len(split) == 58
