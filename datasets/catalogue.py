@@ -4,7 +4,7 @@ The names are public knowledge, so splits can be made and a user's copy can be c
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -152,12 +152,6 @@ GROUPS = {"bach": "patients", "bisque": "microarrays", "phantom": "patients"}
 SCALES = {collection.name: collection.um_per_pixel for collection in (BACH, BISQUE, PHANTOM)}
 
 CONFIGS = {"bach": (BACH,), "bisque": (BISQUE,), "bach_bisque": (BACH, BISQUE), "phantom": (PHANTOM,)}
-
-
-def scale_of(configs: Iterable[str]) -> float | None:
-    """Return the micrometres a pixel of configs' images, the first that are known."""
-    scales = (collection.um_per_pixel for config in sorted(configs) for collection in CONFIGS.get(config, ()))
-    return next(filter(None, scales), None)
 
 
 def with_known_group(record: Record) -> Record:

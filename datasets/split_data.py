@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from datasets.bach_bisque.prepared import Prepared
 from datasets.catalogue import BACH
+from datasets.errors import UserError
 from datasets.patients import read_patients
+from datasets.sets import Joined, Prepared, copies_across, open_set, parts_of_set
 from datasets.splits import SPLITS, TEST, VALIDATION, get_split, leak_note
 
 LOG = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ LOG = logging.getLogger(__name__)
 class SplitData:
     """Images of a configuration, split by a protocol."""
 
-    prepared: Prepared
+    prepared: Prepared | Joined
     protocol: str
     files: dict[str, list[str]]  # split name -> sorted file names
     # What else the split came from: its ``seed``, ``patients_sha256`` of the sheet of patients (None without one),
@@ -60,6 +61,20 @@ class SplitData:
         """The split to evaluate on: ``test`` where the protocol keeps one, else ``validation``."""
         return TEST if self.files.get(TEST) else VALIDATION
 
+    def check_copies(self) -> None:
+        """Refuse a join of which one set holds an image of another on another side of the split.
+
+        Within one set of a user's own, copies are split together.
+        """
+        sides = {name: side for side, names in self.files.items() for name in names}
+        if pairs := copies_across(self.prepared, sides):
+            first, second = pairs[0]
+            raise UserError(
+                f"{len(pairs)} images of {self.config} are in two of its sets and on two sides of the split by "
+                f"{self.protocol}, such as {first} ({sides[first]}) and {second} ({sides[second]}), so a score would "
+                "mean nothing: leave them out of one of the sets and prepare that again, or use the sets one by one."
+            )
+
     def digest(self, filenames) -> str:
         """Return a SHA-256 of the named images' names and pixels, as they were prepared."""
         names, pixels = sorted(filenames), self.prepared.digests
@@ -77,8 +92,8 @@ def split_data(config: str, protocol: str, seed: int = 0, data_dir=None, patient
     ``seed`` is that of the split; ``patients`` a CSV file that says which patient a BACH image is from.
     """
     named = read_patients(patients) if patients else None
-    prepared = Prepared(config, data_dir)
-    split = get_split(config, protocol, seed, patients=named, collections=prepared.collections)
+    prepared = open_set(config, data_dir)
+    split = _union(prepared, protocol, seed, named)
     files = {name: sorted(file for file, where in split.items() if where == name) for name in SPLITS}
     origin = {
         "seed": seed,
@@ -89,18 +104,30 @@ def split_data(config: str, protocol: str, seed: int = 0, data_dir=None, patient
     return SplitData(prepared, protocol, files, origin)
 
 
+def _union(prepared: Prepared | Joined, protocol: str, seed: int, named: dict[str, str] | None) -> dict[str, str]:
+    """Return the split of a set, that of a join being the union of its parts' splits: file name -> its split."""
+    parts = parts_of_set(prepared)
+    # A sheet of BACH's patients is about no other part; where there is no BACH, the first part refuses it.
+    about = [part for part in parts if BACH in part.collections] or parts[:1]
+    split = {}
+    for part in parts:
+        sheet = named if part in about else None
+        split |= get_split(part.config, protocol, seed, patients=sheet, collections=part.collections)
+    return split
+
+
 def data_of_run(config: dict, data_dir=None) -> SplitData:
     """Open the data of a run by its ``config.json``, split as it was when the run started.
 
     Runs from before the sheet of patients was kept in it have the groups that are known without the sheet.
     """
-    prepared = Prepared(config["config"], data_dir)
+    prepared = open_set(config["config"], data_dir)
     return SplitData(prepared, config["protocol"], config["split"], config.get("split_origin", {}))
 
 
 def default_config(data_dir=None) -> str:
     """Return ``bach`` where it is prepared, else ``phantom``, with a warning."""
-    bach = Prepared("bach", data_dir)
+    bach = open_set("bach", data_dir)
     if bach.is_there:
         return "bach"
     LOG.warning(

@@ -6,7 +6,7 @@ import click
 
 from bach_keras.commands.console import say
 from bach_keras.commands.options import (
-    CONFIGS,
+    CONFIG,
     FOLDER,
     Failure,
     Stopped,
@@ -17,6 +17,7 @@ from bach_keras.commands.options import (
     patients_option,
     protocol_option,
 )
+from datasets.config_names import KNOWN
 
 AMOUNT = click.FloatRange(0, 1, max_open=True)
 SEED = click.IntRange(0, 2**31 - 1)
@@ -29,7 +30,7 @@ def data():
 
 @data.command()
 @click.option(
-    "--config", type=click.Choice((*CONFIGS, "own")), required=True, help="Data set; own: labelled images of yours."
+    "--config", type=click.Choice((*KNOWN, "own")), required=True, help="Data set; own: labelled images of yours."
 )
 @click.option(
     "--source",
@@ -90,7 +91,7 @@ def _prepare_own(name, source, labels, download, overwrite, data_dir):
 
 
 @data.command()
-@click.option("--config", type=click.Choice(CONFIGS), help="Data set. [default: all of them]")
+@click.option("--config", type=CONFIG, help="Data set, or several joined by +. [default: all of them]")
 @data_dir_option
 def info(config, data_dir):
     """Say which data sets are prepared, where, and what they hold.
@@ -99,11 +100,14 @@ def info(config, data_dir):
     Example:
       python cli.py data info --config bisque
     """
-    from datasets.bach_bisque.prepared import Prepared
+    from datasets.config_names import parts_of
     from datasets.errors import MissingError, UserError
+    from datasets.sets import open_set, own_sets
 
-    for name in [config] if config else CONFIGS:
-        prepared = Prepared(name, data_dir)
+    if config and len(parts_of(config)) > 1:
+        _print_summary(open_set(config, data_dir).summary())
+    for name in parts_of(config) if config else (*KNOWN, *own_sets(data_dir)):
+        prepared = open_set(name, data_dir)
         try:
             summary = prepared.summary()
         except (OSError, UserError) as error:
@@ -133,22 +137,29 @@ def verify(config, data_dir):
     Example:
       python cli.py data verify --config bisque
     """
-    from datasets.bach_bisque.prepared import Prepared
+    from datasets.own.names import options_of
+    from datasets.sets import open_parts
     from datasets.split_data import default_config
 
-    prepared = Prepared(config or default_config(data_dir), data_dir)
-    differences = prepared.differences()
-    for line in differences:
-        say(line)
-    if differences:
-        say(f"{prepared.config} is not as it was prepared: run 'data prepare --config {prepared.config} --overwrite'")
-        sys.exit(1)
-    summary = prepared.summary()
-    say(f"{prepared.config}: all {summary.images + summary.test_images} images are as they were prepared")
+    differ = False
+    opened = open_parts([config or default_config(data_dir)], data_dir)
+    for prepared in opened:
+        prepared.summary()  # refuses one that is not prepared, before the others are read for minutes
+    for prepared in opened:
+        differences, summary = prepared.differences(), prepared.summary()
+        for line in differences:
+            say(line)
+        if differences:
+            again = f"data prepare {options_of(prepared.config)} --overwrite"
+            say(f"{prepared.config} is not as it was prepared: run '{again}'")
+            differ = True
+        else:
+            say(f"{prepared.config}: all {summary.images + summary.test_images} images are as they were prepared")
+    sys.exit(1 if differ else 0)
 
 
 @data.command()
-@click.option("--config", type=click.Choice(CONFIGS), required=True, help="Data set.")
+@click.option("--config", type=CONFIG, required=True, help="Data set, or several joined by +.")
 @protocol_option
 @click.option(
     "--split-seed",
@@ -159,24 +170,24 @@ def verify(config, data_dir):
 )
 @patients_option
 @click.option("--out", type=FOLDER, help="CSV file to write, with the columns filename and split.")
-def splits(config, protocol, split_seed, patients, out):
-    """Count the images of each split and optionally write it as CSV. Needs no images.
+@data_dir_option
+def splits(config, protocol, split_seed, patients, out, data_dir):
+    """Count the images of each split and optionally write it as CSV. Needs no images but for own-NAME.
 
     \b
     Example:
       python cli.py data splits --config bach --protocol patient --out bach-patient.csv
     """
-    from collections import Counter
+    from datasets.split_data import split_data
+    from datasets.splits import write_split
 
-    from datasets.patients import read_patients
-    from datasets.splits import SPLITS, get_split, leak_note
-
-    named = read_patients(patients) if patients else None
-    counts = Counter(get_split(config, protocol, split_seed, out, named).values())
-    counted = ", ".join(f"{counts[name]} {name}" for name in SPLITS if counts[name])
+    data = split_data(config, protocol, split_seed, data_dir, patients)
+    if out:
+        write_split(out, {name: split for split, names in data.files.items() for name in names})
+    counted = ", ".join(f"{len(names)} {split}" for split, names in data.files.items() if names)
     say(f"{config}, {protocol}, seed {split_seed}: {counted}" + (f"; written to {out}" if out else ""))
-    if note := leak_note(config, protocol, named):
-        say(note, err=True)
+    if data.origin["note"]:
+        say(data.origin["note"], err=True)
 
 
 @data.command()
@@ -208,12 +219,12 @@ def show(config, out, images, image_size, seed, stain_jitter, brightness, data_d
       python cli.py data show --config bisque --out bisque.png
     """
     from bach_keras.evidence.contact_sheet import Settings, write_contact_sheet
-    from datasets.bach_bisque.prepared import Prepared
+    from datasets.sets import open_set
     from datasets.split_data import default_config
 
     config = config or default_config(data_dir)
     settings = Settings(image_size, seed, stain_jitter, brightness)
-    names = write_contact_sheet(out, Prepared(config, data_dir), images, settings)
+    names = write_contact_sheet(out, open_set(config, data_dir), images, settings)
     say(f"{config}: wrote {out}, from left to right {', '.join(names)}")
 
 
@@ -229,7 +240,8 @@ def audit(images, out):
     """
     from bach_keras.evidence.pairs import audit as run_audit
 
-    data = images.open()
+    data = images.split()
+    data.prepared.summary()  # refuses one that is not prepared
     pairs = run_audit(data, out)
     for pair in pairs:
         say(

@@ -9,12 +9,31 @@ import click
 
 from bach_keras import tree
 from bach_keras.commands.console import say
+from datasets.config_names import canonical
+from datasets.errors import UserError
 
-CONFIGS = ("bach", "bisque", "bach_bisque", "phantom")
 NODE_NAMES = tuple(tree.NODES)
 VIEWS = tuple(map(str, tree.VIEWS))
 
 FOLDER = click.Path(path_type=Path)
+
+
+class Config(click.ParamType):
+    """The name of a configuration: one of the catalogue, own-NAME, or several joined by ``+``, in any order."""
+
+    name = "config"
+
+    def get_metavar(self, param, ctx):
+        return "bach|bisque|bach_bisque|phantom|own-NAME|A+B"
+
+    def convert(self, value, param, ctx):
+        try:
+            return canonical(value)
+        except UserError as error:
+            self.fail(str(error), param, ctx)
+
+
+CONFIG = Config()
 
 
 class Failure(click.ClickException):
@@ -70,7 +89,7 @@ _DATA_DIR = {"type": FOLDER, "help": "Where data sets live. [default: TFDS_DATA_
 data_dir_option = click.option("--data-dir", callback=_is_there, **_DATA_DIR)
 new_data_dir_option = click.option("--data-dir", callback=_text, **_DATA_DIR)  # for the command that may make it
 config_option = click.option(
-    "--config", type=click.Choice(CONFIGS), help="Data set. [default: bach if it is prepared, else phantom]"
+    "--config", type=CONFIG, help="Data set, or several joined by +. [default: bach if it is prepared, else phantom]"
 )
 protocol_option = click.option(
     "--protocol", metavar="paper|patient|kfold:K/i|all", default="patient", show_default=True,
@@ -162,9 +181,10 @@ class ImagesAsked:
         return split_data(config, self.protocol, self.split_seed, self.data_dir, self.patients)
 
     def open(self):
-        """Return them as ``SplitData``; refuses a configuration that is not prepared."""
+        """Return them as ``SplitData``; refuses a configuration that is not prepared, and a join that leaks."""
         data = self.split()
         data.prepared.summary()
+        data.check_copies()
         return data
 
     def __str__(self):
@@ -190,6 +210,7 @@ def open_images(data):
         say("drawing the phantom images, once")
         prepare_dataset(data.config, data_dir=data.data_dir)
     data.prepared.summary()  # refuses one that is not prepared
+    data.check_copies()
     return data
 
 

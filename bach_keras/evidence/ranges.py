@@ -5,8 +5,9 @@ together they warn of ``FALSE_ALARMS`` of the training images, each compared wit
 patient's will be.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median_low
 
 import numpy as np
 
@@ -114,10 +115,16 @@ def fit(measured: Sequence[dict], groups: Sequence[str], distances=None) -> Rang
         bounds={name: _bounds(name, each, share) for name, each in values.items()},
         colours=tuple(colours.tolist()),
         precision=tuple(map(tuple, precision.tolist())),
-        um_per_pixel=scales[0]["um_per_pixel"] if scales else None,
+        um_per_pixel=middle(each["um_per_pixel"] for each in measured),
         field=(ZOOMS[0] * min(fields), ZOOMS[1] * max(fields)) if fields else None,
         percentiles={name: percentiles(each) for name, each in values.items()},
     )
+
+
+def middle(scales: Iterable[float | None]) -> float | None:
+    """Return the middle one of the scales that are known, the lower of two; None where none is."""
+    known = list(filter(None, scales))
+    return median_low(known) if known else None
 
 
 def percentiles(values) -> tuple[float, ...]:

@@ -10,7 +10,6 @@ from bach_keras.evidence.quality import measures, scale_of_blur
 from bach_keras.evidence.ranges import values_of
 from bach_keras.tree import NODES
 from datasets.ahead import ahead, processors
-from datasets.catalogue import SCALES
 from datasets.errors import UserError
 from datasets.labels import CLASSES, LABELS
 from datasets.progress import bar
@@ -56,11 +55,13 @@ def measured(system, data, names: list[str]) -> dict[str, dict]:
     if ranges is None:
         return {}
 
+    scales = data.prepared.scales
+
     def look(record):
-        # The images of a data set have its scale, and where that is unknown that of training.
-        scale = SCALES.get(record.get("source", b"").decode()) or ranges.um_per_pixel
-        found = measures(record["image"], scale, scale_of_blur(ranges.um_per_pixel))
-        return record["filename"].decode(), values_of(found, ranges)
+        # Where an image's scale is unknown, that of training counts.
+        name = record["filename"].decode()
+        found = measures(record["image"], scales.get(name) or ranges.um_per_pixel, scale_of_blur(ranges.um_per_pixel))
+        return name, values_of(found, ranges)
 
     records = preprocess.untuned(data.images(names)).as_numpy_iterator()
     return dict(bar(ahead(look, records, processors()), what="Measuring", total=len(names)))

@@ -11,16 +11,17 @@ import tensorflow as tf
 
 from bach_keras.evidence.neighbours import Index, Known
 from bach_keras.evidence.quality import measures, scale_of_blur
-from bach_keras.evidence.ranges import Ranges, fit
+from bach_keras.evidence.ranges import Ranges, fit, middle
 from bach_keras.evidence.thumbnails import small
 from bach_keras.preprocess import untuned
 from datasets.ahead import ahead
 from datasets.bach_bisque.prepared import Prepared
-from datasets.catalogue import MAY_BE_PASSED_ON, SCALES, scale_of
+from datasets.catalogue import MAY_BE_PASSED_ON, SCALES
 from datasets.errors import UserError
 from datasets.images.ahead import THREADS
 from datasets.labels import LABELS
 from datasets.progress import bar
+from datasets.sets import group_in_a_join, open_parts
 
 # An index is a part of the export, and every answer is compared with all of it.
 MOST = 4096
@@ -41,11 +42,15 @@ class TrainingImages:
     trained_on: Collection[str]  # file names
     data_dir: Path | None = None
 
+    @property
+    def um_per_pixel(self) -> float | None:
+        """Of the middle one of those whose micrometres a pixel are known."""
+        return middle(scale for prepared, names in self._found for scale in map(prepared.scales.get, names))
+
     @functools.cached_property
     def _found(self) -> list[tuple[Prepared, list[str]]]:
         wanted, found, errors = set(self.trained_on), [], []
-        for config in sorted(self.configs):
-            prepared = Prepared(config, self.data_dir)
+        for prepared in open_parts(self.configs, self.data_dir):
             try:
                 names = sorted(wanted & {record.filename for record in prepared.records})
             except UserError as error:
@@ -64,8 +69,13 @@ class TrainingImages:
 
     def __iter__(self) -> Iterator[dict]:
         for prepared, names in self._found:
+            scales = prepared.scales
             try:
-                yield from untuned(prepared.load(names)).as_numpy_iterator()
+                for record in untuned(prepared.load(names)).as_numpy_iterator():
+                    record["um_per_pixel"] = scales[record["filename"].decode()]
+                    if len(self._found) > 1:
+                        record["group"] = group_in_a_join(record["group"].decode(), record["source"].decode()).encode()
+                    yield record
             except tf.errors.OpError as error:
                 raise UserError(f"A record in {prepared.folder} cannot be read ({error.message}).") from error
 
@@ -89,10 +99,12 @@ def survey(tree, training) -> Survey:
         tree: a ``Hierarchy``.
         training: a ``TrainingImages``, or a list of such dicts.
     """
+    is_open = isinstance(training, TrainingImages)
+    usual = training.um_per_pixel if is_open else middle(map(_scale, training))
     size, width = tree.prepare(np.zeros((1, 1, 3), np.uint8)).shape[:2]
     ask = tf.function(tree.features, input_signature=[tf.TensorSpec([None, size, width, 3], tf.uint8)])
     images, measured, parts, features = [], [], [], []
-    looks = ahead(functools.partial(_look, tree), training, THREADS, 2 * BATCH)
+    looks = ahead(functools.partial(_look, tree, usual), training, THREADS, 2 * BATCH)
     for known, of_image, part in bar(looks, what="look at training images", total=len(training)):
         images.append(known)
         measured.append(of_image)
@@ -105,12 +117,19 @@ def survey(tree, training) -> Survey:
     return Survey(index, tuple(measured[place] for place in order))
 
 
-def _look(tree, record: dict) -> tuple[Known, dict, np.ndarray]:
-    """Return what is kept of an image, what is measured of it, and what the tree sees of it."""
+def _scale(record: dict) -> float | None:
+    return record.get("um_per_pixel", SCALES.get(record["source"].decode()))
+
+
+def _look(tree, usual: float | None, record: dict) -> tuple[Known, dict, np.ndarray]:
+    """Return what is kept of an image, what is measured of it, and what the tree sees of it.
+
+    ``usual`` is the scale that counts for an image whose own is unknown, and at which blur is compared.
+    """
     pixels, source = record["image"], record["source"].decode()
     thumbnail = small(pixels, SIDE) if source in MAY_BE_PASSED_ON else b""
     known = Known(record["filename"].decode(), LABELS[record["label"]], record["group"].decode(), thumbnail)
-    scale, usual = SCALES.get(source), scale_of(tree.configs)
+    scale = _scale(record)
     measured = measures(pixels, scale or usual, scale_of_blur(usual))
     measured |= {"um_per_pixel": scale, "side": min(pixels.shape[:2])}
     return known, measured, tree.prepare(pixels).numpy()

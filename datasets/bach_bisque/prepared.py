@@ -15,6 +15,7 @@ from datasets.catalogue import (
     ALIKE,
     GROUPS,
     PHANTOM,
+    SCALES,
     UNLABELLED,
     VERSION,
     Collection,
@@ -66,9 +67,7 @@ class Prepared:
     def __init__(self, config: str, data_dir: Path | None = None):
         if not is_own(config):
             get_collections(config)  # refuses an unknown name
-        self.config, self.data_dir = config, data_dir
-        # The default folder of data sets is TFDS's.
-        self.root = Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")))
+        self.config, self.data_dir, self.root = config, data_dir, data_root(data_dir)
         self.target = self.root / "bach_bisque" / config / VERSION  # where it is prepared, or will be
 
     @property
@@ -138,26 +137,18 @@ class Prepared:
         """File name -> the SHA-256 of each labelled image's size and pixels when it was prepared."""
         return {row["filename"]: row["sha256"] for row in self.tables["train"]}
 
+    @property
+    def scales(self) -> dict[str, float | None]:
+        """File name -> the micrometres a pixel of each labelled image, None where they are unknown."""
+        return {row["filename"]: row.get("um_per_pixel", SCALES.get(row["source"])) for row in self.tables["train"]}
+
     def summary(self) -> Summary:
         """Count what it holds, without reading pixels."""
-        records = self.records
-        return Summary(
-            config=self.config,
-            path=self.folder,
-            version=self.folder.name,
-            images=len(records),
-            labels=dict(Counter(record.label for record in records)),
-            sources=dict(Counter(record.source for record in records)),
-            groups=len({record.group for record in records} - {""}),
-            ungrouped=sum(not record.group for record in records),
-            test_images=len(self.tables.get("test", ())),
-        )
+        return summary_of(self.records, self.config, self.folder, self.folder.name, len(self.tables.get("test", ())))
 
     def check_names(self, filenames: Iterable[str]) -> None:
         """Refuse names that are not those of labelled images."""
-        unknown = sorted(set(filenames) - set(self.digests))
-        if unknown:
-            raise UserError(f"{self.config} holds no image {', '.join(unknown[:3])} ({len(unknown)} unknown names).")
+        check_names(self, filenames)
 
     def load(self, filenames: Iterable[str] | None = None):
         """Read the labelled images, or those that are named, in an order that is always the same.
@@ -225,6 +216,33 @@ class Prepared:
                 f"What is prepared in {self.folder} is damaged ({error}): prepare it again with "
                 f"`data prepare {options_of(self.config)} --overwrite`."
             ) from error
+
+
+def data_root(data_dir: Path | None) -> Path:
+    """Return the folder of data sets; the default one is TFDS's."""
+    return Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")))
+
+
+def summary_of(records: list[Record], config: str, path: Path, version: str, test_images: int) -> Summary:
+    """Count the labelled images of what is prepared in a folder."""
+    return Summary(
+        config=config,
+        path=path,
+        version=version,
+        images=len(records),
+        labels=dict(Counter(record.label for record in records)),
+        sources=dict(Counter(record.source for record in records)),
+        groups=len({record.group for record in records} - {""}),
+        ungrouped=sum(not record.group for record in records),
+        test_images=test_images,
+    )
+
+
+def check_names(opened, filenames: Iterable[str]) -> None:
+    """Refuse names that are not those of a set's labelled images; it has ``config`` and ``digests``."""
+    unknown = sorted(set(filenames) - set(opened.digests))
+    if unknown:
+        raise UserError(f"{opened.config} holds no image {', '.join(unknown[:3])} ({len(unknown)} unknown names).")
 
 
 def record_of(row: dict) -> Record:
