@@ -3,6 +3,7 @@
 A root node separates carcinoma from non-carcinoma, and each answer leads to one specialist.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from datasets.labels import CLASSES, MALIGNANT
@@ -36,6 +37,11 @@ NODES = {node.name: node for node in (CARCI, NORBE, INVIS)}
 
 ROOT = CARCI
 SPECIALISTS = (NORBE, INVIS)  # which follows each of the root's answers, in the order of CARCI.classes
+
+
+def trainable(labels: Collection[str]) -> tuple[str, ...]:
+    """Return the nodes that images of these labels can train: those both of whose answers they show."""
+    return tuple(name for name, node in NODES.items() if all(set(own) & set(labels) for own in node.labels))
 
 
 def classes_of(nodes: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ tissue alone. Colour and magnification are marks of the patient, as on real slid
 puts one patient's images on both sides leaks.
 """
 
+import csv
 import re
 import sys
 from pathlib import Path
@@ -211,10 +212,30 @@ def _invasive(canvas: Canvas) -> None:
 _PAINTERS = {"normal": _normal, "benign": _benign, "insitu": _insitu, "invasive": _invasive}
 
 
-def main(folder: str) -> None:
-    """Write two phantoms of each class, of patients beyond the data set, as PNG files."""
+def write_labelled(folder: Path, patients: int, seed: int = 1) -> None:
+    """Write phantoms as a user's own images lie: a folder for each label, and labels.csv, which knows the patients.
+
+    Each label has so many patients; a seed other than 0 draws tissue that the data set does not hold.
+    """
+    rows = []
+    for number, label in enumerate(CLASSES):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for patient in range(number, patients * len(CLASSES), len(CLASSES)):
+            for index in range(IMAGES_PER_PATIENT):
+                name = f"{label}/p{patient:03d}-{index}.png"
+                Image.fromarray(draw(label, patient, index, seed)).save(folder / name)
+                rows.append((name, label, f"p{patient:03d}"))
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([("path", "label", "patient"), *rows])
+
+
+def main(folder: str, patients: str = "", seed: str = "1") -> None:
+    """Write two phantoms of each class, of patients beyond the data set; or labelled ones of so many patients each."""
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
+    if patients:
+        write_labelled(out, int(patients), int(seed))
+        return
     for number, label in enumerate(CLASSES):
         for index in range(2):
             patient = PATIENTS + number
@@ -222,4 +243,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

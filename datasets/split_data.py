@@ -68,11 +68,12 @@ class SplitData:
         """
         sides = {name: side for side, names in self.files.items() for name in names}
         if pairs := copies_across(self.prepared, sides):
-            first, second = pairs[0]
+            named = ", ".join(f"{first} ({sides[first]}) and {second} ({sides[second]})" for first, second in pairs[:3])
             raise UserError(
-                f"{len(pairs)} images of {self.config} are in two of its sets and on two sides of the split by "
-                f"{self.protocol}, such as {first} ({sides[first]}) and {second} ({sides[second]}), so a score would "
-                "mean nothing: leave them out of one of the sets and prepare that again, or use the sets one by one."
+                f"{self.config} joins sets that hold the same images, to the pixel, on two sides of the split by "
+                f"{self.protocol} (pairs: {len(pairs)}), so a score would mean nothing: {named}"
+                f"{', ...' if len(pairs) > 3 else ''}. "
+                "Leave them out of one of the sets and prepare that again, or use the sets one by one."
             )
 
     def digest(self, filenames) -> str:

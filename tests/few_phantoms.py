@@ -49,7 +49,8 @@ class FewPhantoms:
 
     @property
     def prepared(self):
-        return SimpleNamespace(digests={name: hashlib.sha256(name.encode()).hexdigest() for name in self.labels})
+        digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in self.labels}
+        return SimpleNamespace(digests=digests, scales=dict.fromkeys(self.labels))
 
     def digest(self, filenames):
         # A phantom follows from its name.

@@ -112,6 +112,11 @@ def _choosing(fits: list[_Fit], images: SplitData | None) -> tuple[SplitData, li
         )
     if seen := len(trained_on & set(held)):
         LOG.info(f"{seen} of {counted(len(held), 'validation image')} trained a member and choose no threshold")
+    if missing := [name for name in CLASSES if name not in {data.labels[each] for each in names}]:
+        LOG.warning(
+            f"None of the images that choose thresholds is {' or '.join(missing)}: prediction sets hold the true class "
+            "as often as they say on images of the other classes alone."
+        )
     conformal.check_patients(groups_of(_groups(data, names)), max(map(float, LEVELS)))
     return data, names
 

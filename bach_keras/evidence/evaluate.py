@@ -14,6 +14,7 @@ from bach_keras.evidence.rows import answer
 from bach_keras.evidence.scoring import accuracy_in_words, score
 from bach_keras.evidence.stability_card import CARD
 from bach_keras.evidence.thumbnails import thumbnails
+from bach_keras.evidence.unjudged import unjudged_in_words
 from bach_keras.evidence.verify_result import verify_stability
 from bach_keras.fields import read_object
 from bach_keras.members import run_folder
@@ -135,17 +136,18 @@ def _read_back(content: bytes) -> predictions.Predictions:
 
 
 def notes(system, data, split: str, names: list[str]) -> list[str]:
-    """Return sentences on what the choice of images cannot exclude."""
+    """Return sentences on what the choice of images cannot exclude, and on what they cannot judge."""
+    unjudged = unjudged_in_words(system.nodes, {data.labels[name] for name in names})
     if split != ALL:
         mixed = system.provenance.mixed_with(data.protocol, data.files)
-        return [note for note in (data.origin["note"], mixed) if note]
+        return [note for note in (data.origin["note"], mixed, unjudged) if note]
     trained = {data.groups.get(name, "") for name in system.provenance.trained_on} - {""}
     notes = [f"The images are all those of {data.config} that no member trained on, whatever split they are in."]
     if shared := sum(data.groups.get(name, "") in trained for name in names):
         notes.append(f"{shared} of them are of patients whose other images trained a member, so the score flatters.")
     if unknown := sum(not data.groups.get(name, "") for name in names):
         notes.append(f"The patients of {unknown} of them are unknown, and may have trained a member too.")
-    return notes
+    return [*notes, *([unjudged] if unjudged else [])]
 
 
 def check_folder(out: Path, files: Iterable[str]) -> None:

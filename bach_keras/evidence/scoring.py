@@ -70,12 +70,12 @@ def headline_of(rows: list[dict]) -> str:
     BISQUE says "malignant" alone, so that of its images only the benign ones have one of the four classes: an accuracy
     of those alone would tell nothing of carcinomas.
     """
-    there = {row["truth"] for row in rows}
-    for group in ROOT.labels:
-        coarse = there & set(group) - set(CLASSES)
-        if coarse and not there & set(group) & set(CLASSES):
-            return ROOT.name
-    return SYSTEM
+    return ROOT.name if is_too_coarse({row["truth"] for row in rows}) else SYSTEM
+
+
+def is_too_coarse(labels: set[str]) -> bool:
+    """Whether of one of the root's answers there are images, but none of one of the four classes."""
+    return any(labels & set(group) and not labels & set(group) & set(CLASSES) for group in ROOT.labels)
 
 
 def scores_of(result: dict) -> dict[str, dict]:

@@ -25,7 +25,9 @@ from bach_keras.fields import (
 from bach_keras.serving.answers import Outputs
 from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS, classes_of
 from bach_keras.wording import counted
+from datasets.config_names import JOIN
 from datasets.escape import for_markdown
+from datasets.own.names import is_own
 
 # The file's name: in an export's assets/ and in a TFLite file.
 CARD = "model_card.json"
@@ -66,6 +68,7 @@ def model_card(
     view = members[0].view
     provenances = [member.provenance for member in members]
     configs = sorted({member.config for member in members})
+    parts = sorted({part for config in configs for part in config.split(JOIN)})
     chosen_on = frozenset(calibration.chosen_on if calibration else ())
     nodes = tuple(name for name in NODES if any(member.node == name for member in members))
     is_node = len(nodes) == 1
@@ -81,7 +84,7 @@ def model_card(
         "decoding": DECODING,
         "precision": precision,
         "configs": configs,
-        "data": {config: DATA[config] for config in configs if config in DATA},
+        "data": {part: words for part in parts if (words := _data(part))},
         "members": [
             {
                 "node": member.node,
@@ -95,11 +98,18 @@ def model_card(
         ],
         "trained_on": sorted(frozenset().union(*(each.trained_on for each in provenances))),
         "chosen_on": sorted(chosen_on.union(*(each.chosen_on for each in provenances))),
-        "licence": "Code: Apache-2.0. BACH is CC BY-NC-ND 4.0; weights trained on it inherit its terms of use.",
+        "licence": "Code: Apache-2.0. BACH is CC BY-NC-ND 4.0; weights trained on it inherit its terms of use."
+        + (" So do weights that trained on somebody's own images." if any(map(is_own, parts)) else ""),
         "limits": LIMITS,
     }
     # Where nothing was calibrated or no training image is known, nothing is said of it, as in older cards.
     return card | ({"calibration": calibration.in_card()} if calibration else {}) | (knows or {})
+
+
+def _data(part: str) -> str | None:
+    """Return what a configuration's images are; of one that is not known, nothing is said."""
+    own = f"Images of a user's own, prepared as {part}. Their owner says who may use them, and what trained on them."
+    return own if is_own(part) else DATA.get(part)
 
 
 def warnings_of(card: dict | None) -> tuple[str, ...]:

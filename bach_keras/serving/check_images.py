@@ -8,11 +8,11 @@ import numpy as np
 
 from bach_keras import preprocess
 from bach_keras.wording import counted
-from datasets.bach_bisque.prepared import Prepared
 from datasets.errors import UserError
 from datasets.images.folder import find_images
 from datasets.images.read import read_rgb
 from datasets.progress import bar
+from datasets.sets import open_set
 
 # How many images are looked at; for an 8-bit form two thirds calibrate, and a third is kept to check it on.
 IMAGES = 150
@@ -45,14 +45,14 @@ def training_images(members, most: int = IMAGES, data_dir: Path | None = None) -
     """Read some of the images that the first member was trained on, as ``folder_images`` does."""
     config = members[0].config
     names = _some(training_names(config, members[0].provenance.trained_on, data_dir), most)
-    records = Prepared(config, data_dir).load(names)
+    records = open_set(config, data_dir).load(names)
     return (record["image"] for record in preprocess.untuned(records).as_numpy_iterator())
 
 
 def training_names(config: str, trained_on: Iterable[str], data_dir: Path | None = None) -> list[str]:
     """Return which of some images a data set that is prepared on this machine has; a UserError if it is not."""
     try:
-        return sorted(set(trained_on) & {record.filename for record in Prepared(config, data_dir).records})
+        return sorted(set(trained_on) & {record.filename for record in open_set(config, data_dir).records})
     except UserError as error:
         raise UserError(f"The training images cannot be read ({error}) Give --calibration DIR.") from error
 

@@ -19,6 +19,7 @@ from bach_keras.training.alone import alone
 from bach_keras.training.best_start import validation_score
 from bach_keras.training.checkpoint import standing
 from bach_keras.training.fit import compiled
+from bach_keras.training.labels import check_whole_tree
 from bach_keras.training.phases import phases, snapshot_epochs
 from bach_keras.training.spread import Cluster, train_on_cluster
 from bach_keras.training.start import Start
@@ -76,6 +77,7 @@ class Plan:
 
 def open_plan(config: str, protocols, seeds, out: Path, start: str, data_dir=None) -> Plan:
     """Plan every protocol with every seed, and open the images; ``start`` names the common start, e.g. imagenet."""
+    check_whole_tree(config, data_dir)
     runs, trees = [], []
     # Each is planned once, however often it is named.
     for protocol, seed in itertools.product(dict.fromkeys(protocols), dict.fromkeys(seeds)):

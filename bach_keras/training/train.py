@@ -23,6 +23,7 @@ from bach_keras.training import checkpoint, devices
 from bach_keras.training.batches import ImageCache, cache_images, evaluation_batches, steps_per_epoch
 from bach_keras.training.checkpoint import STATE_SHARE, Checkpoint, interruptible
 from bach_keras.training.fit import fit_phase
+from bach_keras.training.labels import check_answers
 from bach_keras.training.phases import phases, snapshot_epochs
 from bach_keras.training.start import Start
 from bach_keras.training.stops import writing
@@ -60,15 +61,7 @@ class Job:
             )
         targets = self.node.targets
         files = {name: [file for file in held if labels[file] in targets] for name, held in self.data.files.items()}
-        there = {targets[labels[file]] for file in files["train"]}
-        for index, answer in enumerate(self.node.classes):
-            if index not in there:
-                wanted = " or ".join(self.node.labels[index])
-                raise UserError(
-                    f"{self.node.title} separates {self.node.classes[0]} from {self.node.classes[1]}, but no training "
-                    f"image of config {config} is labelled {wanted}, so it cannot learn {answer}: "
-                    "train carci on it, or choose --config bach or bach_bisque."
-                )
+        check_answers(self.node, {labels[file] for file in self.data.files["train"]}, config)
         return files
 
     @property

@@ -24,7 +24,8 @@ class Held:
 
     def __init__(self, config, data_dir):
         self.config = config
-        self.names = [f"{number}.png" for number in range(9)] if config == "phantom" else ["8.png", "9.png"]
+        names = {"phantom": [f"{number}.png" for number in range(9)], "own-a": ["a/1.png"], "own-b": ["b/1.png"]}
+        self.names = names.get(config, ["8.png", "9.png"])
 
     @property
     def records(self):
@@ -32,13 +33,20 @@ class Held:
             raise MissingError("bach is not prepared in /data: run `data prepare` first.")
         return [SimpleNamespace(filename=name) for name in self.names]
 
+    @property
+    def scales(self):
+        return {name: 0.25 if name == "8.png" else None for name in self.names}
+
     def load(self, names):
-        return tf.data.Dataset.from_tensor_slices({"filename": [name for name in self.names if name in names]})
+        names = [name for name in self.names if name in names]
+        fields = {"group": ["P1"] * len(names), "source": [self.config] * len(names)}
+        return tf.data.Dataset.from_tensor_slices({"filename": names, **fields})
 
 
 @pytest.fixture(autouse=True)
 def held(monkeypatch):
-    monkeypatch.setattr(surveys, "Prepared", Held)
+    opened = lambda configs, data_dir: [Held(config, data_dir) for config in sorted(configs)]  # noqa: E731
+    monkeypatch.setattr(surveys, "open_parts", opened)
 
 
 def names(training):
@@ -51,6 +59,19 @@ def test_they_are_those_that_trained_and_are_here_each_once():
     assert names(TrainingImages(["phantom"], ["1.png", "3.png", "elsewhere.png"])) == ["1.png", "3.png"]
     assert names(TrainingImages(["phantom", "bisque"], ["8.png", "9.png"])) == ["8.png", "9.png"]
     assert names(TrainingImages(["bach", "phantom"], ["n001.tif", "0.png"])) == ["0.png"]
+
+
+def test_each_has_its_scale_and_the_middle_one_that_is_known_counts_for_the_others():
+    training = TrainingImages(["phantom"], ["7.png", "8.png"])
+    assert [record["um_per_pixel"] for record in training] == [None, 0.25]
+    assert training.um_per_pixel == 0.25
+    assert TrainingImages(["phantom"], ["7.png"]).um_per_pixel is None
+
+
+def test_patients_of_two_own_sets_that_are_called_alike_are_two():
+    assert [record["group"] for record in TrainingImages(["own-a"], ["a/1.png"])] == [b"P1"]
+    both = TrainingImages(["own-a", "own-b"], ["a/1.png", "b/1.png"])
+    assert sorted(record["group"] for record in both) == [b"own-a/P1", b"own-b/P1"]
 
 
 def test_of_very_many_some_are_taken_always_the_same(monkeypatch):

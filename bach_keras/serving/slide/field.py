@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from bach_keras.evidence.ranges import ZOOMS
 from datasets.catalogue import CONFIGS
+from datasets.config_names import JOIN
 from datasets.errors import UserError
+from datasets.own.names import is_own
 
 # Micrometres that a tile may be wide: some cells, or the whole of a small piece of tissue.
 SMALLEST, LARGEST = 20.0, 20_000.0
@@ -28,7 +30,7 @@ def field_of(export, given: float | None = None) -> Field:
         if not SMALLEST <= given <= LARGEST:  # NaN is in no range
             raise UserError(f"--field {given:g}: give the micrometres that a tile shows, {SMALLEST:g} to {LARGEST:g}.")
         return Field(given, "given by --field")
-    if known := _of_collections(export.configs) or _of_ranges(export.ranges):
+    if known := _known(export):
         return known
     raise UserError(
         f"The model was trained on {', '.join(export.configs)}, whose images do not say how large their pixels are, so "
@@ -38,7 +40,7 @@ def field_of(export, given: float | None = None) -> Field:
 
 def far_from(export, field: Field) -> str:
     """Return a sentence where a field is another than the model was trained on, or ""."""
-    known = _of_collections(export.configs) or _of_ranges(export.ranges)
+    known = _known(export)
     if known is None or ZOOMS[0] <= field.um / known.um <= ZOOMS[1]:
         return ""
     return (
@@ -47,8 +49,16 @@ def far_from(export, field: Field) -> str:
     )
 
 
-def _of_collections(configs) -> Field | None:
-    collections = [each for config in configs for each in CONFIGS.get(config, ()) if each.um_per_pixel]
+def _known(export) -> Field | None:
+    parts = {part for config in export.configs for part in config.split(JOIN)}
+    # Images of a user's own are of any size and scale, and only the ranges measured them.
+    if any(map(is_own, parts)):
+        return _of_ranges(export.ranges) or _of_collections(parts)
+    return _of_collections(parts) or _of_ranges(export.ranges)
+
+
+def _of_collections(parts) -> Field | None:
+    collections = [each for part in sorted(parts) for each in CONFIGS.get(part, ()) if each.um_per_pixel]
     if not collections:
         return None
     widest = max(collections, key=lambda each: each.um_per_pixel * min(each.size))

@@ -19,6 +19,12 @@ def test_the_card_s_range_tells_the_field_of_images_that_no_collection_lists():
     assert field_of(model("own-lab", field=(0.8 * 400, 1.25 * 900))).um == 600
 
 
+def test_own_images_in_a_join_are_measured_by_the_card_as_they_may_be_larger():
+    assert field_of(model("bach+own-lab", field=(0.8 * 900, 1.25 * 900))).um == 900
+    assert field_of(model("bach+own-lab")).um == 645.12
+    assert field_of(model("bach+bisque", field=(0.8 * 900, 1.25 * 900))).um == 645.12
+
+
 def test_a_model_of_unknown_scale_is_refused_until_it_is_given():
     with pytest.raises(ValueError, match="trained on bisque, whose images do not say how large their pixels are"):
         field_of(model("bisque"))
