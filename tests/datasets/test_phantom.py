@@ -1,7 +1,10 @@
+import csv
+from collections import Counter
 from itertools import groupby
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets import phantom
 from datasets.catalogue import PHANTOM
@@ -106,3 +109,17 @@ def test_colour_gives_the_patient_away(colours):
     distances[groups[:, None] == groups] = np.inf
     clean = np.mean(labels[distances.argmin(axis=1)] == labels)
     assert leaky > clean + 0.15
+
+
+def test_labelled_phantoms_lie_as_a_users_own_images_do(tmp_path):
+    phantom.main(tmp_path / "mine", "1")
+    with (tmp_path / "mine" / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows[:2]] == ["normal/p000-0.png", "normal/p000-1.png"]
+    assert Counter((row["label"], row["patient"]) for row in rows) == {
+        (label, f"p00{number}"): phantom.IMAGES_PER_PATIENT for number, label in enumerate(CLASSES)
+    }
+    pixels = np.asarray(Image.open(tmp_path / "mine" / rows[-1]["path"]))
+    # None of them is an image of the data set.
+    np.testing.assert_array_equal(pixels, phantom.draw("invasive", 3, 4, seed=1))
+    assert (pixels != phantom.draw("invasive", 3, 4)).any()

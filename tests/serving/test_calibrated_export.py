@@ -14,7 +14,7 @@ from PIL import Image
 
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import answers
-from bach_keras.serving.card import as_markdown, model_card
+from bach_keras.serving.card import as_markdown, check_card, model_card
 from bach_keras.serving.exported import Export
 from bach_keras.serving.images import as_png
 from bach_keras.serving.parity import measure, open_forms
@@ -91,6 +91,17 @@ def test_a_card_of_a_tree_that_was_not_calibrated_says_nothing(members):
     card = model_card(members)
     assert "calibration" not in card
     assert "Calibration" not in as_markdown(card)
+
+
+def test_a_card_says_whose_images_trained_it(members):
+    configs = ("bach+own-lab", "bisque", "own-lab")
+    card = check_card(model_card([replace(each, config=config) for each, config in zip(members, configs, strict=True)]))
+    assert card["configs"] == sorted(configs)
+    assert list(card["data"]) == ["bach", "bisque", "own-lab"]
+    assert "BACH is CC BY-NC-ND 4.0" in card["licence"]
+    assert card["licence"].endswith("So do weights that trained on somebody's own images.")
+    assert "prepared as own-lab. Their owner says who may use them" in as_markdown(card)
+    assert "own images" not in model_card(members)["licence"]
 
 
 def test_the_digest_follows_the_files_that_answer(export, calibrated, tmp_path):
