@@ -12,6 +12,8 @@ from datasets.errors import UserError
 # Of a range test whose length follows the phase.
 FEWEST_STEPS, MOST_STEPS = 20, 100
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+# Of a class; beyond them the other class would hardly count at all.
+WEIGHT_BOUNDS = (0.001, 1000.0)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class Recipe:
     stain_jitter: float = 0.0  # random change of each stain's strength, as a fraction, see ``StainJitter``
     brightness: float = 0.0  # random change of brightness, as a fraction
     stain_normalisation: str = "none"  # before all else: none, macenko or reinhard
+    # How much an image counts in the loss, by its class: none for all alike, balanced for both classes alike, or two
+    # numbers in the order of the node's classes.
+    class_weights: str | tuple[float, float] = "none"
     seed: int = 0  # random seed of weights, data order, augmentation and dropout
     backbone: dict = field(default_factory=dict)  # arguments of ``ResNeXt``; empty for ResNeXt-50 (32x4d)
 
@@ -63,6 +68,12 @@ class Recipe:
             raise UserError("--no-range-test leaves nothing to choose the rate by: give the rate with --lr.")
         if not 0 < self.lr_bounds[0] < self.lr_bounds[1] < math.inf:
             raise UserError(f"The range test's rates, {self.lr_bounds}, must be positive and rise.")
+        if self.class_weights not in ("none", "balanced") and not _are_weights(self.class_weights):
+            raise UserError(
+                "--class-weights must be none, balanced, or a weight from "
+                f"{WEIGHT_BOUNDS[0]:g} to {WEIGHT_BOUNDS[1]:g} for each of the node's two classes, not "
+                f"{self.class_weights}."
+            )
         if self.precision not in PRECISIONS:
             raise UserError(f"--precision must be one of {', '.join(PRECISIONS)}, not {self.precision}.")
         if self.batch_size % self.accumulate or self.batch_size // self.accumulate < 2:
@@ -97,6 +108,19 @@ class Recipe:
     def part_size(self) -> int:
         """Images computed at once: a batch, or a part of it."""
         return self.batch_size // self.accumulate
+
+    def weights_for(self, counts) -> tuple[float, ...] | None:
+        """Return how much an image of each class counts in the loss; None where all count alike.
+
+        ``counts`` are the images of each class. Balanced weights are the reciprocals of the classes' shares, divided by
+        the number of classes that occur: their mean over the images is 1.
+        """
+        if self.class_weights == "none":
+            return None
+        if self.class_weights != "balanced":
+            return self.class_weights
+        occurring = sum(count > 0 for count in counts)
+        return tuple(sum(counts) / (occurring * count) if count else 0.0 for count in counts)
 
     def sweep_steps(self, phase_steps: int) -> int:
         """Return the steps of a range test before a phase of so many; 0 for none.
@@ -140,6 +164,11 @@ def with_options(recipe: Recipe, **given) -> Recipe:
     if changed.get("lr") == "auto":
         changed["lr"] = None
     return replace(recipe, **changed)
+
+
+def _are_weights(given) -> bool:
+    low, high = WEIGHT_BOUNDS
+    return isinstance(given, tuple) and len(given) == 2 and all(low <= weight <= high for weight in given)
 
 
 def _option(name: str) -> str:

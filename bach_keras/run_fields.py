@@ -25,7 +25,7 @@ from bach_keras.fields import (
     plain,
     whole,
 )
-from bach_keras.recipe import PRECISIONS, Recipe
+from bach_keras.recipe import PRECISIONS, WEIGHT_BOUNDS, Recipe
 from bach_keras.tree import NODES, TEMPERATURES
 
 # Far beyond what trains: a recipe that asks for more would not end, or fill the memory.
@@ -62,6 +62,7 @@ RECIPE_KINDS = {
     "crops": one_of("any", "three"),
     "stain_normalisation": one_of("none", "macenko", "reinhard"),
     "precision": one_of(*PRECISIONS),
+    "class_weights": one_of("none", "balanced") | list_of(number(*WEIGHT_BOUNDS), 2, 2),
 }
 
 # What state.npz says beside its arrays.

@@ -4,6 +4,7 @@ import click
 
 from bach_keras.commands.options import best_precision, several
 from bach_keras.packed_kernels import check_kernels_may_change
+from bach_keras.tree import NODES
 from datasets.errors import UserError
 
 
@@ -21,6 +22,33 @@ class Rate(click.ParamType):
             self.fail(f"{value!r} is neither 'auto' nor a number.", param, ctx)
 
 
+class ClassWeights(click.ParamType):
+    """``none``, ``balanced``, or a number for each class by its name, which becomes a dict."""
+
+    name = "none|balanced|CLASS=X,CLASS=Y"
+
+    def convert(self, value, param, ctx):
+        if value in ("none", "balanced") or isinstance(value, dict):
+            return value
+        pairs = [part.partition("=") for part in value.split(",")]
+        try:
+            weights = {name.strip(): float(number) for name, _, number in pairs}
+        except ValueError:
+            weights = {}
+        if len(weights) < len(pairs):
+            self.fail(
+                f"{value!r} is neither none, balanced nor a number for each class, such as noncarcinoma=1,carcinoma=3.",
+                param,
+                ctx,
+            )
+        return weights
+
+
+class_weights_option = click.option(
+    "--class-weights",
+    type=ClassWeights(),
+    help="How much an image counts in the loss, by its class; balanced lets both classes count alike. [default: none]",
+)
 seed_option = click.option(
     "--seed", type=int, help="Random seed of weights, data order, augmentation and dropout. [default: 0]"
 )
@@ -77,11 +105,15 @@ recipe_options = several(
         type=click.Choice(("none", "macenko", "reinhard")),
         help="Give every image the colours of a reference, here and in the export. [default: none]",
     ),
+    class_weights_option,
 )
 
 
-def recipe_of(recipe, **given):
-    """Return the recipe of a training: one with the options that were given in place of its own."""
+def recipe_of(recipe, node=None, **given):
+    """Return the recipe of a training: one with the options that were given in place of its own.
+
+    ``node`` is the name of the one that is trained, None for all three.
+    """
     from bach_keras.recipe import with_options
     from bach_keras.training import devices
 
@@ -93,4 +125,27 @@ def recipe_of(recipe, **given):
             )
         best = best_precision()
         given["precision"] = best if best == "float32" else f"mixed_{best}"
+    if isinstance(given.get("class_weights"), dict):
+        given["class_weights"] = _in_order(given["class_weights"], node)
     return with_options(recipe, **given)
+
+
+def weights_as_given(recipe, node: str) -> str:
+    """Return the class weights of a node's recipe as ``--class-weights`` takes them."""
+    weights = recipe.class_weights
+    if isinstance(weights, str):
+        return weights
+    return ",".join(f"{name}={weight:g}" for name, weight in zip(NODES[node].classes, weights, strict=True))
+
+
+def _in_order(weights: dict[str, float], node: str | None) -> tuple[float, ...]:
+    """Return the weights of a node's classes in its own order."""
+    if node is None:
+        raise UserError("Each node has classes of its own: for all three give --class-weights balanced or none.")
+    classes = NODES[node].classes
+    if set(weights) != set(classes):
+        raise UserError(
+            f"--class-weights must give a number for each class of {node} and for no other: "
+            f"{','.join(f'{name}=1' for name in classes)} lets them count alike."
+        )
+    return tuple(weights[name] for name in classes)

@@ -17,7 +17,14 @@ from bach_keras.commands.options import (
     images_options,
     open_images,
 )
-from bach_keras.commands.recipe_options import recipe_of, recipe_options, seed_option, size_options
+from bach_keras.commands.recipe_options import (
+    class_weights_option,
+    recipe_of,
+    recipe_options,
+    seed_option,
+    size_options,
+    weights_as_given,
+)
 from datasets.errors import UserError
 
 node_option = click.option(
@@ -107,7 +114,7 @@ def _new_job(node, images, init, stop_at, run_dir, given):
     # Folders next to this one, such as RUN_DIR.previous, are named after it.
     if run_dir.name in ("", ".."):
         raise UserError(f"--run-dir {run_dir} has no name of its own: choose a folder that does not exist yet.")
-    recipe = recipe_of(default_recipe(data.config), **given)
+    recipe = recipe_of(default_recipe(data.config), node, **given)
     starts = starts_from(init, data.config, node, run_dir)
     if stop_at and images.protocol != "all":
         raise UserError(
@@ -119,7 +126,7 @@ def _new_job(node, images, init, stop_at, run_dir, given):
         f"image size {recipe.image_size}, batch {recipe.batch_size}, "
         f"{'at most ' if stop_at else ''}{counted(recipe.epochs, 'epoch')}, crops {recipe.crops}, "
         f"stain jitter {recipe.stain_jitter:g}, brightness {recipe.brightness:g}, "
-        f"stain normalisation {recipe.stain_normalisation}, "
+        f"stain normalisation {recipe.stain_normalisation}, class weights {weights_as_given(recipe, node)}, "
         f"rate {'auto' if recipe.lr is None else recipe.lr}, seed {recipe.seed}, run folder {run_dir}"
         f"{devices.in_words()}"
     )
@@ -145,7 +152,7 @@ def _job_to_resume(node, images, run_dir, given):
     say(f"train {node}: resuming {run.folder}{devices.in_words()}")
     data = open_images(data_of_run(run.settings, images.data_dir))
     start = start_from(run.settings["init"], run.settings["config"])
-    return Job(NODES[node], data, start, recipe_of(run.recipe, **given), run.folder)
+    return Job(NODES[node], data, start, recipe_of(run.recipe, node, **given), run.folder)
 
 
 def _asked_settings(images, run) -> dict:
@@ -197,6 +204,7 @@ def _asked_settings(images, run) -> dict:
 )
 @click.option("--min-lr", type=float, help="Rate of the first step. [default: 1e-5]")
 @click.option("--max-lr", type=float, help="Rate of the last step. [default: 10]")
+@class_weights_option
 @seed_option
 @click.option("--out", type=FOLDER, help="Folder for the JSON and the picture. [default: runs/CONFIG-NODE-lr-find]")
 def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
@@ -218,12 +226,13 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
     low, high = recipe.lr_bounds
     bounds = (low if min_lr is None else min_lr, high if max_lr is None else max_lr)
     # The rate is what is to be found, so none is given.
-    recipe = replace(recipe_of(recipe, lr_bounds=bounds, **given), lr=None)
+    recipe = replace(recipe_of(recipe, node, lr_bounds=bounds, **given), lr=None)
     start = start_from(init, data.config)
     chosen = choose_phase(recipe, start, phase)
     say(
         f"lr-find {node}: config {data.config}, {images}, init {start.init}, phase {chosen.name}, "
         f"image size {recipe.image_size}, batch {recipe.batch_size}, rates {bounds[0]:g} to {bounds[1]:g}, "
+        f"class weights {weights_as_given(recipe, node)}, "
         f"seed {recipe.seed}, folder {out}"
     )
     result = find_rate(Job(NODES[node], open_images(data), start, recipe, out), chosen, metric)

@@ -58,6 +58,12 @@ def in_words(score: dict) -> str:
     return f"{score['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f}, n = {behind(score)})"
 
 
+def both_in_words(score: dict) -> str:
+    """Return what ``in_words`` does and the balanced accuracy, which a frequent class cannot flatter."""
+    low, high = score["balanced_accuracy_ci95"]
+    return f"{in_words(score)}, balanced {score['balanced_accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f})"
+
+
 def behind(score: dict) -> str:
     """Return how many images are behind a score, such as ``100 images of 24 patients, effective n 8.1``."""
     # Older files do not say of how many patients the images are.

@@ -5,14 +5,15 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bach_keras.evidence.metrics import in_words
+from bach_keras.evidence.metrics import both_in_words
 from bach_keras.run_folder import Run, is_finished
 from datasets.errors import MissingError, UserError
 from datasets.escape import csv_line, for_terminal
 
 FIELDS = (
     "run", "state", "node", "config", "protocol", "init", "image_size", "epochs", "precision", "seed", "best_epoch",
-    "accuracy", "accuracy_low", "accuracy_high", "n", "groups", "effective_n", "error",
+    "accuracy", "accuracy_low", "accuracy_high", "n", "groups", "effective_n", "balanced_accuracy", "balanced_low",
+    "balanced_high", "error",
 )  # fmt: skip
 
 
@@ -53,6 +54,8 @@ def _row(folder: Path) -> dict:
     if "accuracy" in metrics:
         low, high = metrics["accuracy_ci95"]
         row |= {"accuracy": metrics["accuracy"], "accuracy_low": low, "accuracy_high": high, "n": metrics["n"]}
+        low, high = metrics["balanced_accuracy_ci95"]
+        row |= {"balanced_accuracy": metrics["balanced_accuracy"], "balanced_low": low, "balanced_high": high}
         # What earlier versions did not count.
         row |= {name: metrics.get(name) for name in ("groups", "effective_n")}
     return row
@@ -79,7 +82,9 @@ def _end(row: dict) -> str:
     if row["accuracy"] is None:
         return ""
     known = {name: value for name, value in row.items() if value is not None}
-    return in_words(known | {"accuracy_ci95": [row["accuracy_low"], row["accuracy_high"]]})
+    intervals = {"accuracy_ci95": "accuracy", "balanced_accuracy_ci95": "balanced"}
+    ends = {name: [row[f"{start}_low"], row[f"{start}_high"]] for name, start in intervals.items()}
+    return both_in_words(known | ends)
 
 
 def as_json(rows: list[dict]) -> Iterable[str]:

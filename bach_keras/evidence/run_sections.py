@@ -1,7 +1,7 @@
 """The parts of a report on the runs that made a system: curves, range tests, settings, seeds, versions."""
 
 from bach_keras.evidence import figures, stains
-from bach_keras.evidence.metrics import in_words
+from bach_keras.evidence.metrics import both_in_words
 from bach_keras.evidence.page import details, heading, paragraph, setting, table
 from bach_keras.evidence.page import figures as side_by_side
 from bach_keras.run_folder import Run
@@ -24,7 +24,7 @@ def _run(run: Run, several: bool) -> list[str]:
     title = NODES[run.node].title
     parts = [heading(3, f"{title}, {run.folder.name}" if several else title)]
     if "accuracy" in metrics:
-        accuracy = f"Validation accuracy by protocol {config['protocol']}: {in_words(metrics)}"
+        accuracy = f"Validation accuracy by protocol {config['protocol']}: {both_in_words(metrics)}"
         parts.append(paragraph(f"{accuracy}, best epoch {metrics['best_epoch']} of {metrics['epochs']}."))
     else:
         words = f"No image validated this run; it kept epoch {metrics['best_epoch']} of {metrics['epochs']}."

@@ -31,6 +31,11 @@ class ImageCache:
     def __len__(self):
         return len(self.filenames)
 
+    @property
+    def counts(self) -> list[int]:
+        """How many images have each of a node's two answers."""
+        return np.bincount(self.targets, minlength=2).tolist()
+
     def squares(self, indices, cut):
         """Return squares of some images in the order of their indices, for use inside tf.data.
 
@@ -92,13 +97,15 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
     not fill a batch wait for another epoch's order.
 
     Returns:
-        (images float32 [part, size, size, 3], targets int32 [part]), of known cardinality.
+        (images float32 [part, size, size, 3], targets int32 [part]), of known cardinality; of a recipe with class
+        weights also each image's weight, float32 [part].
     """
     count = len(cache)
     steps = steps_per_epoch(count, recipe)
     view = RandomView(recipe.image_size, recipe.smallest_view, recipe.crops)
     amounts = {StainJitter: recipe.stain_jitter, Brightness: recipe.brightness}
     colours = [layer(amount) for layer, amount in amounts.items() if amount]
+    answers = _answers(cache, recipe)
 
     # A stateful shuffle or random layer would start again at epoch 0 in a resumed run, so each epoch has its own seed.
     def one_epoch(epoch):
@@ -116,7 +123,7 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
         images = cache.squares(indices, cut)
         for layer in colours:
             images = layer({"images": images, DRAWS: draws})["images"]
-        return preprocess.normalise_squares(images), tf.gather(cache.targets, indices)
+        return preprocess.normalise_squares(images), *(tf.gather(each, indices) for each in answers)
 
     batches = (
         tf.data.Dataset.range(first_epoch, first_epoch + epochs)
@@ -126,6 +133,13 @@ def training_batches(cache: ImageCache, recipe, first_epoch: int, epochs: int) -
     )
     # Keras runs an extra step an epoch on a data set whose length it does not know.
     return preprocess.untuned(batches.apply(tf.data.experimental.assert_cardinality(steps * epochs)).prefetch(2))
+
+
+def _answers(cache: ImageCache, recipe) -> tuple[np.ndarray, ...]:
+    """Return the images' answers, and what each counts in the loss where that is not alike."""
+    # Each split is weighted by its own counts, so that in both the two classes count alike where they are balanced.
+    weights = recipe.weights_for(cache.counts)
+    return (cache.targets,) if weights is None else (cache.targets, np.array(weights, np.float32)[cache.targets])
 
 
 def steps_per_epoch(count: int, recipe) -> int:
@@ -140,11 +154,12 @@ def steps_per_epoch(count: int, recipe) -> int:
 
 
 def evaluation_batches(cache: ImageCache, recipe) -> tf.data.Dataset:
-    """Return centre crops in order: (images float32 [<= batch, size, size, 3], targets int32)."""
+    """Return centre crops in order, else what ``training_batches`` does; the last batch may be smaller."""
+    answers = _answers(cache, recipe)
 
     def batch(indices):
         squares = cache.squares(indices, lambda images, _: preprocess.centre_crop(images, recipe.image_size))
-        return preprocess.normalise_squares(squares), tf.gather(cache.targets, indices)
+        return preprocess.normalise_squares(squares), *(tf.gather(each, indices) for each in answers)
 
     batches = tf.data.Dataset.range(len(cache)).batch(recipe.batch_size)
     batches = batches.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bach_keras.evidence.metrics import in_words
 from bach_keras.run_folder import Run, check_destination, share_run
-from bach_keras.training.checkpoint import standing
+from bach_keras.training.checkpoint import WEIGHTED_ACCURACY, standing
 from bach_keras.training.start import Start
 from bach_keras.training.stops import Interrupted, writing
 from bach_keras.training.train import Job, finish
@@ -53,9 +53,13 @@ def train_best(job: Job, starts: dict[str, Start], overwrite: bool = False) -> d
 
 
 def validation_score(folder: Path) -> dict[str, float]:
-    """Return a finished run's validation accuracy and loss at its best epoch; ``standing`` ranks them."""
+    """Return a finished run's validation accuracy and loss at its best epoch; ``standing`` ranks them.
+
+    Of a run with class weights both are weighted, as they are where it chooses its best epoch.
+    """
     run = Run.open(folder)
     metrics, best = run.metrics(), run.best_row()
     if not ("accuracy" in metrics and "val_loss" in best):
         raise UserError(f"{folder} kept no validation images, so it cannot be ranked: name another run.")
-    return {"accuracy": metrics["accuracy"], "loss": float(best["val_loss"])}
+    accuracy = float(best.get(f"val_{WEIGHTED_ACCURACY}", metrics["accuracy"]))
+    return {"accuracy": accuracy, "loss": float(best["val_loss"])}

@@ -22,6 +22,9 @@ from bach_keras.training.stops import Interrupted, writing
 from datasets.errors import UserError
 from datasets.whole import whole
 
+# The column of an accuracy in which images count as they do in the loss; runs with class weights have it.
+WEIGHTED_ACCURACY = "weighted_accuracy"
+
 # Weights and momentum of ResNeXt-50 are 200 MB, and an epoch on a GPU takes seconds.
 STATE_SHARE = 0.02
 
@@ -99,10 +102,18 @@ def forget_lost_best(run: Run, progress: Progress) -> None:
     """
     later = run.history()[progress.epoch :] if run.has_history else []
     prefix = "val_" if later and "val_loss" in later[0] else ""
-    rows = [{name: row[f"{prefix}{name}"] for name in ("accuracy", "loss")} for row in later]
+    rows = [ranked_by(row, prefix) for row in later]
     if rows and (not progress.best or max(map(standing, rows)) > standing(progress.best)):
         progress.best = {}
         save(run, progress)
+
+
+def ranked_by(values: dict, prefix: str) -> dict:
+    """Return the accuracy and the loss of an epoch that ``standing`` ranks it by, out of its row of history.csv."""
+    # With class weights it is the weighted one, of the images that the prefix names.
+    weighted = f"{prefix}{WEIGHTED_ACCURACY}"
+    accuracy = values[weighted if weighted in values else f"{prefix}accuracy"]
+    return {"accuracy": accuracy, "loss": values[f"{prefix}loss"]}
 
 
 def standing(epoch: dict) -> tuple[float, float]:
@@ -158,13 +169,12 @@ class Checkpoint(keras.callbacks.Callback):
         self._next_state = started + taken / self.state_share
 
     def _is_best(self, values) -> bool:
-        """The best epoch has the higher validation accuracy, then the lower loss; without validation it is the last."""
+        """The best epoch has the higher validation accuracy, then the lower loss; without validation it is the last.
+
+        In a run with class weights both are weighted.
+        """
         prefix = "val_" if "val_loss" in values else ""
-        now = {
-            "epoch": self.progress.epoch,
-            "accuracy": values[f"{prefix}accuracy"],
-            "loss": values[f"{prefix}loss"],
-        }
+        now = {"epoch": self.progress.epoch, **ranked_by(values, prefix)}
         # Of equal epochs the first stays, so that a replay from the state chooses the same.
         best = self.progress.best
         if prefix and best and standing(now) <= standing(best):

@@ -13,7 +13,7 @@ from bach_keras.recipe import Recipe
 from bach_keras.run_folder import Run
 from bach_keras.training import devices
 from bach_keras.training.batches import ImageCache, evaluation_batches, steps_per_epoch, training_batches
-from bach_keras.training.checkpoint import Checkpoint, SeedDropout, seed_dropout
+from bach_keras.training.checkpoint import WEIGHTED_ACCURACY, Checkpoint, SeedDropout, seed_dropout
 from bach_keras.training.phases import Phase
 from bach_keras.training.stops import StopAfter, StopAtDivergence, StopAtLoss, TrainingError, writing
 from bach_keras.tree import NODES
@@ -105,16 +105,23 @@ def compiled(model, phase: Phase, recipe: Recipe) -> keras.Model:
     trained = devices.shared(fold(model, where=lambda norm: not norm.trainable))
     # The rate is a placeholder: the range test and SGDR set it before any step.
     accumulated = recipe.accumulate if recipe.accumulate > 1 else None
+    # Where classes are weighted, plain accuracy would choose an epoch that neglects the rare one.
+    weighted = {} if recipe.class_weights == "none" else {"weighted_metrics": [_accuracy(WEIGHTED_ACCURACY)]}
     optimizer = FusedSGD(1e-3, momentum=recipe.momentum, gradient_accumulation_steps=accumulated)
     trained.compile(
         with_layer_groups(optimizer, [(patterns[group], rate) for group, rate in phase.rates.items()]),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+        metrics=[_accuracy("accuracy")],
+        **weighted,
         jit_compile=False,  # Keras would take XLA, whose grouped convolutions take fifty times as long
     )
     # Variables that appear in the first step, such as those of a metric by its name, make TensorFlow trace it twice.
     trained.optimizer.build(trained.trainable_variables)
     return trained
+
+
+def _accuracy(name: str) -> keras.metrics.Metric:
+    return keras.metrics.SparseCategoricalAccuracy(name)
 
 
 def _find_peak(run: Run, model, cache: ImageCache, phase: Phase, board: TensorBoard | None) -> float:

@@ -19,7 +19,7 @@ from bach_keras.network.head import Classifier
 from bach_keras.packed_kernels import check_kernels_may_change
 from bach_keras.recipe import Recipe
 from bach_keras.run_folder import Run, check_destination, recipe_as_json, versions
-from bach_keras.training import checkpoint, devices
+from bach_keras.training import balance, checkpoint, devices
 from bach_keras.training.batches import ImageCache, cache_images, evaluation_batches, steps_per_epoch
 from bach_keras.training.checkpoint import STATE_SHARE, Checkpoint, interruptible
 from bach_keras.training.fit import fit_phase
@@ -109,6 +109,11 @@ class Job:
         for other in filter(None, (self.start.parent, self.stop_at)):
             if self.folder.resolve() == other.folder.resolve():
                 raise UserError(f"{self.folder} is the run that this one comes from: choose another --run-dir.")
+        if self.stop_at and self.stop_at.recipe.class_weights != self.recipe.class_weights:
+            raise UserError(
+                f"The loss of {self.stop_at.folder} is weighted otherwise than this run's would be, so it cannot say "
+                "when to stop: train with its --class-weights."
+            )
         # Weights that do not fit are found now, and not after a folder was made.
         if not self.start.is_random:
             self.start.load(network(self.recipe))
@@ -160,8 +165,9 @@ def reopen(job: Job, allow_changes: bool = False) -> Run:
     return run
 
 
-# A recipe cannot change the optimizer's variables, or how epochs count as steps, while a run is under way.
-_FIXED = ("precision", "batch_size", "accumulate", "head_epochs")
+# A recipe cannot change the optimizer's variables, how epochs count as steps, or what an epoch is ranked by, while a
+# run is under way.
+_FIXED = ("precision", "batch_size", "accumulate", "head_epochs", "class_weights")
 
 
 def _check_changes(run: Run, recipe: Recipe) -> None:
@@ -199,6 +205,8 @@ def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) ->
         stains = {name: cache.stains for name, cache in caches.items() if cache.stains}
         for name, found in stains.items():
             LOG.info(f"{name} images: {stains_in_words(found)}")
+        if said := balance.in_words(job.node, recipe, caches["train"].counts):
+            LOG.info(said)
 
         # Each phase takes up where the state says, so that a resumed run passes over those that are done.
         progress = checkpoint.load(run)
@@ -234,7 +242,7 @@ def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) ->
             targets, pairs = [job.node.targets[row["truth"]] for row in rows], [row[job.node.name] for row in rows]
             result |= metrics.scores(targets, pairs, job.node.classes, [row["group"] for row in rows])
             result |= {"split": "validation", "chosen_on": "validation"}
-            LOG.info(f"validation accuracy {metrics.in_words(result)}; these images also chose the epoch")
+            LOG.info(f"validation accuracy {metrics.both_in_words(result)}; these images also chose the epoch")
         else:
             LOG.info("this protocol keeps no validation images, so there is no accuracy to report")
         if until := run.settings.get("until"):

@@ -71,6 +71,8 @@ CONFIG = [
     ("recipe.lr_bounds", [1]), ("recipe.lr_bounds", [1, "2"]), ("recipe.lr_bounds", [2, 1]), ("recipe.lr_bounds", None),
     ("recipe.warm_start", "no"), ("recipe.precision", "float8"), ("recipe.precision", {}), ("recipe.crops", "all"),
     ("recipe.stain_normalisation", "vahadane"), ("recipe.stain_normalisation", []), ("recipe.stain_jitter", "0"),
+    ("recipe.class_weights", "equal"), ("recipe.class_weights", [1]), ("recipe.class_weights", [0, 1]),
+    ("recipe.class_weights", [1, "3"]), ("recipe.class_weights", [1, float("nan")]), ("recipe.class_weights", None),
     ("recipe.unheard_of", 1), ("recipe.backbone", []), ("recipe.backbone", {"classes": 9}),
     ("recipe.backbone", {"blocks": "1111"}), ("recipe.backbone", {"blocks": [1]}),
     ("recipe.backbone", {"blocks": [1, 1, 1, "1"]}), ("recipe.backbone", {"stem": "8"}), ("recipe.backbone", HUGE),
