@@ -1,6 +1,5 @@
-"""Words that go with a number."""
+"""Words that go with a number, as ``datasets`` has them."""
 
+from datasets.wording import counted
 
-def counted(count: int, noun: str) -> str:
-    """Return a number and its noun: ``1 epoch``, ``3 epochs``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+__all__ = ["counted"]

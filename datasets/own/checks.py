@@ -1,5 +1,6 @@
 """What is wrong with a user's images, as far as it can be found before the long work of encoding them begins."""
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -12,6 +13,9 @@ from datasets.errors import UserError
 from datasets.images.read import read_rgb, read_size
 from datasets.own.listed import Listed
 from datasets.progress import bar
+from datasets.wording import counted
+
+LOG = logging.getLogger(__name__)
 
 # Nothing of a tissue can be seen in fewer pixels, and no network of this project takes fewer.
 SMALLEST_SIDE = 32
@@ -23,6 +27,8 @@ _FEW_SHADES, _NEARLY_ALL = 3, 0.99
 
 # How many images of each label are looked at before the work begins.
 _SAMPLE = 6
+# How many of those that are refused are listed one by one.
+_LISTED = 20
 _THREADS = 8
 
 _MASK_NAME = re.compile(
@@ -61,11 +67,18 @@ def check_tissue(images: Iterable[tuple[Listed, str]]) -> None:
         of_label[label].append(image)
     for label, members in of_label.items():
         sample = members[:: -(-len(members) // _SAMPLE)]
-        if all(_ahead(lambda image: is_like_mask(read_rgb(image.path)), sample)):
+        if all(_ahead(_is_mask, sample)):
             raise UserError(
                 f"The images of {label} look like masks or blank pictures, not like tissue ({sample[0].path} has "
                 "hardly any colours): give the images themselves."
             )
+
+
+def _is_mask(image: Listed) -> bool:
+    try:
+        return is_like_mask(read_rgb(image.path))
+    except UserError:  # it will be named with all others that cannot be read
+        return False
 
 
 def is_like_mask(pixels: np.ndarray) -> bool:
@@ -85,10 +98,12 @@ def is_named_like_mask(name: str) -> bool:
 
 
 def refuse_all(refused: list[str]) -> None:
-    """Raise for images that are refused, each by its sentence, if there are any."""
+    """Raise for images that are refused, each by its sentence, if there are any; some of many are listed above."""
     if refused:
-        more = f" {len(refused) - 1} more images are refused, too." if len(refused) > 1 else ""
-        raise UserError(f"{refused[0]}{more} Nothing was prepared: mend them, or take them out of the source.")
+        for sentence in refused[1 : 1 + _LISTED]:
+            LOG.warning(sentence)
+        more = f" {counted(len(refused) - 1, 'more image')} cannot be used either." if len(refused) > 1 else ""
+        raise UserError(f"{refused[0]}{more} Nothing was prepared: mend these files, or take them out of the source.")
 
 
 def _ahead(function: Callable, images: list[Listed]):

@@ -8,9 +8,13 @@ from pathlib import Path
 from datasets.bach_bisque.prepared import Prepared
 from datasets.catalogue import CONFIGS
 from datasets.errors import UserError
+from datasets.own.facts import NAME
 from datasets.own.names import is_own
+from datasets.wording import counted
 
 LOG = logging.getLogger(__name__)
+
+_LISTED = 3
 
 
 def same_within(rows: Iterable[dict]) -> list[list[str]]:
@@ -26,7 +30,8 @@ def same_elsewhere(config: str, rows: Iterable[dict], data_dir: Path | None) -> 
     others = defaultdict(set)
     for prepared in other_sets(config, data_dir):
         for row in prepared.tables["train"] + prepared.tables.get("test", []):
-            others[row["sha256"]].add(row["filename"])
+            name = row["filename"]  # that of an own image tells its set already
+            others[row["sha256"]].add(name if is_own(row["source"]) else f"{row['source']}/{name}")
     return [[row["filename"], other] for row in rows for other in sorted(others.get(row["sha256"], ()))]
 
 
@@ -51,19 +56,19 @@ def report(within: list[list[str]], elsewhere: list[list[str]], labels: dict[str
     """Name the copies that were found; ``labels`` gives the label of each file name of the set."""
     if within:
         LOG.warning(
-            f"{len(within)} pictures are there more than once, pixel for pixel: {_listed(within)}. A split keeps them "
-            "together."
+            f"Of the same pixels: {counted(len(within), 'picture')} under several names: {_listed(within)}. A split "
+            "keeps them together."
         )
     if differing := [names for names in within if len({labels[name] for name in names}) > 1]:
         named = [[f"{name} ({labels[name]})" for name in names] for names in differing]
-        LOG.warning(f"{len(differing)} of these have several labels, of which one is wrong: {_listed(named)}.")
+        LOG.warning(f"Of these with several labels, of which one is wrong: {len(differing)}: {_listed(named)}.")
     if elsewhere:
         LOG.warning(
-            f"{len(elsewhere)} images are, pixel for pixel, images of other prepared sets: {_listed(elsewhere)}. What "
-            "trains on the one must not be judged on the other."
+            f"Of the same pixels as an image of another prepared set: {counted(len(elsewhere), 'image')}: "
+            f"{_listed(elsewhere)}. What trains on the one must not be judged on the other."
         )
 
 
 def _listed(several: list[list[str]]) -> str:
-    more = f"; and {len(several) - 5} more" if len(several) > 5 else ""
-    return "; ".join(" = ".join(names) for names in several[:5]) + more
+    more = f"; and {len(several) - _LISTED} more, in {NAME}" if len(several) > _LISTED else ""
+    return "; ".join(" = ".join(names) for names in several[:_LISTED]) + more

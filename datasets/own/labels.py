@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datasets.errors import UserError
 from datasets.labels import LABELS
 from datasets.own.listed import Listed
+from datasets.wording import counted
 
 # Words that are usual for a label. They are offered and never assumed: "is" may be anything in another's folder.
 _USUAL = {
@@ -41,7 +42,7 @@ def with_labels(images: Iterable[Listed], meanings: dict[str, str]) -> list[tupl
     if unused := sorted(set(meanings) - words):
         raise UserError(f"--label names {unused[0]!r}, but the words there are {_listed(sorted(words))}: check it.")
     if asked := Counter(image.label for image in images if _plain(image.label) not in known):
-        counts = _listed([f"{word!r} ({count} image{'s' * (count > 1)})" for word, count in sorted(asked.items())])
+        counts = _listed([f"{word!r} ({counted(count, 'image')})" for word, count in sorted(asked.items())])
         options = " ".join(f'--label "{word}={_OFFERED.get(_letters(word), "LABEL")}"' for word in sorted(asked)[:8])
         raise UserError(
             f"Nothing says which labels these are: {counts}. Say it, as in {options}, LABEL being one of "

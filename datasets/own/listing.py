@@ -64,8 +64,8 @@ def _of_folders(root: Path) -> list[Listed]:
         )
     if loose := [path for path in paths if path.parent == root]:
         raise UserError(
-            f"{loose[0].name} and {len(loose) - 1} more images lie in {root} itself, so nothing says their labels: "
-            f"put each image into a folder named after its label, or write {SHEET} with the columns path and label."
+            f"Nothing says the labels of images that lie in {root} itself ({loose[0].name}, {len(loose)} in all): put "
+            f"each into a folder named after its label, or write {SHEET} with the columns path and label."
         )
     return [Listed.below(root, path, label=path.relative_to(root).parts[0]) for path in paths]
 

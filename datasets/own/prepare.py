@@ -21,6 +21,7 @@ from datasets.own.names import config_of, drawn_names, options_of
 from datasets.own.staging import Staging, encoded_images
 from datasets.patient_names import with_one_spelling
 from datasets.progress import bar
+from datasets.wording import counted
 
 LOG = logging.getLogger(__name__)
 
@@ -78,7 +79,9 @@ def _labelled(config: str, listing: Listing, meanings: dict[str, str]) -> list[L
     if joined:
         LOG.warning(f"Spellings of patients were joined, each of these lists being one: {'; '.join(joined)}.")
     if masks := [image.name for image, _ in images if is_named_like_mask(image.name)]:
-        LOG.warning(f"{len(masks)} images are named like masks ({masks[0]}): take them out if they are not tissue.")
+        LOG.warning(
+            f"Named like masks: {counted(len(masks), 'image')} ({masks[0]}): take them out if they are not tissue."
+        )
     found = [Labelled(image, f"{config}/{image.name}", label, named.get(image.name, "")) for image, label in images]
     _describe(config, found)
     return found
@@ -90,7 +93,7 @@ def _describe(config: str, images: list[Labelled]) -> None:
         labels[image.group].add(image.label)
     labels.pop("", None)
     if several := sorted(patient for patient, held in labels.items() if len(held) > 1):
-        LOG.info(f"{len(several)} patients have images of several labels, which is allowed ({several[0]}).")
+        LOG.info(f"With images of several labels, which is allowed: {counted(len(several), 'patient')} ({several[0]}).")
     if len(only := {image.label for image in images}) == 1:
         LOG.warning(
             f"{config} has images of one label only, {only.pop()}: it trains no node by itself, and can judge a model "
@@ -166,7 +169,8 @@ class _Work:
         copies.report(within, elsewhere, {row["filename"]: row["label"] for row in self.rows})
         if self.blank:
             LOG.warning(
-                f"{len(self.blank)} images have hardly any colours, as blank pictures and masks have ({self.blank[0]})."
+                f"With hardly any colours, as blank pictures and masks have: {counted(len(self.blank), 'image')} "
+                f"({self.blank[0]})."
             )
         facts = {
             "name": self.prepared.config,
@@ -186,7 +190,7 @@ def _build(prepared: Prepared, listing: Listing, images: list[Labelled], size: i
     with Staging(prepared.target.parent / ".staged") as staging:
         check_free(prepared.root, max(size - staging.size, 0))  # PNG takes less than the bare pixels
         if len(staging):
-            LOG.info(f"Resuming: {len(staging)} images are encoded already.")
+            LOG.info(f"Resuming: {counted(len(staging), 'image')} encoded already.")
         work = _Work(prepared, images, staging)
         try:
             build(prepared, finish=lambda folder: work.finish(listing, folder), own=work.examples())

@@ -12,6 +12,7 @@ from datasets.own.listed import Listed
 from datasets.patient_names import is_unknown
 from datasets.patients import FILENAME, PATIENT
 from datasets.table import find_column, read_rows
+from datasets.wording import counted
 
 LOG = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def read_sheet(path: Path) -> list[Listed]:
     found = [sheet.read(number, row) for number, row in numbered]
     missing = [where for where in found if isinstance(where, str)]
     if missing:
-        more = f" (and so are {len(missing) - 1} more images)" if len(missing) > 1 else ""
+        more = f", with {counted(len(missing) - 1, 'more image')}" if len(missing) > 1 else ""
         raise UserError(f"{missing[0]} is missing{more}: paths go from the folder of the CSV file.")
     return found
 

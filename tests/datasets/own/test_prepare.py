@@ -127,8 +127,8 @@ def test_copies_are_named_drawn_together_and_kept(tmp_path, caplog):
     for number in range(6):
         write(source / "benign" / f"copy{number}.bmp", number)  # of normal images
     prepare_own("a", source, tmp_path / "data")
-    assert "6 pictures are there more than once, pixel for pixel" in caplog.text
-    assert "6 of these have several labels" in caplog.text
+    assert "Of the same pixels: 6 pictures under several names" in caplog.text
+    assert "Of these with several labels, of which one is wrong: 6" in caplog.text
     facts = json.loads((Prepared("own-a", tmp_path / "data").folder / "own.json").read_text())
     assert facts["copies"][0] == ["own-a/benign/copy0.bmp", "own-a/normal/n0.png"]
     for seed in range(5):
@@ -146,7 +146,7 @@ def test_copies_of_other_prepared_sets_are_named(tmp_path, caplog):
         for label, start in (("normal", 50), ("benign", 60)):
             write(tmp_path / "second" / label / f"{label[0]}{number}.png", start + number)
     prepare_own("second", tmp_path / "second", tmp_path / "data")
-    assert "1 images are, pixel for pixel, images of other prepared sets" in caplog.text
+    assert "Of the same pixels as an image of another prepared set: 1 image: " in caplog.text
     assert "own-second/benign/other.tif = own-first/normal/n3.png" in caplog.text
 
 
@@ -196,7 +196,7 @@ def test_spellings_of_a_patient_are_one_and_a_patient_may_have_two_labels(tmp_pa
     summary = prepare_own("a", root, tmp_path / "data")
     assert (summary.images, summary.groups, summary.ungrouped) == (3, 1, 1)
     assert "each of these lists being one: P1 = p 01" in caplog.text
-    assert "1 patients have images of several labels, which is allowed (P1)" in caplog.text
+    assert "With images of several labels, which is allowed: 1 patient (P1)" in caplog.text
 
 
 def test_a_split_says_what_is_not_known_of_patients(tmp_path):

@@ -64,7 +64,7 @@ def test_a_source_without_images_is_refused(tmp_path, root):
     (tmp_path / "empty" / "benign").mkdir(parents=True)
     assert "holds no image" in refusal(tmp_path / "empty", tmp_path)
     write(root / "loose.png", 9)
-    assert "lie in" in refusal(root, tmp_path)
+    assert "(loose.png, 1 in all)" in refusal(root, tmp_path)
 
 
 def test_files_that_are_not_images_are_passed_over_and_images_that_are_not_read_are_refused(tmp_path, root):
@@ -124,8 +124,8 @@ def test_labels_of_nothing_but_masks_are_refused(tmp_path, root):
 def test_a_mask_among_images_is_named(tmp_path, root, caplog):
     Image.fromarray(np.zeros((36, 40, 3), np.uint8)).save(root / "benign" / "b0_mask.png")
     prepare_own("a", root, tmp_path / "data")
-    assert "1 images are named like masks (benign/b0_mask.png)" in caplog.text
-    assert "1 images have hardly any colours" in caplog.text
+    assert "Named like masks: 1 image (benign/b0_mask.png)" in caplog.text
+    assert "as blank pictures and masks have: 1 image (own-a/benign/b0_mask.png)" in caplog.text
 
 
 def test_one_label_only_is_allowed_and_said(tmp_path, caplog):
@@ -184,7 +184,7 @@ def test_a_name_that_macos_wrote_in_parts_is_found(tmp_path, root):
     [
         ([], "names no image"),
         (["normal/n0.png,normal,1", "none.png,benign,2", "x/none.png,benign,2"],
-         "line 3 (none.png) is missing (and so are 1 more images)"),
+         "line 3 (none.png) is missing, with 1 more image: paths"),
         (["../outside.png,normal,1"], "lies outside of the folder of the CSV file"),
         (["/etc/passwd,normal,1"], "lies outside of the folder"),
         (["normal/n0.png,normal,1", "normal/../normal/n0.png,normal,1"], "line 3 (normal/../normal/n0.png) are one"),

@@ -119,7 +119,7 @@ def test_images_that_are_refused_are_counted_and_the_others_need_not_be_encoded_
     content = (source / "normal" / "n1.png").read_bytes()
     for name in ("n1.png", "n2.png"):
         (source / "normal" / name).write_bytes(content[:-200])
-    with pytest.raises(UserError, match=r"n1\.png is cut short.* 1 more images are refused, too"):
+    with pytest.raises(UserError, match=r"n1\.png is cut short.* 1 more image cannot be used either"):
         prepare_own("a", source, tmp_path / "data")
     assert not Prepared("own-a", tmp_path / "data").is_built
     encoded.clear()
