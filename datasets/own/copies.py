@@ -10,6 +10,7 @@ from datasets.catalogue import CONFIGS
 from datasets.errors import UserError
 from datasets.own.facts import NAME
 from datasets.own.names import is_own
+from datasets.sets import own_sets
 from datasets.wording import counted
 
 LOG = logging.getLogger(__name__)
@@ -37,11 +38,9 @@ def same_elsewhere(config: str, rows: Iterable[dict], data_dir: Path | None) -> 
 
 def other_sets(config: str, data_dir: Path | None) -> list[Prepared]:
     """Return every other set that is prepared in a folder of data sets."""
-    root = Prepared(config, data_dir).root / "bach_bisque"
-    names = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     found = []
-    for name in names:
-        if name == config or not (name in CONFIGS or is_own(name)):
+    for name in (*CONFIGS, *own_sets(data_dir)):
+        if name == config:
             continue
         prepared = Prepared(name, data_dir)
         try:

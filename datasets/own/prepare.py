@@ -196,7 +196,7 @@ def _build(prepared: Prepared, listing: Listing, images: list[Labelled], size: i
             build(prepared, finish=lambda folder: work.finish(listing, folder), own=work.examples())
         except KeyboardInterrupt as error:
             raise Interrupted(
-                f"Interrupted: {len(staging)} of {len(images)} images are encoded and kept: the same command, with "
-                f"{options_of(prepared.config)}, resumes there."
+                f"Interrupted: {len(staging)} of {len(images)} images are encoded and kept: the same command resumes "
+                f"there, with {options_of(prepared.config)}."
             ) from error
         staging.discard()

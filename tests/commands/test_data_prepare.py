@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from cli import cli
 from datasets.bach_bisque.prepare import prepare_dataset
 from datasets.catalogue import BACH, CONFIGS, PHANTOM
+from tests.datasets.own.own_images import folders
 
 
 def run(*words):
@@ -197,3 +198,45 @@ def test_falling_back_to_phantoms_is_said_loudly_on_stderr(tmp_path):
 def test_the_seed_of_a_split_is_named_as_everywhere_and_by_its_old_name(option):
     result = run("splits", "--config", "bisque", "--protocol", "paper", option, "3")
     assert result.stdout.startswith("bisque, paper, seed 3: ")
+
+
+def test_own_images_are_prepared_described_and_verified(tmp_path):
+    source = folders(tmp_path / "images", count=3)
+    where = ["--data-dir", str(tmp_path / "data")]
+    named = ["prepare", "--config", "own", "--name", "a", "--source", str(source), *where]
+    built = run(*named)
+    assert built.exit_code == 0, built.output
+    assert "own-a: built in" in built.stdout
+    assert "own-a: 6 images: 3 benign, 3 normal; 0 patients known, 6 images unknown" in built.stdout
+    assert "own-a: already prepared in" in run(*named).stdout
+    assert "own-a: 6 images" in run("info", *where).stdout
+    assert "all 6 images are as they were prepared" in run("verify", "--config", "own-a", *where).stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (["--config", "own"], "needs --name"),
+        (["--config", "own", "--name", "a"], "needs --name"),
+        (["--config", "own", "--name", "A B", "--source", "."], "--name 'A B' cannot name a data set"),
+        (["--config", "own", "--name", "a", "--source", "nowhere"], "nowhere does not exist"),
+        (["--config", "own", "--name", "a", "--source", ".", "--download"], "--download fetches BACH"),
+        (["--config", "bisque", "--name", "a"], "--name and --label are of --config own"),
+    ],
+)
+def test_what_does_not_fit_own_images_is_refused(tmp_path, given, complaint):
+    result = run("prepare", *given, "--data-dir", str(tmp_path))
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_in_a_preparation_says_what_is_kept(tmp_path, monkeypatch):
+    def stop(image):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("datasets.own.staging._encode", stop)
+    source = folders(tmp_path / "images", count=3)
+    result = run("prepare", "--config", "own", "--name", "a", "--source", str(source), "--data-dir", str(tmp_path))
+    assert result.exit_code == 130
+    assert "Interrupted: 0 of 6 images are encoded and kept: the same command resumes" in result.stderr
