@@ -13,11 +13,12 @@ from bach_keras.commands.evaluation import compare, evaluate, stability, verify_
 from bach_keras.commands.monitor import monitor
 from bach_keras.commands.options import Failure, Stopped
 from bach_keras.commands.predict import predict
+from bach_keras.commands.reproduce import reproduce
 from bach_keras.commands.runs import runs
 from bach_keras.commands.serving import export, parity, serve
 from bach_keras.commands.slide import slide
 from bach_keras.commands.submit import submit
-from bach_keras.commands.training import lr_find, reproduce, train
+from bach_keras.commands.training import lr_find, train
 from bach_keras.commands.weights import weights
 from datasets.errors import UserError, WorkError
 from datasets.escape import for_terminal

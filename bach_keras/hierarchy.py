@@ -29,6 +29,7 @@ class Member:
     config: str = ""  # the data set configuration it was trained on
     provenance: Provenance = field(default_factory=Provenance)  # its own, so it has one protocol
     metrics: dict = field(default_factory=dict)  # what its run measured; empty where nothing was
+    weights_origin: dict = field(default_factory=dict)  # what its run says of the public weights that it comes from
     fitted_views: int | None = None  # on how many views of an image its temperature was fitted; None where it was not
 
     @functools.cached_property

@@ -60,6 +60,7 @@ def uncalibrated_member(node: str, spec: str) -> Member:
         provenance=provenance,
         # These are the finished run's and say nothing about a snapshot.
         metrics={} if is_snapshot else metrics,
+        weights_origin=run.settings.get("weights_origin", {}),
     )
 
 

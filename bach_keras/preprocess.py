@@ -10,12 +10,9 @@ import tensorflow as tf
 
 from bach_keras.decoding import bmp, jpeg, png
 from bach_keras.decoding.fields import required
+from bach_keras.normalisation import DEVIATION, MEAN
 from datasets import stain
 from datasets.images import png as png_format
-
-# Statistics of ImageNet, which torchvision's weights expect.
-MEAN = (0.485, 0.456, 0.406)
-DEVIATION = (0.229, 0.224, 0.225)
 
 # Turns and reflections that lay a square on itself.
 SYMMETRIES = 8

@@ -25,6 +25,7 @@ from bach_keras.fields import (
     plain,
     whole,
 )
+from bach_keras.normalisation import NORMALISATIONS
 from bach_keras.recipe import PRECISIONS, WEIGHT_BOUNDS, Recipe
 from bach_keras.tree import NODES, TEMPERATURES
 
@@ -41,12 +42,17 @@ CONFIG_MORE = {
     "versions": object_of(TEXT), "split_origin": OBJECT, "images_sha256": TEXT, "until": OBJECT,
     "trained_on": TEXTS, "chosen_on": TEXTS, "ancestors": TEXTS, "tensorboard": FLAG,
     "temperature": number(*TEMPERATURES), "started_from": LINE, "candidates": object_of(OBJECT),
-    "changes": list_of(OBJECT),
+    "changes": list_of(OBJECT), "weights_origin": OBJECT,
 }  # fmt: skip
 SPLIT_ORIGIN = {"seed": whole(), "patients_sha256": TEXT | NOTHING, "note": LINE, "patients": object_of(TEXT)}
+# The public weights that a run comes from.
+WEIGHTS = {"source": LINE}
+WEIGHTS_MORE = {"licence": LINE | NOTHING, "sha256": TEXT}
 UNTIL = {"run": LINE, "epoch": whole(1), "loss": number()}
-BACKBONE = {"cardinality": whole(1, 4096), "base_width": whole(1, 4096), "stem": whole(1, 4096)}
-BLOCKS = list_of(whole(1, 200), 4, 4)
+BACKBONE = {
+    "cardinality": whole(1, 4096), "base_width": whole(1, 4096), "stem": whole(1, 4096),
+    "blocks": list_of(whole(1, 200), 4, 4), "normalisation": one_of(*NORMALISATIONS),
+}  # fmt: skip
 
 # Beside their types, which Recipe says itself, and the least that it takes.
 RECIPE_MOST = {
@@ -133,6 +139,8 @@ def check_config(config: dict) -> Recipe:
         check(config["split_origin"], {}, SPLIT_ORIGIN, within="split_origin")
     if "until" in config:
         check(config["until"], UNTIL, within="until")
+    if "weights_origin" in config:
+        check(config["weights_origin"], WEIGHTS, WEIGHTS_MORE, within="weights_origin")
     return read_recipe(config["recipe"])
 
 
@@ -144,8 +152,8 @@ def read_recipe(values: dict) -> Recipe:
         raise FieldError(f"recipe.{plain(unknown[0], 60)} is not a field of a recipe")
     check(values, {}, fields, within="recipe")
     backbone = values.get("backbone", {})
-    check(backbone, {}, {**BACKBONE, "blocks": BLOCKS}, within="recipe.backbone")
-    unknown = sorted(set(backbone) - {*BACKBONE, "blocks"})
+    check(backbone, {}, BACKBONE, within="recipe.backbone")
+    unknown = sorted(set(backbone) - set(BACKBONE))
     if unknown:
         raise FieldError(f"recipe.backbone.{plain(unknown[0], 60)} is not a field of a backbone")
     _check_cost(backbone)

@@ -10,6 +10,8 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.network import grad_cam
 from bach_keras.network.fold import fold
+from bach_keras.network.resnext import normalisation_of
+from bach_keras.normalisation import IMAGENET
 from bach_keras.tree import NODES
 
 
@@ -127,8 +129,11 @@ def _function(network, finish=lambda network, answers: answers) -> Callable:
 
 
 def digest_of(network) -> str:
-    """Return the SHA-256 of a network's weights, in hex."""
+    """Return the SHA-256 of a network's weights, and of their normalisation where it is not ImageNet's, in hex."""
     digest = hashlib.sha256()
+    # The same weights give other answers. Digests from before there was a choice stay as they are.
+    if (normalisation := normalisation_of(network)) != IMAGENET:
+        digest.update(normalisation.encode())
     for weight in network.get_weights():
         digest.update(repr(weight.shape).encode())
         digest.update(weight.tobytes())

@@ -17,8 +17,8 @@ from datasets.labels import CLASSES
 COMMANDS = [
     ["data", "prepare"], ["data", "info"], ["data", "splits"], ["data", "show"], ["data", "audit"],
     ["data", "verify"], ["reproduce"],
-    ["weights", "fetch"], ["weights", "port"], ["train"], ["lr-find"], ["runs"], ["calibrate"], ["evaluate"],
-    ["export"], ["predict"], ["slide"], ["bulk"], ["submit"], ["serve"], ["app"], ["parity"],
+    ["weights", "fetch"], ["weights", "port"], ["weights", "inspect"], ["train"], ["lr-find"], ["runs"], ["calibrate"],
+    ["evaluate"], ["export"], ["predict"], ["slide"], ["bulk"], ["submit"], ["serve"], ["app"], ["parity"],
     ["verify-result"], ["compare"],
 ]  # fmt: skip
 
@@ -120,7 +120,7 @@ def test_a_command_prints_nothing_of_the_start_up_of_tensorflow(exported, tmp_pa
         ([*PHANTOM, "--node", "norbe", "--accumulate", "3"], "cannot be computed in --accumulate 3 equal parts"),
         (["reproduce", "--config", "phantom", "--protocol", "all"], "protocol all keeps no validation images"),
         (["train", "--node", "carci", "--config", "phantom", "--seed", "-1"], "--seed must be from 0"),
-        (["reproduce", "--config", "phantom", "--init", "x.h5"], "neither imagenet, none, a weights file"),
+        (["reproduce", "--config", "phantom", "--init", "x.h5"], "neither imagenet, histology, none, a weights file"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_2(words, sentence, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ FLOORS = (
         "bach_keras.tree",
         "bach_keras.fields",
         "bach_keras.wording",
+        "bach_keras.normalisation",
         "bach_keras.provenance",
         "bach_keras.decoding",
         "bach_keras.packed_kernels",

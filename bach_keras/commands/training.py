@@ -1,4 +1,4 @@
-"""The commands that train: one node, its range test alone, all of Table 1."""
+"""The commands that train one node, or sweep its learning rate alone."""
 
 import contextlib
 from dataclasses import replace
@@ -7,13 +7,11 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from bach_keras.commands.console import say, start_console
+from bach_keras.commands.console import say
 from bach_keras.commands.options import (
     FOLDER,
     NODE_NAMES,
     Stopped,
-    config_option,
-    data_dir_option,
     images_options,
     open_images,
 )
@@ -33,7 +31,7 @@ node_option = click.option(
 
 
 @contextlib.contextmanager
-def _stopped_in_one_sentence():
+def stopped_in_one_sentence():
     """Turn an interrupted training into one sentence and its signal's exit code."""
     from bach_keras.training.stops import Interrupted, exit_code, terminable
 
@@ -50,7 +48,7 @@ def _stopped_in_one_sentence():
 @images_options
 @click.option(
     "--init",
-    metavar="imagenet|none|best[:CARCI_RUN]|FILE|RUN",
+    metavar="imagenet|histology|none|best[:CARCI_RUN]|FILE|RUN",
     help="Weights to start from; best tries carci's run and imagenet (none on phantom). "
     "[default: imagenet; none on phantom]",
 )
@@ -77,7 +75,7 @@ def train(node, images, init, stop_at, run_dir, resumed, allow_changes, overwrit
     from bach_keras.training.best_start import train_best
 
     tries_several = (init or "").partition(":")[0] == "best"
-    with _stopped_in_one_sentence():
+    with stopped_in_one_sentence():
         if tries_several and devices.hosts() > 1:
             raise UserError("--init best is for one host: on several train from one start, then from the other.")
         devices.choose()  # before anything uses a device
@@ -130,7 +128,8 @@ def _new_job(node, images, init, stop_at, run_dir, given):
         f"rate {'auto' if recipe.lr is None else recipe.lr}, seed {recipe.seed}, run folder {run_dir}"
         f"{devices.in_words()}"
     )
-    return Job(NODES[node], data, next(iter(starts.values())), recipe, run_dir, stop_at), starts
+    start = next(iter(starts.values()))
+    return Job(NODES[node], data, start, start.adapted(recipe), run_dir, stop_at), starts
 
 
 def _job_to_resume(node, images, run_dir, given):
@@ -181,7 +180,9 @@ def _asked_settings(images, run) -> dict:
 @node_option
 @images_options
 @click.option(
-    "--init", metavar="imagenet|none|FILE|RUN", help="Weights to start from. [default: imagenet; none on phantom]"
+    "--init",
+    metavar="imagenet|histology|none|FILE|RUN",
+    help="Weights to start from. [default: imagenet; none on phantom]",
 )
 @click.option(
     "--phase",
@@ -235,7 +236,8 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
         f"class weights {weights_as_given(recipe, node)}, "
         f"seed {recipe.seed}, folder {out}"
     )
-    result = find_rate(Job(NODES[node], open_images(data), start, recipe, out), chosen, metric)
+    job = Job(NODES[node], open_images(data), start, start.adapted(recipe), out)
+    result = find_rate(job, chosen, metric)
     share = "a tenth" if metric == "loss" else "a third"
     say(f"the {metric} diverges at {result['divergence']:.2g}; {share} is {result['suggestion']:.2g}")
     if not result["clear"]:
@@ -243,78 +245,3 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
     if result["stopped"] == "end":
         say("The loss did not diverge by the last rate: a higher --max-lr may show where it does.")
     say(f"wrote {out / 'lr_range_test.json'} and lr_range_test.png")
-
-
-@contextlib.contextmanager
-def _joined(address):
-    """Give the cluster at an address, which is looked for before anything is timed or drawn; None without one."""
-    if address is None:
-        yield None
-        return
-    from bach_keras.cluster import connected
-    from bach_keras.training.spread import Cluster
-
-    with connected(address, is_quiet=True) as ray:
-        yield Cluster(ray, address)
-
-
-@click.command()
-@config_option
-@click.option(
-    "--protocol",
-    "protocols",
-    multiple=True,
-    default=("paper", "patient"),
-    show_default=True,
-    help="Protocol of the splits; repeat it for several, side by side.",
-)
-@click.option(
-    "--seed",
-    "seeds",
-    type=int,
-    multiple=True,
-    default=(0,),
-    show_default=True,
-    help="Random seed of the trainings; repeat it for several.",
-)
-@click.option(
-    "--init",
-    metavar="imagenet|none|FILE",
-    help="Weights that all runs without a parent start from. [default: imagenet; none on phantom]",
-)
-@recipe_options
-@click.option("--out", type=FOLDER, help="Folder for everything. [default: runs/reproduce-CONFIG]")
-@click.option("--plan", "only_plan", is_flag=True, help="Print what would be run and how long it takes, and stop.")
-@click.option("--address", metavar="HOST:PORT",
-              help="Train on a Ray cluster, as `ray start --head` prints it; --out is on storage that all its machines "
-              "share. [default: here]")  # fmt: skip
-@data_dir_option
-def reproduce(config, protocols, seeds, init, out, only_plan, address, data_dir, **given):
-    """Train and score all of the paper's Table 1; given again, it continues where it was.
-
-    \b
-    Example:
-      python cli.py reproduce --config phantom --image-size 96 --cycle-epochs 2
-    """
-    from bach_keras.network.half_precision import probe
-    from bach_keras.recipe import default_recipe
-    from bach_keras.training.alone import alone
-    from bach_keras.training.start import start_from
-    from bach_keras.training.table1 import open_plan, reproduce_table1
-    from datasets.split_data import default_config
-
-    with _stopped_in_one_sentence(), _joined(None if only_plan else address) as cluster:
-        config = config or default_config(data_dir)
-        out = out or Path("runs") / f"reproduce-{config}"
-        if given["precision"] == "auto":
-            # What it measures is kept. A GPU that this process had started to use would be lost to those that train.
-            alone(probe, prepare=start_console)
-        recipe = recipe_of(default_recipe(config), **given)
-        start = start_from(init, config)
-        name = start.init if start.init in ("none", "imagenet") else Path(start.init).stem
-        plan = open_plan(config, protocols, seeds, out, name, data_dir)
-        for data in plan.data.values():
-            open_images(data)
-            if data.origin["note"]:
-                say(data.origin["note"])
-        reproduce_table1(plan, recipe, start, only_plan, start_console, cluster)

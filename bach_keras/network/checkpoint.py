@@ -11,7 +11,7 @@ import numpy as np
 
 from bach_keras.network.h5 import plain_dataset, text_attribute
 from bach_keras.network.safetensors_file import open_safetensors
-from bach_keras.network.tensors import RefusedError, Tensors, TensorSpec, naming
+from bach_keras.network.tensors import MAX_NAME, MAX_TENSORS, RefusedError, Tensors, TensorSpec, naming
 from bach_keras.network.torch_file import open_legacy, open_zip
 from datasets.errors import MissingError
 from datasets.whole import whole
@@ -19,12 +19,8 @@ from datasets.whole import whole
 H5_FORMAT = "torchvision tensors"
 H5_VERSION = 1
 
-# Fifty times as many as ResNeXt-50 has, and ten times as long.
-MAX_TENSORS = 20_000
-MAX_NAME = 500
-
-# What PyTorch's wrappers put before every name of the network inside: DataParallel, a training module, compile.
-PREFIXES = ("module.", "model.", "_orig_mod.")
+# What `weights port` may say of the weights that it wrote.
+SAID = ("origin", "source_sha256", "normalisation", "licence")
 
 ADVICE = ": get it again"
 
@@ -33,16 +29,24 @@ class Checkpoint:
     """A file of weights of any suffix; its first bytes identify the format.
 
     Formats: safetensors, PyTorch's zip archive and its older pickle stream (``.pth``, ``.pt``, ``.bin``), and the
-    ``.h5`` that ``write_h5`` writes. A state dict may stand under ``state_dict`` or ``model`` in a larger checkpoint,
-    such as torchvision's training scripts write. What PyTorch's wrappers put before every name is removed.
+    ``.h5`` that ``write_h5`` writes.
+
+    Attributes:
+        format: ``safetensors``, ``pytorch zip``, ``pytorch legacy`` or ``h5``.
+        specs: the name of every tensor in the file -> its type and shape. What a training script saves as dicts within
+            dicts has their names in front, as in ``model_ema.module.conv1.weight``.
+        said: what a ``.h5`` says of its weights (``SAID``).
     """
 
     def __init__(self, path):
         self.path = Path(path)
+        self.said: dict[str, str] = {}
         with naming(self.path, ADVICE):
-            self._tensors = self._open()
-            self._names = _plain_names(self._tensors.specs)
-        self.specs: dict[str, TensorSpec] = {name: self._tensors.specs[own] for name, own in self._names.items()}
+            self.format, opener = self._opener()
+            self._tensors = self._open(opener)
+            if self.format == "h5":
+                self.said = _said(self.path)
+        self.specs: dict[str, TensorSpec] = self._tensors.specs
 
     def read(self, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """Return name -> array in the file's own layout, of all tensors or of some.
@@ -51,18 +55,19 @@ class Checkpoint:
         """
         names = list(self.specs if names is None else names)
         with naming(self.path, ADVICE):
+            rows = self._tensors.read(names)
             # One storage may have many names.
             if sum(self.specs[name].bytes for name in names) > 2 * self.path.stat().st_size:
                 raise RefusedError("gives its numbers so many names that they take more memory than the file")
-            found = dict(self._tensors.read([self._names[name] for name in names]))
-        return {name: found[self._names[name]] for name in names}
+            found = dict(rows)
+        return {name: found[name] for name in names}
 
-    def _open(self) -> Tensors:
-        tensors = self._opener()(self.path)
+    def _open(self, opener) -> Tensors:
+        tensors = opener(self.path)
         _check_count(tensors.specs)
         longest = max(map(len, tensors.specs), default=0)
         if longest > MAX_NAME:
-            raise RefusedError(f"holds a tensor with a name of {longest:,} characters, more than {MAX_NAME}")
+            raise RefusedError(f"holds a tensor with a name of more than {MAX_NAME} characters")
         return tensors
 
     def _opener(self):
@@ -71,18 +76,18 @@ class Checkpoint:
         with self.path.open("rb") as file:
             head = file.read(9)
         if head.startswith(b"\x89HDF\r\n\x1a\n"):
-            return _open_h5
+            return "h5", _open_h5
         if head.startswith(b"PK\x03\x04"):
-            return open_zip
+            return "pytorch zip", open_zip
         if head.startswith(b"\x80"):
-            return open_legacy
+            return "pytorch legacy", open_legacy
         if head[8:] == b"{":
-            return open_safetensors
+            return "safetensors", open_safetensors
         raise RefusedError("is not a file of weights: it is neither safetensors, .pth nor .h5")
 
 
 def write_h5(path, tensors, **attributes):
-    """Write named arrays to an HDF5 file, one data set per name, with text such as where they came from."""
+    """Write named arrays to an HDF5 file, one data set per name, with text such as where they came from (``SAID``)."""
     with whole(path) as partial, h5py.File(partial, "w") as file:
         file.attrs.update(attributes, format=H5_FORMAT, format_version=H5_VERSION)
         for name, tensor in tensors.items():
@@ -104,19 +109,17 @@ def _open_h5(path) -> Tensors:
     return Tensors(specs, read)
 
 
+def _said(path) -> dict[str, str]:
+    with h5py.File(path, "r") as file:
+        there = [name for name in SAID if name in file.attrs]
+        said = {name: text_attribute(file, name) for name in there}
+    for name, value in said.items():
+        # What cannot be read must not pass for something that was never said.
+        if not isinstance(value, str) or len(value) > MAX_NAME:
+            raise RefusedError(f"says something of its {name} that is not a line of text")
+    return said
+
+
 def _check_count(tensors) -> None:
     if len(tensors) > MAX_TENSORS:
         raise RefusedError(f"holds {len(tensors):,} tensors, more than any network that is read here")
-
-
-def _plain_names(specs) -> dict[str, str]:
-    """Return each name without the prefixes of wrappers -> the name in the file."""
-    # `torch.compile` on a part of a network stands within the names, and the count of averaged weights is not a weight.
-    plain = {
-        name.replace("._orig_mod.", ".").removeprefix("_orig_mod."): name for name in specs if name != "n_averaged"
-    }
-    while prefix := next((prefix for prefix in PREFIXES if plain and all(n.startswith(prefix) for n in plain)), None):
-        plain = {name.removeprefix(prefix): own for name, own in plain.items()}
-    if len(plain) < len(specs) - ("n_averaged" in specs):
-        raise RefusedError("has two tensors of the same name once the prefixes of PyTorch's wrappers are removed")
-    return plain

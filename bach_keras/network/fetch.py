@@ -1,76 +1,92 @@
 """Trained ResNeXt-50 weights from where they are published, verified and converted to ``.h5``."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import huggingface_hub
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
-from bach_keras.network.weights import check_destination, convert_weights, default_path
+from bach_keras.network.published import HISTOLOGY, PUBLISHED
+from bach_keras.network.weights import Asked, check_destination, convert_weights, default_path
+from bach_keras.normalisation import IMAGENET
 from datasets.digest import sha256_of
 from datasets.download import DISK_FAULTS, download
 from datasets.errors import UserError, WorkError
 from datasets.progress import bar
 
-# The hexadecimal digits in a file's name begin its SHA-256. The semi-supervised
-# and semi-weakly supervised weights are Facebook's, CC BY-NC 4.0.
-URLS = {
-    "torchvision": "https://download.pytorch.org/models/resnext50_32x4d-7cdf4587.pth",
-    "torchvision-v2": "https://download.pytorch.org/models/resnext50_32x4d-1a0047aa.pth",
-    "semi-supervised": "https://dl.fbaipublicfiles.com/semiweaksupervision/model_files/"
-    "semi_supervised_resnext50_32x4-ddb3e555.pth",
-    "semi-weakly-supervised": "https://dl.fbaipublicfiles.com/semiweaksupervision/model_files/"
-    "semi_weakly_supervised_resnext50_32x4-72679e44.pth",
-}
-
-# Hugging Face repository -> the commit that added its weights, and the SHA-256
-# of its model.safetensors, both as the repository's pages print them.
-HUB = {
-    "timm/resnext50_32x4d.tv_in1k": (
-        "ac4eef0c61cc63cb64d8c416bf9b518f757bed1f",
-        "c0d85cba49c0e9dedbcf6d4e572e2c5ea5eb68e9d64d0564811fd54d4f72939a",
-    ),
-    "timm/resnext50_32x4d.a1h_in1k": (
-        "8af8dd95e2a7538fad74714fc76507d9de9de33c",
-        "b952952a7b3e856b16ebf82fb44d2aa8c502e73ec678976c9e3b970fcd530bd5",
-    ),
-}
-
 ELSEWHERE = "or download it on another machine and use `weights port`"
 
 
-def fetch_weights(to=None, source="torchvision", *, revision=None, overwrite=False, model=None) -> Path:
+@dataclass(frozen=True)
+class Source:
+    """What to fetch: a name in ``PUBLISHED``, a URL, or a Hugging Face repository as ``owner/name``."""
+
+    name: str = "torchvision"
+    revision: str | None = None  # commit of a repository, 40 hexadecimal digits; needed where none is published here
+    sha256: str | None = None  # of the file, where it is not published here and its name does not end in its digits
+
+    @property
+    def published(self):
+        return PUBLISHED.get(self.name)
+
+    @property
+    def place(self) -> str:
+        return self.published.place if self.published else self.name
+
+    @property
+    def digits(self) -> str:
+        """The digits that must begin the SHA-256 of what is fetched; "" where none are known."""
+        by_name = re.search(r"-([0-9a-f]{8,64})\.pth$", self.place)
+        known = self.published.digits if self.published else by_name[1] if by_name else ""
+        given = (self.sha256 or "").lower()
+        if given and not re.fullmatch("[0-9a-f]{64}", given):
+            raise UserError(f"--sha256 {self.sha256} is not a SHA-256: it has 64 hexadecimal digits.")
+        if not given.startswith(known) and given:
+            raise UserError(f"--sha256 begins {given[: len(known)]}, and the file that is published {known}.")
+        return given or known
+
+    @property
+    def default_path(self) -> Path:
+        """Where its weights are written where the user names no place."""
+        is_tissue = self.published is not None and self.published.kind == HISTOLOGY
+        return default_path(HISTOLOGY if is_tissue else IMAGENET)
+
+
+def fetch_weights(to=None, source=Source(), *, overwrite=False, model=None) -> Path:
     """Download trained weights, verify them, convert them to ``.h5`` and return its path.
 
-    The next call resumes a download that was interrupted.
-
-    Args:
-        to: the ``.h5`` to write; ``default_path()`` if not given.
-        source: a name in ``URLS``, a URL whose file name ends in ``-<first digits of its
-            SHA-256>.pth``, or a Hugging Face repository, as ``owner/name``.
-        revision: the repository's commit, 40 hexadecimal digits; needed where ``HUB`` has none.
+    Nothing is taken without a digest to verify it by, or the commit of a repository that pins it. The next call resumes
+    a download that was interrupted. ``to`` is the ``.h5`` to write, by default the source's own.
     """
-    to = Path(to) if to else default_path()
+    to = Path(to) if to else source.default_path
     check_destination(to, overwrite)
-    url = URLS.get(source, source)
-    if not url.startswith(("http://", "https://")):
-        path, origin = _download_from_hub(source, revision)
-        return convert_weights(path, to, overwrite=overwrite, origin=origin, model=model)
-    name = PurePosixPath(url).name
-    digits = re.search(r"-([0-9a-f]{8,64})\.pth$", name)
+    if not source.place.startswith(("http://", "https://")):
+        path, origin = _download_from_hub(source)
+        return _convert(path, to, source, origin, overwrite, model)
+    url = source.place
+    digits, name = source.digits, PurePosixPath(url).name
     if not digits:
-        raise UserError(f"{url} cannot be verified: its name does not end in -<digits of its SHA-256>.pth.")
+        page = source.published.page if source.published else ""
+        where = f"its page, {page}, shows it" if page else "its name does not end in -<digits of it>.pth"
+        raise UserError(f"{url} cannot be verified: give the SHA-256 of the file with --sha256; {where}.")
     to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(f"{name}.part")
     _download(url, part)
     try:
-        _verify(part, digits[1], url)
+        _verify(part, digits, url)
     except UserError:
         part.unlink()
         raise
-    convert_weights(part, to, overwrite=overwrite, origin=url, model=model)
+    _convert(part, to, source, url, overwrite, model)
     part.unlink()
     return to
+
+
+def _convert(path, to: Path, source: Source, origin: str, overwrite, model) -> Path:
+    # Where its digest is given by the user, the file is not known by it.
+    asked = Asked(normalisation=source.published.normalisation) if source.published else Asked()
+    return convert_weights(path, to, asked=asked, overwrite=overwrite, origin=origin, model=model)
 
 
 def _download(url: str, part: Path) -> None:
@@ -83,18 +99,18 @@ def _download(url: str, part: Path) -> None:
         download(url, part, progress, otherwise=ELSEWHERE)
 
 
-def _download_from_hub(repository: str, revision: str | None) -> tuple[str, str]:
+def _download_from_hub(source: Source) -> tuple[str, str]:
     """Return the path of a repository's weights in the hub's cache, and where they are from."""
+    repository, published = source.place, source.published
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        known = ", ".join([*URLS, *HUB])
-        raise UserError(f"There is no source {repository!r}: name one of {known}, a URL, or owner/name.")
-    pinned, sha256 = HUB.get(repository, (None, ""))
-    commit = revision or pinned
+        raise UserError(f"There is no source {repository!r}: name one of {', '.join(PUBLISHED)}, a URL, or owner/name.")
+    commit = source.revision or (published.revision if published else None)
     if not re.fullmatch("[0-9a-f]{40}", commit or ""):
         raise UserError(
             f"{repository} needs a revision of 40 hexadecimal digits, the commit to take (not {commit}): "
             "a branch may change."
         )
+    digits = source.digits if source.sha256 or (published and commit == published.revision) else ""
     try:
         path = huggingface_hub.hf_hub_download(repository, "model.safetensors", revision=commit)
     except (OSError, EntryNotFoundError, HFValidationError) as error:
@@ -102,8 +118,7 @@ def _download_from_hub(repository: str, revision: str | None) -> tuple[str, str]
         if getattr(error, "errno", None) in DISK_FAULTS:
             raise WorkError(f"{repository} cannot be written ({reason}): make room, then fetch again.") from error
         raise ConnectionError(f"{repository} could not be fetched ({reason}): try again, {ELSEWHERE}.") from error
-    if commit == pinned:
-        _verify(path, sha256, repository)
+    _verify(path, digits, repository)
     return path, f"{repository}@{commit}"
 
 

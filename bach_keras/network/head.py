@@ -55,11 +55,12 @@ class Classifier(keras.Model):
         return cls(**config)
 
 
-def weight_count(blocks=(3, 4, 6, 3), cardinality=32, base_width=4, stem=64, classes=2) -> int:
+def weight_count(classes=2, **backbone) -> int:
     """Return the number of weights of a ``Classifier`` with this backbone, without building it."""
-    total, depth = (3 * 49 + 4) * stem, stem
-    for stage, count in enumerate(blocks):
-        width, filters = cardinality * base_width * 2**stage, 4 * stem * 2**stage
+    shape = Architecture(**backbone)
+    cardinality, total, depth = shape.cardinality, (3 * 49 + 4) * shape.stem, shape.stem
+    for stage, count in enumerate(shape.blocks):
+        width, filters = cardinality * shape.base_width * 2**stage, 4 * shape.stem * 2**stage
         for block in range(count):
             total += depth * width + 9 * width * width // cardinality + width * filters + 4 * (2 * width + filters)
             total += 0 if block else (depth + 4) * filters

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from bach_keras.network.convolution import PACKAGE, Convolution
+from bach_keras.normalisation import DEVIATION, IMAGENET, MEAN, NORMALISATIONS, UNIT
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -72,14 +73,34 @@ class MaxPool(keras.layers.Layer):
         return (batch, *(side and -(-side // 2) for side in sides), depth)
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class Rescale(keras.layers.Layer):
+    """Turns normalised images back to pixels / 255, for weights that were trained on those.
+
+    It stands before the padding of the first convolution, which must be 0 in what the weights were trained on. Folded
+    into that convolution's weights it would be wrong along the border of every image.
+    """
+
+    def call(self, inputs):
+        return inputs * tf.constant(DEVIATION, inputs.dtype) + tf.constant(MEAN, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of a ResNeXt; by default ResNeXt-50 (32x4d)."""
+    """The shape of a ResNeXt; by default ResNeXt-50 (32x4d), with weights such as torchvision's."""
 
     blocks: tuple[int, ...] = (3, 4, 6, 3)  # bottleneck blocks in each of the four stages
     cardinality: int = 32  # groups of the 3x3 convolutions
     base_width: int = 4  # channels of a group in the first stage; doubles with each stage
     stem: int = 64  # channels after the first convolution; a stage ends with 4, 8, 16, 32 times as many
+    normalisation: str = IMAGENET  # of the images that its weights were trained on, one of NORMALISATIONS
+
+    def __post_init__(self):
+        if self.normalisation not in NORMALISATIONS:
+            raise ValueError(f"normalisation must be one of {', '.join(NORMALISATIONS)}, not {self.normalisation!r}")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -91,14 +112,17 @@ class ResNeXt(keras.Model):
         include_top: end with the mean over places and the ``fc`` layer. The answer is then logits float [N, classes],
             else features float [N, ceil(height / 32), ceil(width / 32), 32 * stem].
 
-    Inputs are float [N, height, width, 3], normalised as ``bach_keras.preprocess`` does.
+    Inputs are float [N, height, width, 3], normalised as ``bach_keras.preprocess`` does, whatever the normalisation of
+    the architecture.
     """
 
     def __init__(
         self, input_shape, include_top=False, classes=1000, architecture=Architecture(), name="resnext50", **kwargs
     ):
         inputs = keras.Input(tuple(input_shape))
-        x = Convolution(architecture.stem, 7, stride=2, name="conv1")(inputs)
+        # In float32 also under mixed precision: it is little work, and its rounding would come on top.
+        x = Rescale(name="rescale", dtype="float32")(inputs) if architecture.normalisation == UNIT else inputs
+        x = Convolution(architecture.stem, 7, stride=2, name="conv1")(x)
         x = BatchNorm(name="bn1")(x)
         x = keras.layers.ReLU(name="relu")(x)
         x = MaxPool(name="maxpool")(x)
@@ -142,7 +166,8 @@ class ResNeXt(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        own = {name: config[name] for name in asdict(Architecture())}
+        # A network that was saved before there was a choice of normalisation has the default.
+        own = {name: config.get(name, default) for name, default in asdict(Architecture()).items()}
         others = {name: value for name, value in config.items() if name not in own}
         return cls(**others, architecture=Architecture(**own))
 
@@ -163,6 +188,11 @@ def _bottleneck(x, width, filters, stride, groups, name):
     x = BatchNorm(name=f"{name}.bn3")(x)
     x = keras.layers.Add(name=f"{name}.add")([x, shortcut])
     return keras.layers.ReLU(name=f"{name}.relu")(x)
+
+
+def normalisation_of(network: keras.Model) -> str:
+    """Return which normalisation the weights of a network, or of a part of one with its input, are for."""
+    return UNIT if any(isinstance(layer, Rescale) for layer in network.layers) else IMAGENET
 
 
 def resnext50(input_shape, include_top=False, classes=1000) -> ResNeXt:

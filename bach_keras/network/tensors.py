@@ -18,6 +18,10 @@ DTYPES = {
 
 MAX_RANK = 8
 
+# Fifty times as many as ResNeXt-50 has, and ten times as long.
+MAX_TENSORS = 20_000
+MAX_NAME = 500
+
 
 class RefusedError(UserError):
     """The file can be read, but is not loaded; the message says why, and ``naming`` puts the file's name before it."""
@@ -56,7 +60,8 @@ class Tensors:
     """A file's tensors."""
 
     specs: dict[str, TensorSpec]  # in the file's order
-    read: Callable[[Iterable[str]], Iterator[tuple[str, np.ndarray]]]  # yields in any order
+    # Yields in any order; what a name says may be refused before the first number is read.
+    read: Callable[[Iterable[str]], Iterator[tuple[str, np.ndarray]]]
 
 
 def decode(array: np.ndarray, dtype: str) -> np.ndarray:

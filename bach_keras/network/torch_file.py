@@ -7,7 +7,7 @@ import numpy as np
 
 from bach_keras.fields import shown
 from bach_keras.network.archive import members, open_archive, read_member
-from bach_keras.network.tensors import DTYPES, RefusedError, Tensors, TensorSpec, decode
+from bach_keras.network.tensors import DTYPES, MAX_NAME, MAX_TENSORS, RefusedError, Tensors, TensorSpec, decode
 from bach_keras.network.torch_objects import Storage, TensorView
 from bach_keras.network.torch_pickle import MAX_PICKLE, read_pickle
 from datasets.errors import UserError
@@ -15,8 +15,8 @@ from datasets.errors import UserError
 # The first object of a PyTorch checkpoint in the format from before the zip archives (PyTorch < 1.6).
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
-# Training scripts save a state dict under one of these names.
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+# Of a checkpoint's dicts within dicts. An optimizer's state lies at the third.
+MAX_DEPTH = 8
 
 
 def open_zip(path: Path) -> Tensors:
@@ -27,18 +27,20 @@ def open_zip(path: Path) -> Tensors:
             raise RefusedError("is a zip archive, but not a PyTorch checkpoint")
         _check_byte_order(read_member(archive, there["byteorder"], 16) if "byteorder" in there else b"little")
         found = read_pickle(read_member(archive, there["data.pkl"], MAX_PICKLE))
-    views = _state_dict(found.root)
-    for key, storage in _storages(views).items():
-        member = there.get(f"data/{key}")
+    views = _tensors(found.root)
+
+    def numbers(archive, there, storage):
+        member = there.get(f"data/{storage.key}")
         if member is None or member.file_size != _bytes(storage):
-            raise _incomplete(key)
+            raise _incomplete(storage.key)
+        return archive.read(member)
 
     def read(names):
         with path.open("rb") as file, open_archive(file) as archive:
             again = _members(archive)
-            yield from _read(views, names, lambda storage: archive.read(again[f"data/{storage.key}"]))
+            yield from _read(views, names, lambda storage: numbers(archive, again, storage))
 
-    return Tensors(_specs(views), read)
+    return _as_tensors(views, read)
 
 
 def open_legacy(path: Path) -> Tensors:
@@ -55,7 +57,7 @@ def open_legacy(path: Path) -> Tensors:
         is_little = isinstance(system.root, dict) and system.root.get("little_endian") is True
         _check_byte_order(b"little" if is_little else b"big")
         found = read_pickle(head, system.end)
-        views = _state_dict(found.root)
+        views = _tensors(found.root)
         keys = read_pickle(head, found.end)
         places = _places(file, file_size, keys, found.storages)
 
@@ -67,7 +69,7 @@ def open_legacy(path: Path) -> Tensors:
         with path.open("rb") as file:
             yield from _read(views, names, lambda storage: numbers(file, storage))
 
-    return Tensors(_specs(views), read)
+    return _as_tensors(views, read)
 
 
 def _places(file, file_size: int, keys, storages: dict[str, Storage]) -> dict[str, int]:
@@ -109,32 +111,51 @@ def _check_byte_order(order):
         raise RefusedError("was written on a big-endian machine, which is not read here")
 
 
-def _state_dict(root) -> dict[str, TensorView]:
-    """Return the tensors of a state dict, bare or wrapped."""
-    for _ in range(len(WRAPPERS)):  # a dict may hold itself
-        inner = next((root[name] for name in WRAPPERS if type(root) is dict and type(root.get(name)) is dict), None)
-        root = root if inner is None else inner
+def _tensors(root) -> dict[str, TensorView]:
+    """Return every tensor of a checkpoint by its name after those of the dicts that it is in, joined by dots."""
     if type(root) is not dict or not root:
         raise RefusedError("holds no state dict")
-    for name, entry in root.items():
-        if type(name) is not str or type(entry) is not TensorView:
-            raise RefusedError(f"holds no state dict: {shown(name)} is not a tensor")
-        # Outside the state dict such tensors are legitimate: an empty buffer, one number repeated for each weight.
-        if not entry.is_inside:
-            raise UserError(f"{shown(name)} reaches outside its storage or repeats its numbers")
-    return root
+    found, seen, level = {}, {id(root)}, [("", root)]
+    for _ in range(MAX_DEPTH):
+        inner = []
+        for prefix, held in level:
+            for name, entry in held.items():
+                if len(found) > MAX_TENSORS:
+                    return found
+                path = f"{prefix}{_shortened(str(name))}"
+                # A dict may hold itself, or be held many times.
+                if type(entry) is dict and id(entry) not in seen:
+                    seen.add(id(entry))
+                    inner.append((f"{path}.", entry))
+                elif type(entry) is TensorView and path in found:
+                    raise RefusedError(f"holds two tensors under the name {shown(path)}")
+                elif type(entry) is TensorView:
+                    found[path] = entry
+        level = inner
+    if not found:
+        raise RefusedError(f"holds no state dict: {shown(next(iter(root)))} is not a tensor")
+    return found
 
 
-def _storages(views) -> dict[str, Storage]:
-    return {view.storage.key: view.storage for view in views.values()}
+def _shortened(name: str) -> str:
+    """Return a name that costs little to repeat, and that is still seen to be too long."""
+    return name[: MAX_NAME + 1]
 
 
 def _bytes(storage: Storage) -> int:
     return storage.size * np.dtype(DTYPES[storage.dtype]).itemsize
 
 
-def _specs(views) -> dict[str, TensorSpec]:
-    return {name: TensorSpec(view.storage.dtype, view.shape) for name, view in views.items()}
+def _as_tensors(views, read) -> Tensors:
+    def checked(names):
+        names = list(names)
+        for name in names:
+            # Tensors that are not read may do that: an empty buffer, one number repeated for each weight.
+            if not views[name].is_inside:
+                raise UserError(f"{shown(name)} reaches outside its storage or repeats its numbers")
+        return read(names)
+
+    return Tensors({name: TensorSpec(view.storage.dtype, view.shape) for name, view in views.items()}, checked)
 
 
 def _read(views, names, numbers):

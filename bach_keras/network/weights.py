@@ -1,15 +1,25 @@
 """Trained weights into our networks: torchvision's names and layouts to Keras's, checked in full."""
 
+import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bach_keras.fields import plain
-from bach_keras.network.checkpoint import Checkpoint, write_h5
-from bach_keras.network.resnext import resnext50
+from bach_keras.network.checkpoint import write_h5
+from bach_keras.network.facts import Facts, facts_of
+from bach_keras.network.held import Held
+from bach_keras.network.published import HISTOLOGY
+from bach_keras.network.recognise import recognise
+from bach_keras.network.resnext import normalisation_of, resnext50
+from bach_keras.normalisation import IMAGENET
+from bach_keras.wording import counted
 from datasets.digest import sha256_of
 from datasets.errors import UserError, working
+
+LOG = logging.getLogger(__name__)
 
 # A Keras variable's name -> the name of the same values in a PyTorch module.
 TORCH_NAMES = {
@@ -26,10 +36,12 @@ TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
 MAX_CLASSES = 50_000
 
 
-def default_path() -> Path:
-    """Return where ImageNet weights are looked for: ``~/.keras/models/``, or under ``KERAS_HOME``."""
+def default_path(kind: str = IMAGENET) -> Path:
+    """Return where weights of ImageNet or ``histology`` are looked for: ``~/.keras/models/``, or under KERAS_HOME."""
+    if kind not in (IMAGENET, HISTOLOGY):
+        raise ValueError(f"There is no default place for weights of {kind}.")
     home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
-    return Path(home) / "models" / "resnext50_imagenet.h5"
+    return Path(home) / "models" / f"resnext50_{kind}.h5"
 
 
 def torch_variables(model) -> dict:
@@ -60,7 +72,7 @@ def port_torch(model, tensors, source="The state dict"):
     """
     variables = torch_variables(model)
     shapes = {name: list(np.shape(tensor)) for name, tensor in tensors.items()}
-    _check_shapes(shapes, torch_shapes(model), f"{source} does not fit {model.name}")
+    check_shapes(shapes, torch_shapes(model), f"{source} does not fit {model.name}")
     numbers = {name: _as_float32(tensors[name]) for name in variables}
     check_numbers(numbers, source)
     for name, variable in variables.items():
@@ -92,40 +104,74 @@ def check_numbers(tensors: dict[str, np.ndarray], source) -> None:
 
 def load_weights(model, path):
     """Fill a network from a ``.h5`` that ``convert_weights`` wrote, a ``.safetensors`` or a ``.pth``."""
-    checkpoint = Checkpoint(path)
+    wanted = torch_shapes(model)
+    held = Held.open(Path(path), wanted)
     # The shapes are checked before any number is read.
-    _check_shapes(_shapes(checkpoint), torch_shapes(model), f"{path} does not fit {model.name}")
-    port_torch(model, checkpoint.read(torch_variables(model)), source=path)
+    check_shapes(held.shapes, wanted, f"{path} does not fit {model.name}")
+    facts = facts_of(held)
+    if facts.normalisation != (own := normalisation_of(model)):
+        raise UserError(f"{path} does not fit {model.name}: it is for {facts.images}, and the network is for {own}.")
+    port_torch(model, held.read(torch_variables(model)), source=path)
 
 
-def convert_weights(source, dest, *, overwrite=False, origin=None, model=None) -> Path:
+def facts_of_file(path) -> Facts:
+    """Return what is known of the one network in a file of weights."""
+    return facts_of(Held.open(Path(path), {}))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user says of a file to port, where the file leaves it open."""
+
+    prefix: str | None = None  # of the network to take, or its beginning
+    normalisation: str | None = None
+
+
+def convert_weights(source, dest, *, asked=Asked(), overwrite=False, origin=None, model=None) -> Path:
     """Check a checkpoint against a network, ResNeXt-50 32x4d if not given, and write it as ``.h5``; return its path.
 
     DEST holds the tensors as they are, so that it is read the same checked way as any other file, and the attributes
-    ``origin``, by default SOURCE's file name, and ``source_sha256``. The top may have any width.
+    ``origin``, by default SOURCE's file name, ``source_sha256``, ``normalisation`` and, where it is known, ``licence``.
+    The top may have any width. What belongs to no network of this kind, such as another head, stays behind.
     """
     source, dest = Path(source), Path(dest)
     check_destination(dest, overwrite)
-    checkpoint = Checkpoint(source)
-    given = _shapes(checkpoint)
     model = model or resnext50((None, None, 3))
-    wanted = torch_shapes(model)
-    if "fc.weight" in given and "fc.weight" not in wanted:
-        wanted |= _top_shapes(given["fc.weight"], model, source)
-    _check_shapes(given, wanted, f"{source} does not fit {model.name}")
-    tensors = checkpoint.read(name for name in given if name in wanted or not name.startswith("fc."))
-    check_numbers({name: tensors[name] for name in wanted}, source)
-    sha256 = sha256_of(source)
+    held = Held.open(source, torch_shapes(model), asked.prefix)
+    tensors = trained_tensors(held, model)
+    facts = facts_of(held, asked.normalisation)
     dest.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(dest.parent, os.W_OK):
         raise UserError(f"{dest} cannot be written: there is no permission to write in its folder.")
+    said = {
+        "origin": origin or facts.source, "source_sha256": facts.sha256 or sha256_of(source),
+        "normalisation": facts.normalisation, **({"licence": facts.licence} if facts.licence else {}),
+    }  # fmt: skip
     with working():
-        write_h5(dest, tensors, origin=origin or plain(source.name, 255), source_sha256=sha256)
+        write_h5(dest, tensors, **said)
+    _report(held, facts)
     return dest
 
 
-def _shapes(checkpoint: Checkpoint) -> dict[str, list[int]]:
-    return {name: list(spec.shape) for name, spec in checkpoint.specs.items()}
+def trained_tensors(held: Held, model) -> dict[str, np.ndarray]:
+    """Return the tensors of a network in a file, with its top if it has one; refuses what does not fill the model."""
+    wanted = torch_shapes(model)
+    if "fc.weight" in held.shapes and "fc.weight" not in wanted:
+        wanted |= _top_shapes(held.shapes["fc.weight"], model, held.path)
+    check_shapes(held.shapes, wanted, f"{held.path} does not fit {model.name}")
+    tensors = held.read(name for name in held.shapes if name in wanted or not name.startswith("fc."))
+    check_numbers({name: tensors[name] for name in wanted}, held.path)
+    return tensors
+
+
+def _report(held: Held, facts: Facts) -> None:
+    """Report what the user must know of weights that were ported."""
+    if held.network.prefix:
+        LOG.info(f"took the network behind {held.network.title}")
+    if left := held.left_over:
+        LOG.info(f"left over: {counted(len(left), 'tensor')} ({_shorten(left)})")
+    LOG.info(f"for {facts.images}")
+    LOG.info(f"licence: {facts.licence or 'not known here; see where the file is from'}")
 
 
 def _top_shapes(given, model, source) -> dict[str, list[int]]:
@@ -144,7 +190,7 @@ def check_destination(dest, overwrite):
         raise UserError(f"{dest} already exists: remove it, or replace it with --overwrite.")
 
 
-def _check_shapes(given, wanted, complaint):
+def check_shapes(given, wanted, complaint):
     """Refuse a file's shapes that are missing among the wanted ones, left over or different, all in one sentence."""
     grouped = "layer1.0.conv2.weight"
     if grouped in wanted and grouped in given and given[grouped][1:2] == given[grouped][:1]:
@@ -152,6 +198,9 @@ def _check_shapes(given, wanted, complaint):
             f"{complaint}: it is an ungrouped network such as ResNet-50 ({grouped} is {given[grouped]}, "
             f"not {wanted[grouped]}), so take the weights of resnext50_32x4d."
         )
+    own, other = recognise(wanted), recognise(given)
+    if own and other and other.depth and other != own:
+        raise UserError(f"{complaint}: it is a {other.title}, not a {own.title}.")
     faults = {
         "missing": [name for name in wanted if name not in given],
         "left over": [

@@ -23,6 +23,7 @@ from bach_keras.fields import (
     whole,
 )
 from bach_keras.serving.answers import Outputs
+from bach_keras.serving.licence import licence_of
 from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS, classes_of
 from bach_keras.wording import counted
 from datasets.config_names import JOIN
@@ -98,8 +99,7 @@ def model_card(
         ],
         "trained_on": sorted(frozenset().union(*(each.trained_on for each in provenances))),
         "chosen_on": sorted(chosen_on.union(*(each.chosen_on for each in provenances))),
-        "licence": "Code: Apache-2.0. BACH is CC BY-NC-ND 4.0; weights trained on it inherit its terms of use."
-        + (" So do weights that trained on somebody's own images." if any(map(is_own, parts)) else ""),
+        "licence": licence_of(members, has_own=any(map(is_own, parts))),
         "limits": LIMITS,
     }
     # Where nothing was calibrated or no training image is known, nothing is said of it, as in older cards.

@@ -28,7 +28,12 @@ def train_best(job: Job, starts: dict[str, Start], overwrite: bool = False) -> d
         )
     check_destination(job.folder, overwrite)
     jobs = {
-        name: replace(job, start=start, folder=job.folder.with_name(f"{job.folder.name}-from-{name}"))
+        name: replace(
+            job,
+            start=start,
+            recipe=start.adapted(job.recipe),
+            folder=job.folder.with_name(f"{job.folder.name}-from-{name}"),
+        )
         for name, start in starts.items()
     }
     # All starts are checked before the first is trained, which may take hours.

@@ -1,10 +1,16 @@
 """Where a training starts: what ``--init`` names, whether it may, and putting its weights into a network."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from bach_keras.network.weights import default_path, load_weights
+from bach_keras.network.facts import Facts
+from bach_keras.network.published import HISTOLOGY
+from bach_keras.network.resnext import normalisation_of
+from bach_keras.network.weights import default_path, facts_of_file, load_weights
+from bach_keras.normalisation import IMAGENET
+from bach_keras.recipe import Recipe
 from bach_keras.run_folder import Run
 from bach_keras.tree import ROOT
 from bach_keras.wording import counted
@@ -15,13 +21,39 @@ from datasets.errors import UserError
 class Start:
     """Where a network's weights come from: a file, a run, or neither."""
 
-    init: str  # what the user asked for: none, imagenet, a file or a run folder
-    weights: Path | None = None  # a file of ImageNet weights
+    init: str  # what the user asked for: none, imagenet, histology, a file or a run folder
+    weights: Path | None = None  # a file of trained weights
     parent: Run | None = None
 
     @property
     def is_random(self) -> bool:
         return self.weights is None and self.parent is None
+
+    @property
+    def name(self) -> str:
+        """What a folder of runs from this start is called."""
+        return self.init if self.init in ("none", *_NAMED) else Path(self.init).stem
+
+    @cached_property
+    def facts(self) -> Facts | None:
+        """What is known of the file of weights; None where there is none."""
+        return facts_of_file(self.weights) if self.weights else None
+
+    @property
+    def origin(self) -> dict | None:
+        """What config.json says of the public weights that a run comes from; a parent's are its own too."""
+        if self.facts:
+            return {"source": self.facts.source, "licence": self.facts.licence, "sha256": self.facts.sha256}
+        return self.parent.settings.get("weights_origin") if self.parent else None
+
+    def adapted(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with a network for images normalised as those were that the weights come from."""
+        if self.is_random:
+            return recipe
+        own = self.facts.normalisation if self.facts else self.parent.recipe.backbone.get("normalisation", IMAGENET)
+        others = {name: value for name, value in recipe.backbone.items() if name != "normalisation"}
+        # Left out where it is the default, so that such runs stay what they were.
+        return replace(recipe, backbone=others if own == IMAGENET else {**others, "normalisation": own})
 
     def check(self, validation: list[str]) -> None:
         """Refuse a start from a run that trained on images which will validate, and name a few of them."""
@@ -44,17 +76,24 @@ class Start:
             load_weights(model.features(), self.weights)
 
 
+# Start by name -> what its weights are called, and the command that gets them.
+_NAMED = {
+    IMAGENET: ("ImageNet weights", "weights fetch"),
+    HISTOLOGY: ("weights trained on H&E tissue", "weights fetch --which kather100k"),
+}
+
+
 def start_from(init: str | None, config: str) -> Start:
     """Return the start that ``--init`` names; by default ImageNet's weights, and random ones on phantom."""
     init = init or ("none" if config == "phantom" else "imagenet")
     if init == "none":
         return Start(init)
-    if init == "imagenet":
-        path = default_path()
+    if init in _NAMED:
+        path, (words, command) = default_path(init), _NAMED[init]
         if not path.is_file():
             raise UserError(
-                f"There are no ImageNet weights at {path}: get them with 'weights fetch', name a file with "
-                "--init FILE.h5, or start from random weights with --init none."
+                f"There are no {words} at {path}: get them with '{command}', name a file with --init FILE.h5, or start "
+                "from random weights with --init none."
             )
         return Start(init, weights=path)
     path = Path(init)
@@ -64,7 +103,7 @@ def start_from(init: str | None, config: str) -> Start:
             raise UserError(f"{path} has not finished training, so nothing can start from it: --resume it first.")
         return Start(init, parent=parent)
     if not path.is_file():
-        raise UserError(f"--init {init} is neither imagenet, none, a weights file nor a run folder.")
+        raise UserError(f"--init {init} is neither imagenet, histology, none, a weights file nor a run folder.")
     return Start(init, weights=path)
 
 
@@ -92,6 +131,11 @@ def copy_weights(source, target, but: str | None = None) -> None:
         {weight.path: weight for weight in network.weights if but is None or not re.search(but, weight.path)}
         for network in (source, target)
     )
+    if (given := normalisation_of(source)) != (own := normalisation_of(target)):
+        raise UserError(
+            f"The run to start from has a network for images normalised as {given}, and this one's is for {own}: "
+            "start from a run like it."
+        )
     # A parent of another backbone would give some layers and leave others random.
     if {p: w.shape for p, w in values.items()} != {p: w.shape for p, w in wanted.items()}:
         raise UserError("The run to start from has another network than this one: start from a run like it.")

@@ -173,6 +173,7 @@ def reproduce_table1(
     Raises:
         TrainingError: a loss diverged, or the disk is full.
     """
+    recipe = start.adapted(recipe)
     _report_plan(plan, recipe, start, prepare)
     if only_plan:
         return {}

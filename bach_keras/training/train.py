@@ -93,6 +93,7 @@ class Job:
             }),
             "ancestors": [*parent.settings.get("ancestors", []), str(parent.folder)] if parent else [],
         }  # fmt: skip
+        settings |= {"weights_origin": self.start.origin} if self.start.origin else {}
         return settings | ({"until": self.stop_at.loss_to_reach(self.node.name)} if self.stop_at else {})
 
     def cache(self, split: str) -> ImageCache:
@@ -272,6 +273,8 @@ def finish(job: Job, **options) -> dict:
     wanted = job.settings
     if run.is_finished:
         del wanted["versions"]  # a finished run keeps its result, and config.json says with which versions
+    if "weights_origin" not in run.settings:
+        wanted.pop("weights_origin", None)  # it is of an earlier version, which did not write it down
     if changed := run.differences(wanted):
         raise UserError(
             f"{job.folder} holds another run than the one wanted here: {'; '.join(changed)}. Move it away, or choose "

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import socket
+from dataclasses import replace
 
 import h5py
 import huggingface_hub
@@ -11,9 +12,11 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.numpy import save
 
-from bach_keras.network.fetch import HUB, URLS, fetch_weights
+from bach_keras.network.fetch import Source, fetch_weights
+from bach_keras.network.published import PUBLISHED, published_as
 from datasets.errors import UserError, WorkError
 from tests.file_server import serving
+from tests.network.layout_files import tiatoolbox, write
 from tests.network.small_network import draw_tensors, network
 
 TENSORS = draw_tensors()
@@ -29,8 +32,11 @@ def server(monkeypatch):
         yield running
 
 
-def fetch(to, source, **options):
-    return fetch_weights(to, source, model=network(), **options)
+REPOSITORIES = [name for name, each in PUBLISHED.items() if each.revision]
+
+
+def fetch(to, source, overwrite=False, **options):
+    return fetch_weights(to, Source(source, **options), model=network(), overwrite=overwrite)
 
 
 def assert_converted(path, origin):
@@ -111,9 +117,49 @@ def test_what_cannot_be_fetched_is_refused_before_the_server_is_asked(server, tm
     assert server.ranges == []
 
 
-def test_every_published_url_carries_its_digits():
-    for url in URLS.values():
-        assert re.fullmatch(r"https://\S+resnext50_32x4\S*-[0-9a-f]{8}\.pth", url)
+def test_every_published_url_carries_its_digits_or_has_a_page_that_shows_them():
+    for each in PUBLISHED.values():
+        assert each.revision or each.page or each.place.endswith(f"-{each.digits}.pth")
+        assert bool(each.digits) != bool(each.page)
+        assert re.fullmatch("[0-9a-f]{8}|[0-9a-f]{64}|", each.digits)
+        if each.digits:
+            assert published_as(each.digits.ljust(64, "0")) == each
+    assert published_as("0" * 64) is None
+
+
+def test_what_nobody_publishes_a_digest_of_needs_one_from_the_user(server, tmp_path, monkeypatch):
+    with pytest.raises(
+        UserError, match=r"give the SHA-256 of the file with --sha256; its page, https://huggingface\.co/"
+    ):
+        fetch(tmp_path / "w.h5", "kather100k")
+    url, right = server.url("net.pth"), hashlib.sha256(CONTENT).hexdigest()
+    with pytest.raises(UserError, match="is not the published file"):
+        fetch(tmp_path / "w.h5", url, sha256="0" * 64)
+    with pytest.raises(UserError, match="--sha256 abc is not a SHA-256"):
+        fetch(tmp_path / "w.h5", url, sha256="abc")
+    with pytest.raises(UserError, match="--sha256 begins 00000000, and the file that is published 7cdf4587"):
+        fetch(tmp_path / "w.h5", "torchvision", sha256="0" * 64)
+    fetch(tmp_path / "w.h5", url, sha256=right.upper())
+    assert_converted(tmp_path / "w.h5", url)
+
+
+def test_what_is_for_tissue_has_a_place_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    for name in ("kather100k", "pcam"):
+        assert Source(name).default_path == tmp_path / "models" / "resnext50_histology.h5"
+    for name in ("torchvision", "semi-supervised", "timm/resnext50_32x4d.a1h_in1k", "http://x/y-00000000.pth"):
+        assert Source(name).default_path == tmp_path / "models" / "resnext50_imagenet.h5"
+
+
+def test_weights_for_tissue_come_with_their_normalisation_and_licence(monkeypatch, tmp_path):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    path = write(tmp_path / "tia.pth", tiatoolbox())
+    with serving(path.read_bytes()) as server:
+        monkeypatch.setitem(PUBLISHED, "kather100k", replace(PUBLISHED["kather100k"], place=server.url("k.pth")))
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        to = fetch_weights(tmp_path / "w.h5", Source("kather100k", sha256=digest), model=network(include_top=False))
+    with h5py.File(to) as file:
+        assert (file.attrs["normalisation"], file.attrs["licence"]) == ("unit", "CC BY 4.0")
 
 
 @pytest.fixture
@@ -137,11 +183,12 @@ def test_a_repository_is_fetched_at_a_commit(hub, tmp_path):
     assert_converted(tmp_path / "w.h5", f"timm/some@{COMMIT}")
 
 
-@pytest.mark.parametrize("repository", HUB)
+@pytest.mark.parametrize("repository", REPOSITORIES)
 def test_a_repository_at_its_pinned_commit_is_verified(hub, tmp_path, repository):
-    with pytest.raises(UserError, match=f"{repository} is not the published file"):
+    with pytest.raises(UserError, match=f"{PUBLISHED[repository].place} is not the published file"):
         fetch(tmp_path / "w.h5", repository)
-    assert hub == [(repository, "model.safetensors", HUB[repository][0])]
+    published = PUBLISHED[repository]
+    assert hub == [(published.place, "model.safetensors", published.revision)]
     assert not (tmp_path / "w.h5").exists()
 
 

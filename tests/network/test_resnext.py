@@ -27,7 +27,7 @@ def test_a_network_is_built_again_from_the_config_that_keras_saves(tiny):
         "input_shape": [None, None, 3], "include_top": True, "classes": 5, "name": "resnext50",
         **few_phantoms.TINY,
     }  # fmt: skip
-    assert tiny.get_config() == {**saved, "input_shape": (None, None, 3)}
+    assert tiny.get_config() == {**saved, "input_shape": (None, None, 3), "normalisation": "imagenet"}
     again = ResNeXt.from_config(saved)
     assert [weight.path for weight in again.weights] == [weight.path for weight in tiny.weights]
     assert again.trunk_output == tiny.trunk_output
