@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from bach_keras.fields import (
     LINE,
     NAME,
     OBJECT,
+    PIXELS,
     SHA256,
     TEXTS,
     FieldError,
@@ -25,6 +26,7 @@ from bach_keras.fields import (
     read_object,
     whole,
 )
+from bach_keras.provenance import Provenance
 from bach_keras.tree import NODES, TEMPERATURES, VIEWS, WEIGHTS
 from bach_keras.wording import counted
 from datasets.errors import UserError
@@ -40,6 +42,8 @@ _FILE = {
     "views": COUNT_OF_VIEWS, "config": NAME, "protocol": NAME, "split": NAME, "chosen_on": TEXTS,
     "members": list_of(OBJECT, 3, 1000),
 }  # fmt: skip
+# Files of earlier versions lack it.
+_FILE_MORE = {"pixels": PIXELS}
 _MEMBER = {
     "node": one_of(*NODES), "source": LINE, "digest": SHA256, "weight": number(*WEIGHTS),
     "temperature": number(*TEMPERATURES),
@@ -60,6 +64,7 @@ class Calibration:
     protocol: str = ""
     split: str = ""
     chosen_on: tuple[str, ...] = ()
+    pixels: dict[str, str] = field(default_factory=dict)  # their digests, as ``Provenance.fields`` has them
     members: tuple[dict, ...] = ()  # of each: node, source, digest, weight, temperature
     name: str = "The calibration"  # what a message calls it
 
@@ -68,7 +73,7 @@ class Calibration:
         """Read what ``calibrate --out`` wrote."""
         try:
             values = read_object(Path(path))
-            check(values, _FILE)
+            check(values, _FILE, _FILE_MORE)
             for index, member in enumerate(values["members"]):
                 check(member, _MEMBER, within=f"members[{index}]")
             return replace(cls.of(values), name=str(path))
@@ -93,13 +98,20 @@ class Calibration:
             threshold=values["unsure"]["threshold"],
             share=values["unsure"]["share"],
             chosen_on=tuple(values.get("chosen_on", ())),
+            pixels=dict(values.get("pixels", {})),
             members=tuple(values.get("members", ())),
             **{name: values[name] for name in ("n", "groups", "views", "config", "protocol", "split")},
         )
 
     def as_json(self) -> dict:
         """Return what the file holds."""
-        return {"kind": "calibration", **self.in_card(), **{name: list(asdict(self)[name]) for name in _LISTS}}
+        images = {"chosen_on": list(self.chosen_on), "pixels": self.pixels}
+        return {"kind": "calibration", **self.in_card(), **images, "members": list(self.members)}
+
+    @property
+    def provenance(self) -> Provenance:
+        """The images that chose the thresholds."""
+        return Provenance.read({"chosen_on": self.chosen_on, "pixels": self.pixels})
 
     def in_card(self) -> dict:
         """Return what a model card says of it."""
@@ -163,7 +175,6 @@ class Calibration:
 
 
 THRESHOLDS = {name: _FILE[name] for name in ("levels", "unsure", "n", "groups", "views", "config", "protocol", "split")}
-_LISTS = ("chosen_on", "members")
 
 
 def as_listed(member) -> dict:

@@ -65,6 +65,16 @@ OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 TEXTS = Kind("a list of text", lambda value: isinstance(value, list) and all(isinstance(part, str) for part in value))
 
 
+# As ``provenance`` writes them: the first 16 digits of each image's SHA-256, several where its pixels changed.
+_DIGESTS = re.compile("[0-9a-f]{16}(?: [0-9a-f]{16})*")
+PIXELS = Kind(
+    "an object of file names, each with 16 hex digits",
+    lambda value: (
+        isinstance(value, dict) and all(isinstance(said, str) and _DIGESTS.fullmatch(said) for said in value.values())
+    ),
+)
+
+
 def _is_line(text: str) -> bool:
     """Return whether text can be encoded and does not move a cursor."""
     return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)

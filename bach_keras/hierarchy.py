@@ -77,7 +77,7 @@ class Hierarchy(tf.Module):
         self.view, self.views = members[0].view, views
         self.provenance = functools.reduce(operator.or_, [member.provenance for member in members])
         if calibration:
-            self.provenance |= Provenance(chosen_on=frozenset(calibration.chosen_on))
+            self.provenance |= calibration.provenance
         # A set, as tf.Module would take a tuple for a part of the model and save it.
         self._configs = frozenset(member.config for member in members)
         self._networks = split(members, precision)

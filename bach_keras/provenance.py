@@ -1,8 +1,21 @@
-"""Which images made a system what it is: the one home of the guard against leaks."""
+"""Which images made a system what it is: the one home of the guard against leaks.
 
+An image is known again by its pixels, whatever file it lies in and whatever it is called. Names count as well: those of
+the images that trained an older run are all that is known of them, and an image that was saved again, with other
+pixels, is still that image.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from datasets.errors import UserError
+
+# Of the SHA-256 of an image's size and pixels. Two different images have the same 16 once in 2 ** 64 pairs: among
+# 20,000 images that trained and 20,000 that judge, with a chance of 2e-11. It would refuse one that did not train.
+DIGITS = 16
+
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -12,27 +25,99 @@ class Provenance:
     trained_on: frozenset[str] = frozenset()  # images that it, or a run it started from, trained on
     chosen_on: frozenset[str] = frozenset()  # images that chose an epoch, a start, a temperature or a threshold
     protocols: frozenset[str] = frozenset()  # by which its members were split
+    # File name and digest of each of these images; of what an earlier version trained they are not known.
+    pixels: frozenset[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def of(cls, digests: Mapping[str, str], trained: Iterable[str] = (), chosen: Iterable[str] = ()) -> "Provenance":
+        """Return that of images by their names; ``digests`` are their names -> SHA-256 of size and pixels."""
+        trained, chosen = frozenset(trained), frozenset(chosen)
+        pixels = frozenset((name, digests[name][:DIGITS]) for name in trained | chosen)
+        return cls(trained, chosen, pixels=pixels)
+
+    @classmethod
+    def read(cls, fields: dict, protocols: Iterable[str] = ()) -> "Provenance":
+        """Take it from the ``fields`` of a file, checked; those that are missing name no images."""
+        pixels = {(name, digest) for name, said in fields.get("pixels", {}).items() for digest in said.split()}
+        trained, chosen = (frozenset(fields.get(name, ())) for name in ("trained_on", "chosen_on"))
+        return cls(trained, chosen, frozenset(protocols), frozenset(pixels))
+
+    @property
+    def fields(self) -> dict:
+        """What a file says of the images: ``trained_on``, ``chosen_on``, and file name -> digest as ``pixels``."""
+        pixels = {}
+        for name, digest in sorted(self.pixels):  # a name has two, where its image was changed between two trainings
+            pixels[name] = f"{pixels[name]} {digest}" if name in pixels else digest
+        return {"trained_on": sorted(self.trained_on), "chosen_on": sorted(self.chosen_on), "pixels": pixels}
+
+    @property
+    def choice(self) -> "Provenance":
+        """The images that chose something, alone."""
+        pixels = frozenset(pair for pair in self.pixels if pair[0] in self.chosen_on)
+        return Provenance(chosen_on=self.chosen_on, pixels=pixels)
 
     def __or__(self, other: "Provenance") -> "Provenance":
         return Provenance(
-            self.trained_on | other.trained_on, self.chosen_on | other.chosen_on, self.protocols | other.protocols
+            self.trained_on | other.trained_on,
+            self.chosen_on | other.chosen_on,
+            self.protocols | other.protocols,
+            self.pixels | other.pixels,
         )
 
-    def check_leaks(self, filenames) -> None:
-        """Refuse images that trained the system, and a system of which nobody knows what trained it."""
+    @cached_property
+    def _names(self) -> dict[str, list[str]]:
+        """Digest -> the names of the images that have it."""
+        names = {}
+        for name, digest in sorted(self.pixels):
+            names.setdefault(digest, []).append(name)
+        return names
+
+    def trained(self, digests: Mapping[str, str]) -> dict[str, str]:
+        """Return which of some images (name -> SHA-256) trained the system: name -> the name that it trained under."""
+        return self._among(self.trained_on, digests)
+
+    def chosen(self, digests: Mapping[str, str]) -> dict[str, str]:
+        """Return which of some images chose something of the system, as ``trained`` does."""
+        return self._among(self.chosen_on, digests)
+
+    def _among(self, images, digests) -> dict[str, str]:
+        found = {}
+        for name, digest in digests.items():
+            alike = [other for other in self._names.get(digest[:DIGITS], ()) if other in images]
+            if name in images or alike:
+                found[name] = name if name in images else alike[0]
+        return found
+
+    @property
+    def without_pixels(self) -> int:
+        """Of how many of the images that trained it only the names are known."""
+        return len(self.trained_on - {name for name, _ in self.pixels})
+
+    def check_leaks(self, digests: Mapping[str, str]) -> None:
+        """Refuse images (name -> SHA-256) that trained the system, and a system of which nobody knows what did."""
         if not self.trained_on:
             raise UserError(
                 "This system does not say which images trained it, so a leak would not be seen: export it again."
             )
-        seen = sorted(self.trained_on & set(filenames))
-        if seen:
-            named = ", ".join(seen[:5]) + (", ..." if len(seen) > 5 else "")
+        if seen := self.trained(digests):
             raise UserError(
-                f"{len(seen)} of these {len(filenames)} images trained a member of this system ({named}), so a score "
-                "on them would mean nothing: evaluate on a protocol that kept them apart."
+                f"{len(seen)} of these {len(digests)} images trained a member of this system "
+                f"({self.in_words(seen, digests)}), so a score on them would mean nothing: evaluate on a protocol that "
+                "kept them apart, or on all images that did not train with --split all."
             )
 
-    def mixed_with(self, protocol: str, files: dict[str, list[str]]) -> str:
+    def in_words(self, seen: Mapping[str, str], digests: Mapping[str, str]) -> str:
+        """Return a few of the images that ``trained`` or ``chosen`` found, each with both of its names."""
+        named = [self._in_words(name, seen[name], digests[name]) for name in sorted(seen)[:_MOST_NAMED]]
+        return ", ".join(named) + (", ..." if len(seen) > _MOST_NAMED else "")
+
+    def _in_words(self, name: str, other: str, digest: str) -> str:
+        if name != other:
+            return f"{name}, which is {other}"
+        has_others = any(each == name for each, _ in self.pixels) and (name, digest[:DIGITS]) not in self.pixels
+        return f"{name}, which had other pixels then" if has_others else name
+
+    def mixed_with(self, protocol: str, files: dict[str, list[str]], digests: Mapping[str, str]) -> str:
         """Return a sentence where members were split otherwise than the images that judge them, else ""."""
         others = sorted(self.protocols - {protocol, ""})
         if others:
@@ -40,8 +125,8 @@ class Provenance:
                 f"This score mixes protocols: its images are those that {protocol} holds out, but members were trained "
                 f"under {', '.join(others)}. Do not compare it with scores of a single protocol."
             )
-        known = frozenset().union(*files.values())
-        if (self.trained_on & known) - set(files["train"]) or (self.chosen_on & known) - set(files["validation"]):
+        known = {name: digests.get(name, "") for held in files.values() for name in held}
+        if set(self.trained(known)) - set(files["train"]) or set(self.chosen(known)) - set(files["validation"]):
             return (
                 "This score mixes splits: a member, or a run it started from, was trained on another split than this "
                 f"one by {protocol}, such as another seed's. Do not compare it with scores of a single split."

@@ -13,6 +13,7 @@ from bach_keras.fields import (
     NAME,
     NOTHING,
     OBJECT,
+    PIXELS,
     TEXT,
     TEXTS,
     FieldError,
@@ -40,7 +41,7 @@ CONFIG = {
 }  # fmt: skip
 CONFIG_MORE = {
     "versions": object_of(TEXT), "split_origin": OBJECT, "images_sha256": TEXT, "until": OBJECT,
-    "trained_on": TEXTS, "chosen_on": TEXTS, "ancestors": TEXTS, "tensorboard": FLAG,
+    "trained_on": TEXTS, "chosen_on": TEXTS, "pixels": PIXELS, "ancestors": TEXTS, "tensorboard": FLAG,
     "temperature": number(*TEMPERATURES), "started_from": LINE, "candidates": object_of(OBJECT),
     "changes": list_of(OBJECT), "weights_origin": OBJECT,
 }  # fmt: skip
@@ -115,7 +116,7 @@ SYSTEM_MORE = {
     "member_configs": list_of(NAME), "stains": OBJECT, "node": one_of(*NODES), "headline": one_of("system", *NODES),
     "coverage": list_of(OBJECT), "errors": OBJECT, "uncalibrated": OBJECT | NOTHING, "unsure": OBJECT | NOTHING,
     "sets": object_of(OBJECT) | NOTHING, "views": whole(1), "split_digest": TEXT, "model_digest": TEXT | NOTHING,
-    "warnings": OBJECT | NOTHING,
+    "warnings": OBJECT | NOTHING, "likeness": OBJECT | NOTHING,
 }  # fmt: skip
 COVERAGE = {"coverage": SHARE, "accuracy": SHARE, "n": whole(1)}
 ERRORS = {"left_at": object_of(whole()), "paths": list_of(OBJECT)}

@@ -25,8 +25,8 @@ class Run:
 
     folder: Path
     # What config.json says: node, config, protocol, init, recipe, versions, split (split name -> file names),
-    # split_origin (its seed and note; the sheet of patients as patients and patients_sha256), trained_on and chosen_on
-    # (file names, the ancestors' included), ancestors.
+    # split_origin (its seed and note; the sheet of patients as patients and patients_sha256), trained_on, chosen_on
+    # and pixels (the ancestors' included), ancestors.
     settings: dict
 
     @classmethod
@@ -69,8 +69,7 @@ class Run:
             # A run without training images does not exist: a leak would not be seen.
             if name not in self.settings or (name == "trained_on" and not self.settings[name]):
                 raise _not_written(self.folder / "config.json", f"{name} is missing or empty")
-        names = (frozenset(self.settings[name]) for name in ("trained_on", "chosen_on"))
-        return Provenance(*names, frozenset({self.settings["protocol"]}))
+        return Provenance.read(self.settings, {self.settings["protocol"]})
 
     @property
     def is_finished(self) -> bool:

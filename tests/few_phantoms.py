@@ -65,6 +65,35 @@ class FewPhantoms:
         })  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Copies(FewPhantoms):
+    """The same images as a set of a user's own, so under other names."""
+
+    config: str = "own-lab"
+
+    @classmethod
+    def of(cls, data):
+        files = {split: [f"own-lab/{name}" for name in held] for split, held in data.files.items()}
+        return cls(files=files, labels={f"own-lab/{name}": label for name, label in data.labels.items()})
+
+    @property
+    def groups(self):
+        return {name: name.split("-")[3] for name in self.labels}
+
+    @property
+    def _originals(self) -> FewPhantoms:
+        return FewPhantoms(labels={name.removeprefix("own-lab/"): label for name, label in self.labels.items()})
+
+    @property
+    def prepared(self):
+        digests = self._originals.prepared.digests
+        return SimpleNamespace(digests={f"own-lab/{name}": digest for name, digest in digests.items()})
+
+    def images(self, filenames):
+        found = self._originals.images([name.removeprefix("own-lab/") for name in filenames])
+        return found.map(lambda record: record | {"filename": "own-lab/" + record["filename"]})
+
+
 def training_records(data: FewPhantoms) -> list[dict]:
     """Return its training images as ``Prepared.load`` gives those of a data set."""
     records = data.images(data.files["train"]).as_numpy_iterator()

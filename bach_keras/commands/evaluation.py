@@ -23,7 +23,8 @@ scored_options = several(
     images_options,
     click.option(
         "--split", type=click.Choice(("validation", "test", "all")),
-        help="Images to score; all takes every image that no member trained on. [default: test if there is one]",
+        help="Images to score; all takes every image that no member trained on. [default: test if there is one; all of "
+        "your own images, if none of them trained a member]",
     ),
     views_option,
     calibrated_option,

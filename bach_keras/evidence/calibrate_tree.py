@@ -1,6 +1,8 @@
 """A tree calibrated on validation images: a temperature for each of its runs, and thresholds for the whole."""
 
+import functools
 import logging
+import operator
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from bach_keras.evidence.intervals import groups_of
 from bach_keras.evidence.rows import batches
 from bach_keras.hierarchy import Hierarchy, Member
 from bach_keras.members import run_folder, uncalibrated_member, weights_of
+from bach_keras.provenance import Provenance
 from bach_keras.run_folder import Run
 from bach_keras.tree import NODES, ROOT, products
 from bach_keras.wording import counted
@@ -101,17 +104,18 @@ def _opened(node: str, spec: str, settings: Settings) -> _Fit:
 def _choosing(fits: list[_Fit], images: SplitData | None) -> tuple[SplitData, list[str]]:
     """Return the images that choose the thresholds: validation images of the four labels that trained no member."""
     data = images or next(fit.data for fit in fits if fit.member.node == ROOT.name)
-    held = data.files.get(VALIDATION, [])
-    trained_on = frozenset().union(*(fit.member.provenance.trained_on for fit in fits))
-    names = [name for name in held if data.labels.get(name) in CLASSES and name not in trained_on]
+    held, digests = data.files.get(VALIDATION, []), data.prepared.digests
+    provenance = functools.reduce(operator.or_, [fit.member.provenance for fit in fits])
+    seen = provenance.trained({name: digests.get(name, "") for name in held})
+    names = [name for name in held if data.labels.get(name) in CLASSES and name not in seen]
     if not names:
         why = "all of them trained a member" if held else "there are none"
         raise UserError(
             f"No validation image of {data.config} by protocol {data.protocol} can choose thresholds, as {why}: name "
             "other images with --config and --protocol, or leave out the runs that trained on all."
         )
-    if seen := len(trained_on & set(held)):
-        LOG.info(f"{seen} of {counted(len(held), 'validation image')} trained a member and choose no threshold")
+    if seen:
+        LOG.info(f"{len(seen)} of {counted(len(held), 'validation image')} trained a member and choose no threshold")
     if missing := [name for name in CLASSES if name not in {data.labels[each] for each in names}]:
         LOG.warning(
             f"None of the images that choose thresholds is {' or '.join(missing)}: prediction sets hold the true class "
@@ -216,6 +220,7 @@ def thresholds(members: list[Member], chosen, logits, settings: Settings) -> Cal
     return Calibration(
         levels=levels, threshold=doubt, share=settings.share, n=len(names), groups=count, views=settings.views,
         config=data.config, protocol=data.protocol, split=VALIDATION, chosen_on=tuple(names),
+        pixels=Provenance.of(data.prepared.digests, chosen=names).fields["pixels"],
         members=tuple(map(as_listed, members)),
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from bach_keras.fields import read_object
 from bach_keras.members import run_folder
 from bach_keras.run_folder import Run
 from bach_keras.tree import NODES
+from bach_keras.wording import counted
 from datasets.errors import UserError, working
 from datasets.labels import LABELS
 from datasets.whole import whole, write_json
@@ -36,8 +37,7 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
     Args:
         system: a ``Hierarchy`` or an ``Export``.
         data: a ``SplitData``.
-        split: the split that judges, or "all", every image that no member trained on; by default the one that ``data``
-            holds out.
+        split: the split that judges, or "all", every image that no member trained on; see ``default_split``.
         out: the folder to write into.
         members: the runs that the report shows, as ``load_members`` takes them.
 
@@ -49,7 +49,7 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
             damaged, or an answer is NaN or infinity. Nothing has been written then.
     """
     out, members = Path(out), list(members)
-    split = split or data.held_out
+    split = split or default_split(system, data)
     names = judging(system, data, split)
     folders = dict.fromkeys(run_folder(spec) for spec in members)
     for folder in folders:
@@ -87,11 +87,25 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
     return result
 
 
+def default_split(system, data) -> str:
+    """Return the split that judges where none is asked for: the one that is held out.
+
+    The user's own images were not split for this system if none of them trained it: all of them judge then.
+    """
+    is_own = len(_own_parts(data.config)) == len(data.config.split("+"))
+    return ALL if is_own and not system.provenance.trained(data.prepared.digests) else data.held_out
+
+
+def _own_parts(config: str) -> list[str]:
+    """Return the sets of the user's own images that a configuration is or joins."""
+    return [part for part in config.split("+") if part.startswith("own-")]
+
+
 def judging(system, data, split: str) -> list[str]:
     """Return the images that judge a system; refuses those that trained it, and a split without any."""
-    trained_on = system.provenance.trained_on
-    if split == ALL and trained_on:
-        names = sorted(set(data.labels) - trained_on)
+    digests, provenance = data.prepared.digests, system.provenance
+    if split == ALL:
+        names = sorted(set(data.labels) - set(provenance.trained(digests)))
         if not names:
             raise UserError(
                 f"Every image of {data.config} trained a member, so none is left to judge: name another --config."
@@ -102,7 +116,7 @@ def judging(system, data, split: str) -> list[str]:
         raise UserError(
             f"Protocol {data.protocol} on {data.config} has no {split} images: choose another --split or --protocol."
         )
-    system.provenance.check_leaks(names)
+    provenance.check_leaks({name: digests.get(name, "") for name in names})
     nodes = system.nodes
     # What no node can judge, such as in situ or invasive by norbe alone, is left out.
     labels = LABELS if len(nodes) > 1 else tuple(NODES[nodes[0]].targets)
@@ -137,17 +151,35 @@ def _read_back(content: bytes) -> predictions.Predictions:
 
 def notes(system, data, split: str, names: list[str]) -> list[str]:
     """Return sentences on what the choice of images cannot exclude, and on what they cannot judge."""
-    unjudged = unjudged_in_words(system.nodes, {data.labels[name] for name in names})
+    provenance, digests = system.provenance, data.prepared.digests
+    last = [_unseen(system, data), unjudged_in_words(system.nodes, {data.labels[name] for name in names})]
     if split != ALL:
-        mixed = system.provenance.mixed_with(data.protocol, data.files)
-        return [note for note in (data.origin["note"], mixed, unjudged) if note]
-    trained = {data.groups.get(name, "") for name in system.provenance.trained_on} - {""}
+        mixed = provenance.mixed_with(data.protocol, data.files, digests)
+        return [note for note in (data.origin["note"], mixed, *last) if note]
+    trained = provenance.trained(digests)
+    patients = {data.groups.get(name, "") for name in trained} - {""}
     notes = [f"The images are all those of {data.config} that no member trained on, whatever split they are in."]
-    if shared := sum(data.groups.get(name, "") in trained for name in names):
+    if others := {name: other for name, other in trained.items() if name != other}:
+        notes.append(
+            f"{counted(len(others), 'image')} trained a member under another name and did not judge it: "
+            f"{provenance.in_words(others, digests)}."
+        )
+    if shared := sum(data.groups.get(name, "") in patients for name in names):
         notes.append(f"{shared} of them are of patients whose other images trained a member, so the score flatters.")
     if unknown := sum(not data.groups.get(name, "") for name in names):
         notes.append(f"The patients of {unknown} of them are unknown, and may have trained a member too.")
-    return [*notes, *([unjudged] if unjudged else [])]
+    return [*notes, *filter(None, last)]
+
+
+def _unseen(system, data) -> str:
+    """Return a sentence where a copy of a training image could be among the user's own and not be seen."""
+    count = system.provenance.without_pixels
+    if not count or not _own_parts(data.config):
+        return ""
+    return (
+        f"Of {counted(count, 'image')} that trained a member only the name is known, as an earlier version trained it: "
+        "a copy under another name would not be noticed."
+    )
 
 
 def check_folder(out: Path, files: Iterable[str]) -> None:

@@ -26,6 +26,7 @@ def answer(system, data, names: list[str]) -> list[dict]:
         names: of images of ``data``.
     """
     rows, digests, values = [], data.prepared.digests, measured(system, data, names)
+    chosen = system.provenance.chosen({name: digests[name] for name in names})
     is_normalised = system.view.stain_normalisation != "none"
     with bar(what="Evaluating", total=len(names)) as progress:
         for parts, known, labels, encoded in batches(system, data, names).as_numpy_iterator():
@@ -38,7 +39,7 @@ def answer(system, data, names: list[str]) -> list[dict]:
                     "digest": digests[name],
                     "truth": LABELS[label],
                     **_row({key: value[index] for key, value in answers.items()}),
-                    "chosen": name in system.provenance.chosen_on,
+                    "chosen": name in chosen,
                     "normalised": bool(known[index]) if is_normalised else None,
                     "measured": _with_distance(values.get(name), answers.get("distance"), index),
                 })  # fmt: skip

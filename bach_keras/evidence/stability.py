@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bach_keras.evidence import stability_card
-from bach_keras.evidence.evaluate import check_folder, judging, notes, warn_of_phantoms
+from bach_keras.evidence.evaluate import check_folder, default_split, judging, notes, warn_of_phantoms
 from bach_keras.evidence.rows import BATCH, answers_of
 from bach_keras.evidence.stability_card import ANSWERS, CARD, CHANGES
 from bach_keras.wording import counted
@@ -59,7 +59,7 @@ def measure_stability(system, data, split: str | None, out: Path, sample: Sample
     Raises:
         UserError: as ``evaluate`` does. Nothing has been written then.
     """
-    out, split = Path(out), split or data.held_out
+    out, split = Path(out), split or default_split(system, data)
     held = judging(system, data, split)
     names = sample.of(held, data.groups)
     check_folder(out, (ANSWERS, CARD))
@@ -98,7 +98,8 @@ def measure_stability(system, data, split: str | None, out: Path, sample: Sample
 
 def _answers(system, data, names: list[str]) -> dict[tuple[str, str], list[dict]]:
     """Return the rows of each change, sorted by file name."""
-    found = {change: [] for change in CHANGES}
+    found, digests = {change: [] for change in CHANGES}, data.prepared.digests
+    chosen = system.provenance.chosen({name: digests[name] for name in names})
 
     def seen(record):
         changed = versions(record["image"], system.view.image_size)
@@ -112,9 +113,9 @@ def _answers(system, data, names: list[str]) -> dict[tuple[str, str], list[dict]
             row = {
                 "filename": name,
                 "group": data.groups.get(name, ""),
-                "digest": data.prepared.digests[name],
+                "digest": digests[name],
                 "truth": LABELS[record["label"]],
-                "chosen": name in system.provenance.chosen_on,
+                "chosen": name in chosen,
             }
             parts = np.array_split(squares, -(-len(squares) // BATCH))
             answers = [answer for part in parts for answer in answers_of(system, part, f"{name}, or a change of it")]

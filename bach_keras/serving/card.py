@@ -1,5 +1,7 @@
 """The model card: what an export says about itself."""
 
+import functools
+import operator
 from pathlib import Path
 
 from bach_keras.calibration import ANSWERED, COUNT_OF_VIEWS, Calibration
@@ -10,6 +12,7 @@ from bach_keras.evidence.stains import in_words
 from bach_keras.fields import (
     NAME,
     OBJECT,
+    PIXELS,
     SHA256,
     TEXT,
     TEXTS,
@@ -67,10 +70,11 @@ def model_card(
     ``knows`` are fields of what the export knows of its training images, if it does.
     """
     view = members[0].view
-    provenances = [member.provenance for member in members]
+    provenance = functools.reduce(operator.or_, [member.provenance for member in members])
+    if calibration:
+        provenance |= calibration.provenance
     configs = sorted({member.config for member in members})
     parts = sorted({part for config in configs for part in config.split(JOIN)})
-    chosen_on = frozenset(calibration.chosen_on if calibration else ())
     nodes = tuple(name for name in NODES if any(member.node == name for member in members))
     is_node = len(nodes) == 1
     card = {
@@ -97,8 +101,7 @@ def model_card(
             }
             for member in members
         ],
-        "trained_on": sorted(frozenset().union(*(each.trained_on for each in provenances))),
-        "chosen_on": sorted(chosen_on.union(*(each.chosen_on for each in provenances))),
+        **provenance.fields,
         "licence": licence_of(members, has_own=any(map(is_own, parts))),
         "limits": LIMITS,
     }
@@ -143,7 +146,7 @@ _FIELDS = {
 _MORE = {
     "name": TEXT, "nodes": OBJECT, "data": OBJECT,
     "stain_normalisation": one_of("none", "macenko", "reinhard"), "decoding": whole(1), "licence": TEXT,
-    "precision": one_of(*PRECISIONS), "limits": TEXTS,
+    "precision": one_of(*PRECISIONS), "limits": TEXTS, "pixels": PIXELS,
 }  # fmt: skip
 # What a model answers. An older card says nothing of it: it is a tree's, of one view of an image.
 OF_OUTPUTS = {"kind": one_of("system", "node"), "node": one_of(*NODES), "views": COUNT_OF_VIEWS, "index": OBJECT}
@@ -223,7 +226,7 @@ def as_markdown(card: dict) -> str:
         "",
         *(f"- {for_markdown(f'{config}: {words}')}" for config, words in card["data"].items()),
         f"- {len(card['trained_on'])} images trained it and {len(card['chosen_on'])} chose an epoch, a start, a "
-        "temperature or a threshold; `assets/model_card.json` names them.",
+        "temperature or a threshold; `assets/model_card.json` names them, with digests of their pixels.",
         *_index(card),
         *_stains(card),
         *_calibration(card),

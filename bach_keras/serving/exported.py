@@ -56,7 +56,7 @@ class Export:
             self.warnings += _slow_here(self.precision)
         self.view = View(self.card["image_size"], self.card.get("stain_normalisation", "none"))
         protocols = frozenset(member.get("protocol", "") for member in self.card["members"])
-        self.provenance = Provenance(frozenset(self.card["trained_on"]), frozenset(self.card["chosen_on"]), protocols)
+        self.provenance = Provenance.read(self.card, protocols)
         self.configs = tuple(sorted(set(self.card["configs"])))
 
     @functools.cached_property

@@ -38,7 +38,7 @@ def train_best(job: Job, starts: dict[str, Start], overwrite: bool = False) -> d
     }
     # All starts are checked before the first is trained, which may take hours.
     for each in jobs.values():
-        each.start.check(each.files["validation"])
+        each.check_validation()
     # Each is resumed by itself, so the command is the same as before.
     try:
         results = {name: finish(each) for name, each in jobs.items()}

@@ -1,6 +1,7 @@
 """Where a training starts: what ``--init`` names, whether it may, and putting its weights into a network."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from bach_keras.network.published import HISTOLOGY
 from bach_keras.network.resnext import normalisation_of
 from bach_keras.network.weights import default_path, facts_of_file, load_weights
 from bach_keras.normalisation import IMAGENET
+from bach_keras.provenance import Provenance
 from bach_keras.recipe import Recipe
 from bach_keras.run_folder import Run
 from bach_keras.tree import ROOT
@@ -55,15 +57,21 @@ class Start:
         # Left out where it is the default, so that such runs stay what they were.
         return replace(recipe, backbone=others if own == IMAGENET else {**others, "normalisation": own})
 
-    def check(self, validation: list[str]) -> None:
-        """Refuse a start from a run that trained on images which will validate, and name a few of them."""
-        seen = sorted(self.parent.provenance.trained_on & set(validation)) if self.parent else []
-        if seen:
+    def check(self, validation: Mapping[str, str], training: Provenance) -> None:
+        """Refuse validation images (name -> SHA-256) that trained the run to start from, or that train here too."""
+        if seen := training.trained(validation):
+            raise UserError(
+                f"{len(seen)} of the {counted(len(validation), 'image')} that would validate have the pixels of a "
+                f"training image ({training.in_words(seen, validation)}), so the accuracy would mean nothing: remove "
+                "one of each two and prepare the set again, or choose another --protocol or --split-seed."
+            )
+        origin = self.parent.provenance if self.parent else Provenance()
+        if seen := origin.trained(validation):
             count = len(validation)
             raise UserError(
                 f"{self.parent.folder} trained on {len(seen)} of the {counted(count, 'image')} that "
                 f"{'is' if count == 1 else 'are'} to validate here "
-                f"({', '.join(seen[:3])}{', ...' if len(seen) > 3 else ''}), so the accuracy would mean "
+                f"({origin.in_words(seen, validation)}), so the accuracy would mean "
                 "nothing: start from a run of the same --protocol and --split-seed, or train under the split it had."
             )
 

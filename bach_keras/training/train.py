@@ -17,6 +17,7 @@ from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.fields import shown
 from bach_keras.network.head import Classifier
 from bach_keras.packed_kernels import check_kernels_may_change
+from bach_keras.provenance import Provenance
 from bach_keras.recipe import Recipe
 from bach_keras.run_folder import Run, check_destination, recipe_as_json, versions
 from bach_keras.training import balance, checkpoint, devices
@@ -70,6 +71,17 @@ class Job:
         return self.data.digest(name for names in self.files.values() for name in names)
 
     @property
+    def provenance(self) -> Provenance:
+        """The images that train and choose, those of the runs that it comes from included."""
+        found = Provenance.of(self.data.prepared.digests, self.files["train"], self.files.get("validation", []))
+        if self.start.parent:
+            found |= self.start.parent.provenance
+        # These chose the epoch of the run that says when to stop, so they choose here as well.
+        if self.stop_at:
+            found |= self.stop_at.provenance.choice
+        return found
+
+    @property
     def settings(self) -> dict:
         """What config.json says of a run that starts now."""
         parent = self.start.parent
@@ -83,18 +95,17 @@ class Job:
             "split": self.data.files,
             "split_origin": self.data.origin,
             "images_sha256": self.digest,
-            # The images of the runs that it comes from are its own too.
-            "trained_on": sorted({*self.files["train"], *(parent.provenance.trained_on if parent else ())}),
-            "chosen_on": sorted({
-                *self.files.get("validation", []),
-                *(parent.provenance.chosen_on if parent else ()),
-                # These chose the epoch of the run that says when to stop, so they choose here as well.
-                *(self.stop_at.provenance.chosen_on if self.stop_at else ()),
-            }),
+            **self.provenance.fields,
             "ancestors": [*parent.settings.get("ancestors", []), str(parent.folder)] if parent else [],
-        }  # fmt: skip
+        }
         settings |= {"weights_origin": self.start.origin} if self.start.origin else {}
         return settings | ({"until": self.stop_at.loss_to_reach(self.node.name)} if self.stop_at else {})
+
+    def check_validation(self) -> None:
+        """Refuse validation images that trained the start, or that also train: their accuracy would flatter."""
+        digests = self.data.prepared.digests
+        validation = {name: digests[name] for name in self.files.get("validation", [])}
+        self.start.check(validation, Provenance.of(digests, self.files["train"]))
 
     def cache(self, split: str) -> ImageCache:
         """Read the node's images of a split, resized, with the node's answers."""
@@ -104,8 +115,7 @@ class Job:
     def check(self) -> None:
         """Refuse what would fail, or flatter, once a run has started."""
         devices.check(self.recipe, devices.count())
-        # An accuracy on images that the start trained on would flatter.
-        self.start.check(self.files.get("validation", []))
+        self.check_validation()
         steps_per_epoch(len(self.files["train"]), self.recipe)
         for other in filter(None, (self.start.parent, self.stop_at)):
             if self.folder.resolve() == other.folder.resolve():
@@ -157,7 +167,9 @@ def reopen(job: Job, allow_changes: bool = False) -> Run:
         # A reader of the result must see that it is not of one recipe.
         progress = checkpoint.load(run)
         noted = [*run.settings.get("changes", []), {"after_epoch": progress.epoch, "changed": changed}]
-        run = Run(run.folder, {**run.settings, **now, "changes": noted})
+        # Images that changed have trained it as they were, too.
+        images = (run.provenance | job.provenance).fields
+        run = Run(run.folder, {**run.settings, **now, **images, "changes": noted})
         if devices.is_chief():
             run.write_settings()
             checkpoint.forget_lost_best(run, progress)

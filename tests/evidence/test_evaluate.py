@@ -224,6 +224,60 @@ def test_split_all_of_a_set_that_was_all_trained_on_is_refused(few_phantoms, sys
     refused(system, few_phantoms, tmp_path / "out", "Every image of phantom trained a member", split="all")
 
 
+@pytest.fixture
+def copies(few_phantoms):
+    return few.Copies.of(few_phantoms)
+
+
+@pytest.fixture
+def knowing(few_phantoms):
+    """A system that knows the pixels of what trained it."""
+    files = few_phantoms.files
+    origin = Provenance.of(few_phantoms.prepared.digests, files["train"], files["validation"])
+    return System(origin | Provenance(protocols=frozenset({"patient"})))
+
+
+def test_images_that_trained_are_refused_under_any_name_and_called_by_both(few_phantoms, copies, knowing, tmp_path):
+    name = few_phantoms.files["train"][0]
+    both = f"16 of these 16 images trained a member .*own-lab/{name}, which is {name}"
+    refused(knowing, copies, tmp_path / "out", both, split="train")
+
+
+def test_images_that_chose_are_counted_under_any_name(copies, knowing, tmp_path):
+    result = evaluate(knowing, copies, "validation", tmp_path)
+    assert (result["n"], result["chosen_on"], result["split_notes"]) == (8, 8, [])
+
+
+def test_all_that_did_not_train_is_chosen_by_pixels_and_says_what_is_left_out(few_phantoms, copies, knowing, tmp_path):
+    result = evaluate(knowing, copies, "all", tmp_path)
+    assert (result["n"], result["chosen_on"]) == (16, 8)
+    name = few_phantoms.files["train"][0]
+    assert result["split_notes"][1].startswith("16 images trained a member under another name and did not judge it: ")
+    assert f"own-lab/{name}, which is {name}, " in result["split_notes"][1]
+
+
+def test_own_images_of_which_none_trained_are_all_judged_by_default(few_phantoms, copies, tmp_path):
+    stranger = System(Provenance.of({"other.tif": "f" * 64}, ["other.tif"]))
+    result = evaluate(stranger, copies, None, tmp_path)
+    assert (result["split"], result["n"]) == ("all", 32)
+    assert evaluate(stranger, few_phantoms, None, tmp_path)["split"] == "test"
+
+
+def test_own_images_of_which_some_trained_are_judged_by_those_held_out(copies, knowing, tmp_path):
+    assert evaluate(knowing, copies, None, tmp_path)["split"] == "test"
+
+
+def test_a_system_that_knows_names_alone_says_that_copies_are_not_seen(few_phantoms, copies, system, tmp_path):
+    sentence = "Of 16 images that trained a member only the name is known"
+    assert sentence in evaluate(system, copies, None, tmp_path)["split_notes"][-1]
+    assert evaluate(system, few_phantoms, None, tmp_path)["split_notes"] == []
+
+
+def test_split_all_of_a_system_that_does_not_say_what_trained_it_is_refused(few_phantoms, system, tmp_path):
+    system.provenance = Provenance()
+    refused(system, few_phantoms, tmp_path / "out", "does not say which images trained it", split="all")
+
+
 def test_a_split_with_a_class_absent_is_judged_and_says_what_it_cannot_tell(few_phantoms, system, tmp_path):
     there = [name for name in few_phantoms.files["test"] if few_phantoms.labels[name] != "insitu"]
     result = evaluate(system, replace(few_phantoms, files={**few_phantoms.files, "test": there}), "test", tmp_path)

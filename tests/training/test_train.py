@@ -2,6 +2,7 @@ import json
 import logging
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from bach_keras.network.weights import TO_TORCH, TORCH_NAMES
 from bach_keras.run_folder import Run, recipe_as_json
 from bach_keras.training.start import Start
 from bach_keras.training.train import create, reopen, train
-from tests.few_phantoms import NO_SWEEP, TINY
+from datasets.errors import UserError
+from tests.few_phantoms import NO_SWEEP, TINY, Copies
 from tests.trainings import RANDOM, history, interrupted, job, start_at, trained, weights
 
 
@@ -159,6 +161,35 @@ def test_images_that_trained_the_start_do_not_validate(tree_of_runs, few_phantom
     with pytest.raises(ValueError, match=r"carci trained on 8 of the 8 images that are to validate here .*--protocol"):
         create(job(tmp_path / "run", "norbe", start_at(tree_of_runs["carci"]), data=data))
     assert not (tmp_path / "run").exists()
+
+
+def test_copies_of_images_that_trained_the_start_do_not_validate_under_any_name(tree_of_runs, few_phantoms, tmp_path):
+    swapped = {**few_phantoms.files, "validation": few_phantoms.files["train"], "train": few_phantoms.files["test"]}
+    data = Copies.of(replace(few_phantoms, files=swapped))
+    name = few_phantoms.files["train"][0]
+    with pytest.raises(UserError, match=rf"trained on 16 of the 16 images .*own-lab/{name}, which is {name},"):
+        create(job(tmp_path / "run", start=start_at(tree_of_runs["carci"]), data=data))
+
+
+def test_a_validation_image_with_the_pixels_of_a_training_image_is_refused(few_phantoms, tmp_path):
+    copies = Copies.of(few_phantoms)
+    name = few_phantoms.files["train"][0]
+    files = {"train": few_phantoms.files["train"], "validation": [f"own-lab/{name}", *few_phantoms.files["validation"]]}
+    both = SimpleNamespace(digests=few_phantoms.prepared.digests | copies.prepared.digests)
+
+    class Joined(type(few_phantoms)):
+        prepared = both
+
+    data = Joined(files=files, labels=few_phantoms.labels | copies.labels)
+    with pytest.raises(UserError, match=rf"1 of the 9 images that would validate .*own-lab/{name}, which is {name}"):
+        create(job(tmp_path / "run", data=data))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_keeps_the_digests_of_its_images_and_of_those_before_it(tree_of_runs, few_phantoms):
+    files, digests = few_phantoms.files, few_phantoms.prepared.digests
+    pixels = Run.open(tree_of_runs["norbe"]).settings["pixels"]
+    assert pixels == {name: digests[name][:16] for name in sorted(files["train"] + files["validation"])}
 
 
 def test_the_rate_that_is_not_given_is_the_range_tests(tree_of_runs, recipe, tmp_path):
