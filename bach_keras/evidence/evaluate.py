@@ -8,6 +8,8 @@ from pathlib import Path
 from bach_keras import run_fields
 from bach_keras.evidence import metrics, predictions, stains
 from bach_keras.evidence.error_sections import MOST_PICTURES, wrong
+from bach_keras.evidence.likeness import in_words as likeness_in_words
+from bach_keras.evidence.likeness import training_of
 from bach_keras.evidence.notes import chosen_in_words
 from bach_keras.evidence.report import write_report
 from bach_keras.evidence.rows import answer
@@ -63,7 +65,12 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
         content = predictions.as_csv(answer(system, data, names), system.digest)
         answered, ranges = _read_back(content), getattr(system, "ranges", None)
         result = {
-            **score(answered, system.view.stain_normalisation, ranges and ranges.bounds),
+            **score(
+                answered,
+                system.view.stain_normalisation,
+                ranges and ranges.bounds,
+                ranges and training_of(ranges),
+            ),
             "views": system.views,
             "config": data.config,
             "protocol": data.protocol,
@@ -203,6 +210,14 @@ def _log(result: dict) -> None:
     warn_of_phantoms(result["member_configs"])
     if words := chosen_in_words(result):
         LOG.info(words)
+    if said := result.get("likeness"):
+        LOG.info(likeness_in_words(said))
+    elif _own_parts(result["config"]):
+        LOG.info(
+            "How these images differ from those that trained the system is not known: runs, and exports that were made "
+            "without the training images, keep no measures of them. Export the runs where these are prepared, and "
+            "evaluate with --model."
+        )
     for name, node_score in result["nodes"].items():
         if name != result["headline"]:
             absent = f"; no image is {' or '.join(node_score['absent'])}" if node_score["absent"] else ""

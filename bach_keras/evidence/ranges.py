@@ -38,7 +38,7 @@ _FIELDS = {
 }  # fmt: skip
 # Older cards do not say these.
 _MORE = {"percentiles": OBJECT | NOTHING}
-_PERCENTILES = list_of(_NUMBER, 101, 101)
+PERCENTILES = list_of(_NUMBER, 101, 101)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Ranges:
         bounds = check_bounds(values["bounds"], f"{within}.bounds")
         percentiles = values.get("percentiles")
         if percentiles is not None:
-            check(percentiles, {}, dict.fromkeys(SIDES, _PERCENTILES), within=f"{within}.percentiles")
+            check(percentiles, {}, dict.fromkeys(SIDES, PERCENTILES), within=f"{within}.percentiles")
             percentiles = {name: tuple(sorted(percentiles[name])) for name in SIDES if name in percentiles}
         _check_order({"field": values["field"] or (0, 0)}, within)
         return cls(**{name: values[name] for name in _FIELDS} | {"bounds": bounds, "percentiles": percentiles})

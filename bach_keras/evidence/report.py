@@ -5,6 +5,7 @@ from pathlib import Path
 from bach_keras.evidence import (
     doubt_sections,
     error_sections,
+    likeness_sections,
     score_sections,
     stability_sections,
     stains,
@@ -25,11 +26,11 @@ PARTS = {
     "doubt": ("When to doubt an answer", doubt_sections.doubt),
     "stability": ("Stability", stability_sections.stability),
     "warnings": ("Images that it may not judge", warning_sections.warnings),
+    "likeness": ("Are these images like those that trained it?", likeness_sections.likeness),
     "errors": ("Wrong answers", error_sections.errors),
 }
 
-# The sections that ``sections`` makes again from metrics.json and the predictions, and what the others show.
-CHECKED = (*PARTS, "judged", "limits")
+# What the sections show that ``sections`` does not make again from metrics.json and the predictions.
 UNCHECKED = {"gallery": "the pictures of the wrong answers", "runs": "the training"}
 
 
@@ -40,7 +41,7 @@ def sections(result: dict, rows: list[dict]) -> list[str]:
         result: what metrics.json holds.
         rows: what predictions.csv holds; ``[]`` leaves out what metrics.json does not say.
     """
-    parts = [section(name, title, made(result, rows)) for name, (title, made) in PARTS.items()]
+    parts = [section(name, title, shown) for name, (title, made) in PARTS.items() if (shown := made(result, rows))]
     learned_from = set(result.get("member_configs", ()))
     return [
         *_warnings(result, learned_from),

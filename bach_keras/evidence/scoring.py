@@ -5,6 +5,7 @@ import numpy as np
 from bach_keras.evidence import stains
 from bach_keras.evidence.errors import SYSTEM, find_errors, is_right, judges
 from bach_keras.evidence.intervals import accuracy_interval, effective_n, groups_of
+from bach_keras.evidence.likeness import likeness
 from bach_keras.evidence.metrics import in_words, scores
 from bach_keras.evidence.predictions import SETS, Predictions
 from bach_keras.evidence.ranges import outside
@@ -26,12 +27,17 @@ _WHY = {
 }
 
 
-def score(predictions: Predictions, stain_normalisation: str = "none", bounds: dict | None = None) -> dict:
+def score(
+    predictions: Predictions,
+    stain_normalisation: str = "none",
+    bounds: dict | None = None,
+    training: dict | None = None,
+) -> dict:
     """Return what metrics.json says of a system's answers, but for where they come from.
 
     ``headline`` names what these images can judge: "system" for the four classes, or a node. Where the labels cannot
     tell the four classes apart, the figures of the four classes are None, and ``why`` says so. ``bounds`` are those of
-    the ranges of the system's training images, if it has any.
+    the ranges of the system's training images, if it has any, and ``training`` is what ``likeness.training_of`` says.
     """
     rows, node = predictions.rows, predictions.node
     nodes = {name: scores(*_of_node(rows, name)) for name in ([node] if node else NODES) if _own(rows, name)}
@@ -61,6 +67,8 @@ def score(predictions: Predictions, stain_normalisation: str = "none", bounds: d
     if stain_normalisation != "none":
         truths, normalised = [row["truth"] for row in rows], [row["normalised"] for row in rows]
         more["stains"] = stains.tally(stain_normalisation, truths, normalised)
+    if bounds and training and (found := likeness(rows, bounds, training)):
+        more["likeness"] = found
     return {**result, **more}
 
 

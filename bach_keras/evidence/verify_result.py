@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bach_keras.evidence import predictions, stability_card
+from bach_keras.evidence.likeness import check_training
 from bach_keras.evidence.page import END
 from bach_keras.evidence.predictions import Predictions
 from bach_keras.evidence.ranges import check_bounds
-from bach_keras.evidence.report import CHECKED, UNCHECKED, sections
+from bach_keras.evidence.report import UNCHECKED, sections
 from bach_keras.evidence.scoring import score
 from bach_keras.evidence.stability_card import ANSWERS, CARD
 from bach_keras.fields import NAME, TEXT, TEXTS, FieldError, check, plain, read_object, shown, whole
@@ -69,13 +70,13 @@ def verify_result(path: Path) -> Verified:
         _compare_run(found, answered, written, of_figures.name)
         return found
     bounds = _bounds(found, answered, written, of_figures.name)
-    computed = score(answered, _stain_normalisation(answered, written), bounds)
+    training = _training(found, written, of_figures.name)
+    computed = score(answered, _stain_normalisation(answered, written), bounds, training)
     _compare_figures(found, computed, written, of_figures.name)
     if more := sorted(set(written) - set(computed) - {*ORIGIN, "stability"}):
         found.differences.append(f"{of_figures.name} holds {plain(', '.join(more), 200)}, which no predictions come to")
-    found.checked.append(
-        f"not checked, since no prediction tells them: {', '.join([*ORIGIN, *(['warnings.ranges'] if bounds else [])])}"
-    )
+    taken = [*(["warnings.ranges"] if bounds else []), *(["likeness.training"] if training else [])]
+    found.checked.append(f"not checked, since no prediction tells them: {', '.join([*ORIGIN, *taken])}")
     if "stability" in written or (of_page.parent / CARD).is_file():
         _compare_stability(found, of_page.parent, answered, written)
     if not found.differences:
@@ -179,6 +180,17 @@ def _bounds(found: Verified, answered: Predictions, written: dict, name: str) ->
         return None
 
 
+def _training(found: Verified, written: dict, name: str) -> dict | None:
+    """Return what metrics.json says of the training images that its own are compared with, if it does."""
+    if not isinstance(said := written.get("likeness"), dict):
+        return None
+    try:
+        return check_training(said.get("training"), "likeness.training")
+    except FieldError as error:
+        found.differences.append(f"{name} does not say with which training images its own were compared: {error}")
+        return None
+
+
 def _compare_run(found: Verified, answered: Predictions, written: dict, name: str) -> None:
     """Compare the figures of a run's best epoch; the others in its metrics.json are of its training."""
     if answered.node is None or answered.node != written.get("node"):
@@ -247,9 +259,9 @@ def _compare_page(found: Verified, path: Path, parts: list[str]) -> None:
     # A browser does not show a part inside a comment.
     if "<!--" in page:
         found.differences.append(f"{path.name} holds a comment, which may hide a part: evaluate writes none")
-    names = _SECTION.findall(page)
+    names, made = _SECTION.findall(page), _SECTION.findall("".join(parts))
     for name in dict.fromkeys(names):
-        if name not in {*CHECKED, *UNCHECKED} or names.count(name) > 1:
+        if name not in {*made, *UNCHECKED} or names.count(name) > 1:
             found.differences.append(f"{path.name} holds a section {plain(name, 60)} that evaluate did not write")
     if not page.endswith(END):
         found.differences.append(f"{path.name} does not end as evaluate wrote it: something was added or cut off")

@@ -13,11 +13,15 @@ import numpy as np
 from PIL import Image
 
 from bach_keras.evidence import stability_card
+from bach_keras.evidence.likeness import likeness
 from bach_keras.evidence.metrics import scores
 from bach_keras.evidence.predictions import Predictions
 from bach_keras.evidence.stability_card import CHANGES
 from bach_keras.tree import NODES, ROOT
 from datasets.labels import CLASSES
+
+# Measure -> the scale of its gamma distribution.
+MEASURES = {"blur": 0.05, "tissue": 0.08, "stain": 0.2, "features": 1.5}
 
 # Of the patients, as few sets have many images of one.
 SIZES = (36, 18, 14, 11, 9, 6, 5, 5, 4, 3, 3, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1)
@@ -89,6 +93,19 @@ def stability_of(rows: list[dict]) -> dict:
         answers[change] = [_turned(row) if number and rng.uniform() < number / 200 else row for row in rows]
     figures = stability_card.figures({change: Predictions(own, None, "", "") for change, own in answers.items()})
     return {**figures, "of": 268, "seed": 0, "image_size": 288}
+
+
+def likeness_of(rows: list[dict]) -> dict:
+    """Return how these images differ from those of training: in their stain, and a little in their blur."""
+    rng = np.random.default_rng(6)
+    known = {name: np.sort(rng.gamma(9, scale, 101)).tolist() for name, scale in MEASURES.items()}
+    measured = [{name: float(rng.gamma(9, scale)) for name, scale in MEASURES.items()} for _ in rows]
+    measured = [{**each, "stain": 3 * each["stain"], "blur": 1.1 * each["blur"]} for each in measured]
+    training = {"images": 268, "patients": 29, "false_alarms": 0.049, "percentiles": known}
+    bounds = {name: (0.0, values[99]) for name, values in known.items()}
+    return likeness(
+        [{"group": row["group"], "measured": each} for row, each in zip(rows, measured, strict=True)], bounds, training
+    )
 
 
 def _turned(row: dict) -> dict:
@@ -197,6 +214,7 @@ def write(folder, config: str = "bach", **changes):
 
     rows = rows_of()
     result = result_of(rows, config=config, member_configs=[config], stability=stability_of(rows), **changes)
+    result["likeness"] = likeness_of(rows)
     runs = [write_run(folder / f"{config}-{node}", node, config=config) for node in NODES]
     write_report(folder / "report.html", result, rows, runs, thumbnails(result))
     return folder / "report.html", result, rows

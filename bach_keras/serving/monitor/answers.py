@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bach_keras.evidence.drift import Tally
+from bach_keras.evidence.findings import EDGES, Sample
 from bach_keras.evidence.ranges import SIDES
 from bach_keras.serving.bulk.manifest import Manifest, sha256_if_there
 from bach_keras.wording import counted
@@ -19,12 +20,9 @@ from datasets.progress import bar
 
 ROWS = 2**15  # at a time
 
-_UNIT = np.linspace(0, 1, 10_001)
-_FROM_ZERO = np.concatenate([[0.0], np.geomspace(1e-3, 1e6, 10_000)])
-# Measure -> the column that holds it, and the edges between which its values are counted.
+# Measure -> the column that holds it.
 MEASURES = {
-    "blur": ("measured.blur", _UNIT), "tissue": ("measured.tissue", _UNIT), "stain": ("measured.stain", _FROM_ZERO),
-    "features": ("distance", _FROM_ZERO),
+    "blur": "measured.blur", "tissue": "measured.tissue", "stain": "measured.stain", "features": "distance",
 }  # fmt: skip
 _PROBABILITY = "probabilities."
 _COLUMNS = (
@@ -35,7 +33,7 @@ _COLUMNS = (
     "warnings",
     "model",
     "error",
-    *(column for column, _ in MEASURES.values()),
+    *MEASURES.values(),
 )
 
 
@@ -54,10 +52,8 @@ class Answers:
     warned_any: int = 0  # images with a warning that training images have too: of one of SIDES
     judged: int = 0  # rows that say which warnings they have
     unscaled: int = 0  # rows of which the scale is unknown
-    confidence: Tally = field(default_factory=lambda: Tally(_UNIT))
-    measures: dict[str, Tally] = field(
-        default_factory=lambda: {name: Tally(edges) for name, (_, edges) in MEASURES.items()}
-    )
+    confidence: Tally = field(default_factory=lambda: Tally(EDGES["confidence"]))
+    measures: dict[str, Tally] = field(default_factory=lambda: {name: Tally(EDGES[name]) for name in MEASURES})
     folders: Counter | None = None  # folder -> images, where images of a folder count as one group
     notes: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)  # sentences on files that should have counted
@@ -75,9 +71,9 @@ class Answers:
         sizes = np.array(list(self.folders.values()), float)
         return float(sizes.sum() ** 2 / (sizes**2).sum())
 
-    def effective_of(self, n: int) -> float:
-        """Return the same of those images, of which there are n, that have some value."""
-        return max(1.0, self.effective * n / self.n)
+    @property
+    def sample(self) -> Sample:
+        return Sample(self.n, self.effective)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Count some rows."""
@@ -89,7 +85,7 @@ class Answers:
         self.unsure += pc.sum(batch["unsure"]).as_py() or 0
         self.unscaled += batch["um_per_pixel"].null_count
         self.calibrated += batch.num_rows - batch["unsure"].null_count
-        for name, (column, _) in MEASURES.items():
+        for name, column in MEASURES.items():
             self.measures[name].add(_floats(batch[column]))
         shares = [_floats(batch[name]) for name in batch.schema.names if name.startswith(_PROBABILITY)]
         self.confidence.add(np.max(shares, axis=0))

@@ -1,22 +1,17 @@
 """Answers compared with what is known: what differs, by how much, and whether chance explains it."""
 
 from bach_keras.evidence import drift
+from bach_keras.evidence.findings import ANY, FEW, Reference, corrected, finding, of_measures, of_share, warning
 from bach_keras.serving.monitor.answers import Answers
-from bach_keras.serving.monitor.known import ANY, Reference, warning
 from bach_keras.wording import counted
 from datasets.labels import CLASSES
 
 MIX = "class mix"
-# With a smaller effective number of images a note says how little can be shown.
-FEW = 10
 
 
 def compare(answers: Answers, known: Reference) -> dict:
     """Return what ``monitor --format json`` prints; ``findings`` are in the order of a report."""
-    found = [*_warnings(answers, known), *_measures(answers, known), *_answers(answers, known)] if answers.n else []
-    for each, adjusted in zip(found, drift.holm([each["p"] for each in found]), strict=True):
-        each["p_holm"] = adjusted
-        each["differs"] = None if adjusted is None else adjusted < drift.LEVEL
+    found = corrected(_findings(answers, known)) if answers.n else []
     # What the training images are of was chosen, so a mix like theirs is not to be expected of anything.
     counts = [each for each in found if each["differs"] and not (each["name"] == MIX and known.is_chosen_mix)]
     return {
@@ -35,24 +30,9 @@ def compare(answers: Answers, known: Reference) -> dict:
     }
 
 
-def _finding(answers, name, statistic, test, n) -> dict:
-    effective = answers.effective_of(n)
-    return {
-        "name": name, "statistic": statistic, "n": n, "effective_n": round(effective, 1), "value": None, "ci95": None,
-        "known": None, "known_effective_n": None, "test": test, "p": None,
-    }  # fmt: skip
-
-
-def _share(answers, known, name, count, n, both=False) -> dict:
-    found = _finding(answers, name, "share", "Fisher, two-sided" if both else "Fisher, more", n)
-    share, effective = count / n, answers.effective_of(n)
-    found |= {"value": share, "ci95": drift.share_interval(share, effective)}
-    if name in known.shares:
-        expected, behind = known.shares[name]
-        found |= {"known": expected, "known_effective_n": behind}
-        if answers.n >= drift.LEAST:
-            found["p"] = drift.share_p_value(share, effective, expected, behind, both)
-    return found
+def _findings(answers, known) -> list[dict]:
+    tallies = {**answers.measures, "confidence": answers.confidence}
+    return [*_warnings(answers, known), *of_measures(answers.sample, known, tallies), *_answers(answers, known)]
 
 
 def _warnings(answers, known) -> list[dict]:
@@ -61,35 +41,15 @@ def _warnings(answers, known) -> list[dict]:
     # Warnings that can be there, and those that are.
     names = [name for name in known.shares if name not in (ANY, "unsure")]
     names += [warning(name) for name in sorted(answers.warned) if warning(name) not in names]
-    found = [_share(answers, known, ANY, answers.warned_any, answers.judged)]
-    return found + [
-        _share(answers, known, name, answers.warned[name.removeprefix(warning(""))], answers.judged) for name in names
-    ]
-
-
-def _measures(answers, known) -> list[dict]:
-    found = []
-    for name, tally in {**answers.measures, "confidence": answers.confidence}.items():
-        if not tally.n:
-            continue
-        row, effective = _finding(answers, name, "median", "Kolmogorov-Smirnov", tally.n), answers.effective_of(tally.n)
-        row |= {"value": tally.quantile(0.5), "ci95": tally.median_interval(effective)}
-        row["percentiles"] = [tally.quantile(step / 100) for step in range(101)]
-        if name in known.measures:
-            reference = known.measures[name]
-            row |= {"known": reference.percentiles[50], "known_effective_n": reference.effective}
-            row["known_percentiles"] = list(reference.percentiles)
-            if answers.n >= drift.LEAST:
-                row["p"] = tally.p_value(effective, reference)
-        found.append(row)
-    return found
+    counts = {ANY: answers.warned_any, **{name: answers.warned[name.removeprefix(warning(""))] for name in names}}
+    return [of_share(answers.sample, known, name, (count, answers.judged)) for name, count in counts.items()]
 
 
 def _answers(answers, known) -> list[dict]:
     found = []
     if answers.calibrated:
-        found.append(_share(answers, known, "unsure", answers.unsure, answers.calibrated, both=True))
-    row, effective = _finding(answers, MIX, "mix", "chi-squared", answers.n), answers.effective
+        found.append(of_share(answers.sample, known, "unsure", (answers.unsure, answers.calibrated), both=True))
+    row, effective = finding(answers.sample, MIX, "mix", "chi-squared", answers.n), answers.effective
     reference, behind = known.mix or ({}, None)
     labels = [label for label in CLASSES if label in answers.labels or label in reference]
     labels += sorted(set(answers.labels) - set(labels))

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+from bach_keras.evidence.findings import Reference, warning
 from bach_keras.evidence.neighbours import FILE as INDEX
 from bach_keras.evidence.neighbours import Index
 from bach_keras.serving.card import outputs_of, warnings_of
 from bach_keras.serving.exported import digest_of, read_export_card
 from bach_keras.serving.monitor.answers import Answers, read_answers
 from bach_keras.serving.monitor.compare import compare
-from bach_keras.serving.monitor.known import Reference, of_answers, of_training, warning
+from bach_keras.serving.monitor.known import of_answers, of_training
 from datasets.errors import UserError
 
 # What changes answers: those given with other settings are not compared.
