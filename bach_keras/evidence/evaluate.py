@@ -25,6 +25,7 @@ from bach_keras.tree import NODES
 from bach_keras.wording import counted
 from datasets.errors import UserError, working
 from datasets.labels import LABELS
+from datasets.own.names import is_own
 from datasets.whole import whole, write_json
 
 LOG = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def default_split(system, data) -> str:
 
 def _own_parts(config: str) -> list[str]:
     """Return the sets of the user's own images that a configuration is or joins."""
-    return [part for part in config.split("+") if part.startswith("own-")]
+    return [part for part in config.split("+") if is_own(part)]
 
 
 def judging(system, data, split: str) -> list[str]:
