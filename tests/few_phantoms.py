@@ -87,7 +87,8 @@ class Copies(FewPhantoms):
     @property
     def prepared(self):
         digests = self._originals.prepared.digests
-        return SimpleNamespace(digests={f"own-lab/{name}": digest for name, digest in digests.items()})
+        digests = {f"own-lab/{name}": digest for name, digest in digests.items()}
+        return SimpleNamespace(digests=digests, scales=dict.fromkeys(self.labels))
 
     def images(self, filenames):
         found = self._originals.images([name.removeprefix("own-lab/") for name in filenames])
