@@ -55,8 +55,8 @@ class BachBisqueConfig(tfds.core.BuilderConfig):
 
 
 def _first(config: str) -> str:
-    source = "DIR" if is_own(config) else "DIR_OR_ZIP"
-    return f"run `python cli.py data prepare {options_of(config)} --source {source}` first"
+    source = "" if is_own(config) else " --source DIR_OR_ZIP"
+    return f"run `python cli.py data prepare {options_of(config)}{source}` first"
 
 
 def _own_config(name: str) -> BachBisqueConfig:

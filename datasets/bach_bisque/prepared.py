@@ -104,8 +104,7 @@ class Prepared:
         records hold; ``records`` has what is known today.
         """
         if not self.is_built:
-            source = " --source DIR" if is_own(self.config) else " --source DIR_OR_ZIP"
-            source = "" if self.config == PHANTOM.name else source
+            source = "" if self.config == PHANTOM.name or is_own(self.config) else " --source DIR_OR_ZIP"
             older = f" in version {VERSION}, only in {self.older_versions[-1].name}" if self.older_versions else ""
             raise MissingError(
                 f"{self.config} is not prepared in {self.root}{older}: run "

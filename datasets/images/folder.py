@@ -53,7 +53,7 @@ def find_images(paths: Iterable) -> list[Path]:
             found.append(path)
             continue
         files, closed = walk(path)
-        inside = sorted([*filter(_is_image, files), *closed])
+        inside = sorted([*filter(is_image, files), *closed])
         if not inside:
             raise MissingError(f"The folder {path} holds no image (PNG, JPEG, BMP or TIFF).")
         found += inside
@@ -101,7 +101,8 @@ def _leads_to_folder(place: Path | os.DirEntry) -> bool:
         return False
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Say whether a person takes this file for an image: by its suffix, whether such images are read or not."""
     suffix = path.suffix.rstrip().lower()
     # A link without a suffix that leads nowhere may stand for a folder on a disk that is not there.
     return suffix in SUFFIXES or suffix in NOT_TAKEN or (not suffix and _is_broken_link(path))

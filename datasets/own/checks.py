@@ -25,6 +25,9 @@ FEW_COLOURS = 16
 # JPEG blurs the borders of a mask: nearly all of its pixels still have one of these few coarse shades of grey.
 _FEW_SHADES, _NEARLY_ALL = 3, 0.99
 
+# Pixels a side that show it.
+_ENOUGH = 512
+
 # How many images of each label are looked at before the work begins.
 _SAMPLE = 6
 # How many of those that are refused are listed one by one.
@@ -83,6 +86,8 @@ def _is_mask(image: Listed) -> bool:
 
 def is_like_mask(pixels: np.ndarray) -> bool:
     """Say whether an image, uint8 RGB [H, W, 3], has as few colours as a mask or a blank picture."""
+    step = max(1, min(pixels.shape[:2]) // _ENOUGH)
+    pixels = pixels[::step, ::step]
     packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     if len(np.unique(packed)) <= FEW_COLOURS:
         return True

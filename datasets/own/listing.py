@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.errors import MissingError, UserError
-from datasets.images.folder import NOT_TAKEN, SUFFIXES, is_clutter, walk
+from datasets.images.folder import is_image, walk
 from datasets.own import sheet
 from datasets.own.listed import Listed
 
@@ -56,7 +56,7 @@ def _of_folders(root: Path) -> list[Listed]:
             f"{tables[0]} in {root} is not read: if it says the labels or patients, give it as --source, or call it "
             f"{SHEET}."
         )
-    paths = [path for path in files if _is_image(path)]
+    paths = [path for path in files if is_image(path)]
     if not paths:
         raise MissingError(
             f"The folder {root} holds no image (PNG, JPEG, BMP or TIFF): give --source a folder that holds a folder "
@@ -68,10 +68,6 @@ def _of_folders(root: Path) -> list[Listed]:
             f"each into a folder named after its label, or write {SHEET} with the columns path and label."
         )
     return [Listed.below(root, path, label=path.relative_to(root).parts[0]) for path in paths]
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.strip().lower() in (*SUFFIXES, *NOT_TAKEN) and not is_clutter(path.name)
 
 
 def _check_names(images: tuple[Listed, ...]) -> None:

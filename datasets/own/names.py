@@ -28,8 +28,10 @@ def config_of(name: str) -> str:
 
 
 def options_of(config: str) -> str:
-    """Return the options of ``data prepare`` that name a config."""
-    return f"--config own --name {config.removeprefix(_PREFIX)}" if is_own(config) else f"--config {config}"
+    """Return the options without which ``data prepare`` cannot make a config."""
+    return (
+        f"--config own --name {config.removeprefix(_PREFIX)} --source DIR" if is_own(config) else f"--config {config}"
+    )
 
 
 def drawn_names(filenames: Iterable[str]) -> dict[str, str]:

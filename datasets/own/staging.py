@@ -4,6 +4,7 @@ Two files that only grow: ``images``, the PNGs one after the other, and ``journa
 and what it was made from. A line is written after its image, so what a line names is complete.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -69,8 +70,9 @@ class Staging:
         return self
 
     def __exit__(self, *error):
-        self._images.close()
-        self._journal.close()
+        for file in (self._images, self._journal):
+            with contextlib.suppress(OSError):  # of a full disk, which writing has met already
+                file.close()
 
     def __len__(self):
         return len(self._known)

@@ -1,5 +1,6 @@
 """A preparation that was ended: what it encoded is kept, and the next one gives what an undisturbed one gives."""
 
+import errno
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from datasets.bach_bisque.prepared import Prepared
-from datasets.errors import UserError
+from datasets.errors import UserError, WorkError
 from datasets.own import staging
 from datasets.own.prepare import Interrupted, prepare_own
 from tests.datasets.conftest import fingerprint
@@ -127,6 +128,41 @@ def test_images_that_are_refused_are_counted_and_the_others_need_not_be_encoded_
         write(source / "normal" / f"n{number}.png", number)
     prepare_own("a", source, tmp_path / "data")
     assert encoded == ["normal/n1.png", "normal/n2.png"]
+
+
+def test_a_disk_that_fills_up_is_reported_and_what_was_encoded_is_kept(tmp_path, source, undisturbed, monkeypatch):
+    add = staging.Staging.add
+
+    def fill(self, staged, encoded):
+        if len(self) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return add(self, staged, encoded)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(staging.Staging, "add", fill)
+        with pytest.raises(WorkError, match=r"cannot be written: No space left on device\. Nothing was changed"):
+            prepare_own("a", source, tmp_path / "data")
+    with staging.Staging(tmp_path / "data" / "bach_bisque" / "own-a" / ".staged") as kept:
+        assert len(kept) == 5
+    assert fingerprint(prepare_own("a", source, tmp_path / "data")) == undisturbed
+
+
+def test_a_disk_that_cannot_hold_the_set_is_refused_after_a_few_images(tmp_path, source, monkeypatch):
+    asked = []
+
+    def check_free(folder, needed):
+        asked.append(needed)
+        if len(asked) == 2:
+            raise OSError(f"{folder} needs room")
+
+    monkeypatch.setattr("datasets.own.prepare.check_free", check_free)
+    monkeypatch.setattr("datasets.own.prepare._TRIED", 3)
+    with pytest.raises(WorkError, match="needs room"):
+        prepare_own("a", source, tmp_path / "data")
+    assert asked[0] == 8 * 3 * 40 * 36
+    # What is encoded already takes room no longer; the rest is written, and all of it once more as records.
+    assert 1.5 * asked[0] < asked[1] < 2 * asked[0]
+    assert not Prepared("own-a", tmp_path / "data").is_built
 
 
 def test_a_preparation_that_is_killed_is_resumed(tmp_path, source, undisturbed):
