@@ -252,7 +252,7 @@ def audit(images, out):
     pairs = run_audit(data, out)
     for pair in pairs:
         say(
-            f"{pair.first} ({pair.first_split}) and {pair.second} ({pair.second_split}), {pair.orientation}: "
+            f"{pair.first} ({pair.first_split}) and {pair.second} ({pair.second_split}), {pair.placed}: "
             f"correlation {pair.correlation:.3f}, {pair.overlap:.0%} in common"
         )
     say(f"{data.config}, {data.protocol}: pairs across the split: {len(pairs)}; see {out}")

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from bach_keras.preprocess import untuned
-from datasets.audit import Pair, find_pairs, orient, write_pairs
+from datasets.audit import Pair, find_pairs, write_pairs
 from datasets.errors import UserError, working
 from datasets.whole import whole
 
@@ -54,7 +54,7 @@ def _read(data, names):
 
 
 def draw_pairs(folder: Path, pairs: list[Pair], images) -> None:
-    """Write a picture for each pair: the second oriented as the first, frames around what both show.
+    """Write a picture for each pair: the second turned and scaled as the first, frames around what both show.
 
     Args:
         folder: where ``pair-001.png`` and so on go, in the order of the pairs.
@@ -68,20 +68,47 @@ def draw_pairs(folder: Path, pairs: list[Pair], images) -> None:
         size = (round(width * scale), round(height * scale))
         small[name] = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
     for number, pair in enumerate(pairs, 1):
-        place = (round(pair.right * scales[pair.first]), round(pair.down * scales[pair.first]))
-        picture = _draw(pair, small[pair.first], orient(small[pair.second], pair.orientation), place)
+        # How many drawn pixels of the first are as long as one of the second.
+        scale = pair.scale * scales[pair.first] / scales[pair.second]
+        place = np.array([pair.right, pair.down]) * scales[pair.first]
+        picture = _draw(pair, small[pair.first], *_laid(pair, small[pair.second], scale), place)
         with whole(_picture(folder, number)) as partial:
             picture.save(partial, format="PNG")
 
 
-def _draw(pair: Pair, first: np.ndarray, second: np.ndarray, place: tuple[int, int]) -> Image.Image:
+def _laid(pair: Pair, image: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Turn, mirror and scale the second image of a pair, on white, and say where its corners come to lie [4, 2]."""
+    import cv2
+
+    # In complex numbers, whose imaginary part goes down, so that turning against the clock is by a negative angle.
+    axes = scale * np.exp(-1j * np.radians(pair.angle)) * np.array([1, 1j])
+    axes = -axes.conj() if pair.mirrored else axes
+    height, width = image.shape[:2]
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ axes
+    # Pixels' centres are half a pixel from their borders.
+    begin = corners.real.min() + 1j * corners.imag.min()
+    moved = axes.sum() / 2 - begin - (0.5 + 0.5j)
+    matrix = np.array([[*axes.real, moved.real], [*axes.imag, moved.imag]])
+    size = [round(float(np.ptp(part))) for part in (corners.real, corners.imag)]
+    laid = cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_CONSTANT, borderValue=(255, 255, 255))
+    corners = corners - begin
+    return laid, np.stack([corners.real, corners.imag], axis=1)
+
+
+def _draw(pair: Pair, first: np.ndarray, second: np.ndarray, corners: np.ndarray, place: np.ndarray) -> Image.Image:
     """Draw both; ``place`` is where the upper left corner of the second lies on the first."""
-    right, down = place
-    box = np.array([max(right, 0), max(down, 0), 0, 0])
-    box[2:] = np.minimum(first.shape[1::-1], np.add(place, second.shape[1::-1])) - 1
+    import cv2
+
+    height, width = first.shape[:2]
+    own = np.array([[0, 0], [width, 0], [width, height], [0, height]])
+    both = cv2.intersectConvexConvex(own.astype(np.float32), (corners + place).astype(np.float32))[1]
+    both = np.zeros((0, 2)) if both is None else both.reshape(-1, 2)
+    if len(both):
+        # The last row and column are one less than the border between them and the next.
+        both = both - (both - both.min(axis=0)) / np.ptp(both, axis=0)
     panels = [
-        _panel(first, f"{pair.first} ({pair.first_split})", box),
-        _panel(second, f"{pair.second} ({pair.second_split}), {pair.orientation}", box - [*place, *place]),
+        _panel(first, f"{pair.first} ({pair.first_split})", both),
+        _panel(second, f"{pair.second} ({pair.second_split}), {pair.placed}", both - place),
     ]
     width = sum(panel.width for panel in panels) + 3 * _GAP
     sheet = Image.new("RGB", (width, max(panel.height for panel in panels) + _LINE + _GAP), "white")
@@ -94,13 +121,14 @@ def _draw(pair: Pair, first: np.ndarray, second: np.ndarray, place: tuple[int, i
     return sheet
 
 
-def _panel(image: np.ndarray, title: str, box: np.ndarray) -> Image.Image:
-    """Draw an image under its title, with a frame from the box's first to its last column and row."""
+def _panel(image: np.ndarray, title: str, frame: np.ndarray) -> Image.Image:
+    """Draw an image under its title, with a frame through points [n, 2]."""
     font = ImageFont.load_default(_FONT)
     height, width = image.shape[:2]
     panel = Image.new("RGB", (max(width, int(font.getlength(title)) + 1), height + _LINE), "white")
     panel.paste(Image.fromarray(np.ascontiguousarray(image)), (0, _LINE))
     pen = ImageDraw.Draw(panel)
     pen.text((0, 2), title, "black", font)
-    pen.rectangle(np.add(box, (0, _LINE, 0, _LINE)).tolist(), outline=_FRAME, width=3)
+    if len(frame) > 2:
+        pen.polygon([(x, y + _LINE) for x, y in frame.round().tolist()], outline=_FRAME, width=3)
     return panel
