@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import itertools
 import operator
+from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from datasets.bach_bisque.prepared import Prepared, Summary, check_names, data_root, summary_of
+from datasets.bach_bisque.prepared import Prepared, Summary, check_names, summary_of
 from datasets.catalogue import Collection, Record
 from datasets.config_names import JOIN, parts_of
 from datasets.own.names import is_own
@@ -87,24 +89,22 @@ def parts_of_set(opened: Prepared | Joined) -> tuple[Prepared, ...]:
     return opened.parts if isinstance(opened, Joined) else (opened,)
 
 
-def copies_across(opened: Prepared | Joined, sides: dict[str, str]) -> list[tuple[str, str]]:
-    """Return pairs of images that are the same, to the pixel, and on two sides of a split of a join.
-
-    ``sides`` is file name -> split. Within a set copies are split together.
-    """
+def copies_of(opened: Prepared | Joined) -> list[tuple[str, str]]:
+    """Return pairs of images of a join that are the same, to the pixel. Within one set copies are split together."""
     seen = {}
-    if isinstance(opened, Joined):
-        pairs = [(seen.setdefault(digest, name), name) for name, digest in opened.digests.items()]
-        return [(first, second) for first, second in pairs if sides[first] != sides[second]]
-    return []
+    if not isinstance(opened, Joined):
+        return []
+    pairs = [(seen.setdefault(digest, name), name) for name, digest in opened.digests.items()]
+    sources = {record.filename: record.source for record in opened.records}
+    return [(first, second) for first, second in pairs if sources[first] != sources[second]]
+
+
+def shared_patients(opened: Prepared | Joined) -> list[str]:
+    """Return the names of patients that several of a user's own sets in a join have, sorted."""
+    named = [{record.group for record in part.records} - {""} for part in parts_of_set(opened) if is_own(part.config)]
+    return sorted(group for group, count in Counter(itertools.chain(*named)).items() if count > 1)
 
 
 def open_parts(configs: Iterable[str], data_dir: Path | None = None) -> list[Prepared]:
     """Open each set that some configurations hold or join, once, in the order of their names."""
     return [Prepared(part, data_dir) for part in sorted({part for config in configs for part in parts_of(config)})]
-
-
-def own_sets(data_dir: Path | None = None) -> list[str]:
-    """Return the configurations of a user's own images in a folder of data sets, sorted."""
-    root = data_root(data_dir) / "bach_bisque"
-    return sorted(path.name for path in root.iterdir() if is_own(path.name)) if root.is_dir() else []

@@ -9,8 +9,9 @@ from pathlib import Path
 from datasets.catalogue import BACH
 from datasets.errors import UserError
 from datasets.patients import read_patients
-from datasets.sets import Joined, Prepared, copies_across, open_set, parts_of_set
-from datasets.splits import SPLITS, TEST, VALIDATION, get_split, leak_note
+from datasets.sets import Joined, Prepared, copies_of, open_set, parts_of_set, shared_patients
+from datasets.splits import SPLITS, TEST, TRAIN, VALIDATION, get_split, keeps_patients, leak_note
+from datasets.wording import counted
 
 LOG = logging.getLogger(__name__)
 
@@ -62,18 +63,23 @@ class SplitData:
         return TEST if self.files.get(TEST) else VALIDATION
 
     def check_copies(self) -> None:
-        """Refuse a join of which one set holds an image of another on another side of the split.
-
-        Within one set of a user's own, copies are split together.
+        """Refuse a join whose sets share images, unless all of these train: the others would judge what they trained,
+        or count twice, as of two patients.
         """
         sides = {name: side for side, names in self.files.items() for name in names}
-        if pairs := copies_across(self.prepared, sides):
-            named = ", ".join(f"{first} ({sides[first]}) and {second} ({sides[second]})" for first, second in pairs[:3])
+        pairs = copies_of(self.prepared)
+        judging = [(first, second) for first, second in pairs if {sides[first], sides[second]} != {TRAIN}]
+        if judging:
+            named = ", ".join(f"{a} ({sides[a]}) and {b} ({sides[b]})" for a, b in judging[:3])
             raise UserError(
-                f"{self.config} joins sets that hold the same images, to the pixel, on two sides of the split by "
-                f"{self.protocol} (pairs: {len(pairs)}), so a score would mean nothing: {named}"
-                f"{', ...' if len(pairs) > 3 else ''}. "
-                "Leave them out of one of the sets and prepare that again, or use the sets one by one."
+                f"{self.config} joins sets that share {counted(len(judging), 'image')}, and not all of these train, so "
+                f"a score would mean nothing: {named}{', ...' if len(judging) > 3 else ''}. Leave them out of one set "
+                "and prepare that again, or use the sets one by one."
+            )
+        if pairs:
+            LOG.warning(
+                f"{self.config} joins sets that share {counted(len(pairs), 'image')}, which train twice, such as "
+                f"{' and '.join(pairs[0])}."
             )
 
     def digest(self, filenames) -> str:
@@ -96,10 +102,11 @@ def split_data(config: str, protocol: str, seed: int = 0, data_dir=None, patient
     prepared = open_set(config, data_dir)
     split = _union(prepared, protocol, seed, named)
     files = {name: sorted(file for file, where in split.items() if where == name) for name in SPLITS}
+    shared = _shared_note(prepared) if keeps_patients(protocol) else ""
     origin = {
         "seed": seed,
         "patients_sha256": hashlib.sha256(Path(patients).read_bytes()).hexdigest() if patients else None,
-        "note": leak_note(config, protocol, named, prepared.collections),
+        "note": " ".join(filter(None, (leak_note(config, protocol, named, prepared.collections), shared))),
         **({} if named is None else {"patients": named}),
     }
     return SplitData(prepared, protocol, files, origin)
@@ -115,6 +122,17 @@ def _union(prepared: Prepared | Joined, protocol: str, seed: int, named: dict[st
         sheet = named if part in about else None
         split |= get_split(part.config, protocol, seed, patients=sheet, collections=part.collections)
     return split
+
+
+def _shared_note(prepared: Prepared | Joined) -> str:
+    names = shared_patients(prepared)
+    if not names:
+        return ""
+    which = f"{counted(len(names), 'name')} of patients, such as {names[0]},"
+    return (
+        f"In several sets of {prepared.config}: {which} taken for different people. If they are the same, prepare "
+        "their images as one set, or a patient can be on both sides."
+    )
 
 
 def data_of_run(config: dict, data_dir=None) -> SplitData:

@@ -18,6 +18,11 @@ from datasets.errors import MissingError, UserError
 from datasets.own.names import is_own
 from datasets.whole import whole
 
+
+class CannotSplitError(UserError):
+    """A protocol cannot split these images: they are too few, or of too few patients."""
+
+
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
 PUBLISHED = Path(__file__).parent / "published_splits"
@@ -44,6 +49,11 @@ def parse_protocol(protocol: str) -> tuple[str, int, int]:
     if folds < 2 or not 1 <= fold <= folds:
         raise UserError(f"There is no fold {protocol!r}: in kfold:K/i K is at least 2, and i goes from 1 to K.")
     return "kfold", folds, fold
+
+
+def keeps_patients(protocol: str) -> bool:
+    """Whether a protocol splits by patient, where patients are known."""
+    return parse_protocol(protocol)[0] in {"patient", "kfold"}
 
 
 def make_split(
@@ -97,7 +107,7 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
         return {filename for start, stop in _BACH_VALIDATION for filename in ordered[start:stop]}
     groups = _groups(collection, records, name, patients)
     if name == "kfold" and count > len(groups):
-        raise UserError(
+        raise CannotSplitError(
             f"Protocol {protocol} cannot split {collection.name} into {count}: it has {len(groups)} patients, "
             "microarrays or images of unknown origin. Choose a smaller K."
         )
@@ -106,13 +116,13 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
     for fold in folds if name == "kfold" else folds[:1]:
         missing = {record.label for record in records} - {record.label for record in fold}
         if missing:
-            raise UserError(
+            raise CannotSplitError(
                 f"Protocol {protocol} on {collection.name} leaves a validation set without "
                 f"{', '.join(sorted(missing))} images: too few patients or microarrays are known for it."
             )
         left = {record.label for record in records} - {r.label for other in folds if other is not fold for r in other}
         if left and is_own(collection.name):
-            raise UserError(
+            raise CannotSplitError(
                 f"Protocol {protocol} on {collection.name} leaves a training set without "
                 f"{', '.join(sorted(left))} images: too few patients are known for it."
             )

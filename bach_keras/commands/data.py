@@ -107,9 +107,10 @@ def info(config, data_dir):
     Example:
       python cli.py data info --config bisque
     """
+    from datasets.bach_bisque.prepared import own_sets
     from datasets.config_names import parts_of
     from datasets.errors import MissingError, UserError
-    from datasets.sets import open_set, own_sets
+    from datasets.sets import open_set
 
     if config and len(parts_of(config)) > 1:
         _print_summary(open_set(config, data_dir).summary())

@@ -1,6 +1,7 @@
 """The commands that score a tree, check what was scored, and compare two of them."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -45,7 +46,7 @@ def evaluate(model, carci_runs, norbe_runs, invis_runs, images, split, views, ca
     from bach_keras.evidence.evaluate import evaluate as run_evaluation
 
     runs = carci_runs, norbe_runs, invis_runs
-    run_evaluation(_system(model, runs, views, calibrated), images.open(), split, out, sum(runs, ()))
+    run_evaluation(_system(model, runs, views, calibrated), _opened(images, split), split, out, sum(runs, ()))
 
 
 @click.command()
@@ -74,12 +75,28 @@ def stability(model, carci_runs, norbe_runs, invis_runs, images, split, views, c
     from bach_keras.evidence.stability import Sample, measure_stability
     from bach_keras.evidence.stability_sections import as_table
 
-    runs, data = (carci_runs, norbe_runs, invis_runs), images.open()
+    runs, data = (carci_runs, norbe_runs, invis_runs), _opened(images, split)
     system = _system(model, runs, views, calibrated)
     card = measure_stability(system, data, split, out, Sample(count, seed), sum(runs, ()))
     for line in as_table(card):
         say(line)
     say(f"wrote {out}/stability.json and stability.csv; `evaluate --out {out}` shows them in its report")
+
+
+def _opened(images, split):
+    """Open the images that judge; where all of the user's own may judge, they need not be enough for a split."""
+    from datasets.config_names import parts_of
+    from datasets.own.names import is_own
+    from datasets.splits import CannotSplitError
+
+    try:
+        return images.open()
+    except CannotSplitError as error:
+        asked = images.protocol != "patient" or split not in (None, "all")
+        if asked or not all(map(is_own, parts_of(images.config or "bach"))):
+            raise
+        say(f"{error} So all of the images judge.", err=True)
+        return replace(images, protocol="all").open()
 
 
 def _system(model, runs, views, calibrated):

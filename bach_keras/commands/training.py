@@ -172,7 +172,8 @@ def _asked_settings(images, run) -> dict:
     if {"protocol", "split_seed", "patients"} & set(asked):
         config, protocol = (asked.get(name, settings[name]) for name in ("config", "protocol"))
         seed = asked.get("split_seed", settings.get("split_origin", {}).get("seed", 0))
-        wanted |= {"protocol": protocol, "split": split_data(config, protocol, seed, patients=images.patients).files}
+        data = split_data(config, protocol, seed, images.data_dir, images.patients)
+        wanted |= {"protocol": protocol, "split": data.files}
     return wanted
 
 

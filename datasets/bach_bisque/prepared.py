@@ -106,9 +106,11 @@ class Prepared:
         if not self.is_built:
             source = "" if self.config == PHANTOM.name or is_own(self.config) else " --source DIR_OR_ZIP"
             older = f" in version {VERSION}, only in {self.older_versions[-1].name}" if self.older_versions else ""
+            others = own_sets(self.data_dir) if is_own(self.config) else []
+            named = f" Of your own images there is {', '.join(others)}." if others else ""
             raise MissingError(
                 f"{self.config} is not prepared in {self.root}{older}: run "
-                f"`python cli.py data prepare {options_of(self.config)}{source}` first."
+                f"`python cli.py data prepare {options_of(self.config)}{source}` first.{named}"
             )
         with self._reading():
             json.loads((self.folder / "dataset_info.json").read_text("utf-8"))
@@ -220,6 +222,12 @@ class Prepared:
 def data_root(data_dir: Path | None) -> Path:
     """Return the folder of data sets; the default one is TFDS's."""
     return Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")))
+
+
+def own_sets(data_dir: Path | None = None) -> list[str]:
+    """Return the configurations of a user's own images in a folder of data sets, sorted."""
+    root = data_root(data_dir) / "bach_bisque"
+    return sorted(path.name for path in root.iterdir() if is_own(path.name)) if root.is_dir() else []
 
 
 def summary_of(records: list[Record], config: str, path: Path, version: str, test_images: int) -> Summary:

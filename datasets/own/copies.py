@@ -5,12 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from datasets.bach_bisque.prepared import Prepared
+from datasets.bach_bisque.prepared import Prepared, own_sets
 from datasets.catalogue import CONFIGS
 from datasets.errors import UserError
 from datasets.own.facts import NAME
 from datasets.own.names import is_own
-from datasets.sets import own_sets
 from datasets.wording import counted
 
 LOG = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from bach_keras.evidence.evaluate import evaluate
 from bach_keras.provenance import Provenance
 from cli import cli
+from tests.datasets.a_set import own_records, write_set
 from tests.evidence.system import System
 from tests.evidence.test_predictions import changed
 
@@ -71,6 +72,19 @@ def test_stability_of_a_configuration_that_is_not_prepared_is_refused_before_a_m
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "bach is not prepared" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "all_judge"),
+    [((), True), (("--split", "all"), True), (("--split", "validation"), False), (("--protocol", "kfold:2/1"), False)],
+)
+def test_own_images_that_are_too_few_for_a_split_all_judge(tmp_path, words, all_judge):
+    write_set(tmp_path, "own-few", own_records("few", {"normal": 1, "invasive": 1}, images=1))
+    given = ("--model", tmp_path / "none", "--config", "own-few", "--data-dir", tmp_path, "--out", tmp_path / "out")
+    result = run("stability", *given, *words)
+    assert result.exit_code == 2
+    assert "leaves a validation set without" in result.stderr
+    assert ("So all of the images judge." in result.stderr) == ("is not an export" in result.stderr) == all_judge
 
 
 @pytest.mark.parametrize("words", [("--images", 0), ("--seed", -1), ("--model", ".", "--carci", "."), ()])

@@ -1,5 +1,6 @@
 """What the training commands say before any training."""
 
+import json
 import shutil
 
 import pytest
@@ -12,6 +13,7 @@ from bach_keras.training import devices
 from bach_keras.training.train import seed_everything
 from cli import cli
 from datasets.errors import UserError
+from tests.datasets.a_set import own_records, write_set
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,17 @@ def test_a_run_that_is_resumed_keeps_its_data_and_its_start(tree_of_runs, words,
     assert f"{folder} was started with different options: " in result.stderr
     assert sentence in result.stderr
     assert (folder / "config.json").read_text() == before
+
+
+def test_a_resumed_run_on_own_images_looks_for_them_in_its_data_dir(tree_of_runs, tmp_path):
+    write_set(tmp_path / "data", "own-a", own_records("a", dict.fromkeys(("normal", "invasive"), 4)))
+    folder = shutil.copytree(tree_of_runs["carci"], tmp_path / "run")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "config": "own-a"}))
+    words = ["--run-dir", folder, "--resume", "--protocol", "paper", "--data-dir", tmp_path / "data"]
+    result = CliRunner().invoke(cli, ["train", "--node", "carci", *map(str, words)])
+    assert result.exit_code == 2
+    assert "protocol was patient, is paper" in result.stderr
 
 
 @pytest.mark.parametrize(

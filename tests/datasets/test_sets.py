@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from datasets.bach_bisque.prepare import prepare_dataset
-from datasets.bach_bisque.prepared import Prepared
+from datasets.bach_bisque.prepared import Prepared, own_sets
 from datasets.catalogue import BACH, BISQUE, SCALES
 from datasets.errors import MissingError, UserError
-from datasets.sets import open_parts, open_set, own_sets
+from datasets.sets import open_parts, open_set
 from datasets.split_data import data_of_run, split_data
 from tests.datasets.a_set import own_records, write_set
 
@@ -30,7 +30,7 @@ def test_a_join_holds_what_its_parts_hold_and_its_split_is_the_union_of_theirs(t
         assert joined.files[side] == sorted(name for part in parts for name in part.files[side])
     assert joined.labels == {name: label for part in parts for name, label in part.labels.items()}
     assert joined.prepared.summary().images == len(joined.prepared.records) == 58 + 32 + 16
-    assert joined.origin["note"] == parts[0].origin["note"] != ""
+    assert joined.origin["note"].startswith(parts[0].origin["note"])
     joined.check_copies()
 
 
@@ -52,28 +52,52 @@ def test_the_patients_of_unknown_images_stay_unknown_in_a_join(tmp_path):
     assert data.prepared.summary().groups_in_words == "0 patients known, 64 images unknown"
 
 
-def test_the_same_pixels_in_two_sets_on_two_sides_of_the_split_are_refused_by_both_names(tmp_path):
+@pytest.fixture
+def copies(tmp_path):
+    """Return a function that prepares own-a and own-b, of which the second has copies: its images by own-a's sides."""
     records = own_records("b", FOUR)
     write_set(tmp_path, "own-a", own_records("a", FOUR))
     write_set(tmp_path / "other", "own-b", records)
-    trains = split_data("own-a", "patient", data_dir=tmp_path).files["train"][:2]
-    other = split_data("own-b", "patient", data_dir=tmp_path / "other").files
-    judges, as_well = other["validation"][0], other["train"][0]
-    # A copy on the same side is no leak.
-    write_set(tmp_path, "own-b", records, sha256={judges: trains[0], as_well: trains[1]})
+    first, second = (
+        split_data(config, "patient", data_dir=root).files
+        for config, root in (("own-a", tmp_path), ("own-b", tmp_path / "other"))
+    )
+
+    def write(*sides):
+        names = [(second[there].pop(), first[here].pop()) for here, there in sides]
+        write_set(tmp_path, "own-b", records, sha256=dict(names))
+        return names
+
+    return write
+
+
+@pytest.mark.parametrize("sides", [("train", "validation"), ("validation", "train"), ("validation", "validation")])
+def test_the_same_pixels_in_two_sets_are_refused_by_both_names_unless_both_train(copies, tmp_path, sides):
+    ((there, here),) = copies(sides)
     data = split_data("own-a+own-b", "patient", data_dir=tmp_path)
-    with pytest.raises(
-        UserError, match=r"^own-a\+own-b joins sets that hold the same images, .*\(pairs: 1\)"
-    ) as caught:
+    with pytest.raises(UserError, match=r"^own-a\+own-b joins sets that share 1 image, ") as caught:
         data.check_copies()
-    assert f"{trains[0]} (train) and {judges} (validation)" in str(caught.value)
-    # Where all train there are no two sides.
-    split_data("own-a+own-b", "all", data_dir=tmp_path).check_copies()
+    assert f"{here} ({sides[0]}) and {there} ({sides[1]})" in str(caught.value)
     split_data("own-b", "patient", data_dir=tmp_path).check_copies()
 
 
+def test_the_same_pixels_that_train_twice_are_said(copies, tmp_path, caplog):
+    ((there, here),) = copies(("train", "train"))
+    split_data("own-a+own-b", "patient", data_dir=tmp_path).check_copies()
+    assert caplog.messages == [
+        f"own-a+own-b joins sets that share 1 image, which train twice, such as {here} and {there}."
+    ]
+
+
+def test_names_of_patients_that_two_sets_have_are_said_where_patients_count(two):
+    note = split_data("own-a+own-b", "patient", data_dir=two).origin["note"]
+    assert note.startswith("In several sets of own-a+own-b: 4 names of patients, such as benign0, taken for different")
+    assert "several sets" not in split_data("own-a+own-b", "all", data_dir=two).origin["note"]
+    assert "several sets" not in split_data("bisque+own-b", "patient", data_dir=two).origin["note"]
+
+
 def test_a_part_that_is_not_prepared_is_named(two):
-    with pytest.raises(MissingError, match=r"own-c is not prepared in .*--name c"):
+    with pytest.raises(MissingError, match=r"own-c is not prepared in .*--name c .*own images there is own-a, own-b\."):
         split_data("bisque+own-c", "patient", data_dir=two)
     with pytest.raises(MissingError, match="bach is not prepared"):
         open_set("bach+own-a", two).summary()
