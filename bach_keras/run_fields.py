@@ -117,6 +117,7 @@ SYSTEM_MORE = {
     "coverage": list_of(OBJECT), "errors": OBJECT, "uncalibrated": OBJECT | NOTHING, "unsure": OBJECT | NOTHING,
     "sets": object_of(OBJECT) | NOTHING, "views": whole(1), "split_digest": TEXT, "model_digest": TEXT | NOTHING,
     "warnings": OBJECT | NOTHING, "likeness": OBJECT | NOTHING,
+    "looks": OBJECT,
 }  # fmt: skip
 COVERAGE = {"coverage": SHARE, "accuracy": SHARE, "n": whole(1)}
 ERRORS = {"left_at": object_of(whole()), "paths": list_of(OBJECT)}

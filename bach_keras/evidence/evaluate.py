@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bach_keras import run_fields
-from bach_keras.evidence import metrics, predictions, stains
+from bach_keras.evidence import looks, metrics, predictions, stains
 from bach_keras.evidence.error_sections import MOST_PICTURES, wrong
 from bach_keras.evidence.likeness import in_words as likeness_in_words
 from bach_keras.evidence.likeness import training_of
@@ -23,6 +23,7 @@ from bach_keras.members import run_folder
 from bach_keras.run_folder import Run
 from bach_keras.tree import NODES
 from bach_keras.wording import counted
+from datasets.config_names import JOIN
 from datasets.errors import UserError, working
 from datasets.labels import LABELS
 from datasets.own.names import is_own
@@ -63,7 +64,8 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
     check_folder(out, (predictions.FILE, "report.html", "metrics.json"))
 
     with working():
-        content = predictions.as_csv(answer(system, data, names), system.digest)
+        rows = answer(system, data, names)
+        content = predictions.as_csv(rows, system.digest)
         answered, ranges = _read_back(content), getattr(system, "ranges", None)
         result = {
             **score(
@@ -80,6 +82,8 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
             "members": members,
             "member_configs": list(system.configs),
         }
+        if ranges:
+            result["looks"] = looks.looks([row["look"] for row in rows], ranges)
         if card := _stability(out, answered):
             result["stability"] = card
         out.mkdir(parents=True, exist_ok=True)
@@ -100,13 +104,13 @@ def default_split(system, data) -> str:
 
     The user's own images were not split for this system if none of them trained it: all of them judge then.
     """
-    is_own = len(_own_parts(data.config)) == len(data.config.split("+"))
+    is_own = len(_own_parts(data.config)) == len(data.config.split(JOIN))
     return ALL if is_own and not system.provenance.trained(data.prepared.digests) else data.held_out
 
 
 def _own_parts(config: str) -> list[str]:
     """Return the sets of the user's own images that a configuration is or joins."""
-    return [part for part in config.split("+") if is_own(part)]
+    return [part for part in config.split(JOIN) if is_own(part)]
 
 
 def judging(system, data, split: str) -> list[str]:
@@ -212,7 +216,7 @@ def _log(result: dict) -> None:
     if words := chosen_in_words(result):
         LOG.info(words)
     if said := result.get("likeness"):
-        LOG.info(likeness_in_words(said))
+        LOG.info(" ".join([likeness_in_words(said), *looks.in_words(result["looks"])]))
     elif _own_parts(result["config"]):
         LOG.info(
             "How these images differ from those that trained the system is not known: runs, and exports that were made "

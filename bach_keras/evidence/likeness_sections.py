@@ -1,5 +1,6 @@
 """The part of a report on how the images that judge differ from those that trained the system."""
 
+from bach_keras.evidence import looks
 from bach_keras.evidence.finding_sections import HEADS, plots, rows
 from bach_keras.evidence.findings import TRAINING
 from bach_keras.evidence.likeness import in_words
@@ -18,8 +19,9 @@ def likeness(result: dict, _rows: list[dict]) -> list[str]:
         "Kolmogorov and Smirnov's for distributions, corrected by Holm for their number; different is below 0.05. "
         "That nothing differs is no proof: another organ, disease or way of labelling is not measured."
     )
+    directions = looks.in_words(result["looks"]) if "looks" in result else []
     return [
-        paragraph(in_words(said)),
+        paragraph(" ".join([in_words(said), *directions])),
         table(HEADS, rows(said["findings"]), "These images and those that trained it"),
         figures(plots(said["findings"], TRAINING)),
         paragraph(words, "soft"),

@@ -18,7 +18,7 @@ BATCH = 16
 
 
 def answer(system, data, names: list[str]) -> list[dict]:
-    """Return a row for each named image, sorted by file name.
+    """Return a row for each named image, sorted by file name; it also has its ``look``, as ``measured`` returns it.
 
     Args:
         system: a ``Hierarchy`` or an ``Export``.
@@ -41,7 +41,8 @@ def answer(system, data, names: list[str]) -> list[dict]:
                     **_row({key: value[index] for key, value in answers.items()}),
                     "chosen": name in chosen,
                     "normalised": bool(known[index]) if is_normalised else None,
-                    "measured": _with_distance(values.get(name), answers.get("distance"), index),
+                    "measured": _with_distance(values.get(name, {}).get("values"), answers.get("distance"), index),
+                    "look": values.get(name),
                 })  # fmt: skip
             progress.update(len(files))
     # Temperatures of 1, those of a tree that was not calibrated, change nothing.
@@ -51,7 +52,11 @@ def answer(system, data, names: list[str]) -> list[dict]:
 
 
 def measured(system, data, names: list[str]) -> dict[str, dict]:
-    """Return image -> what is compared with the ranges of a system's training images; {} where it has none."""
+    """Return what is measured of each image; {} where a system has no ranges of its training images.
+
+    ``values`` are compared with the ranges; ``stain``, ``um_per_pixel`` (None where unknown) and ``side`` are as
+    ``looks`` takes them.
+    """
     ranges = getattr(system, "ranges", None)  # a tree made of runs has none: they are measured at export
     if ranges is None:
         return {}
@@ -61,8 +66,10 @@ def measured(system, data, names: list[str]) -> dict[str, dict]:
     def look(record):
         # Where an image's scale is unknown, that of training counts.
         name = record["filename"].decode()
-        found = measures(record["image"], scales.get(name) or ranges.um_per_pixel, scale_of_blur(ranges.um_per_pixel))
-        return name, values_of(found, ranges)
+        scale, side = scales.get(name), min(record["image"].shape[:2])
+        found = measures(record["image"], scale or ranges.um_per_pixel, scale_of_blur(ranges.um_per_pixel))
+        seen = {"stain": found["stain"], "um_per_pixel": scale, "side": side}
+        return name, {"values": values_of(found, ranges), **seen}
 
     records = preprocess.untuned(data.images(names)).as_numpy_iterator()
     return dict(bar(ahead(look, records, processors()), what="Measuring", total=len(names)))

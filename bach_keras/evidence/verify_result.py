@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bach_keras.evidence import predictions, stability_card
 from bach_keras.evidence.likeness import check_training
+from bach_keras.evidence.looks import check_looks
 from bach_keras.evidence.page import END
 from bach_keras.evidence.predictions import Predictions
 from bach_keras.evidence.ranges import check_bounds
@@ -73,10 +74,11 @@ def verify_result(path: Path) -> Verified:
     training = _training(found, written, of_figures.name)
     computed = score(answered, _stain_normalisation(answered, written), bounds, training)
     _compare_figures(found, computed, written, of_figures.name)
-    if more := sorted(set(written) - set(computed) - {*ORIGIN, "stability"}):
+    if more := sorted(set(written) - set(computed) - {*ORIGIN, "looks", "stability"}):
         found.differences.append(f"{of_figures.name} holds {plain(', '.join(more), 200)}, which no predictions come to")
-    taken = [*(["warnings.ranges"] if bounds else []), *(["likeness.training"] if training else [])]
-    found.checked.append(f"not checked, since no prediction tells them: {', '.join([*ORIGIN, *taken])}")
+    taken = {"warnings.ranges": bounds, "likeness.training": training, "looks": written.get("looks")}
+    unchecked = [*ORIGIN, *(place for place, said in taken.items() if said)]
+    found.checked.append(f"not checked, since no prediction tells them: {', '.join(unchecked)}")
     if "stability" in written or (of_page.parent / CARD).is_file():
         _compare_stability(found, of_page.parent, answered, written)
     if not found.differences:
@@ -154,6 +156,8 @@ def _read_figures(path: Path) -> dict:
         written = read_object(path)
         if "best_epoch" not in written:
             check(written, ORIGIN)
+            if "looks" in written:
+                check_looks(written["looks"], "looks")
         return written
     except UserError as error:
         raise UserError(f"{path} is not what an evaluation writes ({error}): evaluate again.") from error

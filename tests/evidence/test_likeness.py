@@ -1,5 +1,6 @@
 """How the images that judge are compared with those that trained, and that it can be checked."""
 
+import html
 import json
 import logging
 from dataclasses import replace
@@ -7,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bach_keras.evidence import looks
 from bach_keras.evidence.evaluate import evaluate
 from bach_keras.evidence.likeness import in_words, likeness, training_of
 from bach_keras.evidence.ranges import fit
 from bach_keras.evidence.verify_result import verify_result
 from bach_keras.provenance import Provenance
+from datasets.errors import UserError
 from tests.evidence.system import System
 from tests.few_phantoms import Copies
 
@@ -97,15 +100,26 @@ def folder(few_phantoms, tmp_path):
 def test_an_evaluation_says_it_in_its_line_its_metrics_and_its_report(few_phantoms, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     system = System(Provenance(frozenset(few_phantoms.files["train"])), ranges=RANGES)
-    said = evaluate(system, few_phantoms, "all", tmp_path)["likeness"]
-    assert (said["n"], said["groups"]) == (16, 8)
-    assert in_words(said) in caplog.messages
+    result = evaluate(system, few_phantoms, "all", tmp_path)
+    said = result["likeness"]
+    assert (said["n"], said["groups"], result["looks"]["n"]) == (16, 8, 16)
+    line = " ".join([in_words(said), *looks.in_words(result["looks"])])
+    assert line in caplog.messages
+    assert html.escape(line) in (tmp_path / "report.html").read_text()
     page = (tmp_path / "report.html").read_text()
     assert "Are these images like those that trained it?" in page
     assert page.count('aria-label="blur: Median') == 1
     found = verify_result(tmp_path)
     assert found.differences == []
     assert any("likeness.training" in sentence for sentence in found.checked)
+
+
+def test_directions_that_no_evaluation_writes_are_refused(folder):
+    result = json.loads((folder / "metrics.json").read_text())
+    result["looks"]["density"] = "dark"
+    (folder / "metrics.json").write_text(json.dumps(result))
+    with pytest.raises(UserError, match=r"looks\.density must be"):
+        verify_result(folder)
 
 
 TAMPERED = {
