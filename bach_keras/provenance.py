@@ -107,15 +107,15 @@ class Provenance:
             )
 
     def in_words(self, seen: Mapping[str, str], digests: Mapping[str, str]) -> str:
-        """Return a few of the images that ``trained`` or ``chosen`` found, each with both of its names."""
+        """Return a few of the images that ``trained`` or ``chosen`` found, each as ``name = the other name``."""
         named = [self._in_words(name, seen[name], digests[name]) for name in sorted(seen)[:_MOST_NAMED]]
-        return ", ".join(named) + (", ..." if len(seen) > _MOST_NAMED else "")
+        return ", ".join(named) + (f" and {len(seen) - _MOST_NAMED} more" if len(seen) > _MOST_NAMED else "")
 
     def _in_words(self, name: str, other: str, digest: str) -> str:
         if name != other:
-            return f"{name}, which is {other}"
+            return f"{name} = {other}"
         has_others = any(each == name for each, _ in self.pixels) and (name, digest[:DIGITS]) not in self.pixels
-        return f"{name}, which had other pixels then" if has_others else name
+        return f"{name} with other pixels" if has_others else name
 
     def mixed_with(self, protocol: str, files: dict[str, list[str]], digests: Mapping[str, str]) -> str:
         """Return a sentence where members were split otherwise than the images that judge them, else ""."""

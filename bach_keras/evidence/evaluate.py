@@ -170,7 +170,8 @@ def notes(system, data, split: str, names: list[str]) -> list[str]:
         return [note for note in (data.origin["note"], mixed, *last) if note]
     trained = provenance.trained(digests)
     patients = {data.groups.get(name, "") for name in trained} - {""}
-    notes = [f"The images are all those of {data.config} that no member trained on, whatever split they are in."]
+    which = f"The images are all those of {data.config} that no member trained on, whatever split they are in."
+    notes = [which if trained else f"No image of {data.config} trained a member, so those of every split judge."]
     if others := {name: other for name, other in trained.items() if name != other}:
         notes.append(
             f"{counted(len(others), 'image')} trained a member under another name and did not judge it: "

@@ -75,7 +75,9 @@ def in_words(said: dict) -> str:
     elif not said["differs"]:
         verdict = f"no difference that chance does not explain, in {tests}"
     else:
-        named = [_standing(each) if each in measures else each["name"] for each in said["findings"] if each["differs"]]
+        named = [
+            _standing(each) if each in measures else "share of warnings" for each in said["findings"] if each["differs"]
+        ]
         verdict = f"DIFFERENT in {len(named)} of {tests}: {', '.join(named)}"
     far = [each for each in measures if not each["differs"] and max(_beyond(each)) >= _FAR]
     sentences = [

@@ -8,7 +8,7 @@ from bach_keras.evidence.ranges import Ranges, middle
 from bach_keras.fields import NOTHING, check, list_of, number, whole
 
 # Of the strength of the stain: a smaller change is that of another slide from the same laboratory.
-_ALIKE = 1.1
+_ALIKE = 1.2
 
 _NUMBER = number(0, 1e6)
 _FIELDS = {
@@ -63,9 +63,10 @@ def in_words(said: dict) -> list[str]:
     if said["training_um_per_pixel"] is None:
         return [*found, "The scale of the training images is not known, so scales are not compared."]
     if unknown := said["n"] - said["scaled"]:
+        which = "these images" if unknown == said["n"] else f"{unknown} of these {said['n']} images"
         found.append(
-            f"The scale of {unknown} of these {said['n']} images is not known: whether they show cells as large as the "
-            f"training images' ({said['training_um_per_pixel']:g} micrometres a pixel) cannot be said."
+            f"The scale of {which} is not known, so whether they show cells as large as the training images do "
+            f"({said['training_um_per_pixel']:g} micrometres a pixel) cannot be said."
         )
     if said["scaled"]:
         other = said["other_field"]

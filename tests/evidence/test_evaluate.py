@@ -239,7 +239,7 @@ def knowing(few_phantoms):
 
 def test_images_that_trained_are_refused_under_any_name_and_called_by_both(few_phantoms, copies, knowing, tmp_path):
     name = few_phantoms.files["train"][0]
-    both = f"16 of these 16 images trained a member .*own-lab/{name}, which is {name}"
+    both = f"16 of these 16 images trained a member .*own-lab/{name} = {name}"
     refused(knowing, copies, tmp_path / "out", both, split="train")
 
 
@@ -253,7 +253,7 @@ def test_all_that_did_not_train_is_chosen_by_pixels_and_says_what_is_left_out(fe
     assert (result["n"], result["chosen_on"]) == (16, 8)
     name = few_phantoms.files["train"][0]
     assert result["split_notes"][1].startswith("16 images trained a member under another name and did not judge it: ")
-    assert f"own-lab/{name}, which is {name}, " in result["split_notes"][1]
+    assert f"own-lab/{name} = {name}, " in result["split_notes"][1]
 
 
 def test_own_images_of_which_none_trained_are_all_judged_by_default(few_phantoms, copies, tmp_path):

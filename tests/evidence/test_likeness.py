@@ -66,7 +66,7 @@ def test_images_like_those_of_training_are_not_called_different():
 def test_other_images_are_named_with_their_place_among_those_of_training():
     words = in_words(said := compared(rows(blur=0.15, stain=20.0)))
     assert said["differs"] == ["any warning", "blur", "stain"]
-    assert "DIFFERENT in 3 of 4 comparisons: any warning, blur (median " in words
+    assert "DIFFERENT in 3 of 4 comparisons: share of warnings, blur (median " in words
     assert "distance of stain (median 22.3, above that of all of them)" in words
     assert "100% of these images have a warning, of the training images 5%" in words
     assert "only large differences" not in words

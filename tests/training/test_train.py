@@ -167,7 +167,7 @@ def test_copies_of_images_that_trained_the_start_do_not_validate_under_any_name(
     swapped = {**few_phantoms.files, "validation": few_phantoms.files["train"], "train": few_phantoms.files["test"]}
     data = Copies.of(replace(few_phantoms, files=swapped))
     name = few_phantoms.files["train"][0]
-    with pytest.raises(UserError, match=rf"trained on 16 of the 16 images .*own-lab/{name}, which is {name},"):
+    with pytest.raises(UserError, match=rf"trained on 16 of the 16 images .*own-lab/{name} = {name},"):
         create(job(tmp_path / "run", start=start_at(tree_of_runs["carci"]), data=data))
 
 
@@ -181,7 +181,7 @@ def test_a_validation_image_with_the_pixels_of_a_training_image_is_refused(few_p
         prepared = both
 
     data = Joined(files=files, labels=few_phantoms.labels | copies.labels)
-    with pytest.raises(UserError, match=rf"1 of the 9 images that would validate .*own-lab/{name}, which is {name}"):
+    with pytest.raises(UserError, match=rf"1 of the 9 images that would validate .*own-lab/{name} = {name}"):
         create(job(tmp_path / "run", data=data))
     assert not (tmp_path / "run").exists()
 
