@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from bach_keras.fields import plain, shown
 from bach_keras.network.held import Held
 from bach_keras.network.layouts import TIATOOLBOX
-from bach_keras.network.published import CC0, CC_BY, published_as
+from bach_keras.network.published import CC0, CC_BY, Published, published_as
 from bach_keras.normalisation import IMAGENET, NORMALISATIONS, UNIT
 from datasets.digest import sha256_of
 from datasets.errors import UserError
@@ -13,12 +13,16 @@ from datasets.errors import UserError
 # What tiatoolbox trained a network of so many classes on, and the licence that its page on pretrained models gives.
 _BY_CLASSES = {9: ("Kather100K", CC_BY), 2: ("PCam", CC0)}
 
-ATTRIBUTES, DIGEST, LAYOUT, USER, NOTHING = "attributes", "digest", "layout", "user", "nothing"
+ATTRIBUTES, DIGEST, PLACE, LAYOUT = "attributes", "digest", "place", "layout"
+USER, NOTHING = "user", "nothing"
 _REASONS = {
-    ATTRIBUTES: "as the file says", DIGEST: "as is known of the file with this SHA-256",
-    LAYOUT: "as networks in this layout were trained", USER: "as --normalisation says",
+    ATTRIBUTES: "as the file says",
+    DIGEST: "as is known of the file with this SHA-256",
+    PLACE: "as is known of what is published there",
+    LAYOUT: "as networks in this layout were trained",
+    USER: "as --normalisation says",
     NOTHING: "which is assumed, as nothing says otherwise",
-}  # fmt: skip
+}
 _IMAGES = {IMAGENET: "images normalised by ImageNet's statistics", UNIT: "pixels / 255 alone"}
 
 
@@ -27,7 +31,7 @@ class Facts:
     """What is known of weights, and how their normalisation is."""
 
     normalisation: str
-    known_by: str  # ATTRIBUTES of a .h5, DIGEST, LAYOUT, USER or NOTHING
+    known_by: str  # ATTRIBUTES of a .h5, DIGEST, the PLACE it was fetched from, LAYOUT, USER or NOTHING
     source: str
     sha256: str  # of the file before it was ported; empty where a .h5 does not say it
     licence: str | None = None
@@ -38,20 +42,25 @@ class Facts:
         return f"{_IMAGES[self.normalisation]}, {_REASONS[self.known_by]}"
 
 
-def facts_of(held: Held, normalisation: str | None = None) -> Facts:
-    """Return what is known of a network in a file; ``normalisation`` is the user's word, where nothing else says it."""
-    found = _as_said(held) if held.checkpoint.format == "h5" else _by_content(held)
-    if normalisation in (None, found.normalisation):
+def facts_of(held: Held, normalisation: str | None = None, published: Published | None = None) -> Facts:
+    """Return what is known of a network in a file.
+
+    ``normalisation`` is the user's word, where nothing else says it; ``published`` is what was fetched, where its
+    digest is not known.
+    """
+    found = _as_said(held) if held.checkpoint.format == "h5" else _by_content(held, published)
+    if normalisation is None or (normalisation == found.normalisation and found.known_by != NOTHING):
         return found
     if found.known_by != NOTHING:
         raise UserError(f"{held.path} is for {found.images}, so --normalisation {normalisation} would be wrong.")
     return Facts(normalisation, USER, found.source, found.sha256, found.licence)
 
 
-def _by_content(held: Held) -> Facts:
+def _by_content(held: Held, fetched: Published | None) -> Facts:
     sha256 = sha256_of(held.path)
-    if published := published_as(sha256):
-        return Facts(published.normalisation, DIGEST, published.title, sha256, published.licence)
+    for published, known_by in ((published_as(sha256), DIGEST), (fetched, PLACE)):
+        if published:
+            return Facts(published.normalisation, known_by, published.title, sha256, published.licence)
     name = plain(held.path.name, 255)
     if held.network.layout != TIATOOLBOX:
         return Facts(IMAGENET, NOTHING, name, sha256)

@@ -1,5 +1,6 @@
 """Trained ResNeXt-50 weights from where they are published, verified and converted to ``.h5``."""
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,8 @@ from datasets.digest import sha256_of
 from datasets.download import DISK_FAULTS, download
 from datasets.errors import UserError, WorkError
 from datasets.progress import bar
+
+LOG = logging.getLogger(__name__)
 
 ELSEWHERE = "or download it on another machine and use `weights port`"
 
@@ -61,9 +64,10 @@ def fetch_weights(to=None, source=Source(), *, overwrite=False, model=None) -> P
     """
     to = Path(to) if to else source.default_path
     check_destination(to, overwrite)
+    asked = Asked(published=source.published)
     if not source.place.startswith(("http://", "https://")):
         path, origin = _download_from_hub(source)
-        return _convert(path, to, source, origin, overwrite, model)
+        return convert_weights(path, to, asked=asked, overwrite=overwrite, origin=origin, model=model)
     url = source.place
     digits, name = source.digits, PurePosixPath(url).name
     if not digits:
@@ -78,15 +82,9 @@ def fetch_weights(to=None, source=Source(), *, overwrite=False, model=None) -> P
     except UserError:
         part.unlink()
         raise
-    _convert(part, to, source, url, overwrite, model)
+    convert_weights(part, to, asked=asked, overwrite=overwrite, origin=url, model=model)
     part.unlink()
     return to
-
-
-def _convert(path, to: Path, source: Source, origin: str, overwrite, model) -> Path:
-    # Where its digest is given by the user, the file is not known by it.
-    asked = Asked(normalisation=source.published.normalisation) if source.published else Asked()
-    return convert_weights(path, to, asked=asked, overwrite=overwrite, origin=origin, model=model)
 
 
 def _download(url: str, part: Path) -> None:
@@ -119,6 +117,10 @@ def _download_from_hub(source: Source) -> tuple[str, str]:
             raise WorkError(f"{repository} cannot be written ({reason}): make room, then fetch again.") from error
         raise ConnectionError(f"{repository} could not be fetched ({reason}): try again, {ELSEWHERE}.") from error
     _verify(path, digits, repository)
+    if not digits:
+        LOG.info(
+            f"no SHA-256 of {repository} is known here, and the commit pins what is taken: {sha256_of(Path(path))}"
+        )
     return path, f"{repository}@{commit}"
 
 

@@ -20,9 +20,9 @@ _FACEBOOK = "https://dl.fbaipublicfiles.com/semiweaksupervision/model_files"
 class Published:
     """A public file of weights.
 
-    ``place`` is a URL, or a repository of the Hugging Face hub with the commit of ``revision``, whose
-    ``model.safetensors`` is meant. ``digits`` begin the SHA-256 of the file; they are empty where nobody publishes them
-    but the page that ``page`` names.
+    ``place`` is a URL, or a repository of the Hugging Face hub, whose ``model.safetensors`` is meant, with the commit
+    of ``revision`` if one is known. ``digits`` begin the SHA-256 of the file; they are empty where they are not known
+    here, and the page of a URL that shows them is ``page``.
     """
 
     name: str
@@ -83,12 +83,25 @@ _ALL = (
         revision="1e2fad8de183cfcac6c58dab7f6b519e8d1ffd38",
     ),
     Published(
+        "timm/resnext50_32x4d.fb_swsl_ig1b_ft_in1k", "timm/resnext50_32x4d.fb_swsl_ig1b_ft_in1k", "", CC_BY_NC,
+        "hashtags of Instagram and ImageNet",
+    ),
+    Published(
+        "timm/resnext50_32x4d.fb_ssl_yfcc100m_ft_in1k", "timm/resnext50_32x4d.fb_ssl_yfcc100m_ft_in1k", "", CC_BY_NC,
+        "YFCC100M and ImageNet",
+    ),
+    Published(
         "kather100k",
         "https://huggingface.co/TIACentre/TIAToolbox_pretrained_weights/resolve/main/resnext50_32x4d-kather100k.pth",
         "", CC_BY, "Kather100K, colorectal H&E, by tiatoolbox", UNIT, kind=HISTOLOGY,
         page="https://huggingface.co/TIACentre/TIAToolbox_pretrained_weights/blob/main/resnext50_32x4d-kather100k.pth",
     ),
-    # tiatoolbox's weights with timm's names; its own file has no digest that is known here.
+    # tiatoolbox's weights with timm's names.
+    Published(
+        "1aurent/resnext50_32x4d.tiatoolbox-kather100k", "1aurent/resnext50_32x4d.tiatoolbox-kather100k", "", CC_BY,
+        "Kather100K, colorectal H&E, by tiatoolbox", UNIT, kind=HISTOLOGY,
+        revision="a1628ed1b1a7cc55c5cccedc24747f159ea7a347",
+    ),
     Published(
         "pcam", "1aurent/resnext50_32x4d.tiatoolbox-pcam",
         "9e0c7944dd93cf86a3afb4928b63612d4746f55d3157129229734c025adf55cc", CC0,

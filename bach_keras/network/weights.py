@@ -9,9 +9,9 @@ import numpy as np
 
 from bach_keras.fields import plain
 from bach_keras.network.checkpoint import write_h5
-from bach_keras.network.facts import Facts, facts_of
+from bach_keras.network.facts import NOTHING, Facts, facts_of
 from bach_keras.network.held import Held
-from bach_keras.network.published import HISTOLOGY
+from bach_keras.network.published import HISTOLOGY, Published
 from bach_keras.network.recognise import recognise
 from bach_keras.network.resnext import normalisation_of, resnext50
 from bach_keras.normalisation import IMAGENET
@@ -121,10 +121,11 @@ def facts_of_file(path) -> Facts:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user says of a file to port, where the file leaves it open."""
+    """What is said of a file to port, where the file leaves it open."""
 
     prefix: str | None = None  # of the network to take, or its beginning
     normalisation: str | None = None
+    published: Published | None = None  # what was fetched
 
 
 def convert_weights(source, dest, *, asked=Asked(), overwrite=False, origin=None, model=None) -> Path:
@@ -139,7 +140,7 @@ def convert_weights(source, dest, *, asked=Asked(), overwrite=False, origin=None
     model = model or resnext50((None, None, 3))
     held = Held.open(source, torch_shapes(model), asked.prefix)
     tensors = trained_tensors(held, model)
-    facts = facts_of(held, asked.normalisation)
+    facts = facts_of(held, asked.normalisation, asked.published)
     dest.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(dest.parent, os.W_OK):
         raise UserError(f"{dest} cannot be written: there is no permission to write in its folder.")
@@ -171,6 +172,12 @@ def _report(held: Held, facts: Facts) -> None:
     if left := held.left_over:
         LOG.info(f"left over: {counted(len(left), 'tensor')} ({_shorten(left)})")
     LOG.info(f"for {facts.images}")
+    # What was trained on other data than ImageNet may well have been trained on pixels / 255: so tiatoolbox does it.
+    if facts.known_by == NOTHING and held.classes not in (None, 1000):
+        LOG.warning(
+            f"The top of {held.path} has {held.classes:,} classes, so it was not trained on ImageNet last: if it was "
+            "trained on pixels / 255 alone, port it again with --normalisation unit."
+        )
     LOG.info(f"licence: {facts.licence or 'not known here; see where the file is from'}")
 
 

@@ -1,6 +1,7 @@
 """Downloading weights, against a server on this machine and a stand-in for the Hugging Face hub."""
 
 import hashlib
+import logging
 import re
 import socket
 from dataclasses import replace
@@ -32,7 +33,7 @@ def server(monkeypatch):
         yield running
 
 
-REPOSITORIES = [name for name, each in PUBLISHED.items() if each.revision]
+REPOSITORIES = [name for name, each in PUBLISHED.items() if each.revision and each.digits]
 
 
 def fetch(to, source, overwrite=False, **options):
@@ -119,9 +120,12 @@ def test_what_cannot_be_fetched_is_refused_before_the_server_is_asked(server, tm
 
 def test_every_published_url_carries_its_digits_or_has_a_page_that_shows_them():
     for each in PUBLISHED.values():
-        assert each.revision or each.page or each.place.endswith(f"-{each.digits}.pth")
-        assert bool(each.digits) != bool(each.page)
+        is_url = each.place.startswith("https://")
+        assert is_url or each.place == each.name or each.digits
+        assert not is_url or bool(each.digits) != bool(each.page)
+        assert not is_url or each.page or each.place.endswith(f"-{each.digits}.pth")
         assert re.fullmatch("[0-9a-f]{8}|[0-9a-f]{64}|", each.digits)
+        assert re.fullmatch("[0-9a-f]{40}|", each.revision)
         if each.digits:
             assert published_as(each.digits.ljust(64, "0")) == each
     assert published_as("0" * 64) is None
@@ -160,6 +164,24 @@ def test_weights_for_tissue_come_with_their_normalisation_and_licence(monkeypatc
         to = fetch_weights(tmp_path / "w.h5", Source("kather100k", sha256=digest), model=network(include_top=False))
     with h5py.File(to) as file:
         assert (file.attrs["normalisation"], file.attrs["licence"]) == ("unit", "CC BY 4.0")
+
+
+@pytest.mark.parametrize(
+    ("repository", "normalisation", "licence"),
+    [
+        ("timm/resnext50_32x4d.fb_swsl_ig1b_ft_in1k", "imagenet", "CC BY-NC 4.0, not for commercial use"),
+        ("1aurent/resnext50_32x4d.tiatoolbox-kather100k", "unit", "CC BY 4.0"),
+        ("timm/some", "imagenet", None),
+    ],
+)
+def test_where_no_digest_is_known_the_place_says_what_the_weights_are(
+    hub, tmp_path, caplog, repository, normalisation, licence
+):
+    caplog.set_level(logging.INFO)
+    fetch(tmp_path / "w.h5", repository, revision=COMMIT)
+    with h5py.File(tmp_path / "w.h5") as file:
+        assert (file.attrs["normalisation"], file.attrs.get("licence")) == (normalisation, licence)
+    assert any("no SHA-256" in line and hashlib.sha256(CONTENT).hexdigest() in line for line in caplog.messages)
 
 
 @pytest.fixture

@@ -194,6 +194,16 @@ def test_a_normalisation_is_taken_from_the_user_where_nothing_else_says_it(tmp_p
     assert not (tmp_path / "x.h5").exists()
 
 
+def test_a_top_of_other_data_than_imagenet_is_asked_about(tmp_path, caplog):
+    model = network(include_top=False)
+    convert_weights(write(tmp_path / "w.pth", trained(9)), tmp_path / "w.h5", model=model)
+    assert any("has 9 classes" in line and "--normalisation unit" in line for line in caplog.messages)
+    caplog.clear()
+    convert_weights(write(tmp_path / "v.pth", trained(1000)), tmp_path / "v.h5", model=model)
+    convert_weights(write(tmp_path / "t.pth", tiatoolbox()), tmp_path / "t.h5", model=model)
+    assert caplog.messages == []
+
+
 def attributes(value):
     return {"normalisation": value, "origin": "here", "source_sha256": "0" * 64}
 
