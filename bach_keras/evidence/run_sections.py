@@ -7,7 +7,11 @@ from bach_keras.evidence.page import figures as side_by_side
 from bach_keras.run_folder import Run
 from bach_keras.tree import NODES
 
-TITLES = {"init": "start", "lr": "peak learning rate, none for the range test's"}
+TITLES = {
+    "init": "start",
+    "weights_origin": "public weights it comes from",
+    "lr": "peak learning rate, none for the range test's",
+}
 
 
 def runs(opened: list[Run]) -> list[str]:
@@ -35,7 +39,8 @@ def _run(run: Run, several: bool) -> list[str]:
         parts.append(paragraph(note, "note"))
     pictures = figures.curves(run.history(), metrics["best_epoch"])
     pictures += [figures.range_test(entry) for entry in run.range_tests()]
-    settings = {name: config[name] for name in ("node", "config", "protocol", "init")} | config["recipe"]
+    named = [name for name in ("node", "config", "protocol", "init", "weights_origin") if name in config]
+    settings = {name: config[name] for name in named} | config["recipe"]
     lines = [[TITLES.get(name, name.replace("_", " ")), setting(value)] for name, value in settings.items()]
     return [
         *parts,

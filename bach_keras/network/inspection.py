@@ -36,7 +36,7 @@ def inspect_weights(path, prefix: str | None = None, model=None) -> dict:
     said = {
         "file": plain(path.name, 255), "bytes": path.stat().st_size, "sha256": sha256_of(path),
         "format": checkpoint.format, "tensors": len(checkpoint.specs),
-        "networks": [{"prefix": plain(each.prefix, 500), "layout": each.layout} for each in found],
+        "networks": [_in_short(Held(checkpoint, each)) for each in found],
     }  # fmt: skip
     try:
         with naming(path):
@@ -44,21 +44,32 @@ def inspect_weights(path, prefix: str | None = None, model=None) -> dict:
     except UserError as error:
         if prefix is not None:
             raise
-        return said | _of_none(checkpoint, str(error))
+        return said | _of_none(checkpoint, found, str(error))
     held = Held(checkpoint, network)
     return said | _of_network(held, wanted) | _verdict(held, model)
 
 
-def _of_none(checkpoint: Checkpoint, why: str) -> dict:
-    """Return what is said of a file from which no network can be chosen."""
+def _in_short(held: Held) -> dict:
+    shape = recognise(held.shapes)
+    return {
+        "prefix": plain(held.network.prefix, 500),
+        "layout": held.network.layout,
+        "network": shape.title if shape else None,
+        "classes": held.classes,
+    }
+
+
+def _of_none(checkpoint: Checkpoint, found, why: str) -> dict:
+    """Return what is said of a file that holds no network, or several to choose from."""
     unknown = dict.fromkeys((
         "prefix", "layout", "network", "is_resnext50_32x4d", "groups", "width_per_group", "blocks", "classes",
         "normalisation", "normalisation_known_by", "source", "licence",
     ))  # fmt: skip
-    left = _named(list(checkpoint.specs))
+    taken = {name for each in found for name in each.names.values()}
+    left = [name for name in checkpoint.specs if name not in taken]
     return {
-        **unknown, "is_resnext50_32x4d": False, "dtype": _dtype(checkpoint.specs.values()), "missing": _named([]),
-        "left_over": left, "portable": False, "why_not": why,
+        **unknown, "is_resnext50_32x4d": None if found else False, "dtype": _dtype(checkpoint.specs.values()),
+        "missing": None, "left_over": _named(left), "portable": False, "why_not": why,
     }  # fmt: skip
 
 

@@ -12,9 +12,8 @@ TORCHVISION, SEQUENTIAL, TIATOOLBOX = "torchvision", "sequential", "tiatoolbox"
 # the pooling, is left out.
 _PLACES = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4", "9": "fc"}
 _PARTS = {name: name for name in _PLACES.values()}
-TRUNK = frozenset(_PARTS) - {"fc"}
 
-# The one tensor by which a network of each layout is found, what kind it may be of.
+# The one tensor by which a network is found -> its layout, and what its parts are called.
 _ANCHORS = {"layer1.0.conv1.weight": (TORCHVISION, _PARTS), "4.0.conv1.weight": (SEQUENTIAL, _PLACES)}
 
 # tiatoolbox's CNNModel keeps the children in its ``feat_extract``, and the top beside them.
@@ -66,6 +65,9 @@ def _network(prefix: str, layout: str, parts: dict[str, str], plain_names) -> Ne
         elif is_tiatoolbox and inner.startswith(f"{base}{_CLASSIFIER}"):
             own = f"fc.{inner.removeprefix(base + _CLASSIFIER)}"
         else:
+            continue
+        # A head of several layers, such as contrastive trainings put in a top's place, is no top.
+        if own.startswith("fc.") and own not in ("fc.weight", "fc.bias"):
             continue
         if own in taken:
             raise RefusedError(f"has two tensors of the name {shown(own)} once the names of wrappers are removed")

@@ -99,6 +99,8 @@ def test_a_model_and_its_average_are_asked_about(tmp_path):
     said = inspect_weights(path, model=network())
     assert not said["portable"]
     assert [each["prefix"] for each in said["networks"]] == ["model.", "model_ema.module."]
+    assert {each["network"] for each in said["networks"]} == {"ResNeXt (2x2d) of 1, 1, 1, 1 blocks"}
+    assert (said["is_resnext50_32x4d"], said["left_over"]["count"]) == (None, 0)
     assert "choose one with `weights port --prefix`" in said["why_not"]
     with pytest.raises(UserError, match="holds 2 networks"):
         convert_weights(path, tmp_path / "w.h5", model=network())

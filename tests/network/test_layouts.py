@@ -68,6 +68,13 @@ def test_what_is_beside_the_network_is_left_over():
     assert left_over(only(names), names) == others[:-1]
 
 
+def test_a_head_of_several_layers_in_the_tops_place_is_left_over():
+    inner = [name for name in NAMES if not name.startswith("fc.")]
+    names = [*inner, "fc.0.weight", "fc.0.bias", "fc.2.weight"]
+    assert left_over(only(names), names) == names[-3:]
+    assert list(only(names).names) == inner
+
+
 def test_what_is_inside_the_network_belongs_to_it():
     network = only([*NAMES, "layer1.0.se.fc1.weight"])
     assert "layer1.0.se.fc1.weight" in network.names
