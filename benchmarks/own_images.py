@@ -7,6 +7,7 @@ killed, byte for byte.
 """
 
 import argparse
+import functools
 import hashlib
 import os
 import shutil
@@ -30,13 +31,18 @@ CODE = (
 )
 
 
+@functools.cache
+def draw(label: str, patient: int) -> Image.Image:
+    return Image.fromarray(phantom.draw(label, patient, 0))
+
+
 def write_images(folder: Path, count: int, side: int) -> None:
     """Write so many images, no two alike, spread over the four classes."""
     for place, label in enumerate(CLASSES):
         (folder / label).mkdir(parents=True)
         for number in range(count * place // 4, count * (place + 1) // 4):
             rng = np.random.default_rng(number)
-            drawn = Image.fromarray(phantom.draw(label, place + 4 * (number % DRAWN), 0))
+            drawn = draw(label, place + 4 * (number % DRAWN))
             left, top = rng.uniform(0, drawn.width - 200), rng.uniform(0, drawn.height - 200)
             large = drawn.resize((side, side), Image.Resampling.BICUBIC, (left, top, left + 200, top + 200))
             pixels = np.asarray(large, np.float32) + rng.normal(0, NOISE, (side, side, 1)).astype(np.float32)

@@ -31,8 +31,11 @@ def read_sheet(path: Path) -> list[Listed]:
     numbered = read_rows(path, "the list of images")
     if not numbered:
         raise UserError(f"{path} is empty: write path,label,patient,um_per_pixel, and below it a line for each image.")
-    sheet = _Sheet(path, dict(zip(_COLUMNS, range(len(numbered[0][1])), strict=False)), len(numbered[0][1]))
-    if len(numbered[0][1]) < len(_NEEDED) or sheet.find(numbered[0][1][0]) is None:  # it names the columns
+    first = numbered[0][1]
+    sheet = _Sheet(path, dict(zip(_COLUMNS, range(len(first)), strict=False)), len(first))
+    is_image = len(first) >= len(_NEEDED) and sheet.find(first[0]) is not None
+    # A folder may bear the name of a column.
+    if not is_image or all(find_column(first, _COLUMNS[name]) is not None for name in _NEEDED):
         sheet = _with_columns(path, numbered.pop(0)[1])
     if not numbered:
         raise UserError(f"{path} names no image: write a line for each below its first one.")

@@ -173,6 +173,12 @@ def test_a_csv_file_may_lack_its_first_line_and_be_written_on_windows(tmp_path, 
     assert "own-b/normal/n0.png" in Prepared("own-b", tmp_path / "data").digests
 
 
+def test_a_folder_may_bear_the_name_of_a_column(tmp_path):
+    write(tmp_path / "images" / "image" / "1.png", 1)
+    path = sheet(tmp_path / "images", ["image/1.png,benign"], header="image,label")
+    assert prepare_own("a", path, tmp_path / "data").labels == {"benign": 1}
+
+
 def test_a_name_that_macos_wrote_in_parts_is_found(tmp_path, root):
     write(root / "normal" / "Mu\u0308ller.png", 5)
     path = sheet(root, ["normal/M\u00fcller.png,normal,", "benign/b0.png,benign,"])
