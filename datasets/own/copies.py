@@ -25,14 +25,14 @@ def same_within(rows: Iterable[dict]) -> list[list[str]]:
     return [sorted(names) for names in of_digest.values() if len(names) > 1]
 
 
-def same_elsewhere(config: str, rows: Iterable[dict], data_dir: Path | None) -> list[list[str]]:
+def same_elsewhere(rows: Iterable[dict], others: Iterable[Prepared]) -> list[list[str]]:
     """Return each file name with the name that another prepared set has for the same picture."""
-    others = defaultdict(set)
-    for prepared in other_sets(config, data_dir):
+    held = defaultdict(set)
+    for prepared in others:
         for row in prepared.tables["train"] + prepared.tables.get("test", []):
             name = row["filename"]  # that of an own image tells its set already
-            others[row["sha256"]].add(name if is_own(row["source"]) else f"{row['source']}/{name}")
-    return [[row["filename"], other] for row in rows for other in sorted(others.get(row["sha256"], ()))]
+            held[row["sha256"]].add(name if is_own(row["source"]) else f"{row['source']}/{name}")
+    return [[row["filename"], other] for row in rows for other in sorted(held.get(row["sha256"], ()))]
 
 
 def other_sets(config: str, data_dir: Path | None) -> list[Prepared]:

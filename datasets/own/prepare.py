@@ -10,9 +10,10 @@ from pathlib import Path
 from datasets.bach_bisque import replacing
 from datasets.bach_bisque.prepare import build
 from datasets.bach_bisque.prepared import Prepared, Summary
+from datasets.catalogue import PHANTOM
 from datasets.download import check_free
 from datasets.errors import UserError
-from datasets.own import copies
+from datasets.own import copies, near
 from datasets.own.checks import FEW_COLOURS, check_headers, check_tissue, is_named_like_mask, refuse_all
 from datasets.own.facts import Labelled, changes, file_facts, write_facts
 from datasets.own.labels import read_meanings, with_labels
@@ -164,22 +165,26 @@ class _Work:
 
     def finish(self, listing: Listing, folder: Path) -> None:
         """Look for copies, name them, and write what the set was made from beside its records."""
-        within = copies.same_within(self.rows)
-        elsewhere = copies.same_elsewhere(self.prepared.config, self.rows, self.prepared.data_dir)
+        config, others = self.prepared.config, copies.other_sets(self.prepared.config, self.prepared.data_dir)
+        within, elsewhere = copies.same_within(self.rows), copies.same_elsewhere(self.rows, others)
+        # No tissue resembles what is drawn.
+        similar = near.find_near(Prepared(config, folder.parents[2]), [o for o in others if o.config != PHANTOM.name])
         copies.report(within, elsewhere, {row["filename"]: row["label"] for row in self.rows})
+        near.report(similar)
         if self.blank:
             LOG.warning(
                 f"With hardly any colours, as blank pictures and masks have: {counted(len(self.blank), 'image')} "
                 f"({self.blank[0]})."
             )
         facts = {
-            "name": self.prepared.config,
+            "name": config,
             "source": str(listing.source),
             "images": len(self.rows),
             "labels": dict(sorted(Counter(row["label"] for row in self.rows).items())),
             "patients": len({row["group"] for row in self.rows} - {""}),
             "copies": within,
             "copies_elsewhere": elsewhere,
+            "near_copies": near.as_facts(similar),
             "files": self.files,
         }
         write_facts(folder, facts)

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image, ImageOps
 
+from datasets import phantom
 from datasets.bach_bisque.prepare import prepare_dataset
 from datasets.bach_bisque.prepared import Prepared
 from datasets.catalogue import BISQUE, CONFIGS
@@ -82,8 +84,6 @@ def bisque_in_two_forms(tmp_path, monkeypatch):
     _write_images(small, lambda record: tmp_path / "bisque")
     prepare_dataset("bisque", tmp_path / "bisque", tmp_path / "data")
     lines = []
-    from PIL import Image
-
     for record in reversed(small.records):
         path = tmp_path / "png" / "some" / f"{record.filename.removesuffix('.tif')}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +150,29 @@ def test_copies_of_other_prepared_sets_are_named(tmp_path, caplog):
     assert "own-second/benign/other.tif = own-first/normal/n3.png" in caplog.text
 
 
+def test_copies_that_are_turned_cut_and_scaled_are_named_and_kept(tmp_path, caplog):
+    drawn = [Image.fromarray(phantom.draw(label, 0, 0)) for label in ("normal", "benign", "insitu", "invasive")]
+    for number, image in enumerate(drawn[:3]):
+        path = tmp_path / "first" / "benign" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    prepare_own("first", tmp_path / "first", tmp_path / "data")
+    (tmp_path / "second" / "benign").mkdir(parents=True)
+    drawn[2].rotate(20, Image.Resampling.BICUBIC, expand=False).crop((60, 40, 330, 250)).save(
+        tmp_path / "second" / "benign" / "turned.jpg", quality=85
+    )
+    drawn[3].save(tmp_path / "second" / "benign" / "another.png")
+    ImageOps.mirror(drawn[3]).resize((300, 225)).save(tmp_path / "second" / "benign" / "small.png")
+    summary = prepare_own("second", tmp_path / "second", tmp_path / "data")
+    facts = json.loads((summary.path / "own.json").read_text())
+    assert {frozenset((pair["first"], pair["second"])) for pair in facts["near_copies"]} == {
+        frozenset(("own-first/benign/2.png", "own-second/benign/turned.jpg")),
+        frozenset(("own-second/benign/another.png", "own-second/benign/small.png")),
+    }
+    assert "Of the same tissue, as far as a comparison tells: 2 pairs of images: own-second/benign/" in caplog.text
+    assert facts["copies"] == facts["copies_elsewhere"] == []
+
+
 def test_a_second_time_finds_it_and_a_changed_source_is_asked_about(tmp_path):
     source = folders(tmp_path / "images")
     first = prepare_own("a", source, tmp_path / "data")
@@ -168,8 +191,6 @@ def test_a_second_time_finds_it_and_a_changed_source_is_asked_about(tmp_path):
 
 
 def test_a_scale_is_the_csv_files_else_the_images_own(tmp_path):
-    from PIL import Image
-
     root = tmp_path / "images"
     for name in ("said.png", "both.png", "none.png"):
         write(root / name, len(name))

@@ -1,0 +1,65 @@
+"""Images of a user's that show the tissue of another: cut, turned, scaled, mirrored or stained otherwise."""
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from datasets.ahead import ahead, processors
+from datasets.bach_bisque.prepared import Prepared
+from datasets.duplicates.copies import Copy, Sketchbook
+from datasets.duplicates.sketch import Sketch
+from datasets.progress import bar
+from datasets.wording import counted
+
+LOG = logging.getLogger(__name__)
+
+_LISTED = 3
+
+
+def find_near(prepared: Prepared, others: Iterable[Prepared]) -> list[Copy]:
+    """Find the pairs of an image of a set and another one, of it or of another set, that show the same tissue.
+
+    Images of the same pixels are left out: they are known, and named as what they are.
+    """
+    own, digests, sets = prepared.digests, {}, []
+    for each in (prepared, *others):
+        names = [name for name in each.digests if name not in digests]  # bach_bisque holds what bach does
+        digests |= {name: each.digests[name] for name in names}
+        sets.append((each, names))
+
+    def is_wanted(first: str, second: str) -> bool:
+        return (first in own or second in own) and digests[first] != digests[second]
+
+    with Sketchbook() as sketches:
+        images = (image for each, names in sets for image in _images(each, names))
+        made = ahead(lambda image: (image[0], Sketch.of(image[1])), images, processors())
+        for name, sketch in bar(made, what="Looking for copies", total=len(digests)):
+            sketches.add(name, sketch)
+        return sketches.find_copies(is_wanted)
+
+
+def _images(prepared: Prepared, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    for record in prepared.load(names).as_numpy_iterator() if names else ():
+        yield record["filename"].decode(), record["image"]
+
+
+def report(pairs: list[Copy]) -> None:
+    """Name the pairs that were found."""
+    if pairs:
+        named = "; ".join(map(_in_words, pairs[:_LISTED]))
+        more = f"; and {len(pairs) - _LISTED} more" if len(pairs) > _LISTED else ""
+        LOG.warning(
+            f"Of the same tissue, as far as a comparison tells: {counted(len(pairs), 'pair')} of images: "
+            f"{named}{more}. "
+            "Look at them: only images of one patient are kept together in a split."
+        )
+
+
+def _in_words(pair: Copy) -> str:
+    return f"{pair.first} and {pair.second}, {pair.orientation}, scaled by {pair.scale:.2f}"
+
+
+def as_facts(pairs: list[Copy]) -> list[dict]:
+    return [dataclasses.asdict(pair) for pair in pairs]
