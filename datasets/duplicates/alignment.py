@@ -13,6 +13,8 @@ _ROUGHLY, _CLOSELY = 0.05, (0.025, 0.0125, 0.0125)
 # ... and if the scale (as a logarithm) and the angle (in radians) that they give by themselves are so near.
 _LOG_SCALE, _ANGLE = 0.5, 0.4
 LEAST_MATCHES = 5
+# So many matches are tried as the placement of the whole.
+_TRIED = 80
 # The one shorter side is at most so many times the other.
 _MOST_SCALE = 2.5
 
@@ -74,12 +76,13 @@ def _matched(first: Sketch, second: Sketch) -> tuple[np.ndarray, np.ndarray]:
 
 def _agreeing(goal: np.ndarray, start: np.ndarray, factors: np.ndarray) -> np.ndarray | None:
     """Return which matches agree on how the start lies on the goal, bool [n], or None if too few do."""
-    # Each match by itself says how; the one that most others bear out is then improved by those.
+    # Each match by itself says how; the one that most others bear out is then improved by those. Of many
+    # it is enough to try some, those of most contrast.
     logs = np.log(factors)
-    apart = logs[:, None] - logs
+    apart = logs[:_TRIED, None] - logs
     alike = (np.abs(apart.real) < _LOG_SCALE) & (np.abs((apart.imag + np.pi) % (2 * np.pi) - np.pi) < _ANGLE)
     shifts = goal - factors * start
-    near = alike & (np.abs(factors[:, None] * start + shifts[:, None] - goal) < _ROUGHLY)
+    near = alike & (np.abs(factors[:_TRIED, None] * start + shifts[:_TRIED, None] - goal) < _ROUGHLY)
     best = near.sum(axis=1).argmax()
     agreeing = near[best]
     for tolerance in _CLOSELY:
@@ -114,9 +117,9 @@ def _compare(first: Sketch, second: Sketch, factor: complex, shift: complex) -> 
     overlap = shared.sum() / min(first.picture.size, abs(pixels) ** 2 * second.picture.size)
     laid = cv2.warpAffine(second.density, matrix, size, borderMode=cv2.BORDER_REPLICATE)
     one, other = (_local_contrast(density, shared.astype(np.float32)) for density in (first.density, laid))
-    least = max(_LEAST_CONTRAST * shared.sum(), 1e-6)
-    energies = [max(float((values**2).sum()), least) for values in (one, other)]
-    return float((one * other).sum() / np.sqrt(energies[0] * energies[1])), float(overlap)
+    # By the one with more contrast: else a label on empty glass would agree with the same label on tissue.
+    energy = max(float((one**2).sum()), float((other**2).sum()), _LEAST_CONTRAST * shared.sum(), 1e-6)
+    return float((one * other).sum()) / energy, float(overlap)
 
 
 def _local_contrast(density: np.ndarray, shared: np.ndarray) -> np.ndarray:

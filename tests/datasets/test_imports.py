@@ -8,7 +8,15 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["datasets", "datasets.labels", "datasets.splits", "datasets.audit", "datasets.bach_bisque"]
+    "module",
+    [
+        "datasets",
+        "datasets.labels",
+        "datasets.splits",
+        "datasets.audit",
+        "datasets.duplicates.copies",
+        "datasets.bach_bisque",
+    ],
 )
 def test_import_brings_no_tensorflow(module):
     code = f"import sys, {module}; sys.exit('tensorflow' in sys.modules)"
