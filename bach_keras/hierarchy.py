@@ -80,9 +80,9 @@ class Hierarchy(tf.Module):
             self.provenance |= calibration.provenance
         # A set, as tf.Module would take a tuple for a part of the model and save it.
         self._configs = frozenset(member.config for member in members)
-        self._networks = split(members, precision)
+        self.networks = split(members, precision)
         # An export is loaded without Keras, so tf.Module must find TensorFlow's own variables here.
-        self._weights = self._networks.weights
+        self._weights = self.networks.weights
         self._known = None
 
     def compare_with(self, features) -> None:
@@ -98,7 +98,7 @@ class Hierarchy(tf.Module):
     @property
     def nodes(self) -> tuple[str, ...]:
         """The nodes that it has, in the order of the tree: all, or one."""
-        return tuple(name for name in NODES if self._networks.parts[name])
+        return tuple(name for name in NODES if self.networks.parts[name])
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -146,8 +146,8 @@ class Hierarchy(tf.Module):
 
         Takes uint8 [N, image_size, image_size, 3] with N > 0, and returns what ``images`` does without ``label``.
         """
-        trunks = self._networks.of_trunks(preprocess.normalise(images), self.nodes)
-        nodes = self._averages({name: self._networks.logits(name, trunks) for name in self.nodes})
+        trunks = self.networks.of_trunks(preprocess.normalise(images), self.nodes)
+        nodes = self._averages({name: self.networks.logits(name, trunks) for name in self.nodes})
         return {"probabilities": joining.soft(nodes), **nodes}
 
     def features(self, images) -> tf.Tensor:
@@ -157,8 +157,8 @@ class Hierarchy(tf.Module):
         a feature space of its own, so a mean over members would lie in none of them. They are of the
         central square, whatever the views; of a node by itself they are its own first member's.
         """
-        part = self._networks.parts[self.nodes[0]][0]
-        _, features, _ = part.rest(self._networks.trunks[part.trunk](self._normalised(images)))
+        part = self.networks.parts[self.nodes[0]][0]
+        _, features, _ = part.rest(self.networks.trunks[part.trunk](self._normalised(images)))
         return features[: tf.shape(images)[0]]
 
     def explain(self, images) -> dict[str, tf.Tensor]:
@@ -168,14 +168,14 @@ class Hierarchy(tf.Module):
         specialist whom carci chose; a node by itself has its own only. All are of the central square.
         """
         count = tf.shape(images)[0]
-        trunks = self._networks.of_trunks(self._normalised(images), self.nodes)
-        found = {name: tuple(zip(*self._networks.answers(name, trunks), strict=True)) for name in self.nodes}
+        trunks = self.networks.of_trunks(self._normalised(images), self.nodes)
+        found = {name: tuple(zip(*self.networks.answers(name, trunks), strict=True)) for name in self.nodes}
         logits = {name: each[0] for name, each in found.items()} if self.views == 1 else self._logits_of(images)[0]
         answers = self._answer(self._averages(logits), found[self.nodes[0]][1][0], joining.soft, count)
         # The black image that stands in for an empty batch has evidence, but no answer.
         given = {name: tf.pad(answers[name], [[0, tf.maximum(0, 1 - count)], [0, 0]]) for name in self.nodes}
         answered = {name: tf.argmax(pair, axis=1) for name, pair in given.items()}
-        maps = {name: self._networks.map(name, found[name][2], each)[:count] for name, each in answered.items()}
+        maps = {name: self.networks.map(name, found[name][2], each)[:count] for name, each in answered.items()}
         if len(self.nodes) == 1:
             return answers | {f"{name}_map": each for name, each in maps.items()}
         first, second = (maps[node.name] for node in SPECIALISTS)
@@ -199,9 +199,9 @@ class Hierarchy(tf.Module):
         inputs = self._normalised(images)
         rows_in_all = tf.shape(inputs)[0]
         # Carci answers for every image.
-        trunks = self._networks.of_trunks(inputs, [ROOT.name])
-        found = self._networks.answers(ROOT.name, trunks)
-        nodes = {ROOT.name: self._networks.average(ROOT.name, [logits for logits, _, _ in found])}
+        trunks = self.networks.of_trunks(inputs, [ROOT.name])
+        found = self.networks.answers(ROOT.name, trunks)
+        nodes = {ROOT.name: self.networks.average(ROOT.name, [logits for logits, _, _ in found])}
         chosen = tf.argmax(nodes[ROOT.name], axis=1)
         # Each specialist answers for its own rows, and its answers are put back in their places.
         for index, node in enumerate(SPECIALISTS):
@@ -239,13 +239,13 @@ class Hierarchy(tf.Module):
     def _logits_of(self, images) -> tuple[dict[str, list], tf.Tensor]:
         """Return each node's logits of each member, [N, 2] and with several views [N, views, 2], and ``features``."""
         if self.views == 1:
-            return self._all_logits(self._networks.of_trunks(self._normalised(images), self.nodes))
+            return self._all_logits(self.networks.of_trunks(self._normalised(images), self.nodes))
 
         def of_image(inputs):
-            logits, features = self._all_logits(self._networks.of_views(inputs, self.nodes, {}))
+            logits, features = self._all_logits(self.networks.of_views(inputs, self.nodes, {}))
             return {name: tf.stack(each) for name, each in logits.items()} | self._of_centre(features)
 
-        shapes = {name: (len(self._networks.parts[name]), self.views, 2) for name in self.nodes}
+        shapes = {name: (len(self.networks.parts[name]), self.views, 2) for name in self.nodes}
         found = self._of_each(images, of_image, shapes | self._shape_of_features)
         features = found.pop("features")
         return {name: tf.unstack(each, axis=1) for name, each in found.items()}, features
@@ -264,20 +264,20 @@ class Hierarchy(tf.Module):
 
     def _all_logits(self, trunks) -> tuple[dict[str, list], tf.Tensor]:
         """Return each node's logits of each member, and the features of the first node's first member."""
-        found = {name: self._networks.answers(name, trunks) for name in self.nodes}
+        found = {name: self.networks.answers(name, trunks) for name in self.nodes}
         logits = {name: [each for each, _, _ in answers] for name, answers in found.items()}
         return logits, found[self.nodes[0]][0][1]
 
     @property
     def _shape_of_features(self) -> dict[str, tuple[int]]:
-        return {"features": (self._networks.parts[self.nodes[0]][0].width,)}
+        return {"features": (self.networks.parts[self.nodes[0]][0].width,)}
 
     def _of_centre(self, features) -> dict[str, tf.Tensor]:
         """Return the features of the central square as it is, out of those of all views of an image [views, width]."""
         return {"features": features[preprocess.central_view(self.views)]}
 
     def _averages(self, logits, scaled: bool = True) -> dict[str, tf.Tensor]:
-        return {name: self._networks.average(name, each, scaled) for name, each in logits.items()}
+        return {name: self.networks.average(name, each, scaled) for name, each in logits.items()}
 
     def _answer(self, pairs, features, product, count) -> dict[str, tf.Tensor]:
         """Answer for the first ``count`` images, from what ``joining.answer`` takes and carci's features [N, width]."""
@@ -288,26 +288,26 @@ class Hierarchy(tf.Module):
         return {name: value[:count] for name, value in answers.items()}
 
     def _routed_nodes(self, inputs):
-        trunks = self._networks.of_views(inputs, [ROOT.name], {})
-        found = self._networks.answers(ROOT.name, trunks)
-        nodes = {ROOT.name: self._networks.average(ROOT.name, [logits for logits, _, _ in found])}
+        trunks = self.networks.of_views(inputs, [ROOT.name], {})
+        found = self.networks.answers(ROOT.name, trunks)
+        nodes = {ROOT.name: self.networks.average(ROOT.name, [logits for logits, _, _ in found])}
         chosen = tf.argmax(tf.reduce_mean(nodes[ROOT.name], axis=0))
         for index, node in enumerate(SPECIALISTS):
             nodes[node.name] = tf.cond(
                 chosen == index,
-                lambda name=node.name: self._networks.node(name, self._networks.of_views(inputs, [name], trunks)),
+                lambda name=node.name: self.networks.node(name, self.networks.of_views(inputs, [name], trunks)),
                 lambda: tf.zeros((self.views, 2)),
             )
         return nodes | self._of_centre(found[0][1])
 
     def _specialist(self, name, rows, inputs, features):
         """Run one specialist on some rows, on carci's trunk features where it has the same trunk."""
-        own = {part.trunk for part in self._networks.parts[name]}
+        own = {part.trunk for part in self.networks.parts[name]}
         chosen = {key: tf.gather(features[key], rows) for key in sorted(own & set(features))}
         if own - set(features):
             some = tf.gather(inputs, rows)
-            chosen |= {key: self._networks.trunks[key](some) for key in sorted(own - set(features))}
-        return self._networks.node(name, chosen)
+            chosen |= {key: self.networks.trunks[key](some) for key in sorted(own - set(features))}
+        return self.networks.node(name, chosen)
 
 
 def check_members(members) -> None:

@@ -42,7 +42,7 @@ CONFIG = {
 CONFIG_MORE = {
     "versions": object_of(TEXT), "split_origin": OBJECT, "images_sha256": TEXT, "until": OBJECT,
     "trained_on": TEXTS, "chosen_on": TEXTS, "pixels": PIXELS, "ancestors": TEXTS, "tensorboard": FLAG,
-    "temperature": number(*TEMPERATURES), "started_from": LINE, "candidates": object_of(OBJECT),
+    "head": one_of("kept"), "temperature": number(*TEMPERATURES), "started_from": LINE, "candidates": object_of(OBJECT),
     "changes": list_of(OBJECT), "weights_origin": OBJECT,
 }  # fmt: skip
 SPLIT_ORIGIN = {"seed": whole(), "patients_sha256": TEXT | NOTHING, "note": LINE, "patients": object_of(TEXT)}
@@ -153,12 +153,7 @@ def read_recipe(values: dict) -> Recipe:
     if unknown:
         raise FieldError(f"recipe.{plain(unknown[0], 60)} is not a field of a recipe")
     check(values, {}, fields, within="recipe")
-    backbone = values.get("backbone", {})
-    check(backbone, {}, BACKBONE, within="recipe.backbone")
-    unknown = sorted(set(backbone) - set(BACKBONE))
-    if unknown:
-        raise FieldError(f"recipe.backbone.{plain(unknown[0], 60)} is not a field of a backbone")
-    _check_cost(backbone)
+    check_backbone(values.get("backbone", {}), "recipe.backbone")
     # A run from before there was a probe resumes without one.
     values = {"lr_probe": 0, **values}
     try:
@@ -167,14 +162,19 @@ def read_recipe(values: dict) -> Recipe:
         raise FieldError(f"recipe: {error}") from error
 
 
-def _check_cost(backbone) -> None:
+def check_backbone(backbone: dict, within: str) -> None:
+    """Refuse arguments of a backbone that are none, or that ask for more than can be trained."""
     from bach_keras.network.head import weight_count
 
+    check(backbone, {}, BACKBONE, within=within)
+    unknown = sorted(set(backbone) - set(BACKBONE))
+    if unknown:
+        raise FieldError(f"{within}.{plain(unknown[0], 60)} is not a field of a backbone")
     if sum(backbone.get("blocks", ())) > MAX_BLOCKS:
-        raise FieldError(f"recipe.backbone.blocks must be at most {MAX_BLOCKS} together")
+        raise FieldError(f"{within}.blocks must be at most {MAX_BLOCKS} together")
     count = weight_count(**backbone)
     if count > MAX_WEIGHTS:
-        raise FieldError(f"recipe.backbone asks for {count:,} weights, and at most {MAX_WEIGHTS:,} are taken")
+        raise FieldError(f"{within} asks for {count:,} weights, and at most {MAX_WEIGHTS:,} are taken")
 
 
 def _kind(field) -> Kind:

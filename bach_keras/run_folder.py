@@ -24,9 +24,9 @@ class Run:
     """A run folder."""
 
     folder: Path
-    # What config.json says: node, config, protocol, init, recipe, versions, split (split name -> file names),
-    # split_origin (its seed and note; the sheet of patients as patients and patients_sha256), trained_on, chosen_on
-    # and pixels (the ancestors' included), ancestors.
+    # What config.json says: node, config, protocol, init, head (where it was kept), recipe, versions, split (split name
+    # -> file names), split_origin (its seed and note; the sheet of patients as patients and patients_sha256),
+    # trained_on, chosen_on and pixels (the ancestors' included), ancestors.
     settings: dict
 
     @classmethod
@@ -70,6 +70,21 @@ class Run:
             if name not in self.settings or (name == "trained_on" and not self.settings[name]):
                 raise _not_written(self.folder / "config.json", f"{name} is missing or empty")
         return Provenance.read(self.settings, {self.settings["protocol"]})
+
+    @property
+    def backbone(self) -> dict:
+        """How its network differs from ResNeXt-50."""
+        return self.recipe.backbone
+
+    @property
+    def weights_origin(self) -> dict | None:
+        """The public weights that it comes from."""
+        return self.settings.get("weights_origin")
+
+    @property
+    def lineage(self) -> list[str]:
+        """What a run that starts here has as its ancestors: those of this one, and this one."""
+        return [*self.settings.get("ancestors", []), str(self.folder)]
 
     @property
     def is_finished(self) -> bool:
@@ -225,8 +240,9 @@ class Run:
 
     def differences(self, wanted: dict) -> list[str]:
         """Return in words where the run's settings differ from those that are wanted; empty where they agree."""
-        # A run that is older than a number of the recipe has that number's default.
-        return run_changes.differences({**self.settings, "recipe": recipe_as_json(self.recipe)}, wanted)
+        # A run that is older than a number of the recipe has that number's default, and one that kept a head says so.
+        held = {"head": "new", **self.settings, "recipe": recipe_as_json(self.recipe)}
+        return run_changes.differences(held, wanted)
 
 
 def is_finished(folder: Path) -> bool:

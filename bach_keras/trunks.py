@@ -38,6 +38,8 @@ class Networks:
     features: dict[str, tf.TensorSpec]  # what each trunk returns for the eight symmetries of a square
     parts: dict[str, list[Part]]
     weights: list[tf.Variable]
+    # Of each member, in the order in which they were given: <layer>/<variable> -> its place among the weights.
+    places: list[dict[str, int]]
 
     def of_trunks(self, inputs, nodes) -> dict[str, tf.Tensor]:
         """Return the features of some nodes' trunks, each computed once, however many members share it."""
@@ -95,6 +97,7 @@ class Networks:
 def split(members, precision) -> Networks:
     """Split each member behind its trunk, and keep one of the trunks that are equal."""
     trunks, features, parts, weights = {}, {}, {name: [] for name in NODES}, []
+    of_trunk, named = {}, []
     for member in members:
         model = member.model
         seam = model.get_layer(model.trunk_output).output
@@ -102,15 +105,25 @@ def split(members, precision) -> Networks:
         key = digest_of(trunk)
         if key not in trunks:
             folded = fold(trunk, precision=precision)
+            of_trunk[key] = _named(folded)
             weights += [weight.value for weight in folded.weights]
             trunks[key] = _function(folded)
             features[key] = tf.TensorSpec((preprocess.SYMMETRIES, *folded.output.shape[1:]), folded.output.dtype)
         inner = [model.get_layer("head.mean").output, grad_cam.last_map(model), model.get_layer("head.relu").output]
         rest = fold(keras.Model(seam, [model.output, *inner]), precision=precision)
+        named.append(of_trunk[key] | _named(rest))
         weights += [weight.value for weight in rest.weights]
         width = rest.output[1].shape[-1]
         parts[member.node].append(Part(key, _function(rest, _with_evidence), width, member.weight, member.temperature))
-    return Networks(trunks, features, parts, weights)
+    # A model that is given twice has its head's weights there twice, of which TensorFlow saves the first.
+    first = {id(weight): place for place, weight in reversed(list(enumerate(weights)))}
+    places = [{name: first[id(weight)] for name, weight in held.items()} for held in named]
+    return Networks(trunks, features, parts, weights, places)
+
+
+def _named(network) -> dict[str, tf.Variable]:
+    """Return <layer>/<variable> -> the variable."""
+    return {f"{layer.name}/{each.name}": each.value for layer in network.layers for each in layer.weights}
 
 
 def _with_evidence(rest, answers):

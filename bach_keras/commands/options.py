@@ -202,6 +202,45 @@ def images_options(command):
     return several(config_option, split_options, data_dir_option)(gathered)
 
 
+@dataclass(frozen=True)
+class StartAsked:
+    """What the user asked a training to start from, as ``start_options`` takes it."""
+
+    init: str | None
+    head: str | None
+
+    @property
+    def tries_several(self) -> bool:
+        return (self.init or "").partition(":")[0] == "best"
+
+    def open(self, config: str, node: str, run_dir: Path):
+        """Return the starts to try, by name."""
+        from bach_keras.training.start import starts_from
+
+        return starts_from(self.init, config, node, run_dir, self.head)
+
+
+def start_options(command):
+    """Add the options that name a start; the command takes them as one ``start``."""
+
+    @functools.wraps(command)
+    def gathered(init, head, **others):
+        return command(start=StartAsked(init, head), **others)
+
+    return several(
+        click.option(
+            "--init", metavar="imagenet|histology|none|best[:CARCI]|FILE|RUN|EXPORT[:NODE[.K]]",
+            help="Weights to start from: a file, a run, or a member of an export; best tries carci's run and imagenet "
+            "(none on phantom). [default: imagenet; none on phantom]",
+        ),
+        click.option(
+            "--head", type=click.Choice(("keep", "new")),
+            help="Whether a start of the same node keeps its head. [default: keep from an export, or where your own "
+            "images train; else new]",
+        ),
+    )(gathered)  # fmt: skip
+
+
 def open_images(data):
     """Return the data once its images are prepared; phantoms are drawn when they are first needed."""
     if data.config == "phantom" and not data.prepared.is_there:

@@ -14,6 +14,7 @@ from bach_keras.commands.options import (
     Stopped,
     images_options,
     open_images,
+    start_options,
 )
 from bach_keras.commands.recipe_options import (
     class_weights_option,
@@ -46,12 +47,7 @@ def stopped_in_one_sentence():
 @click.command()
 @node_option
 @images_options
-@click.option(
-    "--init",
-    metavar="imagenet|histology|none|best[:CARCI_RUN]|FILE|RUN",
-    help="Weights to start from; best tries carci's run and imagenet (none on phantom). "
-    "[default: imagenet; none on phantom]",
-)
+@start_options
 @click.option(
     "--until", "stop_at", type=FOLDER, metavar="RUN",
     help="With --protocol all: stop at the training loss of RUN's best epoch.",
@@ -63,7 +59,7 @@ def stopped_in_one_sentence():
 @click.option("--allow-changes", is_flag=True, help="Resume with another recipe or other versions of packages.")
 @click.option("--overwrite", is_flag=True, help="Start over; the existing run is kept as RUN_DIR.previous.")
 @click.option("--tensorboard", is_flag=True, help="Write event files into RUN_DIR/tensorboard.")
-def train(node, images, init, stop_at, run_dir, resumed, allow_changes, overwrite, tensorboard, **given):
+def train(node, images, start, stop_at, run_dir, resumed, allow_changes, overwrite, tensorboard, **given):
     """Train one node of the tree.
 
     \b
@@ -74,7 +70,7 @@ def train(node, images, init, stop_at, run_dir, resumed, allow_changes, overwrit
     from bach_keras.training import devices, train
     from bach_keras.training.best_start import train_best
 
-    tries_several = (init or "").partition(":")[0] == "best"
+    tries_several = start.tries_several
     with stopped_in_one_sentence():
         if tries_several and devices.hosts() > 1:
             raise UserError("--init best is for one host: on several train from one start, then from the other.")
@@ -84,7 +80,7 @@ def train(node, images, init, stop_at, run_dir, resumed, allow_changes, overwrit
             job = _job_to_resume(node, images, run_dir, given)
             train.train(job, train.reopen(job, allow_changes))
             return
-        job, starts = _new_job(node, images, init, stop_at, run_dir, given)
+        job, starts = _new_job(node, images, start, stop_at, run_dir, given)
         # The run folder is looked at before phantoms are drawn, which takes a minute.
         check_destination(job.folder, overwrite)
         open_images(job.data)
@@ -97,12 +93,11 @@ def train(node, images, init, stop_at, run_dir, resumed, allow_changes, overwrit
             train.train(job, train.create(job, overwrite))
 
 
-def _new_job(node, images, init, stop_at, run_dir, given):
+def _new_job(node, images, start, stop_at, run_dir, given):
     """Return a job and the starts to try, of the command's options; what is not given takes its default."""
     from bach_keras.recipe import default_recipe
     from bach_keras.run_folder import Run
     from bach_keras.training import devices
-    from bach_keras.training.start import starts_from
     from bach_keras.training.train import Job
     from bach_keras.tree import NODES
     from bach_keras.wording import counted
@@ -113,14 +108,14 @@ def _new_job(node, images, init, stop_at, run_dir, given):
     if run_dir.name in ("", ".."):
         raise UserError(f"--run-dir {run_dir} has no name of its own: choose a folder that does not exist yet.")
     recipe = recipe_of(default_recipe(data.config), node, **given)
-    starts = starts_from(init, data.config, node, run_dir)
+    starts = start.open(data.config, node, run_dir)
     if stop_at and images.protocol != "all":
         raise UserError(
             f"--until is for --protocol all, which keeps no validation images; {images.protocol} keeps some."
         )
     stop_at = Run.open(stop_at) if stop_at else None
     say(
-        f"train {node}: config {data.config}, {images}, init {' or '.join(start.init for start in starts.values())}, "
+        f"train {node}: config {data.config}, {images}, init {' or '.join(map(str, starts.values()))}, "
         f"image size {recipe.image_size}, batch {recipe.batch_size}, "
         f"{'at most ' if stop_at else ''}{counted(recipe.epochs, 'epoch')}, crops {recipe.crops}, "
         f"stain jitter {recipe.stain_jitter:g}, brightness {recipe.brightness:g}, "
@@ -136,7 +131,7 @@ def _job_to_resume(node, images, run_dir, given):
     """Return the job of a run; it keeps its data, its split and its start, and its recipe except for what is given."""
     from bach_keras.run_folder import Run
     from bach_keras.training import devices
-    from bach_keras.training.start import start_from
+    from bach_keras.training.start import start_of_run
     from bach_keras.training.train import Job
     from bach_keras.tree import NODES
     from datasets.split_data import data_of_run, default_config
@@ -150,16 +145,16 @@ def _job_to_resume(node, images, run_dir, given):
         )
     say(f"train {node}: resuming {run.folder}{devices.in_words()}")
     data = open_images(data_of_run(run.settings, images.data_dir))
-    start = start_from(run.settings["init"], run.settings["config"])
-    return Job(NODES[node], data, start, recipe_of(run.recipe, node, **given), run.folder)
+    return Job(NODES[node], data, start_of_run(run.settings), recipe_of(run.recipe, node, **given), run.folder)
 
 
 def _asked_settings(images, run) -> dict:
     """Return what the user gave explicitly as the run's config.json would say it."""
+    from bach_keras.training.start import recorded_init
     from datasets.split_data import split_data
 
     context = click.get_current_context()
-    named = ("config", "protocol", "split_seed", "patients", "init", "stop_at")
+    named = ("config", "protocol", "split_seed", "patients", "init", "head", "stop_at")
     asked = {
         name: context.params[name]
         for name in named
@@ -167,6 +162,10 @@ def _asked_settings(images, run) -> dict:
     }
     settings = run.settings
     wanted = {name: str(asked[name]) for name in ("config", "init") if asked.get(name)}
+    if "init" in wanted:
+        wanted["init"] = recorded_init(wanted["init"], run.node)
+    if asked.get("head"):
+        wanted["head"] = {"keep": "kept", "new": "new"}[asked["head"]]
     if asked.get("stop_at"):
         wanted["until"] = {**settings.get("until", {}), "run": str(asked["stop_at"])}
     if {"protocol", "split_seed", "patients"} & set(asked):
@@ -182,7 +181,7 @@ def _asked_settings(images, run) -> dict:
 @images_options
 @click.option(
     "--init",
-    metavar="imagenet|histology|none|FILE|RUN",
+    metavar="imagenet|histology|none|FILE|RUN|EXPORT[:NODE[.K]]",
     help="Weights to start from. [default: imagenet; none on phantom]",
 )
 @click.option(
@@ -229,7 +228,7 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
     bounds = (low if min_lr is None else min_lr, high if max_lr is None else max_lr)
     # The rate is what is to be found, so none is given.
     recipe = replace(recipe_of(recipe, node, lr_bounds=bounds, **given), lr=None)
-    start = start_from(init, data.config)
+    start = start_from(init, data.config, node)
     chosen = choose_phase(recipe, start, phase)
     say(
         f"lr-find {node}: config {data.config}, {images}, init {start.init}, phase {chosen.name}, "

@@ -69,8 +69,8 @@ def fold(
     Returns:
         A functional model of the same inputs and outputs, to be called or exported, not saved by Keras.
     """
-    norms = {layer for layer in model.layers if isinstance(layer, BatchNorm) and where(layer)}
-    folded = {norm.input._keras_history.operation: norm for norm in norms}
+    folded = {convolution: norm for convolution, norm in norms_behind(model).items() if where(norm)}
+    norms = set(folded.values())
 
     def replaced(layer):
         # Layers cast what they are given to their own type, so all that make maps must have one.
@@ -87,6 +87,11 @@ def fold(
 
     given = keras.Input(batch_shape=model.input.shape, dtype=precision or model.input.dtype)
     return keras.models.clone_model(model, given, clone_function=replaced, call_function=called)
+
+
+def norms_behind(model: keras.Model) -> dict[Convolution, BatchNorm]:
+    """Return the convolutions of a network that a batch norm follows -> that batch norm."""
+    return {layer.input._keras_history.operation: layer for layer in model.layers if isinstance(layer, BatchNorm)}
 
 
 def _fold_one(convolution: Convolution, norm: BatchNorm, dtype, gradients: bool) -> FoldedConvolution:

@@ -15,19 +15,6 @@ _WORD = "(?:[^/:%]|%[0-9A-Fa-f]{2})+"
 PATH = rf"/v1/models/(?P<name>{_WORD})(?:/versions/(?P<version>[0-9]{{1,18}})|/labels/(?P<label>{_WORD}))?"
 
 
-def is_version(name: str) -> bool:
-    """Return whether a folder's name is a version number: ASCII digits that fit TF Serving's 64 bits."""
-    return name.isascii() and name.isdigit() and len(name) <= 18
-
-
-def is_plain(path) -> bool:
-    """Return whether TensorFlow can load from a path: it looks up a model's variables by a pattern in UTF-8."""
-    try:
-        return not set("[\\") & set(str(path).encode().decode())
-    except UnicodeEncodeError:
-        return False
-
-
 @dataclass(frozen=True)
 class Address:
     """A model, and which version of it: by number, by label, or the newest where neither is given."""

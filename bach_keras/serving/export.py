@@ -7,16 +7,16 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from bach_keras import preprocess
+from bach_keras import exported_members, preprocess
 from bach_keras.decoding.size import sized
 from bach_keras.evidence.neighbours import FILE as INDEX
 from bach_keras.evidence.survey import survey
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.serving import warmup
-from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.agreement import HALF_PRECISION, compare
 from bach_keras.serving.card import CARD, as_markdown, model_card
 from bach_keras.serving.check_images import parts
+from bach_keras.version_folder import is_plain, is_version
 from datasets.errors import UserError, WorkError
 from datasets.progress import bar
 
@@ -173,6 +173,7 @@ def export_tree(members, out, overwrite: bool = False, images=(), training=None,
         extra.mkdir()
         if knows:
             (place / INDEX).rename(extra / INDEX)
+        exported_members.write(version, members, hierarchy.networks, card["precision"])
         (extra / "model_card.md").write_text(as_markdown(card), encoding="utf-8")
         warmup.write(extra / warmup.NAME)
         if of_tree.get("precision", "float32") != "float32":

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,10 @@ from bach_keras.evidence.neighbours import Index
 from bach_keras.fields import FieldError, read_object
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
-from bach_keras.serving.address import is_plain, is_version
 from bach_keras.serving.answers import Outputs
 from bach_keras.serving.card import CARD, calibration_of, check_card, outputs_of, ranges_of, warnings_of
 from bach_keras.serving.images import as_png, as_seen
+from bach_keras.version_folder import loadable, version_folder
 from datasets.digest import sha256_of
 from datasets.errors import UserError
 
@@ -37,10 +36,11 @@ class Export:
     """
 
     def __init__(self, folder: str | os.PathLike):
-        self.folder = _version_folder(Path(folder))
+        self.folder = version_folder(Path(folder))
         try:
             self.card = _card(self.folder)
-            self._model = _load(self.folder)
+            with loadable(self.folder) as place:
+                self._model = tf.saved_model.load(str(place))
             self.signatures = self._model.signatures
             self.calibration, self.ranges = calibration_of(self.card), ranges_of(self.card)
             self.outputs = outputs_of(self.card)
@@ -141,7 +141,7 @@ def digest_of(folder: Path) -> str:
 
 def read_export_card(folder: Path) -> tuple[Path, dict]:
     """Return the version folder of an export and its model card, checked, without loading the model."""
-    folder = _version_folder(Path(folder))
+    folder = version_folder(Path(folder))
     try:
         return folder, _card(folder)
     except UserError as error:
@@ -152,16 +152,6 @@ def read_export_card(folder: Path) -> tuple[Path, dict]:
 
 def _as_files(images: list) -> list[bytes]:
     return [image if isinstance(image, bytes) else as_png(image) for image in images]
-
-
-def _version_folder(folder: Path) -> Path:
-    if (folder / "saved_model.pb").is_file():
-        return folder
-    inside = folder.iterdir() if folder.is_dir() else ()
-    versions = [path for path in inside if is_version(path.name) and (path / "saved_model.pb").is_file()]
-    if not versions:
-        raise UserError(f"{folder} is not an export: it holds no saved_model.pb. Make one with 'export --out'.")
-    return max(versions, key=lambda path: int(path.name))
 
 
 def _slow_here(precision: str) -> tuple[str, ...]:
@@ -176,17 +166,6 @@ def _card(place: Path) -> dict:
         return check_card(read_object(file))
     except FieldError as error:
         raise FieldError(f"{file}: {error}") from error
-
-
-def _load(folder: Path):
-    """Load a SavedModel from any path."""
-    if is_plain(folder):
-        return tf.saved_model.load(str(folder))
-    # TensorFlow would take this path for a pattern, so it gets a link to the folder.
-    with tempfile.TemporaryDirectory() as place:
-        link = Path(place) / "export"
-        link.symlink_to(folder.resolve())
-        return tf.saved_model.load(str(link))
 
 
 # What each signature that classifies takes and returns; None where a side of the shape is not fixed.

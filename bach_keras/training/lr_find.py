@@ -1,6 +1,7 @@
 """The learning rate range test of a node, on its own: the work of the command lr-find."""
 
 import logging
+from dataclasses import replace
 
 from bach_keras.recipe import Recipe
 from bach_keras.run_folder import recipe_as_json
@@ -33,7 +34,8 @@ def find_rate(job: Job, phase: Phase, metric: str = "loss") -> dict:
     seed_everything(recipe.seed)
     cache = job.cache("train")
     model = network(recipe)
-    start.load(model, with_head=start.parent is not None and start.parent.node == job.node.name)
+    same_node = start.parent is not None and start.parent.node == job.node.name
+    replace(start, keeps_head=same_node).load(model)
     job.folder.mkdir(parents=True, exist_ok=True)  # where that fails, no sweep is lost
     LOG.info(f"{phase.name}: {sweep_steps(cache, phase, recipe)} steps on {len(cache)} images")
     test = range_test(compiled(model, phase, recipe), cache, phase, recipe, metric)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from bach_keras import exported_members
+from bach_keras.exported_members import ExportedMember
 from bach_keras.network.facts import Facts
 from bach_keras.network.published import HISTOLOGY
 from bach_keras.network.resnext import normalisation_of
@@ -16,16 +18,19 @@ from bach_keras.recipe import Recipe
 from bach_keras.run_folder import Run
 from bach_keras.tree import ROOT
 from bach_keras.wording import counted
+from datasets.config_names import parts_of
 from datasets.errors import UserError
+from datasets.own.names import is_own
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a network's weights come from: a file, a run, or neither."""
+    """Where a network's weights come from: a file, a run, a member of an export, or none of these."""
 
-    init: str  # what the user asked for: none, imagenet, histology, a file or a run folder
+    init: str  # none, imagenet, histology, a file, a run folder, or EXPORT:NODE
     weights: Path | None = None  # a file of trained weights
-    parent: Run | None = None
+    parent: Run | ExportedMember | None = None
+    keeps_head: bool = False  # whether the parent's head is taken too, which answers the same question
 
     @property
     def is_random(self) -> bool:
@@ -34,6 +39,8 @@ class Start:
     @property
     def name(self) -> str:
         """What a folder of runs from this start is called."""
+        if isinstance(self.parent, ExportedMember):
+            return f"{self.parent.folder.parent.name}-{self.parent.name}"
         return self.init if self.init in ("none", *_NAMED) else Path(self.init).stem
 
     @cached_property
@@ -46,13 +53,13 @@ class Start:
         """What config.json says of the public weights that a run comes from; a parent's are its own too."""
         if self.facts:
             return {"source": self.facts.source, "licence": self.facts.licence, "sha256": self.facts.sha256}
-        return self.parent.settings.get("weights_origin") if self.parent else None
+        return self.parent.weights_origin if self.parent else None
 
     def adapted(self, recipe: Recipe) -> Recipe:
         """Return the recipe with a network for images normalised as those were that the weights come from."""
         if self.is_random:
             return recipe
-        own = self.facts.normalisation if self.facts else self.parent.recipe.backbone.get("normalisation", IMAGENET)
+        own = self.facts.normalisation if self.facts else self.parent.backbone.get("normalisation", IMAGENET)
         others = {name: value for name, value in recipe.backbone.items() if name != "normalisation"}
         # Left out where it is the default, so that such runs stay what they were.
         return replace(recipe, backbone=others if own == IMAGENET else {**others, "normalisation": own})
@@ -75,13 +82,27 @@ class Start:
                 "nothing: start from a run of the same --protocol and --split-seed, or train under the split it had."
             )
 
-    def load(self, model, with_head: bool = False) -> None:
+    def load(self, model) -> None:
         """Put the weights into a new network; a random start leaves it as it is."""
         if self.parent is not None:
             # A parent of another node answers another question, so its head is of no use.
-            copy_weights(self.parent.read_model(), model, but=None if with_head else model.layer_groups["head"])
+            copy_weights(self.parent.read_model(), model, but=None if self.keeps_head else model.layer_groups["head"])
         elif self.weights is not None:
             load_weights(model.features(), self.weights)
+
+    def __str__(self):
+        """What is taken of it, in words."""
+        if self.parent is None:
+            return self.init
+        taken = [f"{self.parent.node}'s head kept" if self.keeps_head else "new head"]
+        if isinstance(self.parent, ExportedMember) and self.parent.precision != "float32":
+            taken.append(f"weights as {self.parent.precision} rounded them")
+        return f"{self.init} ({', '.join(taken)})"
+
+    @property
+    def recorded(self) -> dict:
+        """What config.json says of it."""
+        return {"init": self.init} | ({"head": "kept"} if self.keeps_head else {})
 
 
 # Start by name -> what its weights are called, and the command that gets them.
@@ -91,8 +112,43 @@ _NAMED = {
 }
 
 
-def start_from(init: str | None, config: str) -> Start:
-    """Return the start that ``--init`` names; by default ImageNet's weights, and random ones on phantom."""
+def start_from(init: str | None, config: str, node: str | None = None, head: str | None = None) -> Start:
+    """Return the start that ``--init`` names; by default ImageNet's weights, and random ones on phantom.
+
+    ``node`` is the one that is trained, None for all three; ``head`` is ``keep``, ``new``, or None for the default: it
+    is kept of a member of an export of that node, and of a run of that node where the user's own images train.
+    """
+    start = _start_from(init, config, node)
+    parent = start.parent
+    if head and parent is None:
+        raise UserError(
+            f"--head says what to do with the head of a run or an export, and --init {start.init} has none."
+        )
+    if head == "keep" and parent.node != node:
+        raise UserError(
+            f"--head keep is for a start of the node that is trained: {start.init} is of {parent.node}, whose head "
+            f"answers another question than {node}'s."
+        )
+    if parent is None or parent.node != node:
+        return start
+    # Runs that continue on the project's own sets have had new heads from the first version on.
+    keeps = isinstance(parent, ExportedMember) or any(map(is_own, parts_of(config)))
+    return replace(start, keeps_head=keeps if head is None else head == "keep")
+
+
+def start_of_run(settings: dict) -> Start:
+    """Return the start of a run by its config.json."""
+    start = _start_from(settings["init"], settings["config"], settings["node"])
+    return replace(start, keeps_head=settings.get("head") == "kept")
+
+
+def recorded_init(init: str, node: str) -> str:
+    """Return an ``--init`` as config.json has it: a member of an export by its full name, all else as it is."""
+    member = exported_members.find(init, node)
+    return member.spelled if member else init
+
+
+def _start_from(init: str | None, config: str, node: str | None) -> Start:
     init = init or ("none" if config == "phantom" else "imagenet")
     if init == "none":
         return Start(init)
@@ -105,31 +161,39 @@ def start_from(init: str | None, config: str) -> Start:
             )
         return Start(init, weights=path)
     path = Path(init)
+    if not (path / "config.json").is_file() and (member := exported_members.find(init, node)):
+        return Start(member.spelled, parent=member)
     if path.is_dir():
         parent = Run.open(path)
         if not parent.is_finished:
             raise UserError(f"{path} has not finished training, so nothing can start from it: --resume it first.")
         return Start(init, parent=parent)
     if not path.is_file():
-        raise UserError(f"--init {init} is neither imagenet, histology, none, a weights file nor a run folder.")
+        raise UserError(
+            f"--init {init} is neither imagenet, histology, none, a weights file, a run folder nor an export."
+        )
     return Start(init, weights=path)
 
 
-def starts_from(init: str | None, config: str, node: str, run_dir: Path) -> dict[str, Start]:
+def starts_from(init: str | None, config: str, node: str, run_dir: Path, head: str | None = None) -> dict[str, Start]:
     """Return the starts to try, by name: several for ``best`` and ``best:RUN``, else the one that is asked for."""
-    # best:RUN names carci's run; without a name it is looked for where train puts it by default.
+    # best:RUN names carci's run, or its member of an export; without a name it is where train puts it by default.
     word, _, named = (init or "").partition(":")
     if word != "best":
-        return {"start": start_from(init, config)}
+        return {"start": start_from(init, config, node, head)}
+    if head:
+        raise UserError("--head is for one start, and --init best tries several, each with a new head.")
     if node == ROOT.name:
         raise UserError(f"--init best starts a specialist from {ROOT.name} or from elsewhere; {node} cannot.")
+    plain = "none" if config == "phantom" else "imagenet"
+    if named and (member := exported_members.find(named, ROOT.name)):
+        return {plain: start_from(plain, config), ROOT.name: Start(member.spelled, parent=member)}
     carci = Path(named) if named else run_dir.with_name(f"{config}-{ROOT.name}")
     if not (carci / "config.json").is_file():
         raise UserError(
             f"--init best needs a finished run of {ROOT.name}, and there is none at {carci}: train it, "
             "or name it with --init best:RUN."
         )
-    plain = "none" if config == "phantom" else "imagenet"
     return {plain: start_from(plain, config), ROOT.name: start_from(str(carci), config)}
 
 

@@ -89,14 +89,14 @@ class Job:
             "node": self.node.name,
             "config": self.data.config,
             "protocol": self.data.protocol,
-            "init": self.start.init,
+            **self.start.recorded,
             "recipe": recipe_as_json(self.recipe),
             "versions": versions(),
             "split": self.data.files,
             "split_origin": self.data.origin,
             "images_sha256": self.digest,
             **self.provenance.fields,
-            "ancestors": [*parent.settings.get("ancestors", []), str(parent.folder)] if parent else [],
+            "ancestors": parent.lineage if parent else [],
         }
         settings |= {"weights_origin": self.start.origin} if self.start.origin else {}
         return settings | ({"until": self.stop_at.loss_to_reach(self.node.name)} if self.stop_at else {})
@@ -282,7 +282,7 @@ def finish(job: Job, **options) -> dict:
         return train(job, create(job), **options)
     # It may be another run that happens to stand there, and its result would pass for this one's.
     run = Run.open(job.folder)
-    wanted = job.settings
+    wanted = {"head": "new"} | job.settings
     if run.is_finished:
         del wanted["versions"]  # a finished run keeps its result, and config.json says with which versions
     if "weights_origin" not in run.settings:

@@ -212,6 +212,7 @@ def test_the_folder_is_what_tf_serving_reads(exported):
     assert files >= {
         "saved_model.pb", "variables/variables.index", "assets/class_names.txt", "assets/model_card.json",
         "assets.extra/tf_serving_warmup_requests", "assets.extra/model_card.md",
+        "assets.extra/members.json", "assets.extra/members.h5",
     }  # fmt: skip
     assert (exported / "assets/class_names.txt").read_text().split() == list(CLASSES)
     page = (exported / "assets.extra/model_card.md").read_text()

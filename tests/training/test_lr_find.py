@@ -59,7 +59,7 @@ def test_a_run_of_the_node_starts_a_sweep_with_its_own_head(tree_of_runs, recipe
     network = own.parent.read_model()
     for weight in network.weights:
         weight.assign(keras.ops.zeros_like(weight))
-    own.load(network, with_head=True)
+    replace(own, keeps_head=True).load(network)
     for one, other in zip(network.get_weights(), weights(tree_of_runs["carci"]), strict=True):
         np.testing.assert_array_equal(one, other)
 

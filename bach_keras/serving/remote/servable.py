@@ -8,8 +8,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
-from bach_keras.serving.address import Address, is_version
+from bach_keras.serving.address import Address
 from bach_keras.serving.exported import Export
+from bach_keras.version_folder import is_version
 from datasets.errors import UserError
 
 # The most images in one request, so that one user cannot occupy a server that others use too.
