@@ -20,7 +20,8 @@ def reproduce_starts(
     """Reproduce Table 1 from several starts, and write starts.json and starts.html beside their folders.
 
     Args:
-        plans: name of a start -> its plan and itself; the plans differ in their folders alone, which have one parent.
+        plans: name of a start -> its plan and itself, at least two; the plans differ in their folders alone, which have
+            one parent.
         recipe, only_plan, prepare, cluster: as ``reproduce_table1`` takes them.
 
     Returns:
@@ -37,9 +38,7 @@ def reproduce_starts(
         result = {
             "config": first.config,
             "starts": {name: _origin(start) for name, (_, start) in plans.items()},
-            "rows": [
-                {**what, **side_by_side(folders)} for what, folders in _judged(plans, results) if len(folders) > 1
-            ],
+            "rows": [{**what, **side_by_side(folders)} for what, folders in _judged(plans, results)],
         }
         write_json(first.out.parent / "starts.json", result)
         write_starts(first.out.parent / "starts.html", result)
@@ -71,12 +70,9 @@ def _judged(plans, results):
         scores = {name: result["trees"][number]["score"] for name, result in results.items()}
         if None in scores.values():
             continue  # it trained on every labelled image
+        folders = {name: plan.trees[number].folder for name, (plan, _) in plans.items()}
         judged = f"{tree.row}, protocol {tree.protocol}, seed {tree.seed}"
-        images = next(iter(scores.values()))["split"]
-        yield (
-            {"judged": judged, "images": images},
-            {name: plan.trees[number].folder for name, (plan, _) in plans.items()},
-        )
+        yield {"judged": judged, "images": next(iter(scores.values()))["split"]}, folders
     for number, planned in enumerate(first.runs):
         if planned.stop_at is not None or planned.parent is not None:
             continue  # it kept no validation images, or starts from another run
