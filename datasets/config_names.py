@@ -43,3 +43,13 @@ def parts_of(config: str) -> tuple[str, ...]:
 def canonical(config: str) -> str:
     """Return the one name of a configuration, in whatever order its parts are given."""
     return JOIN.join(parts_of(config))
+
+
+def named_parts(config: str) -> list[str]:
+    """Return the parts that a name from outside joins, whether there can be such or not."""
+    return config.split(JOIN)
+
+
+def own_parts(config: str) -> list[str]:
+    """Return those parts of a name from outside that are a user's own images."""
+    return [part for part in named_parts(config) if is_own(part)]

@@ -23,10 +23,9 @@ from bach_keras.members import run_folder
 from bach_keras.run_folder import Run
 from bach_keras.tree import NODES
 from bach_keras.wording import counted
-from datasets.config_names import JOIN
+from datasets.config_names import named_parts, own_parts
 from datasets.errors import UserError, working
 from datasets.labels import LABELS
-from datasets.own.names import is_own
 from datasets.whole import whole, write_json
 
 LOG = logging.getLogger(__name__)
@@ -104,13 +103,8 @@ def default_split(system, data) -> str:
 
     The user's own images were not split for this system if none of them trained it: all of them judge then.
     """
-    is_own = len(_own_parts(data.config)) == len(data.config.split(JOIN))
+    is_own = own_parts(data.config) == named_parts(data.config)
     return ALL if is_own and not system.provenance.trained(data.prepared.digests) else data.held_out
-
-
-def _own_parts(config: str) -> list[str]:
-    """Return the sets of the user's own images that a configuration is or joins."""
-    return [part for part in config.split(JOIN) if is_own(part)]
 
 
 def judging(system, data, split: str) -> list[str]:
@@ -187,7 +181,7 @@ def notes(system, data, split: str, names: list[str]) -> list[str]:
 def _unseen(system, data) -> str:
     """Return a sentence where a copy of a training image could be among the user's own and not be seen."""
     count = system.provenance.without_pixels
-    if not count or not _own_parts(data.config):
+    if not count or not own_parts(data.config):
         return ""
     return (
         f"Of {counted(count, 'image')} that trained a member only the name is known, as an earlier version trained it: "
@@ -218,7 +212,7 @@ def _log(result: dict) -> None:
         LOG.info(words)
     if said := result.get("likeness"):
         LOG.info(" ".join([likeness_in_words(said), *looks.in_words(result["looks"])]))
-    elif _own_parts(result["config"]):
+    elif own_parts(result["config"]):
         LOG.info(
             "How these images differ from those that trained the system is not known: runs, and exports that were made "
             "without the training images, keep no measures of them. Export the runs where these are prepared, and "

@@ -22,6 +22,7 @@ from bach_keras.evidence.paper import FIGURE_3, PAPER, PUBLISHED, RIGHT
 from bach_keras.evidence.scoring import headline, scores_of
 from bach_keras.tree import NODES
 from bach_keras.wording import counted
+from datasets.config_names import own_parts
 from datasets.escape import for_html
 from datasets.labels import CLASSES
 
@@ -120,7 +121,7 @@ def beside_paper(result: dict, rows: list[dict]) -> list[str]:
     ]
     ours = {titles[name]: score for name, score in columns.items()}
     published = {row: {titles[name]: value for name, value in given.items()} for row, given in PUBLISHED.items()}
-    whole = columns["whole"]
+    whole, config = columns["whole"], result.get("config", "")
     right = [[f"paper, {row}", f"{right} of {n}", f"{n - right}"] for row, (right, n) in RIGHT.items()]
     if whole:
         count = round(whole["accuracy"] * whole["n"]) if isinstance(whole["n"], int) else MISSING
@@ -129,6 +130,7 @@ def beside_paper(result: dict, rows: list[dict]) -> list[str]:
         paragraph(
             f"Table 1 of {PAPER}: init is BACH, init+ext is BACH with BISQUE. Its split is random over images, so one "
             "patient's may be on both sides; a split by patient is harder, and its figures do not compare as equals."
+            + (" The images here are the user's own, which may be easier or harder." if own_parts(config) else "")
         ),
         pair(
             figures.beside_paper(ours, published),

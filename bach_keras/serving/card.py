@@ -29,7 +29,7 @@ from bach_keras.serving.answers import Outputs
 from bach_keras.serving.licence import licence_of
 from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS, classes_of
 from bach_keras.wording import counted
-from datasets.config_names import JOIN
+from datasets.config_names import named_parts
 from datasets.escape import for_markdown
 from datasets.own.names import is_own
 
@@ -74,7 +74,7 @@ def model_card(
     if calibration:
         provenance |= calibration.provenance
     configs = sorted({member.config for member in members})
-    parts = sorted({part for config in configs for part in config.split(JOIN)})
+    parts = sorted({part for config in configs for part in named_parts(config)})
     nodes = tuple(name for name in NODES if any(member.node == name for member in members))
     is_node = len(nodes) == 1
     card = {

@@ -11,6 +11,7 @@ import pytest
 from bach_keras.evidence.page import interval
 from bach_keras.evidence.report import PARTS, sections, write_report
 from bach_keras.evidence.results import write_results
+from bach_keras.evidence.score_sections import beside_paper
 from bach_keras.run_folder import Run
 from bach_keras.tree import NODES
 from datasets.errors import UserError
@@ -123,6 +124,12 @@ def test_the_papers_figures_stand_beside_ours(evaluation):
     (carci,) = re.findall(r'<th scope="row">Carci</th>(.*?)</tr>', table)
     assert re.findall(r">([^<>]+)</td>", carci) == ["0.879", interval(ends), "1.000", "0.980"]
     assert "104 of 108" in evaluation[0]
+
+
+@pytest.mark.parametrize(("config", "is_said"), [("bach_bisque", False), ("own-lab", True), ("bach+own-lab", True)])
+def test_beside_the_papers_figures_it_is_said_that_the_images_are_the_users_own(evaluation, config, is_said):
+    section = "".join(beside_paper({**evaluation[1], "config": config}, []))
+    assert ("The images here are the user" in section) == is_said
 
 
 def test_each_wrong_image_is_shown_with_its_path(evaluation):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bach_keras.evidence.ranges import ZOOMS
 from datasets.catalogue import CONFIGS
-from datasets.config_names import JOIN
+from datasets.config_names import named_parts
 from datasets.errors import UserError
 from datasets.own.names import is_own
 
@@ -50,7 +50,7 @@ def far_from(export, field: Field) -> str:
 
 
 def _known(export) -> Field | None:
-    parts = {part for config in export.configs for part in config.split(JOIN)}
+    parts = {part for config in export.configs for part in named_parts(config)}
     # Images of a user's own are of any size and scale, and only the ranges measured them.
     if any(map(is_own, parts)):
         return _of_ranges(export.ranges) or _of_collections(parts)
