@@ -30,9 +30,13 @@ def same_elsewhere(rows: Iterable[dict], others: Iterable[Prepared]) -> list[lis
     held = defaultdict(set)
     for prepared in others:
         for row in prepared.tables["train"] + prepared.tables.get("test", []):
-            name = row["filename"]  # that of an own image tells its set already
-            held[row["sha256"]].add(name if is_own(row["source"]) else f"{row['source']}/{name}")
+            held[row["sha256"]].add(name_beside_others(row["filename"], row["source"]))
     return [[row["filename"], other] for row in rows for other in sorted(held.get(row["sha256"], ()))]
+
+
+def name_beside_others(filename: str, source: str) -> str:
+    """Return an image's name with its set in front, as that of an own image has it already."""
+    return filename if is_own(source) else f"{source}/{filename}"
 
 
 def other_sets(config: str, data_dir: Path | None) -> list[Prepared]:

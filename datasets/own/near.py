@@ -10,6 +10,7 @@ from datasets.ahead import ahead, processors
 from datasets.bach_bisque.prepared import Prepared
 from datasets.duplicates.copies import Copy, Sketchbook
 from datasets.duplicates.sketch import Sketch
+from datasets.own.copies import name_beside_others
 from datasets.progress import bar
 from datasets.wording import counted
 
@@ -37,7 +38,16 @@ def find_near(prepared: Prepared, others: Iterable[Prepared]) -> list[Copy]:
         made = ahead(lambda image: (image[0], Sketch.of(image[1])), images, processors())
         for name, sketch in bar(made, what="Looking for copies", total=len(digests)):
             sketches.add(name, sketch)
-        return sketches.find_copies(is_wanted)
+        pairs = sketches.find_copies(is_wanted)
+    sources = {record.filename: record.source for each, _ in sets for record in each.records}
+    return [
+        dataclasses.replace(pair, **{side: name_beside_others(name, sources[name]) for side, name in _sides(pair)})
+        for pair in pairs
+    ]
+
+
+def _sides(pair: Copy) -> tuple[tuple[str, str], ...]:
+    return ("first", pair.first), ("second", pair.second)
 
 
 def _images(prepared: Prepared, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:

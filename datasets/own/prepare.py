@@ -18,7 +18,7 @@ from datasets.own.checks import FEW_COLOURS, check_headers, check_tissue, is_nam
 from datasets.own.facts import Labelled, changes, file_facts, write_facts
 from datasets.own.labels import read_meanings, with_labels
 from datasets.own.listing import Listing, read_source
-from datasets.own.names import config_of, drawn_names, options_of
+from datasets.own.names import config_of, drawn_names
 from datasets.own.staging import Staging, encoded_images
 from datasets.patient_names import with_one_spelling
 from datasets.progress import bar
@@ -202,6 +202,6 @@ def _build(prepared: Prepared, listing: Listing, images: list[Labelled], size: i
         except KeyboardInterrupt as error:
             raise Interrupted(
                 f"Interrupted: {len(staging)} of {len(images)} images are encoded and kept: the same command resumes "
-                f"there, with {options_of(prepared.config)}."
+                "there."
             ) from error
         staging.discard()

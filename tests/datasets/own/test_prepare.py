@@ -115,6 +115,13 @@ def test_bisque_as_a_folder_of_pngs_is_read_in_the_order_of_bisque(bisque_in_two
         assert (mine["label"], mine["group"]) == (bisques["label"], bisques["group"])
 
 
+def test_an_image_of_another_set_is_named_with_its_set(bisque_in_two_forms):
+    folder = Prepared("own-png", bisque_in_two_forms).folder
+    same = dict(json.loads((folder / "own.json").read_text())["copies_elsewhere"])
+    assert same["own-png/some/ytma10_010704_benign1_ccd.png"] == "bisque/ytma10_010704_benign1_ccd.tif"
+    assert len(same) == 58
+
+
 def test_two_preparations_give_the_same_bytes(tmp_path):
     source = folders(tmp_path / "images")
     first = prepare_own("a", source, tmp_path / "one")
