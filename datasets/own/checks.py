@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from datasets.ahead import ahead, processors
 from datasets.errors import UserError
@@ -21,12 +22,9 @@ LOG = logging.getLogger(__name__)
 SMALLEST_SIDE = 32
 
 # A mask or a drawing of labels has few colours, tissue thousands.
-FEW_COLOURS = 16
+_FEW_COLOURS = 16
 # JPEG blurs the borders of a mask: nearly all of its pixels still have one of these few coarse shades of grey.
 _FEW_SHADES, _NEARLY_ALL = 3, 0.99
-
-# Pixels a side that show it.
-_ENOUGH = 512
 
 # How many images of each label are looked at before the work begins.
 _SAMPLE = 6
@@ -86,15 +84,17 @@ def _is_mask(image: Listed) -> bool:
 
 def is_like_mask(pixels: np.ndarray) -> bool:
     """Say whether an image, uint8 RGB [H, W, 3], has as few colours as a mask or a blank picture."""
-    step = max(1, min(pixels.shape[:2]) // _ENOUGH)
-    pixels = pixels[::step, ::step]
-    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    if len(np.unique(packed)) <= FEW_COLOURS:
+    if has_few_colours(Image.fromarray(pixels)):
         return True
     if (pixels != pixels[..., :1]).any():
         return False
     shades = np.bincount(pixels[..., 0].ravel() >> 5, minlength=8)
     return np.sort(shades)[-_FEW_SHADES:].sum() >= _NEARLY_ALL * shades.sum()
+
+
+def has_few_colours(picture: Image.Image) -> bool:
+    """Say whether a picture has as few colours as a mask; of a photograph only its first pixels are looked at."""
+    return picture.getcolors(_FEW_COLOURS) is not None
 
 
 def is_named_like_mask(name: str) -> bool:

@@ -63,7 +63,7 @@ def report(within: list[list[str]], elsewhere: list[list[str]], labels: dict[str
         )
     if differing := [names for names in within if len({labels[name] for name in names}) > 1]:
         named = [[f"{name} ({labels[name]})" for name in names] for names in differing]
-        LOG.warning(f"Of these with several labels, of which one is wrong: {len(differing)}: {_listed(named)}.")
+        LOG.warning(f"Of each of these one label is wrong: {counted(len(differing), 'picture')}: {_listed(named)}.")
     if elsewhere:
         LOG.warning(
             f"Of the same pixels as an image of another prepared set: {counted(len(elsewhere), 'image')}: "

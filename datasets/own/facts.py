@@ -26,7 +26,12 @@ class Labelled:
 
 def file_facts(staged: Staged) -> dict:
     """Return what tells later whether an image's file has changed."""
-    return {"bytes": staged.status[0], "mtime_ns": staged.status[1], "sha256": staged.file_sha256}
+    return {
+        "bytes": staged.status[0],
+        "mtime_ns": staged.status[1],
+        "sha256": staged.file_sha256,
+        "um_per_pixel": staged.um_per_pixel,
+    }
 
 
 def write_facts(folder: Path, facts: dict) -> None:
@@ -56,14 +61,16 @@ def changes(prepared: Prepared, images: list[Labelled]) -> list[str]:
         "gone": sorted(set(rows) - set(now)),
         "of another label": [i.filename for i in both if rows[i.filename]["label"] != i.label],
         "of another patient": [i.filename for i in both if rows[i.filename]["group"] != i.group],
-        "of another scale": [i.filename for i in both if _has_another_scale(i, rows[i.filename])],
+        "of another scale": [
+            i.filename for i in both if _scale(i, files.get(i.filename)) != rows[i.filename].get("um_per_pixel")
+        ],
         "changed": [i.filename for i in both if not _is_same(i.listed.path, files.get(i.filename))],
     }
     return [f"{len(names)} {what} ({names[0]})" for what, names in found.items() if names]
 
 
-def _has_another_scale(image: Labelled, row: dict) -> bool:
-    return image.listed.um_per_pixel is not None and image.listed.um_per_pixel != row.get("um_per_pixel")
+def _scale(image: Labelled, facts: dict | None) -> float | None:
+    return image.listed.um_per_pixel or (facts or {}).get("um_per_pixel")
 
 
 def _is_same(path: Path, facts: dict | None) -> bool:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.errors import MissingError, UserError
-from datasets.images.folder import is_image, walk
+from datasets.images.folder import is_clutter, is_image, walk
 from datasets.own import sheet
 from datasets.own.listed import Listed
 
 LOG = logging.getLogger(__name__)
 
 SHEET = "labels.csv"
+_ARCHIVES = (".7z", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ def read_source(source: Path) -> Listing:
     if source.is_dir() and (source / SHEET).is_file():
         source = source / SHEET
         LOG.info(f"The labels are those of {source}.")
+    if source.suffix.lower() in _ARCHIVES and source.is_file():
+        raise UserError(f"{source} is an archive: unpack it, and give --source the folder.")
     if source.is_file():
         images = sheet.read_sheet(source)
     elif source.is_dir():
@@ -67,7 +70,11 @@ def _of_folders(root: Path) -> list[Listed]:
             f"Nothing says the labels of images that lie in {root} itself ({loose[0].name}, {len(loose)} in all): put "
             f"each into a folder named after its label, or write {SHEET} with the columns path and label."
         )
-    return [Listed.below(root, path, label=path.relative_to(root).parts[0]) for path in paths]
+    images = [Listed.below(root, path, label=path.relative_to(root).parts[0]) for path in paths]
+    folders = {entry.name for entry in os.scandir(root) if entry.is_dir() and not is_clutter(entry.name)}
+    if empty := sorted(folders - {image.label for image in images}):
+        LOG.warning(f"Without an image: {', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''} in {root}.")
+    return images
 
 
 def _check_names(images: tuple[Listed, ...]) -> None:

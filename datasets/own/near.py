@@ -10,6 +10,7 @@ from datasets.ahead import ahead, processors
 from datasets.bach_bisque.prepared import Prepared
 from datasets.duplicates.copies import Copy, Sketchbook
 from datasets.duplicates.sketch import Sketch
+from datasets.errors import UserError
 from datasets.own.copies import name_beside_others
 from datasets.progress import bar
 from datasets.wording import counted
@@ -51,8 +52,17 @@ def _sides(pair: Copy) -> tuple[tuple[str, str], ...]:
 
 
 def _images(prepared: Prepared, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    for record in prepared.load(names).as_numpy_iterator() if names else ():
-        yield record["filename"].decode(), record["image"]
+    """Yield the named images; a set that is damaged ends early, with a warning."""
+    import tensorflow as tf
+
+    try:
+        for record in prepared.load(names).as_numpy_iterator() if names else ():
+            yield record["filename"].decode(), record["image"]
+    except (OSError, UserError, tf.errors.OpError):
+        LOG.warning(
+            f"{prepared.config} is damaged, so not all of its images were looked at: run `data verify --config "
+            f"{prepared.config}`."
+        )
 
 
 def report(pairs: list[Copy]) -> None:

@@ -14,7 +14,7 @@ from datasets.catalogue import PHANTOM
 from datasets.download import check_free
 from datasets.errors import UserError
 from datasets.own import copies, near
-from datasets.own.checks import FEW_COLOURS, check_headers, check_tissue, is_named_like_mask, refuse_all
+from datasets.own.checks import check_headers, check_tissue, is_named_like_mask, refuse_all
 from datasets.own.facts import Labelled, changes, file_facts, write_facts
 from datasets.own.labels import read_meanings, with_labels
 from datasets.own.listing import Listing, read_source
@@ -152,7 +152,7 @@ class _Work:
             }
             self.rows.append(row)
             self.files[image.filename] = file_facts(staged)
-            if staged.colours <= FEW_COLOURS:
+            if staged.has_few_colours:
                 self.blank.append(image.filename)
             yield f"{image.label}/{drawn[image.filename]}", row, encoded
         refuse_all(refused)

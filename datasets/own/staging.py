@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,9 +24,8 @@ from datasets.errors import UserError
 from datasets.images import png
 from datasets.images.read import read_rgb
 from datasets.images.scale import um_per_pixel
+from datasets.own.checks import has_few_colours
 from datasets.own.listed import Listed
-
-LOG = logging.getLogger(__name__)
 
 # Threads that read and encode at once; each may hold 300 MB of the largest image there is.
 _MOST_THREADS = 8
@@ -41,17 +39,11 @@ class Staged:
     status: tuple[int, ...]  # of its file: bytes, times of the last change of content and of status, number
     file_sha256: str
     sha256: str  # of its size and pixels
-    width: int
-    height: int
-    colours: int  # how many it has, at most ``MOST_COLOURS``
+    has_few_colours: bool
     um_per_pixel: float | None  # as its file says it
     start: int  # where its PNG begins in ``images``
     bytes: int
     png_sha256: str
-
-
-# More colours than a mask has; counting all of a photograph's would take as long as reading it.
-MOST_COLOURS = 64
 
 
 class Staging:
@@ -172,9 +164,7 @@ def _encode(image: Listed) -> tuple[Staged, bytes]:
         status=before,
         file_sha256=digest,
         sha256=pixel_digest(picture),
-        width=picture.width,
-        height=picture.height,
-        colours=len(picture.getcolors(MOST_COLOURS) or range(MOST_COLOURS)),
+        has_few_colours=has_few_colours(picture),
         um_per_pixel=scale.value if scale else None,
         start=-1,
         bytes=len(encoded),

@@ -135,7 +135,7 @@ def test_copies_are_named_drawn_together_and_kept(tmp_path, caplog):
         write(source / "benign" / f"copy{number}.bmp", number)  # of normal images
     prepare_own("a", source, tmp_path / "data")
     assert "Of the same pixels: 6 pictures under several names" in caplog.text
-    assert "Of these with several labels, of which one is wrong: 6" in caplog.text
+    assert "Of each of these one label is wrong: 6 pictures: own-a/benign/copy0.bmp (benign) = " in caplog.text
     facts = json.loads((Prepared("own-a", tmp_path / "data").folder / "own.json").read_text())
     assert facts["copies"][0] == ["own-a/benign/copy0.bmp", "own-a/normal/n0.png"]
     for seed in range(5):
@@ -155,6 +155,20 @@ def test_copies_of_other_prepared_sets_are_named(tmp_path, caplog):
     prepare_own("second", tmp_path / "second", tmp_path / "data")
     assert "Of the same pixels as an image of another prepared set: 1 image: " in caplog.text
     assert "own-second/benign/other.tif = own-first/normal/n3.png" in caplog.text
+
+
+def test_another_set_that_is_damaged_ends_nothing(tmp_path, caplog):
+    other = prepare_own("other", folders(tmp_path / "other", count=2), tmp_path / "data")
+    records = next(other.path.glob("*.tfrecord*"))
+    content = bytearray(records.read_bytes())
+    content[200] ^= 255
+    records.write_bytes(content)
+    assert prepare_own("a", folders(tmp_path / "images", count=3), tmp_path / "data").built
+    assert "own-other is damaged, so not all of its images were looked at" in caplog.text
+    (other.path / "metadata.json").write_text("{")
+    write(tmp_path / "images" / "benign" / "new.png", 9)
+    assert prepare_own("a", tmp_path / "images", tmp_path / "data", overwrite=True).built
+    assert "Copies of images of own-other are not looked for" in caplog.text
 
 
 def test_copies_that_are_turned_cut_and_scaled_are_named_and_kept(tmp_path, caplog):
@@ -215,6 +229,15 @@ def test_a_scale_is_the_csv_files_else_the_images_own(tmp_path):
         "own-a/both.png": 0.25,
         "own-a/none.png": None,
     }
+
+
+def test_a_scale_that_the_csv_file_no_longer_says_is_a_change(tmp_path):
+    root = folders(tmp_path / "images", count=1)
+    header = "path,label,um_per_pixel"
+    prepare_own("a", sheet(root, ["normal/n0.png,normal,0.5", "benign/b0.png,benign,"], header=header), tmp_path)
+    changed = sheet(root, ["normal/n0.png,normal,", "benign/b0.png,benign,"], header=header)
+    with pytest.raises(UserError, match=r"holds now: 1 of another scale \(own-a/normal/n0.png\)"):
+        prepare_own("a", changed, tmp_path)
 
 
 def test_spellings_of_a_patient_are_one_and_a_patient_may_have_two_labels(tmp_path, caplog):

@@ -67,6 +67,17 @@ def test_a_source_without_images_is_refused(tmp_path, root):
     assert "(loose.png, 1 in all)" in refusal(root, tmp_path)
 
 
+def test_a_folder_without_images_is_named(tmp_path, root, caplog):
+    (root / "insitu").mkdir()
+    prepare_own("a", root, tmp_path / "data")
+    assert f"Without an image: insitu in {root}" in caplog.text
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    assert "is an archive: unpack it" in refusal(tmp_path / "images.zip", tmp_path)
+
+
 def test_files_that_are_not_images_are_passed_over_and_images_that_are_not_read_are_refused(tmp_path, root):
     (root / "benign" / "notes.txt").write_text("hello")
     (root / "benign" / "Thumbs.db").write_bytes(b"x")
