@@ -45,9 +45,8 @@ class Provenance:
     @property
     def fields(self) -> dict:
         """What a file says of the images: ``trained_on``, ``chosen_on``, and file name -> digest as ``pixels``."""
-        pixels = {}
-        for name, digest in sorted(self.pixels):  # a name has two, where its image was changed between two trainings
-            pixels[name] = f"{pixels[name]} {digest}" if name in pixels else digest
+        # A name has two digests where its image was changed between two trainings.
+        pixels = {name: " ".join(digests) for name, digests in self._digests.items()}
         return {"trained_on": sorted(self.trained_on), "chosen_on": sorted(self.chosen_on), "pixels": pixels}
 
     @property
@@ -63,6 +62,14 @@ class Provenance:
             self.protocols | other.protocols,
             self.pixels | other.pixels,
         )
+
+    @cached_property
+    def _digests(self) -> dict[str, list[str]]:
+        """Name -> the digests of the images that had it."""
+        digests = {}
+        for name, digest in sorted(self.pixels):
+            digests.setdefault(name, []).append(digest)
+        return digests
 
     @cached_property
     def _names(self) -> dict[str, list[str]]:
@@ -88,10 +95,18 @@ class Provenance:
                 found[name] = name if name in images else alike[0]
         return found
 
+    def unchanged(self, digests: Mapping[str, str]) -> list[str]:
+        """Return those of some images that trained the system under these names with these pixels, if it knows them."""
+        return sorted(
+            name
+            for name, digest in digests.items()
+            if name in self.trained_on and (name not in self._digests or digest[:DIGITS] in self._digests[name])
+        )
+
     @property
     def without_pixels(self) -> int:
         """Of how many of the images that trained it only the names are known."""
-        return len(self.trained_on - {name for name, _ in self.pixels})
+        return len(self.trained_on - set(self._digests))
 
     def check_leaks(self, digests: Mapping[str, str]) -> None:
         """Refuse images (name -> SHA-256) that trained the system, and a system of which nobody knows what did."""
@@ -114,7 +129,7 @@ class Provenance:
     def _in_words(self, name: str, other: str, digest: str) -> str:
         if name != other:
             return f"{name} = {other}"
-        has_others = any(each == name for each, _ in self.pixels) and (name, digest[:DIGITS]) not in self.pixels
+        has_others = digest[:DIGITS] not in self._digests.get(name, [digest[:DIGITS]])
         return f"{name} with other pixels" if has_others else name
 
     def mixed_with(self, protocol: str, files: dict[str, list[str]], digests: Mapping[str, str]) -> str:

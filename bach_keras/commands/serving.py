@@ -1,6 +1,7 @@
 """The commands that export a tree, serve it and compare its forms."""
 
 import functools
+import operator
 import sys
 
 import click
@@ -161,8 +162,8 @@ def _write_saved_model(members, out, overwrite, images, data_dir, of_tree):
     from bach_keras.serving.export import export_tree
 
     precision = of_tree["precision"]
-    names = frozenset().union(*(member.provenance.trained_on for member in members))
-    training = TrainingImages({member.config for member in members}, names, data_dir)
+    provenance = functools.reduce(operator.or_, [member.provenance for member in members])
+    training = TrainingImages({member.config for member in members}, provenance, data_dir)
     path = export_tree(members, out, overwrite, () if precision == "float32" else images(), training, **of_tree)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     say(f"wrote {path} ({size / 1e6:.0f} MB, {precision}): serve it with TF Serving, or try 'predict --model {path}'")

@@ -86,7 +86,7 @@ def in_words(said: dict) -> str:
         *_warned(said),
         *([f"Far from them, though it may be by chance: {', '.join(map(_standing, far))}"] if far else []),
     ]
-    if said["effective_n"] < FEW:
+    if said["differs"] is not None and said["effective_n"] < FEW:
         sentences.append(
             f"Of {counted(said['groups'], 'patient')}, as much as {said['effective_n']:.1f} independent images, only "
             "large differences can be shown"

@@ -13,11 +13,10 @@ def likeness(result: dict, _rows: list[dict]) -> list[str]:
     if not said:
         return []
     words = (
-        "A score says little of images unlike those that it was measured on, and images unlike those that trained a "
-        "system are often answered worse. Here is the distance of the two: Known is of the training images, which "
-        "count as many as they have patients; so do these images. p-values are Fisher's for the share of warnings and "
-        "Kolmogorov and Smirnov's for distributions, corrected by Holm for their number; different is below 0.05. "
-        "That nothing differs is no proof: another organ, disease or way of labelling is not measured."
+        "Images unlike those that trained a system are often answered worse. Known is of the training images. Both "
+        "sides count by their patients. p-values are Fisher's for the share of warnings and Kolmogorov and Smirnov's "
+        "for distributions, corrected by Holm for their number; different is below 0.05. That nothing differs is no "
+        "proof that the system can judge them: another organ, disease or way of labelling is not measured."
     )
     directions = looks.in_words(result["looks"]) if "looks" in result else []
     return [

@@ -1,6 +1,7 @@
 """One look at each of the images that trained a tree, for what its export knows of them."""
 
 import functools
+import logging
 import random
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from bach_keras.evidence.quality import measures, scale_of_blur
 from bach_keras.evidence.ranges import Ranges, fit, middle
 from bach_keras.evidence.thumbnails import small
 from bach_keras.preprocess import untuned
+from bach_keras.provenance import Provenance
+from bach_keras.wording import counted
 from datasets.ahead import ahead
 from datasets.bach_bisque.prepared import Prepared
 from datasets.catalogue import MAY_BE_PASSED_ON, SCALES
@@ -22,6 +25,8 @@ from datasets.images.ahead import THREADS
 from datasets.labels import LABELS
 from datasets.progress import bar
 from datasets.sets import group_in_a_join, open_parts
+
+LOG = logging.getLogger(__name__)
 
 # An index is a part of the export, and every answer is compared with all of it.
 MOST = 4096
@@ -35,11 +40,12 @@ SIDE = 128
 class TrainingImages:
     """Those of a system's training images that are prepared on this disk; of more than ``MOST``, always the same.
 
+    An image whose pixels are others than those that trained it, as its set was prepared anew, is not one of them.
     Iterates over what ``Prepared.load`` gives of each. A UserError is raised where none of them is there.
     """
 
     configs: Collection[str]  # where to look
-    trained_on: Collection[str]  # file names
+    provenance: Provenance
     data_dir: Path | None = None
 
     @property
@@ -49,15 +55,22 @@ class TrainingImages:
 
     @functools.cached_property
     def _found(self) -> list[tuple[Prepared, list[str]]]:
-        wanted, found, errors = set(self.trained_on), [], []
+        wanted, found, errors, changed = set(self.provenance.trained_on), [], [], 0
         for prepared in open_parts(self.configs, self.data_dir):
             try:
-                names = sorted(wanted & {record.filename for record in prepared.records})
+                digests = {name: digest for name, digest in prepared.digests.items() if name in wanted}
             except UserError as error:
                 errors.append(str(error))
                 continue
-            wanted -= set(names)
+            names = self.provenance.unchanged(digests)
+            changed += len(digests) - len(names)
+            wanted -= set(digests)
             found += [(prepared, name) for name in names]
+        if changed:
+            LOG.warning(
+                f"{counted(changed, 'image')} that trained it had other pixels then: the export knows nothing of what "
+                "is prepared under the same name today."
+            )
         if not found:
             raise UserError(errors[0] if errors else "None of the images that trained it is prepared on this disk.")
         taken = set(random.Random(0).sample(found, min(MOST, len(found))))

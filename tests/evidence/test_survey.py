@@ -1,7 +1,7 @@
 """The look at the training images: which there are, and what is kept of each."""
 
+import hashlib
 import io
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from bach_keras.evidence import survey as surveys
 from bach_keras.evidence.quality import measures
 from bach_keras.evidence.survey import TrainingImages, survey
 from bach_keras.hierarchy import Hierarchy
+from bach_keras.provenance import Provenance
 from datasets import phantom
 from datasets.errors import MissingError, UserError
 from tests.few_phantoms import training_records
@@ -28,10 +29,10 @@ class Held:
         self.names = names.get(config, ["8.png", "9.png"])
 
     @property
-    def records(self):
+    def digests(self):
         if self.config == "bach":
             raise MissingError("bach is not prepared in /data: run `data prepare` first.")
-        return [SimpleNamespace(filename=name) for name in self.names]
+        return {name: digest(name) for name in self.names}
 
     @property
     def scales(self):
@@ -41,6 +42,15 @@ class Held:
         names = [name for name in self.names if name in names]
         fields = {"group": ["P1"] * len(names), "source": [self.config] * len(names)}
         return tf.data.Dataset.from_tensor_slices({"filename": names, **fields})
+
+
+def digest(name):
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def looked_for(configs, names):
+    """Return the training images with these names, of which nothing more is known."""
+    return TrainingImages(configs, Provenance(frozenset(names)))
 
 
 @pytest.fixture(autouse=True)
@@ -56,36 +66,42 @@ def names(training):
 
 
 def test_they_are_those_that_trained_and_are_here_each_once():
-    assert names(TrainingImages(["phantom"], ["1.png", "3.png", "elsewhere.png"])) == ["1.png", "3.png"]
-    assert names(TrainingImages(["phantom", "bisque"], ["8.png", "9.png"])) == ["8.png", "9.png"]
-    assert names(TrainingImages(["bach", "phantom"], ["n001.tif", "0.png"])) == ["0.png"]
+    assert names(looked_for(["phantom"], ["1.png", "3.png", "elsewhere.png"])) == ["1.png", "3.png"]
+    assert names(looked_for(["phantom", "bisque"], ["8.png", "9.png"])) == ["8.png", "9.png"]
+    assert names(looked_for(["bach", "phantom"], ["n001.tif", "0.png"])) == ["0.png"]
 
 
 def test_each_has_its_scale_and_the_middle_one_that_is_known_counts_for_the_others():
-    training = TrainingImages(["phantom"], ["7.png", "8.png"])
+    training = looked_for(["phantom"], ["7.png", "8.png"])
     assert [record["um_per_pixel"] for record in training] == [None, 0.25]
     assert training.um_per_pixel == 0.25
-    assert TrainingImages(["phantom"], ["7.png"]).um_per_pixel is None
+    assert looked_for(["phantom"], ["7.png"]).um_per_pixel is None
 
 
 def test_patients_of_two_own_sets_that_are_called_alike_are_two():
-    assert [record["group"] for record in TrainingImages(["own-a"], ["a/1.png"])] == [b"P1"]
-    both = TrainingImages(["own-a", "own-b"], ["a/1.png", "b/1.png"])
+    assert [record["group"] for record in looked_for(["own-a"], ["a/1.png"])] == [b"P1"]
+    both = looked_for(["own-a", "own-b"], ["a/1.png", "b/1.png"])
     assert sorted(record["group"] for record in both) == [b"own-a/P1", b"own-b/P1"]
 
 
 def test_of_very_many_some_are_taken_always_the_same(monkeypatch):
     monkeypatch.setattr(surveys, "MOST", 4)
     trained_on = [f"{number}.png" for number in range(9)]
-    found = names(TrainingImages(["phantom"], trained_on))
+    found = names(looked_for(["phantom"], trained_on))
     assert len(found) == 4
-    assert found == names(TrainingImages(["phantom"], trained_on[::-1]))
+    assert found == names(looked_for(["phantom"], trained_on[::-1]))
+
+
+def test_images_whose_set_was_changed_since_they_trained_are_left_out(caplog):
+    digests = {"1.png": digest("1.png"), "3.png": digest("as it was")}
+    assert names(TrainingImages(["phantom"], Provenance.of(digests, digests))) == ["1.png"]
+    assert "1 image that trained it had other pixels then" in caplog.text
 
 
 @pytest.mark.parametrize(("config", "sentence"), [("bach", "bach is not prepared"), ("phantom", "None of the images")])
 def test_where_there_are_none_a_sentence_says_so(config, sentence):
     with pytest.raises(UserError, match=sentence):
-        len(TrainingImages([config], ["elsewhere.png"]))
+        len(looked_for([config], ["elsewhere.png"]))
 
 
 def test_each_is_kept_with_its_features_in_the_order_of_their_names(members, few_phantoms):
