@@ -11,6 +11,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image, ImageOps
 
+from bach_keras.preprocess import View
+from bach_keras.training.batches import cache_images
 from datasets import phantom
 from datasets.bach_bisque.prepare import prepare_dataset
 from datasets.bach_bisque.prepared import Prepared
@@ -76,21 +78,23 @@ def test_every_format_gives_the_pixels_that_predict_sees(tmp_path):
         np.testing.assert_array_equal(held[f"own-mix/{name}"]["image"], read_rgb(source / name))
 
 
-@pytest.fixture
-def bisque_in_two_forms(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def bisque_in_two_forms(tmp_path_factory):
     """BISQUE with small images: as itself, and as a folder of PNGs with a CSV file of its arrays."""
+    root = tmp_path_factory.mktemp("two-forms")
     small = dataclasses.replace(BISQUE, size=(40, 36))
-    monkeypatch.setitem(CONFIGS, "bisque", (small,))
-    _write_images(small, lambda record: tmp_path / "bisque")
-    prepare_dataset("bisque", tmp_path / "bisque", tmp_path / "data")
+    _write_images(small, lambda record: root / "bisque")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(CONFIGS, "bisque", (small,))
+        prepare_dataset("bisque", root / "bisque", root / "data")
     lines = []
     for record in reversed(small.records):
-        path = tmp_path / "png" / "some" / f"{record.filename.removesuffix('.tif')}.png"
+        path = root / "png" / "some" / f"{record.filename.removesuffix('.tif')}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(read_rgb(tmp_path / "bisque" / record.filename)).save(path)
+        Image.fromarray(read_rgb(root / "bisque" / record.filename)).save(path)
         lines.append(f"some/{path.name},{record.label},{record.group}")
-    prepare_own("png", sheet(tmp_path / "png", lines), tmp_path / "data")
-    return tmp_path / "data"
+    prepare_own("png", sheet(root / "png", lines), root / "data")
+    return root / "data"
 
 
 def bare(name: str) -> str:
@@ -113,6 +117,17 @@ def test_bisque_as_a_folder_of_pngs_is_read_in_the_order_of_bisque(bisque_in_two
     for mine, bisques in zip(own, its, strict=True):
         np.testing.assert_array_equal(mine["image"], bisques["image"])
         assert (mine["label"], mine["group"]) == (bisques["label"], bisques["group"])
+
+
+def test_bisque_as_a_folder_of_pngs_gives_the_cache_of_bisque(bisque_in_two_forms):
+    data = [split_data(config, "patient", 0, bisque_in_two_forms) for config in ("bisque", "own-png")]
+    answers = {LABELS.index("benign"): 0, LABELS.index("malignant"): 1}
+    its, own = (cache_images(each.images(each.files["train"]), answers, View(32)) for each in data)
+    assert [bare(name) for name in own.filenames] == list(its.filenames)
+    np.testing.assert_array_equal(own.places, its.places)
+    np.testing.assert_array_equal(own.targets, its.targets)
+    for mine, bisques in zip(own.stacks, its.stacks, strict=True):
+        np.testing.assert_array_equal(mine, bisques)
 
 
 def test_an_image_of_another_set_is_named_with_its_set(bisque_in_two_forms):
