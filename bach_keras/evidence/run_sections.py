@@ -39,7 +39,7 @@ def _run(run: Run, several: bool) -> list[str]:
         parts.append(paragraph(note, "note"))
     pictures = figures.curves(run.history(), metrics["best_epoch"])
     pictures += [figures.range_test(entry) for entry in run.range_tests()]
-    named = [name for name in ("node", "config", "protocol", "init", "weights_origin") if name in config]
+    named = [name for name in ("node", "config", "protocol", "init", "head", "weights_origin") if name in config]
     settings = {name: config[name] for name in named} | config["recipe"]
     lines = [[TITLES.get(name, name.replace("_", " ")), setting(value)] for name, value in settings.items()]
     return [

@@ -177,6 +177,27 @@ def test_resuming_takes_the_start_as_it_was_given_and_no_other(adapted, exported
         assert (other.exit_code, "was started with different options" in other.stderr) == (2, True)
 
 
+def test_the_first_line_says_what_is_taken(exported, tree_of_runs):
+    """The folder holds a run already, so nothing follows it."""
+    words = ["train", "--node", "norbe", "--config", "phantom", "--run-dir", str(tree_of_runs["norbe"])]
+    for init, more, said in (
+        (
+            f"{exported.parent}",
+            ["--class-weights", "benign=3,normal=1"],
+            f"init {exported}:norbe (norbe's head kept), ",
+        ),
+        (f"{exported}:norbe", ["--head", "new"], f"init {exported}:norbe (new head), "),
+        (f"best:{exported}", [], f"init none or {exported}:carci (new head), "),
+        ("none", [], "init none, "),
+    ):
+        result = CliRunner().invoke(cli, [*words, "--init", init, *more])
+        assert (result.exit_code, "holds a run already" in result.stderr) == (2, True)
+        assert said in result.stdout
+        assert ("class weights normal=1,benign=3, " if more[:1] == ["--class-weights"] else "class weights none, ") in (
+            result.stdout
+        )
+
+
 @pytest.mark.parametrize(
     ("init", "sentence"),
     [
