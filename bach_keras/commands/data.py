@@ -42,7 +42,7 @@ def data():
     "for each label, or a CSV file with the columns path, label and, if known, patient and um_per_pixel; a folder with "
     "a labels.csv is read by that.",
 )
-@click.option("--name", help="Name of a set of your own: it becomes the config own-NAME.")
+@click.option("--name", help="Name of a set of your own: it becomes the config own-NAME. [default: the name of SOURCE]")
 @click.option(
     "--label", "labels", multiple=True, metavar="WORD=LABEL",
     help="What a word in your folders or CSV file means: normal, benign, insitu, invasive or malignant; nothing behind "
@@ -84,12 +84,14 @@ def prepare(config, source, name, labels, download, overwrite, data_dir):
 
 
 def _prepare_own(name, source, labels, download, overwrite, data_dir):
+    from datasets.own.names import name_for
     from datasets.own.prepare import Interrupted, prepare_own
 
     if download:
         raise Failure("--download fetches BACH: leave it out for images of your own.")
-    if not name or not source:
-        raise Failure("--config own needs --name, what to call the set, and --source, where its images are.")
+    if not source:
+        raise Failure("--config own needs --source, where its images are: a folder or a CSV file.")
+    name = name_for(source) if name is None else name
     try:
         summary = prepare_own(name, source, data_dir, meanings=labels, overwrite=overwrite)
     except Interrupted as error:

@@ -9,10 +9,9 @@ from datasets.errors import MissingError, UserError
 from datasets.images.folder import is_clutter, is_image, walk
 from datasets.own import sheet
 from datasets.own.listed import Listed
+from datasets.own.names import SHEET
 
 LOG = logging.getLogger(__name__)
-
-SHEET = "labels.csv"
 _ARCHIVES = (".7z", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip")
 
 

@@ -1,12 +1,16 @@
 """What sets of the user's own images are called, and the names by which their images are drawn and ordered."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from datasets.errors import UserError
 from datasets.images.folder import SUFFIXES
+
+# The CSV file of a folder that has one.
+SHEET = "labels.csv"
 
 _PREFIX = "own-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -25,6 +29,17 @@ def config_of(name: str) -> str:
             "underscores, the first a letter or digit (--name clinic-a)."
         )
     return _PREFIX + name
+
+
+def name_for(source: Path) -> str:
+    """Return the name of a set that the user gave none: its folder's, or its CSV file's, in the letters of a name."""
+    source = Path(os.path.abspath(os.path.expanduser(source)))
+    place = source.parent if source.name == SHEET else source
+    called = place.stem if place.suffix.lower() == ".csv" else place.name
+    name = re.sub(r"[^a-z0-9_-]+", "-", called.lower()).strip("-_")
+    if not _NAME.fullmatch(name):
+        raise UserError(f"{source} has no name that could be the set's: give one with --name (--name clinic-a).")
+    return name
 
 
 def options_of(config: str) -> str:

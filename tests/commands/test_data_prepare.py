@@ -209,6 +209,7 @@ def test_own_images_are_prepared_described_and_verified(tmp_path):
     assert "own-a: built in" in built.stdout
     assert "own-a: 6 images: 3 benign, 3 normal; 0 patients known, 6 images unknown" in built.stdout
     assert "own-a: already prepared in" in run(*named).stdout
+    assert "own-images: built in" in run("prepare", "--config", "own", "--source", str(source), *where).stdout
     assert "own-a: 6 images" in run("info", *where).stdout
     assert "all 6 images are as they were prepared" in run("verify", "--config", "own-a", *where).stdout
 
@@ -216,8 +217,10 @@ def test_own_images_are_prepared_described_and_verified(tmp_path):
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        (["--config", "own"], "needs --name"),
-        (["--config", "own", "--name", "a"], "needs --name"),
+        (["--config", "own"], "needs --source"),
+        (["--config", "own", "--name", "a"], "needs --source"),
+        (["--config", "own", "--source", "/"], "give one with --name"),
+        (["--config", "own", "--source", "切片"], "give one with --name"),
         (["--config", "own", "--name", "A B", "--source", "."], "--name 'A B' cannot name a data set"),
         (["--config", "own", "--name", "a", "--source", "nowhere"], "nowhere does not exist"),
         (["--config", "own", "--name", "a", "--source", ".", "--download"], "--download fetches BACH"),
