@@ -67,7 +67,8 @@ class SplitData:
         or count twice, as of two patients.
         """
         sides = {name: side for side, names in self.files.items() for name in names}
-        pairs = copies_of(self.prepared)
+        # A run's split does not name what was added to a set since.
+        pairs = [pair for pair in copies_of(self.prepared) if sides.keys() >= set(pair)]
         judging = [(first, second) for first, second in pairs if {sides[first], sides[second]} != {TRAIN}]
         if judging:
             named = ", ".join(f"{a} ({sides[a]}) and {b} ({sides[b]})" for a, b in judging[:3])

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -117,6 +118,7 @@ class Prepared:
             tables = json.loads((self.folder / "metadata.json").read_text("utf-8"))
             rows = [row for table in tables.values() for row in table]
             known = all(isinstance(row[name], str) for row in rows for name in (*_FIELDS, "sha256"))
+            known &= all(_is_scale(row.get("um_per_pixel")) for row in rows)
             if not tables["train"] or not known or not {row["label"] for row in rows} <= {*LABELS, UNLABELLED}:
                 raise ValueError("metadata.json is not a table of images")
         return tables
@@ -255,6 +257,11 @@ def check_names(opened, filenames: Iterable[str]) -> None:
 def record_of(row: dict) -> Record:
     """Return what a row of ``Prepared.tables`` says of an image."""
     return Record(**{name: row[name] for name in _FIELDS})
+
+
+def _is_scale(value) -> bool:
+    """Whether a row may say this of an image's micrometres a pixel; None where they are unknown."""
+    return value is None or (isinstance(value, int | float) and 0 < value < math.inf)
 
 
 def _is_built(folder: Path) -> bool:

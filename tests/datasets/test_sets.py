@@ -89,6 +89,13 @@ def test_the_same_pixels_that_train_twice_are_said(copies, tmp_path, caplog):
     ]
 
 
+def test_copies_that_were_added_since_a_run_was_split_do_not_concern_it(copies, tmp_path):
+    ((there, _),) = copies(("train", "validation"))
+    data = split_data("own-a+own-b", "patient", data_dir=tmp_path)
+    files = {side: [name for name in names if name != there] for side, names in data.files.items()}
+    data_of_run({"config": data.config, "protocol": "patient", "split": files}, tmp_path).check_copies()
+
+
 def test_names_of_patients_that_two_sets_have_are_said_where_patients_count(two):
     note = split_data("own-a+own-b", "patient", data_dir=two).origin["note"]
     assert note.startswith("In several sets of own-a+own-b: 4 names of patients, such as benign0, taken for different")
@@ -110,6 +117,13 @@ def test_each_image_has_the_scale_that_is_known_of_it(two):
     assert scales["own-a/normal/0-0.png"] == 0.5
     assert scales["own-a/normal/0-1.png"] is None
     assert scales["ytma55_030603_benign6_ccd.tif"] is SCALES["bisque"] is None
+
+
+@pytest.mark.parametrize("value", ["0.5", -1, 0, [0.5], float("inf"), float("nan")])
+def test_a_scale_that_is_none_is_a_damaged_table(tmp_path, value):
+    write_set(tmp_path, "own-a", own_records("a", FOUR), um_per_pixel={"own-a/normal/0-0.png": value})
+    with pytest.raises(UserError, match=r"is damaged .*--name a .*--overwrite"):
+        split_data("own-a", "patient", data_dir=tmp_path)
 
 
 def test_a_run_on_a_join_finds_its_images_again(two):
