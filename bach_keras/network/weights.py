@@ -145,7 +145,7 @@ def convert_weights(source, dest, *, asked=Asked(), overwrite=False, origin=None
     if not os.access(dest.parent, os.W_OK):
         raise UserError(f"{dest} cannot be written: there is no permission to write in its folder.")
     said = {
-        "origin": origin or facts.source, "source_sha256": facts.sha256 or sha256_of(source),
+        "origin": plain(origin or facts.source, 255), "source_sha256": facts.sha256 or sha256_of(source),
         "normalisation": facts.normalisation, **({"licence": facts.licence} if facts.licence else {}),
     }  # fmt: skip
     with working():

@@ -1,6 +1,7 @@
 """What `weights inspect` says of each layout, and that `weights port` takes what it calls portable."""
 
 import json
+import logging
 
 import h5py
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import save_file
 
-from bach_keras.network import weights
+from bach_keras.network import facts, weights
 from bach_keras.network.checkpoint import write_h5
 from bach_keras.network.inspection import inspect_weights
+from bach_keras.network.published import PUBLISHED
 from bach_keras.network.recognise import RESNEXT50, recognise
 from bach_keras.network.weights import Asked, convert_weights, load_weights
 from cli import cli
@@ -194,6 +196,21 @@ def test_a_normalisation_is_taken_from_the_user_where_nothing_else_says_it(tmp_p
             known, tmp_path / "x.h5", asked=Asked(normalisation="imagenet"), model=network(include_top=False)
         )
     assert not (tmp_path / "x.h5").exists()
+
+
+def test_a_licence_that_forbids_commercial_use_is_said_wherever_the_weights_go(tmp_path, monkeypatch, caplog):
+    """As the file is known by its digest alone, another one stands in for Facebook's."""
+    caplog.set_level(logging.INFO)
+    path = write(tmp_path / "w.pth", prefixed("module.", trained(1000)))
+    known = {sha256_of(path): PUBLISHED["semi-weakly-supervised"]}
+    monkeypatch.setattr(facts, "published_as", known.get)
+    said = inspect_weights(path, model=network(include_top=False))
+    assert (said["normalisation_known_by"], said["licence"]) == ("digest", "CC BY-NC 4.0, not for commercial use")
+    convert_weights(path, tmp_path / "w.h5", model=network(include_top=False))
+    assert "licence: CC BY-NC 4.0, not for commercial use" in caplog.messages
+    monkeypatch.undo()
+    said = inspect_weights(tmp_path / "w.h5", model=network(include_top=False))
+    assert (said["normalisation_known_by"], said["licence"]) == ("attributes", "CC BY-NC 4.0, not for commercial use")
 
 
 def test_a_top_of_other_data_than_imagenet_is_asked_about(tmp_path, caplog):

@@ -42,7 +42,7 @@ def alone(member):
 
 def test_the_tree_keeps_trunks_apart_that_differ_in_nothing_else(mixed):
     tree = Hierarchy(mixed)
-    assert len(tree._networks.trunks) == 3
+    assert len(tree.networks.trunks) == 3
     answers = tree.images(SOME)
     for member in mixed:
         np.testing.assert_allclose(answers[member.node], alone(member), atol=1e-5)
