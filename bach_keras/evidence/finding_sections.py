@@ -34,7 +34,7 @@ def rows(findings: list[dict]) -> Iterator[tuple[str, ...]]:
 def _verdict(each) -> tuple[str, str]:
     if each["p_holm"] is None:
         return ("", "")
-    p = "< 0.0001" if each["p_holm"] < 1e-4 else decimal(each["p_holm"], 4)
+    p = "< 0.001" if each["p_holm"] < 1e-3 else decimal(each["p_holm"])
     return p, "DIFFERENT" if each["differs"] else ""
 
 

@@ -182,6 +182,7 @@ FIELDS = [
     ("unsure", 0.5), ("unsure", {"share": 0.2}), ("n", 0), ("n", "40"),
     ("unsure", {"share": 0.2, "threshold": -1}), ("groups", None), ("views", 2), ("views", True), ("views", "1"),
     ("config", ""), ("chosen_on", "a"), ("chosen_on", ...), ("members", []), ("members", [1, 2, 3]),
+    ("pixels", ["a"]), ("pixels", {"a": 1}), ("pixels", {"a": "0123"}),
     ("members", [{"node": "carci"}] * 3), ("protocol", 3), ("split", ...),
 ]  # fmt: skip
 

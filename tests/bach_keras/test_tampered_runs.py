@@ -56,6 +56,7 @@ CONFIG = [
     ("trained_on", "n001.tif"), ("trained_on", {"n001.tif": 1}), ("trained_on", [1, 2]), ("trained_on", None),
     ("trained_on", []), ("trained_on", ...), ("trained_on", ["a", None]), ("trained_on", [["n001.tif"]]),
     ("chosen_on", "n001.tif"), ("chosen_on", 3), ("chosen_on", ...), ("ancestors", "runs/x"), ("ancestors", [1]),
+    ("pixels", ["a"]), ("pixels", {"a": 1}), ("pixels", {"a": "0123"}),
     ("split", []), ("split", ["n001.tif"]), ("split", {"train": "n001.tif"}), ("split", {"validation": {"a": 1}}),
     ("split", ...), ("split_origin", 3), ("split_origin.seed", "0"), ("split_origin.note", []),
     ("split_origin.patients_sha256", 3), ("split_origin.patients", {"b001.tif": 3}),

@@ -145,7 +145,7 @@ def test_a_keyboard_reaches_the_contents_and_a_table_and_shows_where_it_is(brows
 
     browser.open(pages["system"], 360)
     reached = []
-    for _ in range(14):
+    for _ in range(16):
         browser.driver.switch_to.active_element.send_keys(Keys.TAB)
         script = "const a = document.activeElement; return [a.tagName, getComputedStyle(a).outlineStyle]"
         reached.append(browser.driver.execute_script(script))

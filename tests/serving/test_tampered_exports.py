@@ -26,6 +26,7 @@ FIELDS = [
     ("trained_on", "n001.tif"), ("trained_on", {"n001.tif": 1}), ("trained_on", [1]), ("trained_on", [["a"]]),
     ("trained_on", None), ("trained_on", []), ("trained_on", ...),
     ("chosen_on", "n001.tif"), ("chosen_on", 3), ("chosen_on", [None]), ("chosen_on", ...),
+    ("pixels", ["a"]), ("pixels", {"a": 1}), ("pixels", {"a": "0123"}),
     ("image_size", "32"), ("image_size", 0), ("image_size", -1), ("image_size", 10**9), ("image_size", 32.5),
     ("image_size", float("nan")), ("image_size", True), ("image_size", ...),
     ("members", {}), ("members", []), ("members", "abc"), ("members", [1, 2, 3]), ("members", ...),
