@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bach_keras import preprocess
+from bach_keras import exported_members, preprocess
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.network.head import Classifier
+from bach_keras.network.resnext import normalisation_of
 from bach_keras.provenance import Provenance
 from bach_keras.serving.export import export_tree
 from bach_keras.serving.exported import Export
@@ -48,10 +49,22 @@ def test_the_tree_keeps_trunks_apart_that_differ_in_nothing_else(mixed):
         np.testing.assert_allclose(answers[member.node], alone(member), atol=1e-5)
 
 
-def test_an_export_answers_as_its_members_do(mixed, tmp_path):
-    answers = Export(export_tree(mixed, tmp_path / "1")).images(SOME)
+@pytest.fixture(scope="module")
+def exported(mixed, tmp_path_factory):
+    return export_tree(mixed, tmp_path_factory.mktemp("models") / "1")
+
+
+def test_an_export_answers_as_its_members_do(mixed, exported):
+    answers = Export(exported).images(SOME)
     for member in mixed:
         np.testing.assert_allclose(answers[member.node], alone(member), atol=1e-5)
+
+
+def test_what_starts_from_a_member_of_an_export_is_for_the_same_images(exported):
+    found = {node: exported_members.find(f"{exported}:{node}", None) for node in ("carci", "norbe")}
+    assert {node: normalisation_of(member.read_model()) for node, member in found.items()} == {
+        "carci": "unit", "norbe": "imagenet"
+    }  # fmt: skip
 
 
 @pytest.mark.skipif(not has_native_grouped_convolution(), reason="nothing is converted where TensorFlow has no oneDNN")
