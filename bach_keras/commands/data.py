@@ -18,12 +18,22 @@ from bach_keras.commands.options import (
     protocol_option,
 )
 from datasets.config_names import KNOWN
+from datasets.own.names import is_own, options_of
 
 AMOUNT = click.FloatRange(0, 1, max_open=True)
 SEED = click.IntRange(0, 2**31 - 1)
 
 # Images that stain normalisation is tried on when a set was built; it takes a tenth of a second for each.
 MOST_SURVEYED = 500
+
+
+class _Preparable(click.Choice):
+    """The configs that can be prepared, as ``prepare`` calls them."""
+
+    def convert(self, value, param, ctx):
+        if is_own(str(value)):
+            self.fail(f"your own set {value} is prepared with {options_of(value)}.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.group()
@@ -33,7 +43,7 @@ def data():
 
 @data.command()
 @click.option(
-    "--config", type=click.Choice((*KNOWN, "own")), required=True, help="Data set; own: labelled images of yours."
+    "--config", type=_Preparable((*KNOWN, "own")), required=True, help="Data set; own: labelled images of yours."
 )
 @click.option(
     "--source",
@@ -147,7 +157,6 @@ def verify(config, data_dir):
     Example:
       python cli.py data verify --config bisque
     """
-    from datasets.own.names import options_of
     from datasets.sets import open_parts
     from datasets.split_data import default_config
 
