@@ -4,8 +4,9 @@ import numpy as np
 
 # Every 16 of a code's 128 bits are a table; the first of them number its drawers.
 _TABLES, _TABLE_BITS = 8, 16
-# About so many keypoints lie in a drawer, and at most so many of a fuller one are looked at.
-_USUAL, _MOST = 16, 1024
+# About so many keypoints lie in a drawer, and at most so many of a fuller one are looked at: what many images have says
+# little, and the time that an image takes stays the same however many there are.
+_USUAL, _MOST = 16, 64
 # Two keypoints are alike if at most so many of the 128 bits differ.
 _MOST_BITS = 24
 
