@@ -237,7 +237,7 @@ def test_what_does_not_fit_own_images_is_refused(tmp_path, given, complaint):
 def test_the_config_of_an_own_set_is_not_what_prepares_it():
     result = run("prepare", "--config", "own-clinic", "--source", ".")
     assert result.exit_code == 2
-    assert "your own set own-clinic is prepared with --config own --name clinic." in result.stderr
+    assert "your own set own-clinic is prepared with --config own --name clinic --source DIR." in result.stderr
 
 
 def test_ctrl_c_in_a_preparation_says_what_is_kept(tmp_path, monkeypatch):
