@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datasets.escape import for_html
 
 WIDTH, HEIGHT = 320, 230
-_RIGHT, _TOP, _BOTTOM = 12, 10, 42
+_RIGHT, _TOP, _BOTTOM = 18, 10, 42  # half of the last number of an axis lies beyond it
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
