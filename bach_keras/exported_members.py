@@ -5,8 +5,6 @@ loses and what each member is. Reading them back loads no graph and runs nothing
 """
 
 import contextlib
-import functools
-import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,7 +68,7 @@ def write(version: Path, members, networks, precision: str) -> None:
 
     ``precision`` is the type of its kernels.
     """
-    images = functools.reduce(operator.or_, (member.provenance for member in members)).fields
+    images = Provenance.of_members(members).fields
     numbers, entries = {}, []
     for number, (member, places) in enumerate(zip(members, networks.places, strict=True)):
         # A function that is made in a loop takes the loop's last values, unless they are bound.

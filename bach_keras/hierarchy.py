@@ -1,7 +1,6 @@
 """The tree as one system: members for each node, joined into the four-class answer; or one node by itself."""
 
 import functools
-import operator
 from dataclasses import dataclass, field
 
 import tensorflow as tf
@@ -75,7 +74,7 @@ class Hierarchy(tf.Module):
         self.calibration = calibration
         self.digest = digest_of_tree(members, precision, views, calibration)
         self.view, self.views = members[0].view, views
-        self.provenance = functools.reduce(operator.or_, [member.provenance for member in members])
+        self.provenance = Provenance.of_members(members)
         if calibration:
             self.provenance |= calibration.provenance
         # A set, as tf.Module would take a tuple for a part of the model and save it.

@@ -5,9 +5,10 @@ the images that trained an older run are all that is known of them, and an image
 pixels, is still that image.
 """
 
+import functools
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 from datasets.errors import UserError
 
@@ -42,6 +43,11 @@ class Provenance:
         trained, chosen = (frozenset(fields.get(name, ())) for name in ("trained_on", "chosen_on"))
         return cls(trained, chosen, frozenset(protocols), frozenset(pixels))
 
+    @classmethod
+    def of_members(cls, members) -> "Provenance":
+        """Return that of all members of a system together."""
+        return functools.reduce(operator.or_, [member.provenance for member in members])
+
     @property
     def fields(self) -> dict:
         """What a file says of the images: ``trained_on``, ``chosen_on``, and file name -> digest as ``pixels``."""
@@ -63,21 +69,15 @@ class Provenance:
             self.pixels | other.pixels,
         )
 
-    @cached_property
+    @functools.cached_property
     def _digests(self) -> dict[str, list[str]]:
         """Name -> the digests of the images that had it."""
-        digests = {}
-        for name, digest in sorted(self.pixels):
-            digests.setdefault(name, []).append(digest)
-        return digests
+        return _listed(sorted(self.pixels))
 
-    @cached_property
+    @functools.cached_property
     def _names(self) -> dict[str, list[str]]:
         """Digest -> the names of the images that have it."""
-        names = {}
-        for name, digest in sorted(self.pixels):
-            names.setdefault(digest, []).append(name)
-        return names
+        return _listed((digest, name) for name, digest in sorted(self.pixels))
 
     def trained(self, digests: Mapping[str, str]) -> dict[str, str]:
         """Return which of some images (name -> SHA-256) trained the system: name -> the name that it trained under."""
@@ -147,3 +147,11 @@ class Provenance:
                 f"one by {protocol}, such as another seed's. Do not compare it with scores of a single split."
             )
         return ""
+
+
+def _listed(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return the first of each pair -> the second of all pairs that begin with it, in their order."""
+    found = {}
+    for first, second in pairs:
+        found.setdefault(first, []).append(second)
+    return found

@@ -18,7 +18,7 @@ from bach_keras.commands.options import (
     protocol_option,
 )
 from datasets.config_names import KNOWN
-from datasets.own.names import is_own, options_of
+from datasets.own.names import is_own, name_for, options_of
 
 AMOUNT = click.FloatRange(0, 1, max_open=True)
 SEED = click.IntRange(0, 2**31 - 1)
@@ -94,7 +94,6 @@ def prepare(config, source, name, labels, download, overwrite, data_dir):
 
 
 def _prepare_own(name, source, labels, download, overwrite, data_dir):
-    from datasets.own.names import name_for
     from datasets.own.prepare import Interrupted, prepare_own
 
     if download:

@@ -1,7 +1,6 @@
 """The commands that export a tree, serve it and compare its forms."""
 
 import functools
-import operator
 import sys
 
 import click
@@ -159,10 +158,11 @@ def _unless_it_fails(place, write, *given) -> list[str]:
 
 def _write_saved_model(members, out, overwrite, images, data_dir, of_tree):
     from bach_keras.evidence.survey import TrainingImages
+    from bach_keras.provenance import Provenance
     from bach_keras.serving.export import export_tree
 
     precision = of_tree["precision"]
-    provenance = functools.reduce(operator.or_, [member.provenance for member in members])
+    provenance = Provenance.of_members(members)
     training = TrainingImages({member.config for member in members}, provenance, data_dir)
     path = export_tree(members, out, overwrite, () if precision == "float32" else images(), training, **of_tree)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,8 +1,6 @@
 """A tree calibrated on validation images: a temperature for each of its runs, and thresholds for the whole."""
 
-import functools
 import logging
-import operator
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,7 +103,7 @@ def _choosing(fits: list[_Fit], images: SplitData | None) -> tuple[SplitData, li
     """Return the images that choose the thresholds: validation images of the four labels that trained no member."""
     data = images or next(fit.data for fit in fits if fit.member.node == ROOT.name)
     held, digests = data.files.get(VALIDATION, []), data.prepared.digests
-    provenance = functools.reduce(operator.or_, [fit.member.provenance for fit in fits])
+    provenance = Provenance.of_members(fit.member for fit in fits)
     seen = provenance.trained({name: digests.get(name, "") for name in held})
     names = [name for name in held if data.labels.get(name) in CLASSES and name not in seen]
     if not names:

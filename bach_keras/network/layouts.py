@@ -66,7 +66,7 @@ def _network(prefix: str, layout: str, parts: dict[str, str], plain_names) -> Ne
             own = f"fc.{inner.removeprefix(base + _CLASSIFIER)}"
         else:
             continue
-        # A head of several layers, such as contrastive trainings put in a top's place, is no top.
+        # A head of several layers, such as contrastive trainings put in a top's place, is not a top.
         if own.startswith("fc.") and own not in ("fc.weight", "fc.bias"):
             continue
         if own in taken:

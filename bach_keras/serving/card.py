@@ -1,7 +1,5 @@
 """The model card: what an export says about itself."""
 
-import functools
-import operator
 from pathlib import Path
 
 from bach_keras.calibration import ANSWERED, COUNT_OF_VIEWS, Calibration
@@ -25,6 +23,7 @@ from bach_keras.fields import (
     shown,
     whole,
 )
+from bach_keras.provenance import Provenance
 from bach_keras.serving.answers import Outputs
 from bach_keras.serving.licence import licence_of
 from bach_keras.tree import NODES, TEMPERATURES, WEIGHTS, classes_of
@@ -70,7 +69,7 @@ def model_card(
     ``knows`` are fields of what the export knows of its training images, if it does.
     """
     view = members[0].view
-    provenance = functools.reduce(operator.or_, [member.provenance for member in members])
+    provenance = Provenance.of_members(members)
     if calibration:
         provenance |= calibration.provenance
     configs = sorted({member.config for member in members})
