@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 
@@ -93,6 +94,20 @@ class Browser:
         return self.driver.execute_script(
             "const page = document.documentElement; return page.scrollWidth - page.clientWidth;"
         )
+
+    def heard(self):
+        """Return the role and the name of what those who hear the page are told of, once the browser has made that."""
+        self.driver.execute_cdp_cmd("Accessibility.enable", {})
+        before = []
+        for _ in range(50):
+            nodes = self.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+            told = [node for node in nodes if not node["ignored"]]
+            heard = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in told]
+            if len(heard) > 1 and heard == before:  # a busy browser gives the bare page at first
+                return heard
+            before = heard
+            time.sleep(0.1)
+        raise AssertionError("Chromium does not say what those who hear this page are told of.")
 
     def contrasts(self):
         return self.driver.execute_script(CONTRASTS, LEAST_CONTRAST)

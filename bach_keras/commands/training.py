@@ -77,7 +77,7 @@ def train(node, images, start, stop_at, run_dir, resumed, allow_changes, overwri
         devices.choose()  # before anything uses a device
         # With --init best each of the two runs is resumed by itself.
         if resumed and not tries_several:
-            job = _job_to_resume(node, images, run_dir, given)
+            job = _job_to_resume(node, images, run_dir, allow_changes, given)
             train.train(job, train.reopen(job, allow_changes))
             return
         job, starts = _new_job(node, images, start, stop_at, run_dir, given)
@@ -127,12 +127,12 @@ def _new_job(node, images, start, stop_at, run_dir, given):
     return Job(NODES[node], data, start, start.adapted(recipe), run_dir, stop_at), starts
 
 
-def _job_to_resume(node, images, run_dir, given):
+def _job_to_resume(node, images, run_dir, allow_changes, given):
     """Return the job of a run; it keeps its data, its split and its start, and its recipe except for what is given."""
     from bach_keras.run_folder import Run
     from bach_keras.training import devices
     from bach_keras.training.start import start_of_run
-    from bach_keras.training.train import Job
+    from bach_keras.training.train import Job, check_resumable
     from bach_keras.tree import NODES
     from datasets.split_data import data_of_run, default_config
 
@@ -144,8 +144,10 @@ def _job_to_resume(node, images, run_dir, given):
             "data and its start: leave these options out, or start from scratch in another --run-dir."
         )
     say(f"train {node}: resuming {run.folder}{devices.in_words()}")
+    recipe = recipe_of(run.recipe, node, **given)
+    check_resumable(run, recipe, allow_changes)
     data = open_images(data_of_run(run.settings, images.data_dir))
-    return Job(NODES[node], data, start_of_run(run.settings), recipe_of(run.recipe, node, **given), run.folder)
+    return Job(NODES[node], data, start_of_run(run.settings), recipe, run.folder)
 
 
 def _asked_settings(images, run) -> dict:

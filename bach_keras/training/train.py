@@ -151,18 +151,10 @@ def reopen(job: Job, allow_changes: bool = False) -> Run:
     With ``allow_changes`` the recipe, the versions of packages and the images may differ; config.json notes it.
     """
     run = Run.open(job.folder)
-    if run.is_finished:
-        raise UserError(f"{run.folder} is finished: there is nothing to resume.")
     devices.check(job.recipe, devices.count())
-    now = {"recipe": recipe_as_json(job.recipe), "versions": versions(), "images_sha256": job.digest}
-    changed = run.differences(now)
-    if changed and not allow_changes:
-        raise UserError(
-            f"Cannot resume {run.folder} because these settings changed: {'; '.join(changed)}. Give it what it had, "
-            "start from scratch in another --run-dir, or use --allow-changes to resume anyway."
-        )
+    now = {**_settings_now(job.recipe), "images_sha256": job.digest}
+    changed = _check_resumable(run, job.recipe, now, allow_changes)
     if changed:
-        _check_changes(run, job.recipe)
         LOG.info(f"resuming with changes: {'; '.join(changed)}")
         # A reader of the result must see that it is not of one recipe.
         progress = checkpoint.load(run)
@@ -176,6 +168,30 @@ def reopen(job: Job, allow_changes: bool = False) -> Run:
     if devices.is_chief():
         run.remove_unfinished()
     return run
+
+
+def check_resumable(run: Run, recipe: Recipe, allow_changes: bool = False) -> None:
+    """Refuse what ``reopen`` would refuse whatever the images are, so before they are prepared."""
+    _check_resumable(run, recipe, _settings_now(recipe), allow_changes)
+
+
+def _settings_now(recipe: Recipe) -> dict:
+    return {"recipe": recipe_as_json(recipe), "versions": versions()}
+
+
+def _check_resumable(run: Run, recipe: Recipe, now: dict, allow_changes: bool) -> list[str]:
+    """Return in words what differs, where that is allowed."""
+    if run.is_finished:
+        raise UserError(f"{run.folder} is finished: there is nothing to resume.")
+    changed = run.differences(now)
+    if changed and not allow_changes:
+        raise UserError(
+            f"Cannot resume {run.folder} because these settings changed: {'; '.join(changed)}. Give it what it had, "
+            "start from scratch in another --run-dir, or use --allow-changes to resume anyway."
+        )
+    if changed:
+        _check_changes(run, recipe)
+    return changed
 
 
 # A recipe cannot change the optimizer's variables, how epochs count as steps, or what an epoch is ranked by, while a

@@ -12,6 +12,7 @@ from bach_keras.recipe import PHANTOM
 from bach_keras.training import devices
 from bach_keras.training.train import seed_everything
 from cli import cli
+from datasets.bach_bisque.prepared import Prepared
 from datasets.errors import UserError
 from tests.datasets.a_set import own_records, write_set
 
@@ -101,6 +102,9 @@ def test_a_run_is_not_resumed_in_another_precision(tree_of_runs, fast, tmp_path)
         result = CliRunner().invoke(cli, [*words, precision, "--allow-changes"])
         assert result.exit_code == 2
         assert "cannot be resumed with another precision, not even with --allow-changes" in result.stderr
+    result = CliRunner().invoke(cli, [*words, "mixed_float16"])
+    assert "because these settings changed: precision was" in result.stderr
+    assert not Prepared("phantom").is_there  # nothing was drawn for a run that is refused
 
 
 @pytest.mark.parametrize("words", [["train", "--node", "carci"], ["lr-find", "--node", "carci"], ["reproduce"]])

@@ -131,8 +131,7 @@ def test_nothing_is_cut_off_on_a_sheet_of_a4(browser, pages):
 
 def test_every_picture_and_every_table_has_a_name_for_those_who_hear_the_page(browser, pages):
     browser.open(pages["system"])
-    nodes = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    roles = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+    roles = browser.heard()
     pictures = [name for role, name in roles if role in ("image", "img")]
     assert len(pictures) > 40
     assert all(pictures)

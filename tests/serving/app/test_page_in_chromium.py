@@ -178,8 +178,7 @@ def test_those_who_hear_the_page_are_told_of_answers_and_names(browser, site, fo
     page = Page(browser, site.url)
     page.drop(folder / "insitu.tif")
     assert page.find("[role=status]")[0].text.startswith("1 image done")
-    nodes = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    heard = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+    heard = browser.heard()
     assert [role for role, name in heard if role in ("button", "slider", "region") and not name] == []
     assert len([role for role, name in heard if role in ("image", "img") and not name]) <= 2  # Gradio's own icons
     assert ("slider", "Strength of the overlay") in heard
