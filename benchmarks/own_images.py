@@ -1,4 +1,5 @@
-"""Preparing one's own images: ``python -m benchmarks.own_images [--images 2000] [--side 1024] [--kills 6]``.
+"""Preparing one's own images: ``python -m benchmarks.own_images [--images 2000] [--side 1024] [--noise 4]
+[--kills 6]``.
 
 Draws phantoms, enlarges them with a camera's noise and writes them as JPEGs in a folder for each label. ``prepare_own``
 runs on them in a process of its own, whose seconds, largest resident size and disk are printed. Then it is killed by
@@ -24,7 +25,7 @@ from PIL import Image
 from datasets import phantom
 from datasets.labels import CLASSES
 
-DRAWN, NOISE = 6, 4.0  # phantoms of each class that all others are made from, and the noise's deviation
+DRAWN = 6  # phantoms of each class that all others are made from
 CODE = (
     "import sys, logging; from pathlib import Path; logging.basicConfig(level=logging.ERROR); "
     "from datasets.own.prepare import prepare_own; prepare_own('set', Path(sys.argv[1]), Path(sys.argv[2]))"
@@ -36,7 +37,7 @@ def draw(label: str, patient: int) -> Image.Image:
     return Image.fromarray(phantom.draw(label, patient, 0))
 
 
-def write_images(folder: Path, count: int, side: int) -> None:
+def write_images(folder: Path, count: int, side: int, noise: float) -> None:
     """Write so many images, no two alike, spread over the four classes."""
     for place, label in enumerate(CLASSES):
         (folder / label).mkdir(parents=True)
@@ -45,7 +46,7 @@ def write_images(folder: Path, count: int, side: int) -> None:
             drawn = draw(label, place + 4 * (number % DRAWN))
             left, top = rng.uniform(0, drawn.width - 200), rng.uniform(0, drawn.height - 200)
             large = drawn.resize((side, side), Image.Resampling.BICUBIC, (left, top, left + 200, top + 200))
-            pixels = np.asarray(large, np.float32) + rng.normal(0, NOISE, (side, side, 1)).astype(np.float32)
+            pixels = np.asarray(large, np.float32) + rng.normal(0, noise, (side, side, 1)).astype(np.float32)
             image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
             image.save(folder / label / f"{number:05d}.jpg", quality=92)
 
@@ -93,12 +94,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--noise", type=float, default=4.0, help="its deviation; the less, the smaller the records")
     parser.add_argument("--kills", type=int, default=6)
     parser.add_argument("--killed-images", type=int, default=200)
     asked = parser.parse_args()
     place = Path(tempfile.mkdtemp())
     try:
-        write_images(place / "images", asked.images, asked.side)
+        write_images(place / "images", asked.images, asked.side, asked.noise)
         seconds, busy, peak = measured(prepare(place / "images", place / "data"))
         records, files = size_of(place / "data"), size_of(place / "images")
         print(
@@ -114,7 +116,7 @@ def main() -> None:
 
 def _kill(place: Path, asked: argparse.Namespace) -> None:
     source, count = place / "few", asked.killed_images
-    write_images(source, count, asked.side)
+    write_images(source, count, asked.side, asked.noise)
     whole = measured(prepare(source, place / "whole"))[0]
     print(f"{count} of them undisturbed: {whole:.1f} s")
     for number in range(asked.kills):
