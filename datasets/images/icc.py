@@ -1,23 +1,24 @@
 """The colour profile (ICC) in an image's file: what it is called, and the pixels as sRGB by it.
 
 The conversion is LittleCMS's, relative colorimetric: white stays white, and colours that sRGB has are exact. The
-perceptual one would move them by a table of the profile's maker.
+perceptual one would move them by a table of the profile's maker. LittleCMS runs in a process apart, as a profile may be
+anybody's.
 """
 
 import functools
-import io
 import itertools
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms
 
+from datasets.apart import pool
 from datasets.errors import UserError
 from datasets.images import formats
+from datasets.images.admission import NotTakenError
 from datasets.images.metadata import jpeg_segments, open_image, png_chunks
 from datasets.images.read import read_rgb
 from datasets.images.tiff_directory import Directory
@@ -41,11 +42,12 @@ class Profile:
 
     name: str = ""  # what it calls itself; "" of one that cannot be opened
     fault: str = ""  # why it cannot be applied to any image that is read; "" where it can
-    to_srgb: ImageCms.ImageCmsTransform | None = None
+    mode: str = ""  # of the images that it converts: Pillow's "RGB", or "L" for grey
+    data: bytes = field(default=b"", repr=False)
 
     def fault_on(self, pixels: np.ndarray) -> str:
         """Return why it cannot be applied to an image, uint8 RGB [H, W, 3]; "" where it can."""
-        if not self.fault and self.to_srgb.input_mode == "L" and not (pixels == pixels[..., :1]).all():
+        if not self.fault and self.mode == "L" and not (pixels == pixels[..., :1]).all():
             return "of grey, which the image is not"
         return self.fault
 
@@ -67,12 +69,18 @@ def read_srgb(path: Path) -> np.ndarray:
         raise UserError(
             f"{path} has a colour profile that cannot be applied ({profile.said(pixels)}): leave out --icc apply."
         )
-    return _as_srgb(pixels, profile.to_srgb)
+    try:
+        return _as_srgb(pixels, profile)
+    except NotTakenError as error:
+        raise UserError(f"{path} {error}. It is the file's colour profile: leave out --icc apply.") from None
 
 
-def _as_srgb(pixels: np.ndarray, transform: ImageCms.ImageCmsTransform) -> np.ndarray:
-    stored = Image.fromarray(pixels if transform.input_mode == "RGB" else np.ascontiguousarray(pixels[..., 0]))
-    return np.asarray(transform.apply(stored))
+def _as_srgb(pixels: np.ndarray, profile: Profile) -> np.ndarray:
+    height, width, _ = pixels.shape
+    stored = np.ascontiguousarray(pixels if profile.mode == "RGB" else pixels[..., 0])
+    how = {"mode": profile.mode, "size": [width, height], "profile": len(profile.data)}
+    _, converted = pool.SHARED.ask("to_srgb", profile.data, stored.data.cast("B"), most=pixels.nbytes, **how)
+    return np.frombuffer(converted, np.uint8).reshape(pixels.shape)
 
 
 def embedded(path: Path) -> Profile | None:
@@ -143,18 +151,14 @@ def _profile(data: bytes) -> Profile:
     size = int.from_bytes(data[:4], "big")
     if not _HEADER < size <= len(data) <= _MAX_BYTES or data[36:40] != b"acsp":
         return Profile(fault=_BROKEN)
+    mode = _MODES.get(data[16:20])
     try:
-        opened = ImageCms.ImageCmsProfile(io.BytesIO(data))
-        name = " ".join((opened.profile.profile_description or "").split())[:_MAX_NAME] or "without a name"
-    except Exception:  # Pillow has errors of several kinds for damage
+        said, _ = pool.SHARED.ask("profile", data, most=0, mode=mode)
+    except (pool.RefusedError, NotTakenError):
         return Profile(fault=_BROKEN)
+    name = " ".join(str(said.get("name")).split())[:_MAX_NAME] or "without a name"
     if data[12:16] not in _DEVICES:
         return Profile(name, fault="not of a device's colours")
-    mode = _MODES.get(data[16:20])
     if mode is None:
         return Profile(name, fault=f"of {data[16:20].decode('latin-1').strip()}, which the image is not")
-    try:
-        srgb, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
-        return Profile(name, to_srgb=ImageCms.buildTransform(opened, srgb, mode, "RGB", intent))
-    except Exception:
-        return Profile(name, fault=_BROKEN)
+    return Profile(name, mode=mode, data=data) if said.get("converts") else Profile(name, fault=_BROKEN)

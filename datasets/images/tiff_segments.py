@@ -1,17 +1,15 @@
 """The strips and tiles of a TIFF, read one after the other and unpacked to rows of bytes."""
 
-import contextlib
-import ctypes
-import functools
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from datasets.images import pillow, tiff_jpeg
+from datasets.apart import pool
+from datasets.images import tiff_jpeg
 from datasets.images.admission import NotTakenError
 from datasets.images.tiff_directory import CONVERT, Directory, damage
 
@@ -89,11 +87,12 @@ class Segments:
         return pixels.reshape(-1, self.row_bytes)
 
     def _by_libtiff(self) -> Iterator[np.ndarray]:
-        """Unpack through libtiff, from a new TIFF that is written around the segments.
+        """Unpack through libtiff, in a process apart, from a new TIFF that is written around the segments.
 
         It has nothing but what unpacking needs, so that none of the file's other tags can mislead or cost, and calls
         each byte a grey pixel, so that libtiff does nothing to them.
         """
+        until = time.monotonic() + pool.SHARED.seconds  # for all of them
         group = max(1, _AT_A_TIME // (self.full_height * self.row_bytes))
         for start in range(0, len(self.offsets), group):
             indices = range(start, min(start + group, len(self.offsets)))
@@ -101,17 +100,13 @@ class Segments:
             # libtiff recognises them by these bits, too.
             if self.compression == LZW and any(len(piece) > 1 and piece[0] == 0 and piece[1] & 1 for piece in pieces):
                 raise NotTakenError(f"is compressed by LZW as it was before TIFF 5, which is not read here: {CONVERT}")
-            yield _unpacked(pieces, self.compression, self.row_bytes, self.heights[start : indices.stop])
+            heights = self.heights[start : indices.stop]
+            data = _around(pieces, self.compression, self.row_bytes, heights)
+            yield _unpacked(data, int(heights.sum()), self.row_bytes, until)
 
 
-@functools.cache
-def _silence_libtiff() -> None:
-    """Keep libtiff from writing its own line about damage to stderr, where the refusal says it."""
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
-
-
-def _unpacked(pieces: list[bytes], compression: int, width: int, heights: np.ndarray) -> np.ndarray:
+def _around(pieces: list[bytes], compression: int, width: int, heights: np.ndarray) -> bytes:
+    """Write a TIFF of one grey picture whose strips these are."""
     number, height = len(pieces), int(heights.sum())
     sizes = np.array([len(piece) for piece in pieces])
     head, entry, count = 8, 12, 9
@@ -123,7 +118,7 @@ def _unpacked(pieces: list[bytes], compression: int, width: int, heights: np.nda
         (256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, compression), (262, 3, 1, 1),
         (273, 4, number, where[0]), (277, 3, 1, 1), (278, 4, 1, int(heights[0])), (279, 4, number, where[1]),
     )  # fmt: skip
-    data = b"".join(
+    return b"".join(
         (
             b"II*\0" + struct.pack("<IH", head, count),
             *(struct.pack("<HHII", *values) for values in entries),
@@ -133,8 +128,14 @@ def _unpacked(pieces: list[bytes], compression: int, width: int, heights: np.nda
             *pieces,
         )
     )
-    _silence_libtiff()
+
+
+def _unpacked(data: bytes, height: int, width: int, until: float) -> np.ndarray:
+    """Have libtiff decode such a TIFF to uint8 [height, width]."""
     try:
-        return pillow.read(data, "TIFF")
-    except Exception as error:  # Pillow has errors of every kind for damage
+        _, rows = pool.SHARED.ask("tiff", data, most=width * height, until=until)
+    except pool.RefusedError as error:
         raise damage(f"a strip or tile cannot be unpacked: {error}") from None
+    if len(rows) < width * height:
+        raise damage("a strip or tile does not unpack to what its pixels need")
+    return np.frombuffer(rows, np.uint8).reshape(height, width)

@@ -1,13 +1,13 @@
-"""A slide in a scanner's own format, read by openslide."""
+"""A slide in a scanner's own format, read by openslide in processes apart: one for each thread that reads."""
 
-import contextlib
+import importlib.util
 import math
-from collections.abc import Iterator
+import os
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
+from datasets.apart.pool import AbsentError, Pool, RefusedError
 from datasets.errors import UserError
 from datasets.images.admission import NotTakenError
 from datasets.images.compositing import on_white
@@ -21,17 +21,10 @@ class OpenSlideSlide:
 
     def __init__(self, path: Path, kind: str):
         self.path = path
-        self._openslide = _library(kind)
-        with self._refusing():
-            if self._openslide.OpenSlide.detect_format(path) is None:
-                if path.suffix.lower() == ".mrxs" and not path.with_suffix("").is_dir():
-                    raise NotTakenError(f"is {kind} without its data: the folder {path.stem} belongs beside it")
-                raise NotTakenError(f"seems to be {kind}, but openslide does not recognise it")
-            self._slide = self._openslide.OpenSlide(path)
+        self._place = os.fsencode(path.absolute())
+        self._pool = Pool()
         try:
-            with self._refusing():
-                said = dict(self._slide.properties)
-                size, downsamples = self._slide.dimensions, self._slide.level_downsamples
+            said, size, downsamples = self._open(kind)
             _check_tiles(said, len(downsamples))
             # Much of some scanners' slides is empty; QuPath, too, counts from the corner of what is there.
             self._corner = (_whole(said, "openslide.bounds-x", 0), _whole(said, "openslide.bounds-y", 0))
@@ -48,7 +41,7 @@ class OpenSlideSlide:
             self.scale = plausible(across, down, "openslide.mpp-x")
             self.absurd_scale = absurd(across, down, "openslide.mpp-x")
         except BaseException:
-            self._slide.close()
+            self._pool.close()
             raise
 
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> np.ndarray:
@@ -60,44 +53,42 @@ class OpenSlideSlide:
             round(window.x * level.downsample) + self._corner[0],
             round(window.y * level.downsample) + self._corner[1],
         )
+        size = {"size": [window.width, window.height]}
+        most = 4 * window.width * window.height
         try:
-            region = self._region(place, number, (window.width, window.height))
-        except self._openslide.OpenSlideError as error:
+            _, data = self._pool.ask("window", self._place, most=most, place=place, level=number, **size)
+        except (RefusedError, NotTakenError) as error:
+            reason = error if isinstance(error, NotTakenError) else f"cannot be read by openslide ({error})"
             where = f"the window of {width}x{height} pixels at x {x}, y {y}"
-            raise UserError(f"{self.path} cannot be read by openslide ({error}); this is about {where}.") from None
-        pixels = np.asarray(region)
+            raise UserError(f"{self.path} {reason}; this is about {where}.") from None
+        pixels = np.frombuffer(data, np.uint8).reshape(window.height, window.width, 4)
         return on_white(pixels[..., :3], pixels[..., 3])
 
     def __enter__(self) -> "OpenSlideSlide":
         return self
 
     def __exit__(self, *exception) -> None:
-        self._slide.close()
+        self._pool.close()
 
-    def _region(self, *what):
+    def _open(self, kind: str) -> tuple[dict, list[int], list[float]]:
+        """Return the properties, the size and the downsamples of the levels."""
+        if importlib.util.find_spec("openslide") is None:
+            raise _absent(kind)
         try:
-            return self._slide.read_region(*what)
-        except self._openslide.OpenSlideError:
-            # An error makes a handle useless, also to threads that read what is whole: each tries again with a new one.
-            fresh = self._openslide.OpenSlide(self.path)
-        region = fresh.read_region(*what)
-        self._slide = fresh
-        return region
-
-    @contextlib.contextmanager
-    def _refusing(self) -> Iterator[None]:
-        try:
-            yield
-        except self._openslide.OpenSlideError as error:
+            said, _ = self._pool.ask("slide", self._place, most=0)
+        except AbsentError:
+            raise _absent(kind) from None
+        except RefusedError as error:
             raise NotTakenError(f"cannot be read by openslide ({error})") from None
+        if said["is_known"]:
+            return said["properties"], said["size"], said["downsamples"]
+        if self.path.suffix.lower() == ".mrxs" and not self.path.with_suffix("").is_dir():
+            raise NotTakenError(f"is {kind} without its data: the folder {self.path.stem} belongs beside it")
+        raise NotTakenError(f"seems to be {kind}, but openslide does not recognise it")
 
 
-def _library(kind: str) -> ModuleType:
-    try:
-        import openslide
-    except (ImportError, OSError):  # of the package, and of the library that it loads
-        raise NotTakenError(f"is {kind}, which is read by openslide: pip install -r requirements-slides.txt") from None
-    return openslide
+def _absent(kind: str) -> NotTakenError:
+    return NotTakenError(f"is {kind}, which is read by openslide: pip install -r requirements-slides.txt")
 
 
 def _check_tiles(said: dict, levels: int) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import openslide
 import pytest
 
+from datasets.apart import works
 from datasets.errors import UserError
 from datasets.slides.open import open_slide
 from datasets.slides.openslide_slide import OpenSlideSlide
@@ -98,11 +99,13 @@ def test_a_slide_with_damage_is_not_opened_for_every_window(jpeg_2000, monkeypat
 
     damage_tile(jpeg_2000, 8, bytes)
     monkeypatch.setattr(openslide, "OpenSlide", Counted)
-    with open_slide(jpeg_2000) as slide:
-        with pytest.raises(UserError):
-            slide.read(70, 70, 30, 30)
-        for x in range(20):
-            slide.read(x, 210, 30, 30)
+    path = bytes(jpeg_2000)
+    works.slide(path)
+    with pytest.raises(openslide.OpenSlideError):
+        works.window(path, [70, 70], 0, [30, 30])
+    for x in range(20):
+        works.window(path, [x, 210], 0, [30, 30])
+    works._Slides.close()
     assert len(opened) == 3  # at first, to try again, and for what follows
 
 

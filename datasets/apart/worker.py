@@ -1,0 +1,89 @@
+"""The process apart: it does one work of ``works`` after the other, within limits of memory and time.
+
+It reads questions from its standard input and writes answers to what its standard output was. It can write no file,
+and where the system lets it, it has no network.
+"""
+
+import contextlib
+import ctypes
+import math
+import os
+import signal
+import sys
+import time
+
+from datasets.apart.frames import receive, send
+from datasets.apart.works import WORKS
+
+try:
+    import resource
+except ImportError:  # on Windows, where whoever asks still limits the time
+    resource = None
+
+# Bytes of addresses. The largest strip that is read takes 1.3 GiB in all its copies, a window of a slide far less.
+MEMORY = 2 * 2**30
+# Bytes of a question: a TIFF is stored in at most twice its pixels, which are 302 MB.
+_MAX_QUESTION = 2**30
+
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+
+
+def main() -> None:
+    """Answer until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # What a library prints is no answer.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _leave_the_network()
+    _limit()
+    send(answers, {"ready": True})
+    while True:
+        try:
+            said, data = receive(questions, _MAX_QUESTION)
+        except EOFError:
+            return
+        seconds = said.pop("seconds")
+        _allow(seconds)
+        send(answers, *_done(said.pop("work"), said, data))
+        _allow(0)
+
+
+def _done(work: str, said: dict, data: bytes) -> tuple[dict, bytes]:
+    try:
+        return WORKS[work](data, **said)
+    except MemoryError:
+        return {"error": "memory"}, b""
+    except ImportError as error:
+        return {"error": "import", "reason": str(error)}, b""
+    except Exception as error:  # libraries have errors of every kind for damage
+        return {"error": "refused", "reason": str(error)}, b""
+
+
+def _limit() -> None:
+    for name, most in (("RLIMIT_AS", MEMORY), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0)):
+        # macOS knows the first and does not take it.
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            resource.setrlimit(getattr(resource, name), (most, most))
+
+
+def _allow(seconds: float) -> None:
+    """End this process if it takes longer than so many seconds, and some more, or so much of a processor; 0: never.
+
+    Whoever asks waits no longer either, but may have ended before.
+    """
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds + 5 if seconds else 0)
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        most = math.ceil(time.process_time() + seconds) if seconds else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
+
+
+def _leave_the_network() -> None:
+    """Move to a network of one's own, in which there is nothing."""
+    with contextlib.suppress(AttributeError, OSError):  # elsewhere than on Linux
+        # Only root may do so as it is. Others get a name space of users too, in which root could read fewer files.
+        ctypes.CDLL(None).unshare(_CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWNET | _CLONE_NEWUSER)
+
+
+if __name__ == "__main__":
+    main()
