@@ -9,6 +9,10 @@ class FusedSGD(keras.optimizers.SGD):
 
     Keras writes the update as five operations, each of which passes over all weights, so the speed of memory
     bounds it. The numbers are the same (Sutskever et al. 2013, equations 1 to 4).
+
+        >>> from callbacks.fused_sgd import FusedSGD
+        >>> FusedSGD(0.1, momentum=0.9, nesterov=True).nesterov
+        True
     """
 
     def __init__(self, *args, **settings):

@@ -45,6 +45,16 @@ def with_layer_groups(
     The result is saved and loaded with the model, and each variable keeps its group; import this module before
     ``keras.saving.load_model``.
 
+        >>> import keras
+        >>> from callbacks.layer_groups import freeze, with_layer_groups
+        >>> layers = [keras.layers.Dense(8, name=name) for name in ("stem", "body", "head")]
+        >>> model = keras.Sequential([keras.Input((4,)), *layers])
+        >>> freeze(model, "^stem/")
+        >>> optimizer = with_layer_groups(keras.optimizers.SGD(0.1), [("^body/", 1 / 3), ("^head/", 1)])
+        >>> model.compile(optimizer, "mse")
+        >>> [layer.trainable for layer in model.layers]
+        [False, True, True]
+
     Args:
         optimizer: a new Keras optimizer, but none that wraps another (LossScaleOptimizer) or decays weights in its own
             way (Muon). Its rate may be a schedule; ``exclude_from_weight_decay`` is to be called on the result.

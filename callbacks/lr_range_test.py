@@ -242,6 +242,18 @@ class LRRangeTest(keras.callbacks.Callback):
 def lr_range_test(model: keras.Model, dataset, **options) -> LRRangeTest:
     """Run the range test on a compiled model, quietly, and leave the model as it was.
 
+        >>> import keras, numpy as np, tensorflow as tf
+        >>> from callbacks.lr_range_test import lr_range_test
+        >>> x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
+        >>> data = tf.data.Dataset.from_tensor_slices((x, x.sum(axis=1))).batch(32)
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        >>> model.compile(keras.optimizers.SGD(), "mse")
+        >>> test = lr_range_test(model, data, max_lr=100)
+        >>> result = test.result()
+        >>> result["stopped"], result["clear"], 0.05 < result["suggestion"] < 1
+        ('diverged', True, True)
+        >>> test.plot("lr_range_test.png")
+
     Args:
         model: a built and compiled Keras model.
         dataset: a batched ``tf.data.Dataset`` or a ``keras.utils.PyDataset``, repeated as often as needed, or a

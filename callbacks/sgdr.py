@@ -15,7 +15,11 @@ LOG = logging.getLogger(__name__)
 def cycle_ends(cycle_length: int, cycles: int, cycle_mult: int = 2) -> tuple[int, ...]:
     """Return where each cycle ends, in the unit of ``cycle_length`` (steps or epochs).
 
-    ``cycle_ends(3, 4)`` is (3, 9, 21, 45): cycles of 3, 6, 12 and 24.
+    These are cycles of 3, 6, 12 and 24:
+
+        >>> from callbacks.sgdr import cycle_ends
+        >>> cycle_ends(3, 4)
+        (3, 9, 21, 45)
     """
     # Python's own integers cannot overflow.
     length, count, factor = (operator.index(value) for value in (cycle_length, cycles, cycle_mult))
@@ -36,6 +40,11 @@ class SGDR(keras.callbacks.Callback):
 
     On data of unknown length Keras ends an epoch by a step without data, which the optimizer counts. The count is
     corrected as the epoch ends, so list this callback before those that save the optimizer.
+
+        >>> from callbacks.sgdr import SGDR
+        >>> schedule = SGDR(peak=0.1, cycle_steps=4, cycles=2)
+        >>> [round(schedule.learning_rate(step), 3) for step in range(schedule.total_steps)]
+        [0.1, 0.085, 0.05, 0.015, 0.1, 0.096, 0.085, 0.069, 0.05, 0.031, 0.015, 0.004]
 
     Args:
         peak: the rate at which each cycle starts.

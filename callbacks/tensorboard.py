@@ -29,6 +29,15 @@ class TensorBoard(keras.callbacks.Callback):
     At each epoch's end it writes the logs under their own names and the learning rate of every group of layers.
     The number of epochs done is the step, so a resumed run continues its curves.
 
+        >>> import keras, numpy as np
+        >>> from callbacks.tensorboard import TensorBoard
+        >>> images = np.zeros((4, 8, 8), np.uint8)
+        >>> layers = [keras.Input((8, 8)), keras.layers.Flatten(), keras.layers.Dense(2, activation="softmax")]
+        >>> model = keras.Sequential(layers)
+        >>> model.compile("sgd", "sparse_categorical_crossentropy")
+        >>> board = TensorBoard("logs", images=images, class_names=("benign", "malignant"))
+        >>> history = model.fit(images, np.zeros(4), verbose=0, callbacks=[board])
+
     Args:
         log_dir: folder of the event files; other files in it stay.
         groups: name of a group of layers -> multiplier of the rate.

@@ -1,6 +1,10 @@
-"""What an image's file says beside its pixels: how large they are, and which colours they mean."""
+"""What an image's file says beside its pixels: how large they are, and which colours they mean.
+
+An image that is known by a text and not by a ``Path`` has no file.
+"""
 
 from dataclasses import asdict
+from pathlib import Path
 
 from bach_keras.serving.predict import Extra
 from datasets.images import icc, scale
@@ -17,7 +21,7 @@ class PixelSize(Extra):
         self._given = given and scale.Scale(given, "given by --um-per-pixel")
 
     def of(self, path) -> scale.Scale | None:
-        return self._given or scale.um_per_pixel(path)
+        return self._given or (scale.um_per_pixel(path) if isinstance(path, Path) else None)
 
     def look(self, path, pixels):
         return self.of(path)
@@ -33,7 +37,7 @@ class ColourProfile(Extra):
         self._is_applied = is_applied
 
     def look(self, path, pixels):
-        found = icc.embedded(path)
+        found = icc.embedded(path) if isinstance(path, Path) else None
         if found is None or self._is_applied:  # then it fitted the pixels as they were before
             return found and found.name
         return found.said(pixels)

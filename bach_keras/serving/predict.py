@@ -51,20 +51,24 @@ def predict_files(
     Each of the ``extras`` adds its fields to the rows that are not errors. ``read`` returns a file's pixels, uint8
     [H, W, 3], or refuses it by a ``UserError``; several threads call it.
     """
-    found = find_images(paths)
+    yield from predict_each(export, find_images(paths), routing, extras, read)
+
+
+def predict_each(export, places: Sequence, routing: str, extras: Sequence[Extra], read: Callable) -> Iterator[dict]:
+    """Yield what ``predict_files`` does, for images by whatever ``read`` and the extras know them."""
     # The next batch is read while the network works on one; of images that are sent whole, fewer, as they are large.
     most = BATCH if export.side else THREADS
 
-    def seen(path):
-        pixels = read(path)
-        return export.prepared(pixels), [extra.look(path, pixels) for extra in extras]
+    def seen(place):
+        pixels = read(place)
+        return export.prepared(pixels), [extra.look(place, pixels) for extra in extras]
 
     with (
-        bar(what="predict", total=len(found)) as progress,
-        closing(each_ahead(found, seen, most)) as images,
+        bar(what="predict", total=len(places)) as progress,
+        closing(each_ahead(places, seen, most)) as images,
     ):
-        for start in range(0, len(found), BATCH):
-            batch = found[start : start + BATCH]
+        for start in range(0, len(places), BATCH):
+            batch = places[start : start + BATCH]
             looked_at = list(islice(images, len(batch)))
             yield from answer_seen(export, batch, looked_at, routing, extras)
             progress.update(len(batch))

@@ -67,6 +67,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Builds ``train``, all labelled images, and ``test``, BACH's unlabelled ones where they are there.
 
     ``datasets.splits`` says which labelled images train.
+
+        >>> import tensorflow_datasets as tfds
+        >>> import datasets.bach_bisque.bach_bisque_dataset_builder  # registers bach_bisque
+        >>> builder = tfds.builder("bach_bisque/phantom")
+        >>> builder.info.features["label"].names
+        ['normal', 'benign', 'insitu', 'invasive', 'malignant']
+
+    Once ``data prepare`` has run, ``tfds.load("bach_bisque/phantom", split="train")`` reads the images.
     """
 
     VERSION = tfds.core.Version(VERSION)
