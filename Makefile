@@ -28,16 +28,25 @@ WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(PY) -m pip install --quiet -r requirements-scale.txt
 	touch $@
 
+.venv/installed-gpu: .venv/installed requirements-gpu.txt
+	@nvidia-smi -L || { echo "GPU=1 needs an NVIDIA GPU and its driver: see docs/gpu.md." >&2; exit 1; }
+	$(PY) -m pip install --quiet -r requirements-gpu.txt
+	touch $@
+
 .venv/installed-dev: .venv/installed-app .venv/installed-slides .venv/installed-scale requirements-dev.txt
 	$(PY) -m pip install --quiet -r requirements-dev.txt
 	touch $@
+
+# With GPU=1 the demo installs CUDA's libraries too, and stops where TensorFlow sees no GPU.
+GPU_WANTED := $(filter-out 0,$(GPU))
 
 # The complete path on synthetic tissue: three runs, their calibration and evaluation, one SavedModel, a few answers.
 # The specialists keep carci's trunk frozen, so they bear twice its rate; invis, the hardest question, learns longer.
 demo: SHORT = --lr-steps 20 --precision auto
 demo: RUNS = --carci runs/demo/carci --norbe runs/demo/norbe --invis runs/demo/invis
 demo: CALIBRATED = --calibrated runs/demo/calibration.json
-demo: .venv/installed
+demo: .venv/installed$(if $(GPU_WANTED),-gpu)
+	$(if $(GPU_WANTED),$(RUN) doctor --gpu || test $$? -eq 1)
 	$(RUN) train --node carci --config phantom --run-dir runs/demo/carci $(SHORT) --overwrite
 	$(RUN) train --node norbe --config phantom --init runs/demo/carci --run-dir runs/demo/norbe $(SHORT) --overwrite \
 	  --lr 0.02

@@ -9,6 +9,7 @@ from bach_keras.commands.bulk import bulk
 from bach_keras.commands.calibration import calibrate
 from bach_keras.commands.console import start_console
 from bach_keras.commands.data import data
+from bach_keras.commands.doctor import doctor
 from bach_keras.commands.evaluation import compare, evaluate, stability, verify_result
 from bach_keras.commands.monitor import monitor
 from bach_keras.commands.options import Failure, Stopped
@@ -89,7 +90,7 @@ def cli():
 
 COMMANDS = (
     data, weights, lr_find, train, reproduce, runs, calibrate, evaluate, stability, compare, verify_result, export,
-    predict, slide, bulk, monitor, submit, serve, app, parity,
+    predict, slide, bulk, monitor, submit, serve, app, parity, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -19,7 +19,7 @@ COMMANDS = [
     ["data", "verify"], ["reproduce"],
     ["weights", "fetch"], ["weights", "port"], ["weights", "inspect"], ["train"], ["lr-find"], ["runs"], ["calibrate"],
     ["evaluate"], ["export"], ["predict"], ["slide"], ["bulk"], ["submit"], ["serve"], ["app"], ["parity"],
-    ["verify-result"], ["compare"],
+    ["verify-result"], ["compare"], ["doctor"],
 ]  # fmt: skip
 
 

@@ -30,6 +30,7 @@ FLOORS = (
     ("bach_keras.members",),
     ("bach_keras.evidence",),
     ("bach_keras.training", "bach_keras.serving"),
+    ("bach_keras.doctor",),
     ("bach_keras.commands", "bach_keras.load"),
     ("cli",),
 )

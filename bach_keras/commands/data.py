@@ -150,12 +150,13 @@ def _print_summary(summary):
 @config_option
 @data_dir_option
 def verify(config, data_dir):
-    """Compare every record with what was prepared; exit 1 if any differs.
+    """Compare every record with what was prepared; exit 1 if any differs. `doctor` says when that was last done.
 
     \b
     Example:
       python cli.py data verify --config bisque
     """
+    from datasets.bach_bisque.verified import record_verification
     from datasets.sets import open_parts
     from datasets.split_data import default_config
 
@@ -172,6 +173,7 @@ def verify(config, data_dir):
             say(f"{prepared.config} is not as it was prepared: run '{again}'")
             differ = True
         else:
+            record_verification(prepared)
             say(f"{prepared.config}: all {summary.images + summary.test_images} images are as they were prepared")
     sys.exit(1 if differ else 0)
 

@@ -3,6 +3,7 @@
 Each format first lists what is in a file, by name, type and shape. Then only the numbers that are wanted are read.
 """
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ H5_FORMAT = "torchvision tensors"
 H5_VERSION = 1
 
 # What `weights port` may say of the weights that it wrote.
-SAID = ("origin", "source_sha256", "normalisation", "licence")
+SAID = ("origin", "source_sha256", "normalisation", "licence", "tensors_sha256")
 
 ADVICE = ": get it again"
 
@@ -62,6 +63,14 @@ class Checkpoint:
             found = dict(rows)
         return {name: found[name] for name in names}
 
+    def check_digest(self) -> bool:
+        """Refuse a ``.h5`` whose numbers are not those that were written; return whether it says which those were."""
+        written = self.said.get("tensors_sha256")
+        with naming(self.path, ADVICE):
+            if written and tensors_digest(self.read()) != written:
+                raise RefusedError("holds other numbers than were written to it")
+        return bool(written)
+
     def _open(self, opener) -> Tensors:
         tensors = opener(self.path)
         _check_count(tensors.specs)
@@ -92,6 +101,16 @@ def write_h5(path, tensors, **attributes):
         file.attrs.update(attributes, format=H5_FORMAT, format_version=H5_VERSION)
         for name, tensor in tensors.items():
             file[name] = tensor
+
+
+def tensors_digest(tensors) -> str:
+    """Return the SHA-256 of named arrays, whatever their order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array)
+    return digest.hexdigest()
 
 
 def _open_h5(path) -> Tensors:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bach_keras.fields import plain
-from bach_keras.network.checkpoint import write_h5
+from bach_keras.network.checkpoint import tensors_digest, write_h5
 from bach_keras.network.facts import NOTHING, Facts, facts_of
 from bach_keras.network.held import Held
 from bach_keras.network.published import HISTOLOGY, Published
@@ -108,6 +108,7 @@ def load_weights(model, path):
     held = Held.open(Path(path), wanted)
     # The shapes are checked before any number is read.
     check_shapes(held.shapes, wanted, f"{path} does not fit {model.name}")
+    held.checkpoint.check_digest()
     facts = facts_of(held)
     if facts.normalisation != (own := normalisation_of(model)):
         raise UserError(f"{path} does not fit {model.name}: it is for {facts.images}, and the network is for {own}.")
@@ -132,7 +133,8 @@ def convert_weights(source, dest, *, asked=Asked(), overwrite=False, origin=None
     """Check a checkpoint against a network, ResNeXt-50 32x4d if not given, and write it as ``.h5``; return its path.
 
     DEST holds the tensors as they are, so that it is read the same checked way as any other file, and the attributes
-    ``origin``, by default SOURCE's file name, ``source_sha256``, ``normalisation`` and, where it is known, ``licence``.
+    ``origin``, by default SOURCE's file name, ``source_sha256``, ``tensors_sha256``, by which a number that changed is
+    noticed, ``normalisation`` and, where it is known, ``licence``.
     The top may have any width. What belongs to no network of this kind, such as another head, stays behind.
     """
     source, dest = Path(source), Path(dest)
@@ -147,6 +149,7 @@ def convert_weights(source, dest, *, asked=Asked(), overwrite=False, origin=None
     said = {
         "origin": plain(origin or facts.source, 255), "source_sha256": facts.sha256 or sha256_of(source),
         "normalisation": facts.normalisation, **({"licence": facts.licence} if facts.licence else {}),
+        "tensors_sha256": tensors_digest(tensors),
     }  # fmt: skip
     with working():
         write_h5(dest, tensors, **said)

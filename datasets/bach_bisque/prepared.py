@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from datasets.catalogue import (
     get_collections,
     with_known_group,
 )
+from datasets.data_root import data_root
 from datasets.errors import MissingError, UserError, working
 from datasets.labels import LABELS
 from datasets.own.collection import own_collection
@@ -219,11 +219,6 @@ class Prepared:
                 f"What is prepared in {self.folder} is damaged ({error}): prepare it again with "
                 f"`data prepare {options_of(self.config)} --overwrite`."
             ) from error
-
-
-def data_root(data_dir: Path | None) -> Path:
-    """Return the folder of data sets; the default one is TFDS's."""
-    return Path(os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")))
 
 
 def own_sets(data_dir: Path | None = None) -> list[str]:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from cli import cli
 from datasets.bach_bisque.prepare import prepare_dataset
+from datasets.bach_bisque.verified import last_verification
 from datasets.catalogue import BACH, CONFIGS, PHANTOM
 from tests.datasets.own.own_images import folders
 
@@ -41,6 +42,7 @@ def test_a_config_is_built_described_and_verified(tmp_path):
     assert run("info", *words).stdout == f"{summary}  4 of phantom; version 1.2.0 in {folder}\n"
     result = run("verify", *words)
     assert (result.exit_code, result.stdout) == (0, "phantom: all 4 images are as they were prepared\n")
+    assert last_verification(folder).changed == ()
 
 
 def test_an_older_set_is_named_and_brought_up_to_date(tmp_path):
@@ -96,6 +98,7 @@ def test_verify_ends_with_1_and_says_how_to_mend_it(tmp_path):
     content[len(content) // 10] ^= 1
     path.write_bytes(content)
     result = run("verify", *words)
+    assert last_verification(path.parent) is None
     assert result.exit_code == 1
     assert "its pixels are not those that were prepared" in result.stdout
     assert result.stdout.endswith("run 'data prepare --config phantom --overwrite'\n")

@@ -192,6 +192,19 @@ def test_converting_keeps_the_tensors_and_notes_where_they_came_from(tmp_path, t
     np.testing.assert_array_equal(backbone.get_layer("conv1").kernel, straight.get_layer("conv1").kernel)
 
 
+def test_ported_weights_whose_numbers_changed_are_refused(tmp_path, tensors):
+    dest = tmp_path / "w.h5"
+    save_file(tensors, tmp_path / "model.safetensors")
+    convert_weights(tmp_path / "model.safetensors", dest, model=network())
+    with h5py.File(dest, "r+") as file:
+        file["bn1.weight"][0] += 1
+    with pytest.raises(UserError, match="holds other numbers than were written to it"):
+        load_weights(network(), dest)
+    with h5py.File(dest, "r+") as file:
+        del file.attrs["tensors_sha256"]  # as earlier versions wrote it
+    load_weights(network(), dest)
+
+
 def test_converting_checks_against_resnext50_by_default(tmp_path, tensors):
     save_file(tensors, tmp_path / "small.safetensors")
     with pytest.raises(UserError, match=r"small.safetensors does not fit resnext50, tensors missing"):
