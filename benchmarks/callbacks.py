@@ -26,15 +26,16 @@ class Training:
         import tensorflow as tf
 
         from bach_keras.recipe import Recipe
-        from bach_keras.training import train
+        from bach_keras.training.building import network as network_of
+        from bach_keras.training.building import seed_everything
         from bach_keras.training.fit import compiled
         from bach_keras.training.phases import phases
         from bach_keras.training.start import Start
 
         recipe = Recipe(**NETWORKS[network])
         phase = phases(recipe, Start("imagenet", weights=Path("any")))[-1]
-        train.seed_everything(recipe.seed)
-        self.network = train.network(recipe)
+        seed_everything(recipe.seed)
+        self.network = network_of(recipe)
         self.model = compiled(self.network, phase, recipe)
         self.steps, self.epochs = steps, 0
         side = recipe.image_size

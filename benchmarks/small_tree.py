@@ -11,8 +11,9 @@ from pathlib import Path
 
 from bach_keras.recipe import PHANTOM
 from bach_keras.run_folder import Run
+from bach_keras.training.job import Job
 from bach_keras.training.start import Start
-from bach_keras.training.train import Job, create, train
+from bach_keras.training.train import create, train
 from bach_keras.tree import NODES
 from datasets.split_data import split_data
 

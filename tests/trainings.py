@@ -7,8 +7,9 @@ import keras
 import pytest
 
 from bach_keras.run_folder import Run
+from bach_keras.training.job import Job
 from bach_keras.training.start import Start
-from bach_keras.training.train import Job, create, train
+from bach_keras.training.train import create, train
 from bach_keras.tree import NODES
 from tests.few_phantoms import RECIPE, few_phantoms
 

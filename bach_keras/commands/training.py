@@ -98,7 +98,7 @@ def _new_job(node, images, start, stop_at, run_dir, given):
     from bach_keras.recipe import default_recipe
     from bach_keras.run_folder import Run
     from bach_keras.training import devices
-    from bach_keras.training.train import Job
+    from bach_keras.training.job import Job
     from bach_keras.tree import NODES
     from bach_keras.wording import counted
 
@@ -131,8 +131,9 @@ def _job_to_resume(node, images, run_dir, allow_changes, given):
     """Return the job of a run; it keeps its data, its split and its start, and its recipe except for what is given."""
     from bach_keras.run_folder import Run
     from bach_keras.training import devices
+    from bach_keras.training.job import Job
     from bach_keras.training.start import start_of_run
-    from bach_keras.training.train import Job, check_resumable
+    from bach_keras.training.train import check_resumable
     from bach_keras.tree import NODES
     from datasets.split_data import data_of_run, default_config
 
@@ -218,9 +219,9 @@ def lr_find(node, images, init, phase, metric, min_lr, max_lr, out, **given):
       python cli.py lr-find --node carci --config bach
     """
     from bach_keras.recipe import default_recipe
+    from bach_keras.training.job import Job
     from bach_keras.training.lr_find import choose_phase, find_rate
     from bach_keras.training.start import start_from
-    from bach_keras.training.train import Job
     from bach_keras.tree import NODES
 
     data = images.split()

@@ -7,9 +7,10 @@ from pathlib import Path
 from bach_keras.evidence.metrics import in_words
 from bach_keras.run_folder import Run, check_destination, share_run
 from bach_keras.training.checkpoint import WEIGHTED_ACCURACY, standing
+from bach_keras.training.job import Job
 from bach_keras.training.start import Start
 from bach_keras.training.stops import Interrupted, writing
-from bach_keras.training.train import Job, finish
+from bach_keras.training.train import finish
 from datasets.errors import UserError
 
 LOG = logging.getLogger(__name__)

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from bach_keras.recipe import Recipe
 from bach_keras.run_folder import recipe_as_json
+from bach_keras.training.building import network, seed_everything
 from bach_keras.training.fit import compiled, range_test, sweep_steps
+from bach_keras.training.job import Job
 from bach_keras.training.phases import Phase, phases
 from bach_keras.training.start import Start
-from bach_keras.training.train import Job, network, seed_everything
 from datasets.errors import UserError, working
 from datasets.whole import write_json
 

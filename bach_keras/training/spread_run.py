@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bach_keras.training.alone import alone
-from bach_keras.training.train import Job, finish
+from bach_keras.training.job import Job
+from bach_keras.training.train import finish
 from datasets.errors import UserError, WorkError
 from datasets.locked import NoLocksError, lock, no_locks_in
 

@@ -17,14 +17,16 @@ from bach_keras.recipe import Recipe
 from bach_keras.run_folder import Run, is_finished, recipe_as_json, versions
 from bach_keras.training.alone import alone
 from bach_keras.training.best_start import validation_score
+from bach_keras.training.building import network, precision
 from bach_keras.training.checkpoint import standing
 from bach_keras.training.fit import compiled
+from bach_keras.training.job import Job
 from bach_keras.training.labels import check_whole_tree
 from bach_keras.training.phases import phases, snapshot_epochs
 from bach_keras.training.spread import Cluster, train_on_cluster
 from bach_keras.training.start import Start
 from bach_keras.training.stops import Interrupted
-from bach_keras.training.train import Job, finish, network, precision
+from bach_keras.training.train import finish
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from bach_keras.wording import counted
 from datasets.errors import UserError, working

@@ -10,7 +10,7 @@ from bach_keras.commands.recipe_options import recipe_of
 from bach_keras.network import half_precision
 from bach_keras.recipe import PHANTOM
 from bach_keras.training import devices
-from bach_keras.training.train import seed_everything
+from bach_keras.training.building import seed_everything
 from cli import cli
 from datasets.bach_bisque.prepared import Prepared
 from datasets.errors import UserError

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from bach_keras.exported_members import find
 from bach_keras.run_folder import Run
 from bach_keras.training.best_start import train_best
+from bach_keras.training.building import network
 from bach_keras.training.start import Start, recorded_init, start_from, start_of_run, starts_from
-from bach_keras.training.train import create, finish, network, reopen, train
+from bach_keras.training.train import create, finish, reopen, train
 from cli import cli
 from tests.few_phantoms import NO_SWEEP
 from tests.trainings import history, interrupted, job, start_at, trained, weights

@@ -17,8 +17,9 @@ from bach_keras.network.resnext import BatchNorm
 from bach_keras.run_folder import Run, recipe_as_json
 from bach_keras.training import checkpoint
 from bach_keras.training.best_start import train_best
+from bach_keras.training.building import network
 from bach_keras.training.stops import Interrupted, StopAtDivergence, TrainingError
-from bach_keras.training.train import network, reopen, train
+from bach_keras.training.train import reopen, train
 from cli import cli
 from datasets.errors import WorkError
 from tests.few_phantoms import NO_SWEEP

@@ -9,7 +9,9 @@ import pytest
 
 from bach_keras.run_folder import Run, recipe_as_json, versions
 from bach_keras.training import table1
+from bach_keras.training.alone import alone
 from bach_keras.training.table1 import Plan, open_plan, plan_system, reproduce_table1
+from bach_keras.training.train import finish
 from datasets.errors import UserError
 from datasets.whole import write_json
 from tests.trainings import RANDOM
@@ -61,9 +63,21 @@ def test_bisque_trains_carci_alone():
     assert trees == []
 
 
+def here(work, *given, prepare):
+    """Stand in for ``alone``: a process of its own would first import TensorFlow, which takes seconds."""
+    return work(*given)
+
+
+def partly_apart(work, *given, prepare):
+    """Give a process of its own to what is trained, and to one of the trees that are scored."""
+    is_apart = work is finish or getattr(given[-1], "name", "") == "tree-init"
+    return (alone if is_apart else here)(work, *given, prepare=prepare)
+
+
 @pytest.fixture
-def reproduced(few_phantoms, recipe, tmp_path, caplog):
+def reproduced(few_phantoms, recipe, tmp_path, caplog, monkeypatch):
     """Return a function that reproduces on a few phantoms and gives the results and what was logged, and the folder."""
+    monkeypatch.setattr(table1, "alone", here)
     caplog.set_level(logging.INFO)
     everything = {"train": sorted(few_phantoms.files["train"] + few_phantoms.files["validation"])}
     whole = replace(few_phantoms, protocol="all", files={**few_phantoms.files, **everything, "validation": []})
@@ -89,10 +103,7 @@ def test_a_plan_trains_nothing(reproduced):
 
 def test_everything_is_trained_scored_and_shown_and_no_second_time(reproduced, monkeypatch):
     run, place = reproduced
-    with monkeypatch.context() as patch:
-        # Here, where TensorFlow is imported already; what is done again below has processes of its own.
-        patch.setattr(table1, "alone", lambda work, *given, prepare: work(*given))
-        result, _ = run()
+    result, _ = run()
     assert [tree["row"] for tree in result["trees"]] == ["init", "ensemble", "full ensemble"]
     init, joint, full = result["trees"]
     assert {node: len(members) for node, members in init["members"].items()} == {"carci": 1, "norbe": 1, "invis": 1}
@@ -114,6 +125,7 @@ def test_everything_is_trained_scored_and_shown_and_no_second_time(reproduced, m
     (place / "patient-seed0/tree-init/metrics.json").unlink()
     older = place / "patient-seed0/tree-ensemble/metrics.json"
     write_json(older, {name: value for name, value in json.loads(older.read_text()).items() if name != "headline"})
+    monkeypatch.setattr(table1, "alone", partly_apart)
     again, lines = run()
     assert (place / "patient-seed0/phantom-carci/model.keras").stat().st_mtime_ns == trained
     assert sum("is finished already" in line for line in lines) == 7
