@@ -8,21 +8,21 @@ TensorFlow is not imported.
 import contextlib
 import ctypes
 import os
-import pickle
 import signal
-import struct
 import sys
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from bach_keras.serving.bulk import files
+from datasets.apart import frames
 from datasets.digest import sha256_of
 from datasets.errors import UserError
 from datasets.images import icc, scale
-from datasets.images.admission import MAX_BYTES
+from datasets.images.admission import MAX_BYTES, MAX_PIXELS
 from datasets.images.read import read_rgb
 
-_LENGTH = struct.Struct("<Q")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -77,22 +77,22 @@ def _state(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def send(file: BinaryIO, value) -> None:
-    data = pickle.dumps(value, protocol=5)
-    file.write(_LENGTH.pack(len(data)))
-    file.write(data)
-    file.flush()
+def send(file: BinaryIO, found: dict) -> None:
+    """Write what ``look`` found."""
+    pixels, scale = found.get("pixels"), found.get("scale")
+    shape = None if pixels is None else pixels.shape
+    data = () if pixels is None else (np.ascontiguousarray(pixels).data.cast("B"),)
+    frames.send(file, found | {"pixels": shape, "scale": scale and [scale.value, scale.source]}, *data)
 
 
-def receive(file: BinaryIO):
-    """Return what ``send`` wrote; an EOFError is raised where nothing more comes."""
-    length = file.read(_LENGTH.size)
-    if len(length) < _LENGTH.size:
-        raise EOFError
-    data = file.read(_LENGTH.unpack(length)[0])
-    if len(data) < _LENGTH.unpack(length)[0]:
-        raise EOFError
-    return pickle.loads(data)
+def receive(file: BinaryIO) -> dict:
+    """Return what ``send`` wrote; see ``frames.receive``."""
+    found, data = frames.receive(file, 3 * MAX_PIXELS)
+    if found["pixels"] is None:
+        return found
+    given = found["scale"]
+    pixels = np.frombuffer(data, np.uint8).reshape(found["pixels"])
+    return found | {"pixels": pixels, "scale": given and scale.Scale(*given)}
 
 
 def _die_with_parent() -> None:
@@ -106,13 +106,13 @@ def main(questions: int, answers: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     _die_with_parent()
     with os.fdopen(questions, "rb") as asked, os.fdopen(answers, "wb") as answered:
-        send(answered, "ready")
+        frames.send(answered, {"ready": True})
         while True:
             try:
-                question = receive(asked)
+                question, _ = frames.receive(asked, 0)
             except EOFError:
                 return
-            send(answered, look(*question))
+            send(answered, look(*question["asked"]))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from bach_keras.serving.bulk import decoder
 from bach_keras.serving.bulk.plan import Looking, Seen
 from bach_keras.serving.images import as_seen
 from bach_keras.serving.judgement import Judgement
+from datasets.apart import frames
 from datasets.errors import UserError, WorkError
 
 _ROOT = Path(__file__).parents[3]
@@ -39,7 +40,7 @@ class Decoder:
         if self._process is None:
             self._start()
         with contextlib.suppress(OSError):  # it has ended, and ``answer`` says so
-            decoder.send(self._to, question)
+            frames.send(self._to, {"asked": question})
 
     def answer(self, seconds: float, begun: float | None = None) -> dict:
         """Return what it answers; if that takes longer than so many seconds, it is ended, and that is an error.
@@ -52,6 +53,9 @@ class Decoder:
             return {"error": f"was not read within {seconds:g} s: raise --time-limit, or look at the file"}
         try:
             return decoder.receive(self._from)
+        except frames.FrameError:
+            self.close()
+            return {"error": "misled the process that read it"}
         except (EOFError, OSError):
             code = self._process.wait()
             self.close()
@@ -71,7 +75,8 @@ class Decoder:
         mine, its = os.pipe()
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", self._module, str(theirs), str(its)],
+            # Without -P, modules of the folder that it works in would come before all others, and may be anybody's.
+            [sys.executable, "-P", "-m", self._module, str(theirs), str(its)],
             pass_fds=(theirs, its),
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
@@ -80,7 +85,7 @@ class Decoder:
         os.close(theirs)
         os.close(its)
         self._to, self._from = os.fdopen(ours, "wb"), os.fdopen(mine, "rb")
-        if not self._wait(_START) or decoder.receive(self._from) != "ready":
+        if not self._wait(_START) or not frames.receive(self._from, 0)[0].get("ready"):
             self.close()
             raise RuntimeError(f"The process that decodes images did not start within {_START:g} s.")
 

@@ -130,6 +130,15 @@ def test_relative_paths_begin_in_the_folder_of_the_command(images, tmp_path):
     assert (seen.path, seen.error, seen.prepared.dtype) == ("0.png", None, np.uint8)
 
 
+def test_modules_of_that_folder_are_not_imported(images, tmp_path):
+    for name in ("PIL", "datasets", "json", "numpy"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    with closing(Decoder(str(tmp_path))) as made:
+        (seen,) = read_files(["0.png"], LOOKING, made)
+    assert seen.error is None
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_machine_without_that_folder_says_so(tmp_path):
     with pytest.raises(WorkError, match="where relative paths of the input begin, is not on machine"):
         list(read_files(["0.png"], LOOKING, Decoder(str(tmp_path / "none"))))
