@@ -2,39 +2,43 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 RUN := $(PY) cli.py
+# Every file of a package must have one of the SHA-256 that supply/hashed lists. Packages that come as source are built by
+# what is installed, as pip would fetch other builders without looking at their hashes.
+INSTALL := -m pip install --quiet --require-hashes --no-build-isolation -r supply/hashed
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 # Two workers that each take whole files, in the order of tests/conftest.py.
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo app demo-slide test test-without-onednn test-long
+.PHONY: demo app demo-slide test test-without-onednn test-long hashes licences sbom audit
 
-.venv/installed: requirements.txt
+.venv/installed: supply/hashed/requirements.txt supply/hashed/build.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed: make PYTHON=python3.11")'
 	test -x $(PY) || $(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet -r requirements.txt
+	$(PY) $(INSTALL)/build.txt
+	$(PY) $(INSTALL)/requirements.txt
 	touch $@
 
-.venv/installed-app: .venv/installed requirements-app.txt
-	$(PY) -m pip install --quiet -r requirements-app.txt
+.venv/installed-app: .venv/installed supply/hashed/requirements-app.txt
+	$(PY) $(INSTALL)/requirements-app.txt
 	touch $@
 
-.venv/installed-slides: .venv/installed requirements-slides.txt
-	$(PY) -m pip install --quiet -r requirements-slides.txt
+.venv/installed-slides: .venv/installed supply/hashed/requirements-slides.txt
+	$(PY) $(INSTALL)/requirements-slides.txt
 	touch $@
 
-.venv/installed-scale: .venv/installed requirements-scale.txt
-	$(PY) -m pip install --quiet -r requirements-scale.txt
+.venv/installed-scale: .venv/installed supply/hashed/requirements-scale.txt
+	$(PY) $(INSTALL)/requirements-scale.txt
 	touch $@
 
-.venv/installed-gpu: .venv/installed requirements-gpu.txt
+.venv/installed-gpu: .venv/installed supply/hashed/requirements-gpu.txt
 	@nvidia-smi -L || { echo "GPU=1 needs an NVIDIA GPU and its driver: see docs/gpu.md." >&2; exit 1; }
-	$(PY) -m pip install --quiet -r requirements-gpu.txt
+	$(PY) $(INSTALL)/requirements-gpu.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed-app .venv/installed-slides .venv/installed-scale requirements-dev.txt
-	$(PY) -m pip install --quiet -r requirements-dev.txt
+.venv/installed-dev: .venv/installed-app .venv/installed-slides .venv/installed-scale supply/hashed/requirements-dev.txt
+	$(PY) $(INSTALL)/requirements-dev.txt
 	touch $@
 
 # With GPU=1 the demo installs CUDA's libraries too, and stops where TensorFlow sees no GPU.
@@ -85,3 +89,26 @@ test-without-onednn: .venv/installed-dev
 
 test-long: .venv/installed-dev
 	$(PY) -m pytest -m long
+
+# What the project is made of; docs/supply.md says more. The tools have an environment of their own.
+SUPPLY := .venv/supply/bin/python
+
+.venv/supply/installed: supply/hashed/requirements-supply.txt
+	test -x $(SUPPLY) || $(PYTHON) -m venv .venv/supply
+	$(SUPPLY) $(INSTALL)/requirements-supply.txt
+	touch $@
+
+hashes: .venv/supply/installed
+	$(SUPPLY) -m supply.hashes
+
+licences: .venv/installed-dev
+	$(PY) -m supply.licences
+
+sbom: .venv/installed .venv/supply/installed
+	mkdir -p build
+	.venv/supply/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json $(PY)
+	@echo "wrote build/sbom.json"
+
+# Asks a service on the internet for each package.
+audit: .venv/supply/installed
+	.venv/supply/bin/pip-audit --strict --require-hashes --disable-pip -r supply/hashed/requirements-dev.txt
