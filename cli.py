@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The command line. Its commands are in bach_keras/commands: each parses, calls one function and prints."""
 
 import sys
@@ -20,6 +21,7 @@ from bach_keras.commands.serving import export, parity, serve
 from bach_keras.commands.slide import slide
 from bach_keras.commands.submit import submit
 from bach_keras.commands.training import lr_find, train
+from bach_keras.commands.version import version_option
 from bach_keras.commands.weights import weights
 from datasets.errors import UserError, WorkError
 from datasets.escape import for_terminal
@@ -75,7 +77,7 @@ def _is_damaged_record(error: Exception) -> bool:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option("0.1.0", prog_name="bach-keras")
+@version_option
 def cli():
     """Sort H&E breast histology images into normal, benign, in situ and invasive carcinoma.
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from bach_keras import tree
+from bach_keras.commands.completion import complete_config, complete_init, complete_protocol, complete_run
 from bach_keras.commands.console import say
 from datasets.config_names import canonical
 from datasets.errors import UserError
@@ -22,6 +24,7 @@ class Config(click.ParamType):
     """The name of a configuration: one of the catalogue, own-NAME, or several joined by ``+``, in any order."""
 
     name = "config"
+    shell_complete = staticmethod(complete_config)
 
     def get_metavar(self, param, ctx):
         return "bach|bisque|bach_bisque|phantom|own-NAME|A+B"
@@ -93,6 +96,7 @@ config_option = click.option(
 )
 protocol_option = click.option(
     "--protocol", metavar="paper|patient|kfold:K/i|all", default="patient", show_default=True,
+    shell_complete=complete_protocol,
     help="paper: 75/25, image by image. patient: no patient on both sides, as far as patients are known. kfold:K/i: "
     "fold i of K validates (i from 1 to K), whole patients likewise. all: everything but fixed test images trains.",
 )  # fmt: skip
@@ -110,7 +114,7 @@ split_options = several(
 member_options = several(
     *(
         click.option(
-            f"--{node}", f"{node}_runs", multiple=True, metavar="RUN[:WEIGHT]",
+            f"--{node}", f"{node}_runs", multiple=True, metavar="RUN[:WEIGHT]", shell_complete=complete_run,
             help=f"A run of {node}, or RUN/snapshots/NAME; repeat it for an ensemble.",
         )
         for node in NODE_NAMES
@@ -220,6 +224,12 @@ class StartAsked:
         return starts_from(self.init, config, node, run_dir, self.head)
 
 
+def _of_that_start(context, option, head):
+    """Leave out a head that a file of options asks for where the command line names another start than the file."""
+    of_file = context.get_parameter_source("head") is ParameterSource.DEFAULT_MAP
+    return None if of_file and context.get_parameter_source("init") is ParameterSource.COMMANDLINE else head
+
+
 def start_options(command):
     """Add the options that name a start; the command takes them as one ``start``."""
 
@@ -230,11 +240,12 @@ def start_options(command):
     return several(
         click.option(
             "--init", metavar="imagenet|histology|none|best[:CARCI]|FILE|RUN|EXPORT[:NODE[.K]]",
+            shell_complete=complete_init,
             help="Weights to start from: a file, a run, or a member of an export; best tries carci's run and imagenet "
             "(none on phantom). [default: imagenet; none on phantom]",
         ),
         click.option(
-            "--head", type=click.Choice(("keep", "new")),
+            "--head", type=click.Choice(("keep", "new")), callback=_of_that_start,
             help="Whether a start of the same node keeps its head. [default: keep from an export, or where your own "
             "images train; else new]",
         ),
