@@ -14,6 +14,7 @@ from bach_keras.commands.doctor import doctor
 from bach_keras.commands.evaluation import compare, evaluate, stability, verify_result
 from bach_keras.commands.monitor import monitor
 from bach_keras.commands.options import Failure, Stopped
+from bach_keras.commands.options_file import take_options_file
 from bach_keras.commands.predict import predict
 from bach_keras.commands.reproduce import reproduce
 from bach_keras.commands.runs import runs
@@ -96,6 +97,7 @@ COMMANDS = (
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)
+take_options_file(cli)
 
 if __name__ == "__main__":
     cli()

@@ -24,6 +24,7 @@ from bach_keras.commands.recipe_options import (
     size_options,
     weights_as_given,
 )
+from bach_keras.commands.run_options import check_same_training
 from datasets.errors import UserError
 
 node_option = click.option(
@@ -84,6 +85,7 @@ def train(node, images, start, stop_at, run_dir, resumed, allow_changes, overwri
         # The run folder is looked at before phantoms are drawn, which takes a minute.
         check_destination(job.folder, overwrite)
         open_images(job.data)
+        check_same_training(job)
         if job.data.origin["note"]:
             say(job.data.origin["note"])
         job = replace(job, tensorboard=tensorboard)

@@ -51,7 +51,7 @@ def test_folders_of_runs_are_completed_from_where_train_puts_them(runs):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("words", [["evaluate", "--carci"], ["train", "--init"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["evaluate", "--carci"], ["train", "--init"], ["train", "--options"]], ids=" ".join)
 def test_elsewhere_the_shell_completes_files(runs, words):
     shell = ShellComplete(cli, {}, "cli.py", "_CLI_PY_COMPLETE")
     assert [item.type for item in shell.get_completions(words, "[x")] == ["file"]
