@@ -3,7 +3,14 @@
 
 import sys
 
-import click
+try:
+    import click
+except ImportError as error:  # the usual reason: another Python than that of .venv
+    print(
+        f"Error: {error}: the packages of this project are not installed for {sys.executable}. Run `make "
+        ".venv/installed` once, and `source .venv/bin/activate` in each new shell.", file=sys.stderr,
+    )  # fmt: skip
+    sys.exit(2)
 
 from bach_keras.commands.app import app
 from bach_keras.commands.bulk import bulk

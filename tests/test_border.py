@@ -101,3 +101,12 @@ def test_a_reader_who_has_had_enough_ends_a_command_quietly():
     _, errors = process.communicate(timeout=60)
     assert b"Traceback" not in errors
     process.stderr.close()
+
+
+def test_a_python_without_the_packages_is_told_of_in_one_sentence():
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    without = [sys.executable, "-S", "cli.py", "train"]
+    answer = subprocess.run(without, env=environment, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr.startswith("Error: No module named 'click': the packages of this project are not installed")
+    assert answer.stderr.count("\n") == 1

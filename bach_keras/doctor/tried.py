@@ -7,6 +7,7 @@ from bach_keras.doctor.child import Inside
 from bach_keras.doctor.finding import ROOT, Asked, Finding, failed, passed, warned
 from bach_keras.doctor.images import prepared_sets
 from bach_keras.doctor.packages import REQUIREMENTS, read_pins
+from datasets.errors import UserError
 
 _INSTALL = f"`pip install --force-reinstall -r {REQUIREMENTS}`"
 _GPU_FILE = "requirements-gpu.txt"
@@ -126,13 +127,21 @@ def _why_unseen(there: gpus.Hardware, found: dict | None, reason: str) -> tuple[
 
 def records(asked: Asked, inside: Inside) -> list[Finding]:
     """Say whether TensorFlow can read the records of each prepared set, as far as there was time."""
-    opened = {prepared.config: prepared for prepared in prepared_sets(asked) if prepared.is_built}
+    opened = {prepared.config: prepared for prepared in prepared_sets(asked) if _has_tables(prepared)}
     if not opened:
         return []
     found, reason = inside.step("records")
     if found is None:
         return [failed("records", f"could not be read: {reason}", "mend TensorFlow first")]
     return [_records(opened[config], read) for config, read in found["sets"].items() if config in opened]
+
+
+def _has_tables(prepared) -> bool:
+    """Return whether it is known what there should be; where the tables are damaged, ``images`` says so."""
+    try:
+        return prepared.is_there
+    except (OSError, UserError):
+        return False
 
 
 def _records(prepared, read: dict) -> Finding:

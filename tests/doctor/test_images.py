@@ -83,6 +83,7 @@ def test_damaged_tables_are_named_with_how_to_prepare_them_again(asked):
     assert found.status == FAIL
     assert "damaged" in found.value
     assert found.fix == "`python cli.py data prepare --config phantom --overwrite`"
+    assert tried.records(asked, Said(records={"sets": {}})) == []
 
 
 def test_no_set_at_all_is_well(tmp_path):
