@@ -1,5 +1,6 @@
 """The places that are written to: whether they can be, and how much they still hold."""
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from bach_keras.doctor.finding import Asked, Finding, failed, passed, warned
 from datasets.data_root import data_root
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,9 @@ def _look_at(place: Place, asked: Asked) -> Finding:
     except (OSError, RuntimeError) as error:  # there is no home, or no place for temporary files
         return failed(name, f"there is no such place: {str(error).rstrip('.')}", place.otherwise)
     there = _nearest(path)
-    if reason := _why_not_writable(there):
-        return failed(name, f"{there} cannot be written to: {reason}", f"make it writable, or {place.otherwise}")
+    if error := _error_of_writing(there):
+        mend = "make room" if error.errno in _FULL else "make it writable"
+        return failed(name, f"{there} cannot be written to: {error.strerror}", f"{mend}, or {place.otherwise}")
     free = shutil.disk_usage(there).free / 1e9
     value = f"{free:.1f} GB free for {path}"
     if free < place.wanted:
@@ -75,14 +79,12 @@ def _nearest(path: Path) -> Path:
     return path
 
 
-def _why_not_writable(folder: Path) -> str:
-    """Try it, as permissions do not tell of a disk that is read-only or has no room for a name; "" where it is well."""
-    if not folder.is_dir():
-        return "it is not a folder"
+def _error_of_writing(folder: Path) -> OSError | None:
+    """Try it, as permissions do not tell of a disk that is read-only or has no room; None where all is well."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"doctor")
             file.flush()
     except OSError as error:
-        return error.strerror or str(error)
-    return ""
+        return error
+    return None

@@ -4,6 +4,7 @@ Each step prints one JSON object on stdout, before the next one begins.
 """
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -42,7 +43,8 @@ def _read(files: list[str], until: float) -> dict:
                 if time.monotonic() > until:
                     return {"read": count, "complete": False, "damaged": ""}
         except tf.errors.OpError as error:
-            reason = " ".join(error.message.split())[:200]
+            # Around it is what only those know who make TensorFlow.
+            reason = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip()[:200]
             return {"read": count, "complete": False, "damaged": f"{Path(file).name} ({reason})"}
     return {"read": count, "complete": True, "damaged": ""}
 

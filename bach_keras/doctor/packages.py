@@ -94,7 +94,8 @@ def distribution(name: str) -> metadata.Distribution | None:
 def _is_incomplete(found: metadata.Distribution) -> bool:
     """Return whether a file is not there or of another size, as after an installation that was interrupted."""
     for file in found.files or ():
-        if file.suffix == ".pyc":
+        # Scripts are elsewhere: nothing here calls them, and some ways to install leave them out.
+        if file.suffix == ".pyc" or file.parts[0] == "..":
             continue
         try:
             size = file.locate().stat().st_size

@@ -191,7 +191,7 @@ def export(asked: Asked, inside: Inside) -> Finding:
     if found is None:
         return failed("export", f"{asked.model} could not be opened: {reason}", "mend what fails above first")
     if found["wrong"]:
-        return failed("export", found["wrong"].rstrip("."), again)
+        return failed("export", found["wrong"].rstrip(".").removesuffix(": export it again"), again)
     value = (
         f"{found['folder']}: {found['kind']} at {found['image_size']} pixels, {found['precision']}, trained on "
         f"{', '.join(found['configs'])}, digest {found['digest'][:16]}; opened in {found['load_s']:.1f} s, two images "

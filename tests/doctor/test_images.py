@@ -58,8 +58,8 @@ def test_a_corrupt_record_is_named(asked):
         changed.write(b"?")
     found = records(asked)
     assert found.status == FAIL
-    assert found.value.startswith("bach_bisque-train.tfrecord-00000-of-00001 (")
-    assert "after 2 that are whole" in found.value
+    place = "bach_bisque-train.tfrecord-00000-of-00001 (corrupted record at 244)"
+    assert found.value == f"{place}, after 2 that are whole"
     assert "data verify --config phantom" in found.fix
 
 

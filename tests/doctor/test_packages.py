@@ -30,7 +30,7 @@ def install(folder, name, version):
     place = folder / f"{name}-{version}.dist-info"
     place.mkdir()
     (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (place / "RECORD").write_text(f"{name}.py,,6\n{name}.pyc,,\n")
+    (place / "RECORD").write_text(f"{name}.py,,6\n{name}.pyc,,\n../../bin/{name},,9\n")
 
 
 def test_what_is_pinned_and_complete_passes(project):

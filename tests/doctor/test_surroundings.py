@@ -87,12 +87,13 @@ def test_a_disk_without_room_for_a_single_file_is_named(tmp_path):
         subprocess.run(["umount", "--lazy", tmp_path], check=True)
     assert found.status == FAIL
     assert "No space left on device" in found.value
+    assert found.fix.startswith("make room")
 
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "data").write_text("")
     found = disk.disk(Asked(tmp_path / "data"))[0]
-    assert (found.status, found.value) == (FAIL, f"{tmp_path / 'data'} cannot be written to: it is not a folder")
+    assert (found.status, found.value) == (FAIL, f"{tmp_path / 'data'} cannot be written to: Not a directory")
 
 
 def test_a_user_without_a_home_is_told_of_that_alone(monkeypatch):
