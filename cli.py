@@ -5,10 +5,10 @@ import sys
 
 try:
     import click
-except ImportError as error:  # the usual reason: another Python than that of .venv
+except (ImportError, SyntaxError) as error:  # the usual reason: another Python than that of .venv
     print(
-        f"Error: {error}: the packages of this project are not installed for {sys.executable}. Run `make "
-        ".venv/installed` once, and `source .venv/bin/activate` in each new shell.", file=sys.stderr,
+        f"Error: {error}: the packages of this project are not installed for {sys.executable}, or it is not Python "
+        "3.11. Run `make .venv/installed` once, and `source .venv/bin/activate` in each new shell.", file=sys.stderr,
     )  # fmt: skip
     sys.exit(2)
 

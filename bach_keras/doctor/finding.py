@@ -46,4 +46,4 @@ def failed(name: str, value: str, fix: str) -> Finding:
 def in_a_line(error: BaseException) -> str:
     """Return what an error says, with its kind, in one line."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

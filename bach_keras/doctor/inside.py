@@ -153,7 +153,7 @@ def main(given: dict) -> None:
         try:
             found = step(given)
         except Exception as error:  # whatever is broken here is what is wanted to be known
-            found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+            found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
         line = {"step": step.__name__, "seconds": time.monotonic() - began, **found}
         print(json.dumps(line), flush=True)
 

@@ -22,6 +22,8 @@ PARTS = {
 _RESOLVED = "# What "
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 _MOST_NAMED = 4
+# Many a hospital's IT adds its own certificate to these.
+_CHANGED_BY_OTHERS = ("certifi/cacert.pem",)
 
 
 def python(asked: Asked) -> Finding:
@@ -95,7 +97,7 @@ def _is_incomplete(found: metadata.Distribution) -> bool:
     """Return whether a file is not there or of another size, as after an installation that was interrupted."""
     for file in found.files or ():
         # Scripts are elsewhere: nothing here calls them, and some ways to install leave them out.
-        if file.suffix == ".pyc" or file.parts[0] == "..":
+        if file.suffix == ".pyc" or file.parts[0] == ".." or str(file) in _CHANGED_BY_OTHERS:
             continue
         try:
             size = file.locate().stat().st_size

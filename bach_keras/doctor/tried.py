@@ -9,6 +9,7 @@ from bach_keras.doctor.images import prepared_sets
 from bach_keras.doctor.packages import REQUIREMENTS, read_pins
 from datasets.errors import UserError
 
+_FIRST = "mend what fails above first"
 _INSTALL = f"`pip install --force-reinstall -r {REQUIREMENTS}`"
 _GPU_FILE = "requirements-gpu.txt"
 _GPU_PAGE = "docs/gpu.md"
@@ -34,7 +35,8 @@ def _of_crash(reason: str) -> str:
 def keras(asked: Asked, inside: Inside) -> Finding:
     found, reason = inside.step("keras")
     if found is None:
-        return failed("Keras", f"cannot be imported: {reason}", _INSTALL)
+        fix = "`unset KERAS_BACKEND`" if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow" else _INSTALL
+        return failed("Keras", f"cannot be imported: {reason}", fix)
     wanted = {"backend": "tensorflow", "image_data_format": "channels_last", "floatx": "float32"}
     wrong = [f"{name} is {found[name]}, not {value}" for name, value in wanted.items() if found[name] != value]
     if wrong:
@@ -68,7 +70,7 @@ def convolutions(asked: Asked, inside: Inside) -> Finding:
     found, reason = inside.step("convolutions")
     name = "convolutions"
     if found is None:
-        return failed(name, f"could not be tried: {reason}", _INSTALL)
+        return failed(name, f"could not be tried: {reason}", _FIRST)
     if found["native"]:
         return passed(name, "grouped ones and their gradients are computed by TensorFlow's own operation")
     return warned(
@@ -80,7 +82,7 @@ def convolutions(asked: Asked, inside: Inside) -> Finding:
 def half_precision(asked: Asked, inside: Inside) -> Finding:
     found, reason = inside.step("half_precision")
     if found is None:
-        return failed("bfloat16", f"could not be tried: {reason}", _INSTALL)
+        return failed("bfloat16", f"could not be tried: {reason}", _FIRST)
     return passed("bfloat16", f"{found['said']} by `--precision auto`")
 
 
@@ -132,7 +134,7 @@ def records(asked: Asked, inside: Inside) -> list[Finding]:
         return []
     found, reason = inside.step("records")
     if found is None:
-        return [failed("records", f"could not be read: {reason}", "mend TensorFlow first")]
+        return [failed("records", f"could not be read: {reason}", _FIRST)]
     return [_records(opened[config], read) for config, read in found["sets"].items() if config in opened]
 
 
@@ -160,7 +162,7 @@ def _records(prepared, read: dict) -> Finding:
 def weights(asked: Asked, inside: Inside) -> list[Finding]:
     found, reason = inside.step("weights")
     if found is None:
-        return [failed("weights", f"could not be looked at: {reason}", _INSTALL)]
+        return [failed("weights", f"could not be looked at: {reason}", _FIRST)]
     return [_weights(kind, file, asked) for kind, file in found["files"].items()]
 
 
@@ -189,7 +191,7 @@ def export(asked: Asked, inside: Inside) -> Finding:
     found, reason = inside.step("export")
     again = "export its runs again, with --overwrite"
     if found is None:
-        return failed("export", f"{asked.model} could not be opened: {reason}", "mend what fails above first")
+        return failed("export", f"{asked.model} could not be opened: {reason}", _FIRST)
     if found["wrong"]:
         return failed("export", found["wrong"].rstrip(".").removesuffix(": export it again"), again)
     value = (

@@ -60,6 +60,12 @@ def test_a_package_that_is_half_installed_is_named(project, damage):
     assert "thing" in found.value
 
 
+def test_a_certificate_that_others_added_is_no_damage(project, monkeypatch):
+    monkeypatch.setattr(packages, "_CHANGED_BY_OTHERS", ("thing.py",))
+    (project / "thing.py").write_text("x = 1\ny = 2\n")
+    assert packages.packages(ASKED).status == PASS
+
+
 def test_another_version_is_a_warning(project):
     (project / "requirements.txt").write_text("thing==1.1\n")
     found = packages.packages(ASKED)
