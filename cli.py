@@ -31,6 +31,7 @@ from bach_keras.commands.submit import submit
 from bach_keras.commands.training import lr_find, train
 from bach_keras.commands.version import version_option
 from bach_keras.commands.weights import weights
+from bach_keras.signals import exit_code, terminable
 from datasets.errors import UserError, WorkError
 from datasets.escape import for_terminal
 
@@ -43,11 +44,12 @@ class Commands(click.Group):
 
     def invoke(self, ctx):
         try:
-            return super().invoke(ctx)
+            with terminable():
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise  # click ends quietly when the reader, such as head, has had enough
         except KeyboardInterrupt as error:
-            raise Stopped("Interrupted.") from error
+            raise Stopped("Interrupted.", exit_code(error)) from error
         except click.ClickException as error:
             error.message = for_terminal(error.message)
             raise
@@ -57,7 +59,7 @@ class Commands(click.Group):
             raise click.ClickException(_sentence(error)) from error
         except Exception as error:
             if _is_interrupt(error):
-                raise Stopped("Interrupted.") from error
+                raise Stopped("Interrupted.", exit_code(error.__context__)) from error
             if not _is_damaged_record(error):
                 raise
             raise Failure(
@@ -74,8 +76,10 @@ def _sentence(error) -> str:
 
 
 def _is_interrupt(error: Exception) -> bool:
-    """Say whether it is a Ctrl-C that reached TensorFlow while it built a graph, and came back as another error."""
-    return isinstance(error.__context__, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
+    """Say whether it is a signal that reached TensorFlow while it built a graph, and came back as another error."""
+    return isinstance(error.__context__, KeyboardInterrupt) or any(
+        name in str(error) for name in ("KeyboardInterrupt", "Terminated:")
+    )
 
 
 def _is_damaged_record(error: Exception) -> bool:

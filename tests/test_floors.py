@@ -18,6 +18,7 @@ FLOORS = (
         "bach_keras.decoding",
         "bach_keras.packed_kernels",
         "bach_keras.quiet",
+        "bach_keras.signals",
         "bach_keras.cluster",
         "bach_keras.version_folder",
     ),

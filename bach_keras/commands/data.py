@@ -17,6 +17,7 @@ from bach_keras.commands.options import (
     patients_option,
     protocol_option,
 )
+from bach_keras.signals import exit_code
 from datasets.config_names import KNOWN
 from datasets.own.names import is_own, name_for, options_of
 
@@ -104,7 +105,7 @@ def _prepare_own(name, source, labels, download, overwrite, data_dir):
     try:
         summary = prepare_own(name, source, data_dir, meanings=labels, overwrite=overwrite)
     except Interrupted as error:
-        raise Stopped(str(error)) from error
+        raise Stopped(str(error), exit_code(error)) from error
     return summary.config, summary
 
 

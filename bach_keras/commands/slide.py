@@ -7,6 +7,7 @@ import click
 from bach_keras.commands.console import say, show_warnings
 from bach_keras.commands.options import FOLDER, Stopped
 from bach_keras.packed_kernels import keep_packed_kernels
+from bach_keras.signals import exit_code
 
 
 @click.command()
@@ -62,7 +63,7 @@ def slide(model, out, um_per_pixel, field, overlap, tissue, routing, quick, regi
             if outcome.error:
                 say(f"Error: {outcome.error}", err=True)
     except KeyboardInterrupt as error:
-        raise Stopped(f"Interrupted. {CONTINUES}") from error
+        raise Stopped(f"Interrupted. {CONTINUES}", exit_code(error)) from error
     sys.exit(1 if failed else 0)
 
 

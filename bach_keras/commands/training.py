@@ -25,6 +25,7 @@ from bach_keras.commands.recipe_options import (
     weights_as_given,
 )
 from bach_keras.commands.run_options import check_same_training
+from bach_keras.signals import exit_code
 from datasets.errors import UserError
 
 node_option = click.option(
@@ -35,11 +36,10 @@ node_option = click.option(
 @contextlib.contextmanager
 def stopped_in_one_sentence():
     """Turn an interrupted training into one sentence and its signal's exit code."""
-    from bach_keras.training.stops import Interrupted, exit_code, terminable
+    from bach_keras.training.stops import Interrupted
 
     try:
-        with terminable():
-            yield
+        yield
     except KeyboardInterrupt as error:
         words = "Interrupted while nothing was being trained: what is finished is kept. Give the same command again."
         raise Stopped(str(error) if isinstance(error, Interrupted) else words, exit_code(error)) from error

@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
+from bach_keras.signals import Terminated
 from datasets.errors import WorkError
 
 
@@ -86,8 +87,6 @@ def _answer(sender, prepare, packed) -> None:
 
 
 def _stop(number, frame):
-    from bach_keras.training.stops import Terminated
-
     # A scheduler sends the signal to both processes, and this one gets it from its parent too.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated

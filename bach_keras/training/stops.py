@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import signal
 
 import keras
 import tensorflow as tf
@@ -15,10 +14,6 @@ class TrainingError(WorkError):
     """A training that began and cannot continue."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a training as Ctrl-C does."""
-
-
 class Interrupted(KeyboardInterrupt):
     """A training that Ctrl-C or SIGTERM ended, with a sentence on what is kept and one on how to resume."""
 
@@ -28,31 +23,6 @@ class Interrupted(KeyboardInterrupt):
 
     def __str__(self):
         return f"{self.kept} {self.resume}"
-
-
-def exit_code(error: KeyboardInterrupt) -> int:
-    """Return a command's exit code as shells count: 128 and the signal's number."""
-    cause = error.cause if isinstance(error, Interrupted) else error
-    return 128 + (signal.SIGTERM if isinstance(cause, Terminated) else signal.SIGINT)
-
-
-@contextlib.contextmanager
-def terminable():
-    """Let SIGTERM end what runs in this context as Ctrl-C does, so that it can say what is kept."""
-
-    def stop(number, frame):
-        raise Terminated
-
-    # Schedulers of clusters send SIGTERM before they kill, which leaves time to say what is kept.
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # only the main thread may
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager

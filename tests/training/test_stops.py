@@ -19,9 +19,9 @@ from bach_keras.training import checkpoint
 from bach_keras.training.best_start import train_best
 from bach_keras.training.building import network
 from bach_keras.training.stops import Interrupted, StopAtDivergence, TrainingError
-from bach_keras.training.train import reopen, train
+from bach_keras.training.train import create, reopen, train
 from cli import cli
-from datasets.errors import WorkError
+from datasets.errors import UserError, WorkError
 from tests.few_phantoms import NO_SWEEP
 from tests.trainings import AFTER_EVERY_EPOCH, RANDOM, Interrupt, history, job, trained
 
@@ -280,7 +280,18 @@ def test_an_interrupted_command_ends_with_its_signals_code_and_no_traceback(stop
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_ctrl_c_in_any_other_command_ends_with_130(tree_of_runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "is_file", lambda path: os.kill(os.getpid(), signal.SIGINT))
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_any_other_command_ends_it_with_its_code(tree_of_runs, tmp_path, monkeypatch, number, code):
+    monkeypatch.setattr(Path, "is_file", lambda path: os.kill(os.getpid(), number))
     result = CliRunner().invoke(cli, ["evaluate", "--carci", str(tree_of_runs["carci"]), "--out", str(tmp_path)])
-    assert (result.exit_code, result.stderr) == (130, "\nInterrupted.\n")
+    assert (result.exit_code, result.stderr) == (code, "\nInterrupted.\n")
+
+
+def test_a_run_that_another_process_trains_is_neither_resumed_nor_replaced(interrupted_run):
+    run, planned = Run.open(interrupted_run.folder), job(interrupted_run.folder)
+    before = sorted(run.folder.rglob("*"))
+    with interrupted_run.alone():
+        for begin in (lambda: reopen(planned), lambda: create(planned, overwrite=True), lambda: train(planned, run)):
+            with pytest.raises(UserError, match=r"Another process trains .*: wait for it to end, or choose another"):
+                begin()
+    assert sorted(run.folder.rglob("*")) == before
