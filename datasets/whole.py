@@ -1,16 +1,30 @@
 """Writing a file or a folder completely, or not at all."""
 
 import contextlib
+import ctypes
+import hashlib
 import itertools
 import json
 import os
+import platform
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.errors import UserError
 
 _COUNT = itertools.count()
+
+# Folders in which this process has looked for what others left: once, as one may hold millions of files.
+_CLEARED: set[Path] = set()
+# A process is known by its number on one machine only.
+_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+_OF_PROCESS = re.compile(r"\.([0-9a-f]{6})\.(\d+)-\d+\.part")
+_ABANDONED = 24 * 3600  # seconds without a change after which what another machine left counts as left behind
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
 
 # Libraries look at the end of a name, such as .weights.h5; a longer one is part of the name itself.
 _LONGEST_ENDING = 16
@@ -60,13 +74,52 @@ def write_json(path: Path, value) -> None:
         partial.write_text(json.dumps(value, indent=1) + "\n")
 
 
+def exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step; return False where the system, or the file system, cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    if rename is None:
+        return False
+    return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
+
+
 def unfinished(folder: Path) -> list[Path]:
     """Return what a process that was killed left half-written in a folder."""
     return sorted(Path(folder).glob(".*.part*"))
 
 
 def _unfinished(path: Path) -> Path:
+    _clear(path.parent)
     # The name is short, as the file's own may be as long as any can be; and new, as threads may write at once.
     ending = "".join(path.suffixes[-2:])
     ending = ending if len(ending) <= _LONGEST_ENDING else ""
-    return path.with_name(f".{os.getpid()}-{next(_COUNT)}.part{ending}")
+    return path.with_name(f".{_MACHINE}.{os.getpid()}-{next(_COUNT)}.part{ending}")
+
+
+def _clear(folder: Path) -> None:
+    """Remove what processes that were killed left half-written in a folder."""
+    folder = folder.absolute()
+    if folder in _CLEARED:
+        return
+    _CLEARED.add(folder)
+    with contextlib.suppress(OSError):  # what cannot be removed disturbs nobody
+        for path in filter(_is_abandoned, unfinished(folder)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path) -> bool:
+    found = _OF_PROCESS.match(path.name)
+    if found and found[1] == _MACHINE:
+        return not _runs(int(found[2]))
+    return path.stat().st_mtime < time.time() - _ABANDONED
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix":  # where asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True

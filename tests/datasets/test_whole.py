@@ -1,12 +1,17 @@
 """A file is written completely or not at all, and the error says which one could not be."""
 
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from datasets import audit, publish_splits, splits
+from datasets import whole as module
 from datasets.errors import UserError
-from datasets.whole import whole, whole_folder
+from datasets.whole import exchange, unfinished, whole, whole_folder
 from tests.full_disk import fill_the_disk
 
 WRITERS = {
@@ -95,3 +100,41 @@ def test_a_folder_that_cannot_be_made_is_named_and_leaves_nothing(tmp_path):
     ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+KILLED = """
+import os, pathlib, sys
+from datasets.whole import whole, whole_folder
+with whole(pathlib.Path("a.csv")) as file, whole_folder(pathlib.Path("run")) as folder:
+    file.write_text("half")
+    (folder / "config.json").write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_left_goes_with_the_next_file_in_its_folder(tmp_path):
+    root = str(Path(module.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=os.environ | {"PYTHONPATH": root}, check=False)
+    assert len(unfinished(tmp_path)) == 2
+    with whole(tmp_path / "b.csv") as partial:
+        partial.touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["b.csv"]
+
+
+def test_what_another_process_or_machine_may_still_write_stays(tmp_path):
+    ours = tmp_path / f".{module._MACHINE}.{os.getppid()}-0.part.csv"
+    other, old = tmp_path / ".abcdef.1-0.part.csv", tmp_path / ".abcdef.1-1.part.csv"
+    for path in (ours, other, old):
+        path.touch()
+    two_days_ago = time.time() - 2 * 24 * 3600
+    for path in (ours, old):
+        os.utime(path, (two_days_ago, two_days_ago))
+    with whole(tmp_path / "b.csv") as partial:
+        partial.touch()
+    assert sorted(tmp_path.iterdir()) == sorted([ours, other, tmp_path / "b.csv"])
+
+
+def test_folders_that_cannot_change_names_are_said_to(tmp_path):
+    (tmp_path / "a").mkdir()
+    assert not exchange(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").is_dir()
