@@ -14,6 +14,7 @@ from bach_keras.fields import FieldError, read_object
 from bach_keras.provenance import Provenance
 from bach_keras.recipe import Recipe
 from datasets.errors import UserError
+from datasets.locked import only_one
 from datasets.whole import unfinished, whole, whole_folder, write_json
 
 _WEIGHTS = ".weights.h5"
@@ -231,6 +232,16 @@ class Run:
             raise UserError(f"{reason}: it cannot be read as a model of this project. Train the run again.") from error
         return model
 
+    def alone(self):
+        """Let only this process train the run in this context; a ``UserError`` says that another one does."""
+        refusal = f"Another process trains {self.folder}: wait for it to end, or choose another --run-dir."
+        return only_one(self.folder / ".lock", refusal, "another training of it")
+
+    def check_free(self) -> None:
+        """Refuse a run that another process trains."""
+        with self.alone():
+            pass
+
     def remove_unfinished(self) -> None:
         """Remove what a process that was interrupted or killed left half-written."""
         # Earlier versions named such files otherwise.
@@ -279,6 +290,7 @@ def set_aside(folder: Path, overwrite: bool) -> None:
     An unfinished run does not take the place of a finished one that was kept so: it is removed.
     """
     if check_destination(folder, overwrite):
+        Run(folder, {}).check_free()  # or a training would write into the run that takes its place
         previous = folder.with_name(f"{folder.name}.previous")
         if is_finished(previous) and not is_finished(folder):
             shutil.rmtree(folder)

@@ -18,7 +18,9 @@ from bach_keras.serving.card import CARD, as_markdown, model_card
 from bach_keras.serving.check_images import parts
 from bach_keras.version_folder import is_plain, is_version
 from datasets.errors import UserError, WorkError
+from datasets.locked import only_one
 from datasets.progress import bar
+from datasets.whole import exchange
 
 LOG = logging.getLogger(__name__)
 
@@ -158,32 +160,48 @@ def export_tree(members, out, overwrite: bool = False, images=(), training=None,
     LOG.info(f"joining {len(members)} networks into one {'tree' if len(hierarchy.nodes) > 1 else hierarchy.nodes[0]}")
     # A fixed name, so that what a killed export left behind goes with the next one.
     place = out.with_name(f".{out.name}.part")
-    assets, version = place / "assets", place / "version"
-    shutil.rmtree(place, ignore_errors=True)
     try:
-        assets.mkdir(parents=True)
-        knows = _look_at(training, hierarchy, place)
-        card = model_card(members, **of_tree, knows=knows)
-        (assets / "class_names.txt").write_text("\n".join(hierarchy.classes) + "\n")
-        (assets / CARD).write_text(json.dumps(card, indent=1) + "\n")
-        served = Served(hierarchy, assets)
-        LOG.info("writing the SavedModel")
-        tf.saved_model.save(served, str(version), signatures={name: getattr(served, name) for name in SIGNATURES})
-        extra = version / "assets.extra"
-        extra.mkdir()
-        if knows:
-            (place / INDEX).rename(extra / INDEX)
-        exported_members.write(version, members, hierarchy.networks, card["precision"])
-        (extra / "model_card.md").write_text(as_markdown(card), encoding="utf-8")
-        warmup.write(extra / warmup.NAME)
-        if of_tree.get("precision", "float32") != "float32":
-            _check_numbers(version, Hierarchy(members, **{**of_tree, "precision": "float32"}), images, out)
-        _replace(version, out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _only_one(out):
+            check_destination(out, overwrite)  # another export may have ended since
+            _restore(out)
+            shutil.rmtree(place, ignore_errors=True)
+            try:
+                version = _write(hierarchy, members, place, training, of_tree)
+                if of_tree.get("precision", "float32") != "float32":
+                    _check_numbers(version, Hierarchy(members, **{**of_tree, "precision": "float32"}), images, out)
+                _replace(version, out)
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
     except (OSError, tf.errors.OpError) as error:
         raise WorkError(f"{out} could not be written, and what was there stays as it was: {error}") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
     return out
+
+
+def _only_one(out: Path):
+    refusal = f"Another process writes {out}: wait for it to end, or choose another --out."
+    return only_one(out.with_name(f".{out.name}.lock"), refusal, "another export to it")
+
+
+def _write(hierarchy: Hierarchy, members, place: Path, training, of_tree) -> Path:
+    """Write a version folder inside a folder of its own, and return it."""
+    assets, version = place / "assets", place / "version"
+    assets.mkdir(parents=True)
+    knows = _look_at(training, hierarchy, place)
+    card = model_card(members, **of_tree, knows=knows)
+    (assets / "class_names.txt").write_text("\n".join(hierarchy.classes) + "\n")
+    (assets / CARD).write_text(json.dumps(card, indent=1) + "\n")
+    served = Served(hierarchy, assets)
+    LOG.info("writing the SavedModel")
+    tf.saved_model.save(served, str(version), signatures={name: getattr(served, name) for name in SIGNATURES})
+    extra = version / "assets.extra"
+    extra.mkdir()
+    if knows:
+        (place / INDEX).rename(extra / INDEX)
+    exported_members.write(version, members, hierarchy.networks, card["precision"])
+    (extra / "model_card.md").write_text(as_markdown(card), encoding="utf-8")
+    warmup.write(extra / warmup.NAME)
+    return version
 
 
 def _look_at(training, hierarchy: Hierarchy, place: Path) -> dict:
@@ -217,16 +235,27 @@ def _check_numbers(version: Path, tree: Hierarchy, images, out: Path) -> None:
     LOG.info(f"compared with the tree in float32: {agreement}")
 
 
-def _replace(new: Path, place: Path):
-    """Put a folder in another one's place, which comes back if that fails."""
-    old = place.with_name(f".{place.name}.old")
+def _replace(new: Path, place: Path) -> None:
+    """Put a folder in another one's place, in one step where the file system can; else it comes back if that fails."""
+    if place.exists() and exchange(new, place):
+        return  # what was there goes with the folder that the new one was made in
+    old = _aside(place)
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
         place.rename(old)  # a folder that is not empty cannot be replaced in one step
     try:
         new.rename(place)
     except OSError:
-        if old.exists():
-            old.rename(place)
+        _restore(place)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")
+
+
+def _restore(place: Path) -> None:
+    """Give an export its name back where its replacement ended between two renames."""
+    if _aside(place).exists() and not place.exists():
+        _aside(place).rename(place)

@@ -44,6 +44,8 @@ def reopen(job: Job, allow_changes: bool = False) -> Run:
     With ``allow_changes`` the recipe, the versions of packages and the images may differ; config.json notes it.
     """
     run = Run.open(job.folder)
+    if devices.is_chief():
+        run.check_free()
     devices.check(job.recipe, devices.count())
     now = {**_settings_now(job.recipe), "images_sha256": job.digest}
     changed = _check_resumable(run, job.recipe, now, allow_changes)
@@ -117,7 +119,8 @@ def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) ->
         TrainingError: the loss diverged, the disk is full, or another host was lost.
         Interrupted: by Ctrl-C or SIGTERM.
     """
-    with interruptible(run, job.data.data_dir), working():
+    alone = run.alone() if devices.is_chief() else contextlib.nullcontext()  # other hosts write nothing
+    with alone, interruptible(run, job.data.data_dir), working():
         # The run's recipe is the job's, as the file has it: all hosts and every resumption read the same numbers.
         recipe, start = run.recipe, job.start
         seed_everything(recipe.seed)

@@ -22,12 +22,15 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import Convolution
+from bach_keras.serving import export
 from bach_keras.serving.export import export_tree
 from bach_keras.serving.images import as_png
 from cli import cli
 from datasets import phantom
-from datasets.errors import WorkError
+from datasets.errors import UserError, WorkError
 from datasets.labels import CLASSES
+from datasets.locked import only_one
+from datasets.whole import exchange
 
 TISSUE = np.stack([phantom.draw(label, 900, 0) for label in CLASSES])
 
@@ -220,12 +223,42 @@ def test_no_room_leaves_the_old_version_whole(exported, members, tmp_path, monke
         monkeypatch.setattr("bach_keras.serving.warmup.write", full)
     if stage == "rename":
         rename = Path.rename
+        monkeypatch.setattr("bach_keras.serving.export.exchange", lambda *given: False)  # as on a network disk
         monkeypatch.setattr(Path, "rename", lambda old, new: full() if ".part" in str(old) else rename(old, new))
     with little_room() if stage == "model" else nullcontext(), pytest.raises(WorkError, match="stays as it was"):
         export_tree(members[:1], place, overwrite=True)
     assert [path.name for path in place.parent.iterdir()] == ["1"]
     for path in exported.rglob("*"):
         assert path.is_dir() or (place / path.relative_to(exported)).read_bytes() == path.read_bytes()
+
+
+def test_an_old_version_is_there_until_the_new_one_takes_its_place_in_one_step(tmp_path, monkeypatch):
+    new, place = tmp_path / ".1.part", tmp_path / "1"
+    for folder in (new, place):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    if not exchange(new, place):
+        pytest.skip("this file system cannot let two folders change names")
+    exchange(new, place)
+    monkeypatch.setattr(Path, "rename", full)
+    export._replace(new, place)
+    assert [path.name for path in place.iterdir()] == [".1.part"]
+
+
+def test_a_version_that_was_aside_when_its_replacement_was_killed_gets_its_name_back(exported, members, tmp_path):
+    shutil.copytree(exported, tmp_path / ".1.old")
+    with little_room(), pytest.raises(WorkError):
+        export_tree(members[:1], tmp_path / "1")
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_a_second_export_to_a_place_is_refused_while_the_first_one_writes(members, tmp_path):
+    with (
+        only_one(tmp_path / ".1.lock", "", ""),
+        pytest.raises(UserError, match=r"Another process writes .*1: wait for it to end, or choose another --out"),
+    ):
+        export_tree(members[:1], tmp_path / "1")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("nodes", [(), ("carci", "invis")])
