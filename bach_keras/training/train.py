@@ -1,5 +1,6 @@
 """Train one node, top to bottom: the run folder of its job, the network, its phases, the best epoch."""
 
+import contextlib
 import logging
 
 from scipy.special import softmax
