@@ -3,13 +3,18 @@
 
 import sys
 
+if sys.version_info < (3, 11):  # noqa: UP036 - older ones parse this file, and learn what is wrong
+    found = sys.version.split()[0]
+    print(f"Error: {sys.executable} is Python {found}, and 3.11 is needed: use .venv/bin/python.", file=sys.stderr)
+    sys.exit(2)
 try:
     import click
-except (ImportError, SyntaxError) as error:  # the usual reason: another Python than that of .venv
+except ImportError as error:
     print(
-        f"Error: {error}: the packages of this project are not installed for {sys.executable}, or it is not Python "
-        "3.11. Run `make .venv/installed` once, and `source .venv/bin/activate` in each new shell.", file=sys.stderr,
-    )  # fmt: skip
+        f"Error: {error}: the packages of this project are not installed for {sys.executable}. Run `make "
+        ".venv/installed` once, and `source .venv/bin/activate` in each new shell.",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 from bach_keras.commands.app import app

@@ -110,3 +110,11 @@ def test_a_python_without_the_packages_is_told_of_in_one_sentence():
     assert (answer.returncode, answer.stdout) == (2, "")
     assert answer.stderr.startswith("Error: No module named 'click': the packages of this project are not installed")
     assert answer.stderr.count("\n") == 1
+
+
+def test_an_older_python_is_told_of_in_one_sentence():
+    code = "import runpy, sys; sys.version_info = (3, 10, 1, 'final', 0); runpy.run_path('cli.py')"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr.startswith(f"Error: {sys.executable} is Python 3.11")
+    assert answer.stderr.endswith("and 3.11 is needed: use .venv/bin/python.\n")

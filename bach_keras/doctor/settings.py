@@ -15,9 +15,8 @@ from bach_keras.packed_kernels import SWITCH
 from datasets.data_root import data_root
 
 # No clock that is right is before this: the packages that are pinned are of that month.
-_UTC = datetime.timezone.utc  # noqa: UP017 - an older Python, which has no other name for it, is to be told of
-EARLIEST = datetime.datetime(2026, 11, 1, tzinfo=_UTC)
-LATEST = datetime.datetime(2100, 1, 1, tzinfo=_UTC)
+EARLIEST = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
+LATEST = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 # A file may be this many seconds ahead: the clock of a network disk is another one.
 _AHEAD = 120
 _MOST_FILES = 5000
@@ -47,7 +46,7 @@ def _is_utf8(encoding: str) -> bool:
 
 def clock(asked: Asked) -> Finding:
     """Say whether the clock can be right: its year, how it runs, and whether files are later than it."""
-    now = datetime.datetime.now(_UTC)
+    now = datetime.datetime.now(datetime.UTC)
     value = f"{now:%Y-%m-%d %H:%M} UTC"
     mend = "set the clock (`timedatectl set-ntp true`)"
     if not EARLIEST < now < LATEST:
