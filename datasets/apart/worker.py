@@ -67,12 +67,12 @@ def _limit() -> None:
 
 
 def _allow(seconds: float) -> None:
-    """End this process if it takes longer than so many seconds, and some more, or so much of a processor; 0: never.
+    """End this process if it takes longer than so many seconds and one more, or as much of a processor; 0: never.
 
     Whoever asks waits no longer either, but may have ended before.
     """
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds + 5 if seconds else 0)
+        signal.setitimer(signal.ITIMER_REAL, seconds + 1 if seconds else 0)
     with contextlib.suppress(AttributeError, ValueError, OSError):
         most = math.ceil(time.process_time() + seconds) if seconds else resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))

@@ -1,5 +1,4 @@
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -141,19 +140,23 @@ def test_modules_of_the_folder_that_a_command_runs_in_are_not_imported(tmp_path)
 
 
 ASKS = """
-import os, signal, sys
+import os, signal, sys, threading
 from datasets.apart.pool import Pool
-made = Pool("tests.datasets.apart.faulty_worker")
+made = Pool("tests.datasets.apart.faulty_worker", seconds=1)
 made.ask("tiff", sys.stdin.buffer.read(), most=6)
 print(made._idle[0]._process.pid, flush=True)
+if sys.argv[2]:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    made.ask("tiff", b"hangs", most=6)
 if sys.argv[1] != "exit":
     os.kill(os.getpid(), int(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("end", ["exit", str(int(signal.SIGKILL)), str(int(signal.SIGINT))])
-def test_the_process_ends_with_the_one_that_asks(end):
-    done = subprocess.run([sys.executable, "-c", ASKS, end], input=write_grey(), capture_output=True, check=False)
+@pytest.mark.parametrize(("end", "moment"), [("exit", ""), ("9", ""), ("2", ""), ("9", "while it hangs")])
+def test_the_process_ends_with_the_one_that_asks(end, moment):
+    words = [sys.executable, "-c", ASKS, end, moment]
+    done = subprocess.run(words, input=write_grey(), capture_output=True, check=False)
     child = int(done.stdout)
     for _ in range(50):
         if not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE:
