@@ -22,6 +22,8 @@ BACH = (2048, 1536)
 class Inline:
     """Does the works in this process, as they were done before."""
 
+    seconds = pool.SECONDS
+
     def ask(self, work, *data, most, until=None, **said):
         return WORKS[work](b"".join(map(bytes, data)), **said)
 
