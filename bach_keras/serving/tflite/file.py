@@ -1,6 +1,5 @@
 """A TFLite file of the tree, read and run by LiteRT on the processor."""
 
-import json
 import os
 import threading
 import zipfile
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from bach_keras.fields import MAX_BYTES, FieldError, parse_object
 from bach_keras.preprocess import View
 from bach_keras.quiet import filtered
 from bach_keras.serving.agreement import LIMITS
@@ -31,8 +31,7 @@ class TFLite:
     def __init__(self, file: str | os.PathLike):
         self.file = Path(file)
         try:
-            with zipfile.ZipFile(self.file) as archive:
-                self.card = json.loads(archive.read(CARD))
+            self.card = _card(self.file)
             with filtered():
                 interpreter = Interpreter(os.fsencode(self.file), num_threads=PROCESSORS)
                 interpreter.allocate_tensors()  # LiteRT's start-up line comes now, and not with the first answer
@@ -41,8 +40,7 @@ class TFLite:
             _, size, *_ = map(int, taken["shape"])
             self.calibration = calibration_of(self.card)
             is_ours = self.card["image_size"] == size and self.card["quantize"] in QUANTIZATIONS
-        # zipfile, json and LiteRT raise any of these for a damaged file or a file of another kind.
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+        except Exception as error:  # zipfile and LiteRT raise nearly anything for a damaged file
             raise UserError(f"{file} is not a TFLite file of this project: make one with 'export --tflite'.") from error
         if not is_ours:
             raise UserError(f"{file} does not match its own card: make it again with 'export --tflite'.")
@@ -62,6 +60,14 @@ class TFLite:
     def _answer(self, square):
         with self._lock:
             return self._run(images=square)
+
+
+def _card(file: Path) -> dict:
+    with zipfile.ZipFile(file) as archive, archive.open(CARD) as card:
+        content = card.read(MAX_BYTES + 1)  # a few bytes may inflate to any number
+    if len(content) > MAX_BYTES:
+        raise FieldError(f"{CARD} is larger than {MAX_BYTES} bytes")
+    return parse_object(content)
 
 
 def _as_batch(images) -> np.ndarray:

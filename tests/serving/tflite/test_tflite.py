@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,11 +11,12 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from PIL import Image
 
+from bach_keras.fields import MAX_BYTES
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.network.convolution import has_native_grouped_convolution
 from bach_keras.preprocess import View
 from bach_keras.serving.agreement import LIMITS, Agreement, compare
-from bach_keras.serving.card import model_card
+from bach_keras.serving.card import CARD, model_card
 from bach_keras.serving.check_images import folder_images, training_images
 from bach_keras.serving.tflite import convert as tflite
 from bach_keras.serving.tflite.file import QUANTIZATIONS, TFLite
@@ -278,6 +280,29 @@ def test_a_machine_without_grouped_convolutions_is_refused(sure_members, tmp_pat
     monkeypatch.setattr(tflite, "has_native_grouped_convolution", lambda **given: False)
     with pytest.raises(UserError, match="TensorFlow has no grouped convolutions"):
         tflite.convert(sure_members, tmp_path / "tree.tflite", "none", IMAGES)
+
+
+@pytest.mark.parametrize("card", [b"[" * 2**26, b"[]", b'{"image_size": 1, "image_size": 1}', b"\xff"])
+def test_a_card_that_is_not_ours_is_refused_and_never_fills_the_memory(tmp_path, card):
+    with zipfile.ZipFile(tmp_path / "a.tflite", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(CARD, card)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="is not a TFLite file of this project"):
+        TFLite(tmp_path / "a.tflite")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2.2 * MAX_BYTES
+
+
+@pytest.mark.parametrize("place", range(34, 90, 8))
+def test_a_damaged_archive_is_refused(tmp_path, place):
+    with zipfile.ZipFile(tmp_path / "a.tflite", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr(CARD, b'{"image_size": 32, "quantize": "none"}')
+    data = bytearray((tmp_path / "a.tflite").read_bytes())
+    data[place : place + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.tflite").write_bytes(data)
+    with pytest.raises(UserError, match="is not a TFLite file of this project"):
+        TFLite(tmp_path / "a.tflite")
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
