@@ -105,9 +105,7 @@ licences: .venv/installed-dev
 	$(PY) -m supply.licences
 
 sbom: .venv/installed .venv/supply/installed
-	mkdir -p build
-	.venv/supply/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o build/sbom.json $(PY)
-	@echo "wrote build/sbom.json"
+	$(SUPPLY) -m supply.bill $(PY)
 
 # Asks a service on the internet for each package.
 audit: .venv/supply/installed

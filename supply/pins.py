@@ -12,6 +12,8 @@ HASHED = Path(__file__).parent / "hashed"
 WITHOUT_HASHES = ("requirements-bench.txt",)
 
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(\[[a-z0-9,-]+\])?==(\S+)")
+# What a file says before the packages that its own ones need.
+_RESOLVED = re.compile("^# What th(at|ose) resolved to", re.M)
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
@@ -68,6 +70,11 @@ def parse(text: str, path: Path) -> Requirements:
             name, extras, version = found.groups()
             pins.append(Pin(name, version, extras or "", tuple(_HASH.findall(line))))
     return Requirements(tuple(includes), tuple(pins))
+
+
+def direct(path: Path) -> tuple[Pin, ...]:
+    """Return the pins of a file that this project itself needs."""
+    return parse(_RESOLVED.split(path.read_text())[0], path).pins
 
 
 def all_pins() -> list[Pin]:

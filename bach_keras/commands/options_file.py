@@ -82,7 +82,7 @@ def _read(file: Path) -> dict:
             content = opened.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise Failure(f"--options {file}: it is larger than {MAX_BYTES} bytes, so it is not a file of options.")
-        return tomllib.loads(content.decode())
+        return tomllib.loads(content.decode("utf-8-sig"))  # some editors begin a file with a mark
     except OSError as error:
         raise Failure(f"--options {file} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:  # a number of too many digits too

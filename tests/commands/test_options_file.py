@@ -72,6 +72,10 @@ def test_options_of_every_type_are_taken_from_the_table_of_the_command(tmp_path,
     assert told(["data", "prepare"], text, tmp_path).output == "bisque\n"
 
 
+def test_a_mark_of_utf_8_before_the_first_table_is_passed_over(tmp_path):
+    assert told(["data", "prepare"], '\ufeff[data.prepare]\nconfig = "bisque"', tmp_path).output == "bisque\n"
+
+
 def test_what_the_command_line_says_wins(tmp_path):
     text = '[train]\nnode = "norbe"\nlr-steps = 20\nwarm-start = true\ncarci = "runs/a"'
     words = ["train", "--node", "carci", "--no-warm-start", "--carci", "runs/b"]

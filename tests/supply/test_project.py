@@ -7,6 +7,7 @@ import tomllib
 import yaml
 
 from bach_keras.commands.version import VERSION
+from supply.bill import described
 from supply.pins import ROOT
 
 
@@ -31,3 +32,11 @@ def test_pip_says_in_one_sentence_why_this_is_not_a_package():
     assert "[1 lines of output]" in said
     assert "This project is not a package: " in said
     assert "Traceback" not in said
+
+
+def test_the_bill_of_materials_tells_what_the_project_needs_from_what_that_needs():
+    project = tomllib.loads(described())["project"]
+    needed = {name.partition("==")[0] for name in project["dependencies"]}
+    assert {"tensorflow", "click", "gradio", "tifffile", "ray", "pytest"} <= needed
+    assert not {"absl-py", "fastapi", "jsonschema", "pluggy", "cyclonedx-bom"} & needed
+    assert (project["name"], project["version"]) == ("bach-keras", VERSION)
