@@ -93,10 +93,9 @@ def gpu(asked: Asked, inside: Inside) -> Finding:
     there = gpus.hardware()
     if seen and not gpus.hidden():
         value = f"TensorFlow sees {', '.join(seen)}; driver {there.driver or 'not known'}, CUDA {found['cuda']}"
-        missing = there.devices - len(seen)
-        return warned("GPU", f"{value}, but {there.devices} are there", f"see {_GPU_PAGE}") if missing > 0 else (
-            passed("GPU", value)
-        )  # fmt: skip
+        if there.devices > len(seen) and "CUDA_VISIBLE_DEVICES" not in os.environ:
+            return warned("GPU", f"{value}, but {there.devices} are there", f"see {_GPU_PAGE}")
+        return passed("GPU", value)
     value, fix = _why_none(there, found, reason)
     if asked.expects_gpu:
         return failed("GPU", value, fix or f"take a machine with an NVIDIA GPU: see {_GPU_PAGE}")
@@ -118,7 +117,7 @@ def _why_unseen(there: gpus.Hardware, found: dict | None, reason: str) -> tuple[
     said = f"NVIDIA's driver {there.driver} is there"
     if 0 < there.driver_branch < OLDEST_DRIVER:
         return f"{said}, and CUDA 12 needs {OLDEST_DRIVER} or later", f"install a newer driver: see {_GPU_PAGE}"
-    if not there.devices:
+    if there.driver_branch and not there.devices:  # Windows has none for WSL
         return f"{said}, and no device /dev/nvidia0", f"let this container or user see it: see {_GPU_PAGE}"
     if found is None:
         return f"{said}, and TensorFlow does not start ({reason})", "see TensorFlow above"

@@ -111,6 +111,17 @@ def test_a_gpu_that_tensorflow_does_not_see_is_named(card, known, step, status, 
     assert (wanted.status == FAIL) == (not (step and step["gpus"]))
 
 
+def test_wsl_has_a_driver_and_no_devices(card, monkeypatch):
+    card()
+    monkeypatch.setattr(gpus.shutil, "which", lambda name: "/usr/lib/wsl/lib/nvidia-smi")
+    found = tried.gpu(ASKED, Said(start=START))
+    assert (found.status, found.value) == (
+        WARN,
+        "NVIDIA's driver of an unknown version is there, and TensorFlow sees none",
+    )
+    assert tried.gpu(ASKED, Said(start=START | {"gpus": ["RTX 4090 (8, 9)"]})).status == PASS
+
+
 def test_a_gpu_that_is_hidden_on_purpose_passes(card, monkeypatch):
     card(driver="580.65.06", devices=1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
