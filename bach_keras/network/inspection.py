@@ -29,10 +29,12 @@ def inspect_weights(path, prefix: str | None = None, model=None) -> dict:
         prefix: which network of several to look at.
         model: the network to compare with, ResNeXt-50 32x4d if not given.
     """
-    path, model = Path(path), model or resnext50((None, None, 3))
-    checkpoint, wanted = Checkpoint(path), torch_shapes(model)
+    path = Path(path)
+    checkpoint = Checkpoint(path)
     with naming(path):
         found = networks(checkpoint.specs)
+    model = model or resnext50((None, None, 3))  # which takes a second and memory, so not for a file that is refused
+    wanted = torch_shapes(model)
     said = {
         "file": plain(path.name, 255), "bytes": path.stat().st_size, "sha256": sha256_of(path),
         "format": checkpoint.format, "tensors": len(checkpoint.specs),
