@@ -52,7 +52,11 @@ def images(folder):
     for name, data in [*pictures.others(), *pictures.with_text(draw.sample(TEXTS, 4))]:
         (folder / name).write_bytes(data)
         names.append(name)
-    return [*names, *places.special(folder), *draw.sample(list(places.named(folder, good["rgb.png"])), 40)]
+    return [
+        *names,
+        *places.special(folder),
+        *draw.sample(list(places.named(folder, good["rgb.png"], TEXTS, (".png", " none.png"))), 40),
+    ]
 
 
 def asked(door, folder, names) -> list:

@@ -23,7 +23,7 @@ def main(words: list[str] | None = None) -> int:
     """Print a table of the doors; return how many inputs did what they must not."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile", description=__doc__.splitlines()[0])
     parser.add_argument("--door", action="append", choices=sorted(DOORS), help="only this one; repeat it for several")
-    parser.add_argument("--inputs", type=int, default=1500, help="pictures that are generated, about (1500)")
+    parser.add_argument("--inputs", type=int, default=700, help="pictures that are generated, about (700)")
     parser.add_argument("--seed", type=int, default=0, help="of the damage (0)")
     parser.add_argument("--files", type=Path, help="a folder with more files, archives of them and lists of names")
     parser.add_argument("--keep", type=Path, help="a new folder for the inputs and what was said of each")

@@ -13,29 +13,32 @@ class Door:
     """A way into the project."""
 
     opened_by: str  # module and function
-    inputs: tuple[str, ...]  # kinds of inputs, as ``inputs.py`` names them
+    inputs: dict[str, float]  # a share of each of the kinds of ``inputs.py``
     warm: tuple[str, ...]  # good inputs that it is given first
-    share: float = 1.0  # of the inputs of a campaign
     seconds: float = 20  # of a processor that an input may take
-    megabytes: int = 1536  # of memory, beside what the process had with a good input
+    megabytes: int = 2048  # of memory, beside what the process had with a good input
 
 
 _PNG, _RUN, _EVALUATION = "warm/warm.png", "tree/runs/carci", "tree/evaluation"
 DOORS = {
-    "predict": Door("image_doors.predict", ("pictures", "places", "names", "given"), (_PNG,)),
-    "export": Door("image_doors.decoding", ("pictures", "given"), (_PNG,)),
-    "tflite": Door("image_doors.tflite", ("pictures", "places", "given"), (_PNG,), share=0.15),
-    "prepare": Door("file_doors.prepare", ("own", "zips"), ("tree/source",), share=0.1, seconds=40),
-    "weights port": Door("file_doors.port", ("weights", "places"), (_PNG,)),
-    "weights inspect": Door("file_doors.inspect", ("weights", "places"), (_PNG,)),
-    "runs": Door("folder_doors.runs", ("runs",), (_RUN,)),
-    "evaluate": Door("folder_doors.evaluate", ("runs", "exports"), (_RUN,), share=0.1),
-    "report": Door("folder_doors.report", ("evaluations", "runs"), (_EVALUATION, _RUN), share=0.3),
-    "page": Door("servers.page", ("pictures", "given"), (_PNG,), share=0.15),
-    "slide": Door("file_doors.slide", ("slides", "regions", "pictures", "places", "given"), (_PNG,), share=0.1),
-    "bulk": Door("file_doors.bulk", ("lists",), (_PNG,)),
-    "rest": Door("servers.rest", ("http", "pictures", "given"), (_PNG,), share=0.3),
-    "grpc": Door("servers.grpc", ("messages", "pictures", "given"), (_PNG,), share=0.3),
+    "predict": Door("image_doors.predict", {"bombs": 1, "pictures": 1, "places": 1, "names": 1, "given": 1}, (_PNG,)),
+    "export": Door("image_doors.decoding", {"bombs": 1, "pictures": 0.5, "given": 0.5}, (_PNG,)),
+    "tflite": Door("image_doors.tflite", {"bombs": 1, "pictures": 0.1, "places": 1, "given": 0.1}, (_PNG,)),
+    "prepare": Door("file_doors.prepare", {"own": 0.6, "sheets": 0.2, "zips": 1}, ("tree/source",), seconds=40),
+    "weights port": Door("file_doors.port", {"weights": 1, "places": 1}, (_PNG,)),
+    "weights inspect": Door("file_doors.inspect", {"weights": 1, "places": 1}, (_PNG,)),
+    "runs": Door("folder_doors.runs", {"runs": 1}, (_RUN,)),
+    "evaluate": Door("folder_doors.evaluate", {"runs": 0.1, "exports": 0.2}, (_RUN,)),
+    "report": Door("folder_doors.report", {"evaluations": 1, "runs": 0.4}, (_EVALUATION, _RUN)),
+    "page": Door("servers.page", {"bombs": 1, "pictures": 0.1, "names": 0.1, "given": 0.1}, (_PNG,)),
+    "slide": Door(
+        "file_doors.slide",
+        {"slides": 0.4, "regions": 0.4, "bombs": 1, "pictures": 0.05, "places": 1, "given": 0.05},
+        (_PNG,),
+    ),
+    "bulk": Door("file_doors.bulk", {"lists": 1}, (_PNG,)),
+    "rest": Door("servers.rest", {"http": 1, "bombs": 1, "pictures": 0.1, "given": 0.1}, (_PNG,)),
+    "grpc": Door("servers.grpc", {"messages": 1, "bombs": 1, "pictures": 0.1, "given": 0.1}, (_PNG,)),
 }
 
 

@@ -1,6 +1,7 @@
 """The doors that take run folders, exports and evaluations: runs, evaluate, verify-result, compare, and the report."""
 
 import json
+import os
 import traceback
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def report(tree: Tree, place: Path):
     """``verify-result`` and ``compare`` of a hostile evaluation; the report of an evaluation with a hostile run."""
 
     def ask(number: int, path: Path) -> Answer:
-        if (path / "predictions.csv").exists() or (path / "report.html").exists():
+        if not os.path.lexists(path / "config.json"):
             answers = [run(["verify-result", path]), run(["compare", path, tree.evaluation])]
             return max(answers, key=lambda answer: (answer.kind == CRASHED, len(answer.faults)))
         return written(_page(tree, path, place / "out" / "report.html"), place / "out")

@@ -1,5 +1,6 @@
 """The inputs of a door, written into a folder of its own; the list of their names keeps their order."""
 
+import functools
 import json
 import os
 import random
@@ -29,88 +30,102 @@ class Inputs:
         self.place, self.count, self.seed = place, count, seed
         self._texts: list[str] = []
         self._given = self._unpack(files) if files else []
-        self._pictures: list[tuple[str, bytes]] | None = None
 
-    def write(self, door: str, kinds, share: float) -> Path:
-        """Write the inputs of a door, and return the list of their names."""
-        folder = self.place / "inputs" / door
+    def write(self, door: str, kinds: dict[str, float]) -> Path:
+        """Write a door's inputs, of each kind a share, and return the list of their names."""
+        folder, names = self.place / "inputs" / door, []
         folder.mkdir(parents=True)
-        names = [name for kind in kinds for name in getattr(self, kind)(folder, share)]
+        for kind, share in kinds.items():
+            made = list(getattr(self, kind)(folder))
+            names += made if share == 1 else self._draw().sample(made, round(share * len(made)))
         listed = self.place / f"{door}.json"
         listed.write_text(json.dumps([os.fsencode(name).hex() for name in names]))
         return listed
 
-    def pictures(self, folder: Path, share: float) -> Iterator[str]:
-        """Damaged files, bombs and files that say hostile things of themselves; a share of them."""
-        for name, data in self._pictures_of(share):
+    def _draw(self) -> random.Random:
+        return random.Random(self.seed)
+
+    def pictures(self, folder: Path) -> Iterator[str]:
+        """Damaged files, and files that say hostile things of themselves."""
+        for name, data in self._pictures:
             yield _written(folder, name, data)
 
-    def _pictures_of(self, share: float) -> list[tuple[str, bytes]]:
-        if self._pictures is None:
-            self._pictures = [*pictures.made(self.count, random.Random(self.seed)), *pictures.with_text(TEXTS)]
-            self._bombs = list(pictures.bombs())
-        chosen = random.Random(self.seed).sample(self._pictures, round(share * len(self._pictures)))
-        return [*self._bombs, *chosen]
+    @functools.cached_property
+    def _pictures(self) -> list[tuple[str, bytes]]:
+        return [*pictures.made(self.count, self._draw()), *pictures.with_text(TEXTS)]
 
-    def places(self, folder: Path, share: float) -> Iterator[str]:
+    def bombs(self, folder: Path) -> Iterator[str]:
+        """Small files that claim or become large ones."""
+        for name, data in self._bombs:
+            yield _written(folder, name, data)
+
+    @functools.cached_property
+    def _bombs(self) -> list[tuple[str, bytes]]:
+        return list(pictures.bombs())
+
+    def places(self, folder: Path) -> Iterator[str]:
         yield from places.special(folder)
 
-    def names(self, folder: Path, share: float) -> Iterator[str]:
-        yield from places.named(folder, pictures.good()["rgb.png"], (*TEXTS, *self._texts))
+    def names(self, folder: Path) -> Iterator[str]:
+        good = pictures.good()["rgb.png"]
+        yield from places.named(folder, good, TEXTS, (".png", " none.png", ""))
+        yield from places.named(folder, good, self._texts, (".png",))
 
-    def runs(self, folder: Path, share: float) -> Iterator[str]:
-        yield from self._changed(folders.runs, self._tree.run("carci"), folder, share)
+    def runs(self, folder: Path) -> Iterator[str]:
+        yield from self._changed(folders.runs, self._tree.run("carci"), folder)
 
-    def evaluations(self, folder: Path, share: float) -> Iterator[str]:
-        yield from self._changed(folders.evaluations, self._tree.evaluation, folder, share)
+    def evaluations(self, folder: Path) -> Iterator[str]:
+        yield from self._changed(folders.evaluations, self._tree.evaluation, folder)
 
-    def exports(self, folder: Path, share: float) -> Iterator[str]:
-        yield from self._changed(folders.exports, self._tree.export, folder, share)
+    def exports(self, folder: Path) -> Iterator[str]:
+        yield from self._changed(folders.exports, self._tree.export, folder)
 
-    def _changed(self, made, base, folder, share):
-        return made(base, folder, self.place / "canary", round(share * self.count / 10), self.seed)
+    def _changed(self, made, base, folder):
+        return made(base, folder, self.place / "canary", self.count // 10, self.seed)
 
-    def weights(self, folder: Path, share: float) -> Iterator[str]:
+    def weights(self, folder: Path) -> Iterator[str]:
         """Files of weights: those that call, link, lie and inflate, and damage to plain ones."""
-        canary, draw = self.place / "canary", random.Random(self.seed)
+        canary, draw = self.place / "canary", self._draw()
         weight_files.write_pickles(folder)
         weight_files.write_headers(folder)
         weight_files.write_zips(folder)
         weight_files.write_h5s(folder, canary / "secret.h5", canary / "secret.raw")
         yield from sorted(path.name for path in folder.iterdir())
         for name, data in weight_files.plain(self.place / "work").items():
-            for how, changed in mutations.damaged(data, round(share * self.count / 20), draw):
+            for how, changed in mutations.damaged(data, self.count // 20, draw):
                 yield _written(folder, f"{how} {name}", changed)
 
-    def own(self, folder: Path, share: float) -> Iterator[str]:
+    def own(self, folder: Path) -> Iterator[str]:
         """Folders and CSV files of a user's own images, one of them hostile."""
-        yield from own_sets.folders(folder, self._pictures_of(share), self.seed)
+        yield from own_sets.folders(folder, [*self._bombs, *self._draw().sample(self._pictures, 100)], self.seed)
+
+    def sheets(self, folder: Path) -> Iterator[str]:
         yield from own_sets.sheets(folder, self.place / "canary")
 
-    def zips(self, folder: Path, share: float) -> Iterator[str]:
+    def zips(self, folder: Path) -> Iterator[str]:
         for number, (collection, names) in enumerate(own_sets.expected()):
             for name, data in archives.archives(names, str(self.place / "canary")):
                 if len(data) < 2**28:
                     yield _written(folder, f"{number} {collection} {name}.zip".replace("/", "-"), data)
             good = archives.zipped(dict.fromkeys(names, pictures.good()["strips.tif"]))
-            for how, data in mutations.damaged(good, round(share * self.count / 20), random.Random(self.seed)):
+            for how, data in mutations.damaged(good, self.count // 20, self._draw()):
                 yield _written(folder, f"{number} {collection} {how}.zip", data)
 
-    def slides(self, folder: Path, share: float) -> Iterator[str]:
-        yield from slides.damaged(folder, round(share * self.count / 10), random.Random(self.seed))
+    def slides(self, folder: Path) -> Iterator[str]:
+        yield from slides.damaged(folder, self.count // 10, self._draw())
 
-    def regions(self, folder: Path, share: float) -> Iterator[str]:
-        yield from slides.regions(folder, round(share * self.count / 10), random.Random(self.seed))
+    def regions(self, folder: Path) -> Iterator[str]:
+        yield from slides.regions(folder, self.count // 10, self._draw())
 
-    def http(self, folder: Path, share: float) -> Iterator[str]:
-        for name, data in requests_made.http(round(share * self.count / 3), random.Random(self.seed)):
+    def http(self, folder: Path) -> Iterator[str]:
+        for name, data in requests_made.http(self.count // 5, self._draw()):
             yield _written(folder, name, data)
 
-    def messages(self, folder: Path, share: float) -> Iterator[str]:
-        for name, data in requests_made.messages(round(share * self.count / 3), random.Random(self.seed)):
+    def messages(self, folder: Path) -> Iterator[str]:
+        for name, data in requests_made.messages(self.count // 5, self._draw()):
             yield _written(folder, name, data)
 
-    def lists(self, folder: Path, share: float) -> Iterator[str]:
+    def lists(self, folder: Path) -> Iterator[str]:
         """Lists of paths for ``bulk`` that are none."""
         for name, data in {
             "empty": b"", "blank": b"\n\n \n", "zeros": bytes(1000), "a picture": pictures.good()["rgb.png"],
@@ -128,9 +143,9 @@ class Inputs:
         os.mkfifo(folder / "pipe")
         yield "pipe"
 
-    def given(self, folder: Path, share: float) -> Iterator[str]:
-        """The files of ``--files``, or a share of them."""
-        for path in random.Random(self.seed).sample(self._given, round(share * len(self._given))):
+    def given(self, folder: Path) -> Iterator[str]:
+        """The files of ``--files``."""
+        for path in self._given:
             name = f"given {path.name}"
             os.link(path, folder / name)
             yield name

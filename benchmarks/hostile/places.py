@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.hostile.texts import TEXTS, as_name
+from benchmarks.hostile.texts import as_name
 
 
 def special(folder: Path) -> Iterator[str]:
@@ -60,15 +60,15 @@ def special(folder: Path) -> Iterator[str]:
     )
 
 
-def named(folder: Path, good: bytes, texts=TEXTS) -> Iterator[str]:
+def named(folder: Path, good: bytes, texts, endings) -> Iterator[str]:
     """Write a good picture and one that is none under each hostile name, and yield the names."""
     for text in texts:
-        for ending, data in ((".png", good), (" none.png", b"none"), ("", good[:99])):
+        for ending in endings:
             name = as_name(text, ending)
             if name is None:
                 continue
             with contextlib.suppress(OSError, ValueError):
-                (folder / name).write_bytes(data)
+                (folder / name).write_bytes(good if ending == ".png" else b"none")
                 yield name
     for raw in (b"\xff\xfe.png", b"\x80\x9b31m.png", b"\xc3\x28.png", b"\xed\xa0\xbd.png"):
         with contextlib.suppress(OSError):

@@ -15,6 +15,9 @@ from benchmarks.hostile.watch import faults_of
 
 # Every so many inputs a good request must still be answered.
 _LOOK = 20
+_TAG = re.compile("<[^>]*>")
+# What listens until the process ends.
+_OPEN = []
 
 
 def rest(tree: Tree, place: Path):
@@ -47,7 +50,8 @@ def _server(tree: Tree):
     from bach_keras.serving.remote.server import Server
 
     server = Server(Export(tree.export))
-    server.__enter__()  # until the process ends
+    server.__enter__()
+    _OPEN.append(server)
     return server
 
 
@@ -117,10 +121,11 @@ def grpc(tree: Tree, place: Path):
 
 
 def page(tree: Tree, place: Path):
-    """Files uploaded to the page as a browser does, and what it then shows."""
+    """Files uploaded to the page as a browser does, and the HTML that it then shows of them."""
     import requests
 
-    from bach_keras.serving.app.answers import Answers
+    from bach_keras.serving.app.answers import Answers, Visit
+    from bach_keras.serving.app.page import answering
     from bach_keras.serving.app.site import Site
     from bach_keras.serving.exported import Export
 
@@ -128,11 +133,8 @@ def page(tree: Tree, place: Path):
     answers.warm_up()
     site = Site(answers)
     site.__enter__()
-    session = requests.Session()
-    config = session.get(f"{site.url}/config", timeout=60).json()
-    uploads = next(
-        each["id"] for each in config["dependencies"] if any(target[1] == "upload" for target in each["targets"])
-    )
+    _OPEN.append(site)
+    session, answer = requests.Session(), answering(answers)
 
     def ask(number: int, path: Path) -> Answer:
         name = path.name.encode(errors="surrogateescape").decode("utf-8", "replace")
@@ -141,40 +143,9 @@ def page(tree: Tree, place: Path):
         if sent.status_code != 200:
             return of_refusal(sent.text[:500])
         (held,) = sent.json()
-        file = {"path": held, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
-        return _shown(session, site.url, uploads, [file], f"visitor{number}")
+        shown = "".join(part for said in answer([{"path": held, "orig_name": name}], Visit()) for part in said[1:])
+        return Answer(
+            REFUSED if 'class="error"' in shown else ANSWERED, _TAG.sub(" ", shown)[-300:], faults_of("html", shown)
+        )
 
     return ask
-
-
-def _shown(session, url, function, files, visitor) -> Answer:
-    """Return what the page shows of files: the HTML of its parts."""
-    body = {"data": [files, None], "fn_index": function, "session_hash": visitor, "trigger_id": None}
-    joined = session.post(f"{url}/gradio_api/queue/join", json=body, timeout=60)
-    if joined.status_code != 200:
-        return of_refusal(joined.text[:500])
-    faults, shown = [], ""
-    with session.get(
-        f"{url}/gradio_api/queue/data", params={"session_hash": visitor}, stream=True, timeout=60
-    ) as stream:
-        for line in stream.iter_lines():
-            if not line.startswith(b"data:"):
-                continue
-            event = json.loads(line[5:])
-            if event["msg"] in ("process_generating", "process_completed"):
-                if not event["success"]:
-                    return Answer(REFUSED, str(event["output"])[:500], ["the page fails"])
-                shown += _html_of(event["output"]["data"])
-            if event["msg"] in ("process_completed", "close_stream"):
-                break
-    faults += faults_of("html", shown)
-    return Answer(REFUSED if 'class="error"' in shown else ANSWERED, re.sub("<[^>]*>", " ", shown)[-300:], faults)
-
-
-def _html_of(data) -> str:
-    """Return all text of an event: whole values, and the changes that Gradio sends of later ones."""
-    if isinstance(data, str):
-        return data
-    if isinstance(data, dict):
-        data = data.values()
-    return "".join(map(_html_of, data)) if isinstance(data, list | type({}.values())) else ""
