@@ -28,7 +28,7 @@ DOORS = {
     "weights port": Door("file_doors.port", {"weights": 1, "places": 1}, (_PNG,)),
     "weights inspect": Door("file_doors.inspect", {"weights": 1, "places": 1}, (_PNG,)),
     "runs": Door("folder_doors.runs", {"runs": 1}, (_RUN,)),
-    "evaluate": Door("folder_doors.evaluate", {"runs": 0.1, "exports": 0.2}, (_RUN,)),
+    "evaluate": Door("folder_doors.evaluate", {"runs": 0.1, "exports": 0.2, "reaching": 1}, (_RUN,)),
     "report": Door("folder_doors.report", {"evaluations": 1, "runs": 0.4}, (_EVALUATION, _RUN)),
     "page": Door("servers.page", {"bombs": 1, "pictures": 0.1, "names": 0.1, "given": 0.1}, (_PNG,)),
     "slide": Door(

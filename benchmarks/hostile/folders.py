@@ -206,3 +206,28 @@ def exports(base: Path, into: Path, canary: Path, count: int, seed: int) -> Iter
         for how, data in [*mutations.cut(whole), *(mutations.flipped(whole, draw) for _ in range(count // 2))]:
             yield copies.copy(f"{how} {file}", lambda folder, f=file, d=data: put(folder / f, d))
     yield from copies.called()
+
+
+def reaching(base: Path, into: Path, canary: Path) -> Iterator[str]:
+    """Yield exports whose graph would write or read a file, or run Python, when it answers."""
+    import tensorflow as tf
+
+    def writes(data):
+        tf.io.write_file(str(canary / "ran"), data)
+        return data
+
+    reaches = {
+        "writes": writes,
+        "reads": lambda data: tf.io.read_file(str(canary / "secret.txt")),
+        "python": lambda data: tf.numpy_function(lambda each: each, [data], tf.string),
+    }
+    copies = Changed(base, into, canary)
+    for name, reach in reaches.items():
+        module = tf.Module()
+        taken = [tf.TensorSpec([None], tf.string, "image_bytes")]
+        module.answer = tf.function(lambda image_bytes, do=reach: {"label": tf.map_fn(do, image_bytes)}, taken)
+        tf.saved_model.save(module, str(into / ".saved"), signatures={"serving_default": module.answer})
+        made = copies.copy(f"a graph that {name}")
+        put(into / made / "saved_model.pb", (into / ".saved" / "saved_model.pb").read_bytes())
+        shutil.rmtree(into / ".saved")
+        yield made

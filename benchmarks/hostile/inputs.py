@@ -80,6 +80,9 @@ class Inputs:
     def exports(self, folder: Path) -> Iterator[str]:
         yield from self._changed(folders.exports, self._tree.export, folder)
 
+    def reaching(self, folder: Path) -> Iterator[str]:
+        yield from folders.reaching(self._tree.export, folder, self.place / "canary")
+
     def _changed(self, made, base, folder):
         return made(base, folder, self.place / "canary", self.count // 10, self.seed)
 

@@ -106,7 +106,9 @@ def _of_tiff(file: BinaryIO) -> list[bytes]:
 
 
 def _of_png(file: BinaryIO) -> list[bytes]:
-    return [_inflated(body.partition(b"\0")[2]) for _, body in png_chunks(file, (b"iCCP",))]
+    bodies = [body for _, body in itertools.islice(png_chunks(file, (b"iCCP",)), 2)]
+    # Of several, none is applied, so none is inflated: there may be thousands, each of megabytes.
+    return [_inflated(body.partition(b"\0")[2]) for body in bodies] if len(bodies) == 1 else [b""] * len(bodies)
 
 
 def _inflated(stored: bytes) -> bytes:

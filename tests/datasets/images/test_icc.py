@@ -1,4 +1,5 @@
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -44,6 +45,15 @@ def as_bmp(data: bytes, says=b"DEBM") -> bytes:
     head = struct.pack("<IiiHHI", 124, width, height, 1, 24, 0).ljust(56, b"\0") + says
     head = head.ljust(112, b"\0") + struct.pack("<III", 124 + len(pixels), len(data), 0)
     return b"BM" + struct.pack("<III", 0, 0, 14 + 124) + head + pixels + data
+
+
+def test_many_profiles_of_a_png_take_no_more_memory_than_one(file):
+    path = file(png(8, 2, before=300 * iccp(b"\0" + zlib.compress(bytes(2**20)))))
+    tracemalloc.start()
+    assert embedded(path).fault == "one of several"
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**24
 
 
 def by_formula(pixels, primaries_to_srgb, power) -> np.ndarray:
