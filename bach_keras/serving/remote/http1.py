@@ -12,12 +12,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 
 import h11
 
+from bach_keras.serving.remote.http_limits import LIMITS, Budget, Limits
 from bach_keras.serving.remote.request_head import (
     MAX_HEAD,
     METHODS,
@@ -26,18 +26,6 @@ from bach_keras.serving.remote.request_head import (
     malformed,
     too_large,
 )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What clients may use of the server; times are in seconds."""
-
-    connections: int = 64  # where one more comes, the connection that has been idle for longest is closed
-    bodies: int = 512 * 2**20  # bytes of all bodies that were received and not yet answered
-    idle: float = 60  # until a request starts
-    receive: float = 60  # from then until all of it was received
-    send: float = 30  # until the client has taken the complete answer
-    linger: float = 2  # until a client ends its connection, after the server has ended it
 
 
 class Listener(socketserver.TCPServer):
@@ -49,11 +37,11 @@ class Listener(socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, answer: Callable, max_body: int, limits: Limits = Limits()):
+    def __init__(self, host: str, port: int, answer: Callable, max_body: int, limits: Limits = LIMITS):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.answer, self.max_body, self.limits = answer, max_body, limits
-        self.bodies = _Budget(limits.bodies)
-        self.is_stopping = False
+        self.bodies = Budget(limits.bodies)
+        self.is_closing = self.is_stopping = False
         self._connections = set()
         self._lock = threading.Lock()
         super().__init__((host, port), None)
@@ -62,16 +50,26 @@ class Listener(socketserver.TCPServer):
         """Give the connection a thread, or answer that there are too many."""
         connection = _Connection(request, self)
         with self._lock:
-            # Room is made by the connection that has been idle for longest, if there is one.
-            idle = [each for each in self._connections if each.idle_since is not None]
-            if len(self._connections) >= self.limits.connections and idle:
-                self._drop(min(idle, key=lambda each: each.idle_since))
+            if len(self._connections) >= self.limits.connections:
+                self._make_room()
             if is_taken := len(self._connections) < self.limits.connections:
                 self._connections.add(connection)
         if is_taken:
             connection.start()
         else:
             connection.turn_away()
+
+    def _make_room(self):
+        """Close the connection that has been idle for longest, or else that which has been sending for too long."""
+        idle = [each for each in self._connections if each.idle_since is not None]
+        if idle:
+            self._drop(min(idle, key=lambda each: each.idle_since))
+            return
+        begun = [each for each in self._connections if each.begun is not None]
+        slowest = min(begun, key=lambda each: each.begun, default=None)
+        if slowest and time.monotonic() - slowest.begun > self.limits.haste:
+            self._connections.discard(slowest)
+            slowest.hurry()
 
     def is_wanted(self, connection) -> bool:
         """Return whether a connection on which a request starts is still open; from now on it is not idle."""
@@ -84,13 +82,17 @@ class Listener(socketserver.TCPServer):
         with self._lock:
             self._connections.discard(connection)
 
+    def close(self) -> None:
+        """Close each connection after its next answer; new ones are accepted, and can ask why."""
+        self.is_closing = True
+
     def stop(self, grace: float) -> None:
         """Close idle connections, give the others some seconds to end their request, then close them too."""
         self.shutdown()
         self.server_close()
         end = time.monotonic() + grace
         with self._lock:
-            self.is_stopping = True
+            self.is_closing = self.is_stopping = True
             busy = [each for each in self._connections if each.idle_since is None]
             for connection in self._connections.difference(busy):
                 self._drop(connection)
@@ -105,30 +107,14 @@ class Listener(socketserver.TCPServer):
         connection.hang_up()
 
 
-class _Budget:
-    """Bytes that all connections share."""
-
-    def __init__(self, most: int):
-        self._left = most
-        self._lock = threading.Lock()
-
-    def take(self, count: int) -> bool:
-        with self._lock:
-            if is_there := count <= self._left:
-                self._left -= count
-            return is_there
-
-    def give_back(self, count: int) -> None:
-        with self._lock:
-            self._left += count
-
-
 class _Connection(threading.Thread):
     """One client, whose requests are answered one after the other."""
 
     def __init__(self, sock: socket.socket, listener: Listener):
         super().__init__(name="http", daemon=True)
         self.idle_since = time.monotonic()  # None while there is a request
+        self.begun = None  # when the request began of which more must come
+        self._is_hurried = False
         self._sock, self._listener = sock, listener
         self._await_request(b"")
         self._held = 0  # bytes of the body under way
@@ -163,6 +149,12 @@ class _Connection(threading.Thread):
         with contextlib.suppress(OSError):  # the connection has ended already
             self._sock.shutdown(socket.SHUT_RDWR)
 
+    def hurry(self):
+        """Wait no longer for the rest of a request; called from another thread."""
+        self._is_hurried = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RD)
+
     def _await_request(self, received: bytes):
         """Be ready for a request whose first bytes may have been received; empty lines before it are ignored."""
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
@@ -178,6 +170,7 @@ class _Connection(threading.Thread):
             if request is None:
                 return False
             body = self._body()
+            self.begun = None
             status, value = self._answer(request, body)
             del body  # or it would be kept while the answer is sent
             is_last = False
@@ -185,6 +178,7 @@ class _Connection(threading.Thread):
             refusal = error if isinstance(error, BadRequestError) else malformed(error, self._http)
             status, value = refusal.status, {"error": str(refusal)}
         finally:
+            self.begun = None
             # The bytes are free before the answer is sent, as a client may be slow to take it.
             self._listener.bodies.give_back(self._held)
             self._held = 0
@@ -234,12 +228,17 @@ class _Connection(threading.Thread):
     def _begin(self):
         if not self._listener.is_wanted(self):
             raise ConnectionAbortedError
-        self._until = time.monotonic() + self._listener.limits.receive
+        self.begun = time.monotonic()
+        self._until = self.begun + self._listener.limits.receive
 
     def _receive(self) -> bytes:
         try:
             self._sock.settimeout(max(0.001, self._until - time.monotonic()))
-            return self._sock.recv(2**16)
+            data = self._sock.recv(2**16)
+            if self._is_hurried and not data:
+                message = "There are too many connections, and the request is slow to come: try again."
+                raise BadRequestError(HTTPStatus.REQUEST_TIMEOUT, message)
+            return data
         except TimeoutError:
             if self.idle_since is not None:
                 raise  # no request has started, so none is answered
@@ -262,7 +261,7 @@ class _Connection(threading.Thread):
         ]
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             headers.append(("Allow", ", ".join(METHODS)))
-        if is_last or self._listener.is_stopping:
+        if is_last or self._listener.is_closing:
             headers.append(("Connection", "close"))
         response = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase)
         answer = self._http.send(response)

@@ -11,10 +11,10 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from google.protobuf import json_format
-from tensorflow_serving.apis import get_model_status_pb2
 
 from bach_keras.fields import FieldError, parse_object
 from bach_keras.serving.address import Address
+from bach_keras.serving.remote.admission import Admission
 from bach_keras.serving.remote.servable import RefusedError, Servable, bad_request
 
 # The most bytes of a body. The largest image that is accepted, as PNG that does not compress, has 201 MB in base64.
@@ -30,16 +30,17 @@ _STATUS = {
     grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
     grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
     grpc.StatusCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 # Parsed JSON takes more memory than any other form of a request, so one request at a time is parsed.
 _parsing = threading.Lock()
 
 
-def answer(servable: Servable, slots: threading.Semaphore, method: str, target: str, body: bytes):
+def answer(servable: Servable, admission: Admission, method: str, target: str, body: bytes):
     """Answer a request: GET of ``/v1/models/NAME`` (its state) or ``.../metadata``, POST of ``...:predict``.
 
-    HEAD is answered as GET. Each prediction holds one of the slots. Returns the status, and what is sent as JSON.
+    HEAD is answered as GET. A server that stops refuses predictions. Returns the status, and what is sent as JSON.
     """
     place = _path(target)
     verb = re.search(":predict$" if method == "POST" else "(/metadata)?$", place)
@@ -50,9 +51,9 @@ def answer(servable: Servable, slots: threading.Semaphore, method: str, target: 
     try:
         servable.check(address)
         if method == "POST":
-            with slots:
+            with admission.accepted(), admission.slots:
                 return HTTPStatus.OK, predict(servable, body)
-        return HTTPStatus.OK, metadata(servable) if verb[0] else status(servable)
+        return HTTPStatus.OK, metadata(servable) if verb[0] else _as_json(servable.status(admission.is_open))
     except RefusedError as refusal:
         return _STATUS[refusal.code], {"error": str(refusal)}
     except MemoryError:
@@ -65,15 +66,6 @@ def _path(target: str) -> str:
         return target.partition("?")[0] if target.startswith("/") else urlsplit(target).path
     except ValueError:
         return ""
-
-
-def status(servable: Servable) -> dict:
-    """Return TF Serving's description of a version that is ready."""
-    response = get_model_status_pb2.GetModelStatusResponse()
-    version = response.model_version_status.add(version=servable.version)
-    version.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-    version.status.error_code = 0
-    return _as_json(response)
 
 
 def metadata(servable: Servable) -> dict:

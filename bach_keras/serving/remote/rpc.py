@@ -2,26 +2,22 @@
 
 import math
 import threading
-import traceback
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import grpc
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest, GetModelMetadataResponse
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
-from bach_keras.serving.address import Address
-from bach_keras.serving.remote import rest, tensors
+from bach_keras.serving.remote import calls, rest, tensors
+from bach_keras.serving.remote.admission import Admission
 from bach_keras.serving.remote.servable import MAX_IMAGES, RefusedError, Servable, bad_request, check_count
 
-# How many calls' messages are received at once, and how many calls may wait for that.
+# How many calls' messages are received at once, and how many calls there may be.
 CALLS = 8
-WAITING = 64
-
-# Seconds until a message must be complete.
-RECEIVE = 60
+MOST = 64
 
 # The most bytes of a message without images.
 SMALL = 2**16
@@ -30,12 +26,46 @@ SMALL = 2**16
 _parsing = threading.Lock()
 
 
-def handlers(servable: Servable, slots: threading.Semaphore) -> grpc.GenericRpcHandler:
-    """Return the service for one servable; each prediction holds a slot, and other calls answer UNIMPLEMENTED."""
-    methods = {"Predict": partial(predict, servable, slots), "GetModelMetadata": partial(metadata, servable)}
-    return grpc.method_handlers_generic_handler(
-        "tensorflow.serving.PredictionService", {name: _method(answer) for name, answer in methods.items()}
-    )
+class Predictions(grpc.GenericRpcHandler):
+    """The service for one servable; other calls answer UNIMPLEMENTED.
+
+    A call is accepted when it arrives, as its message is received only when there is a thread for it. What is refused
+    is so in the pool ``quick``, without waiting.
+    """
+
+    def __init__(self, servable: Servable, admission: Admission, quick: ThreadPoolExecutor):
+        self._admission, self._quick = admission, quick
+        self._calls, self._lock = 0, threading.Lock()
+        place = "/tensorflow.serving.PredictionService"
+        self._answers = {
+            f"{place}/Predict": partial(predict, servable, admission.slots),
+            f"{place}/GetModelMetadata": partial(metadata, servable),
+        }
+
+    def service(self, call):
+        if call.method not in self._answers:
+            return None
+        try:
+            self._enter()
+        except RefusedError as refusal:
+            return calls.refused(refusal, self._quick)
+        return calls.handler(self._answers[call.method], self._is_urgent, self._leave)
+
+    def _enter(self):
+        with self._lock:
+            if self._calls >= MOST:
+                raise RefusedError(grpc.StatusCode.UNAVAILABLE, "There are too many calls: try again.")
+            self._admission.enter()
+            self._calls += 1
+
+    def _leave(self):
+        with self._lock:
+            self._calls -= 1
+        self._admission.leave()
+
+    def _is_urgent(self) -> bool:
+        # Clients that send slowly must not keep the threads from others, nor the server from its end.
+        return self._calls > CALLS or not self._admission.is_open
 
 
 def limits(max_message: int) -> list[tuple[str, int]]:
@@ -44,52 +74,18 @@ def limits(max_message: int) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", max_message),
         # None is enabled, as a message that is small while it is compressed would pass that limit.
         ("grpc.compression_enabled_algorithms_bitset", 1),
-        ("grpc.max_concurrent_streams", WAITING),
+        ("grpc.max_concurrent_streams", MOST),
         ("grpc.max_connection_idle_ms", 300_000),
         ("grpc.so_reuseport", 0),
     ]
-
-
-def _method(answer):
-    """Wrap a function from a message's bytes to a response."""
-    # The wrapper takes a stream, which is the same on the wire. So it starts before the message is received, can limit
-    # how long that takes, and can give a reason where bytes are not a message.
-
-    def handle(messages, context):
-        try:
-            return answer(_received(messages, context))
-        except RefusedError as error:
-            refusal = error
-        except MemoryError:
-            refusal = RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "There is no memory for this request.")
-        except Exception:  # a bug of ours ends one call, not the server
-            traceback.print_exc()
-            refusal = RefusedError(grpc.StatusCode.INTERNAL, "The server failed; its own output says why.")
-        context.abort(refusal.code, str(refusal))
-
-    return grpc.stream_unary_rpc_method_handler(handle, response_serializer=lambda message: message.SerializeToString())
-
-
-def _received(messages, context) -> bytes:
-    timer = threading.Timer(RECEIVE, context.cancel)
-    timer.daemon = True
-    timer.start()
-    try:
-        return next(messages)
-    except StopIteration:
-        raise bad_request("The call holds no message.") from None
-    except grpc.RpcError:  # cancelled, by the client or by the timer
-        raise RefusedError(grpc.StatusCode.CANCELLED, "The message is not complete.") from None
-    finally:
-        timer.cancel()
 
 
 def predict(servable: Servable, slots: threading.Semaphore, message: bytes) -> PredictResponse:
     """Answer a PredictRequest."""
     with slots:
         with _parsing:
-            request = _parsed(PredictRequest, message)
-        servable.check(_address(request.model_spec))
+            request = calls.parsed(PredictRequest, message)
+        servable.check(calls.address_of(request.model_spec))
         signature = request.model_spec.signature_name or "serving_default"
         outputs = servable.predict(signature, _arrays(servable, signature, request.inputs))
     wanted = list(request.output_filter) or list(outputs)
@@ -107,27 +103,13 @@ def metadata(servable: Servable, message: bytes) -> GetModelMetadataResponse:
     """Answer a GetModelMetadataRequest for ``signature_def``, the only kind there is."""
     if len(message) > SMALL:
         raise bad_request(f"The request has {len(message)} bytes; at most {SMALL} are allowed.")
-    request = _parsed(GetModelMetadataRequest, message)
-    servable.check(_address(request.model_spec))
+    request = calls.parsed(GetModelMetadataRequest, message)
+    servable.check(calls.address_of(request.model_spec))
     if list(request.metadata_field) != ["signature_def"]:
         raise bad_request("Metadata field must be: signature_def")
     response = GetModelMetadataResponse(model_spec=_spec(servable, ""))
     response.metadata["signature_def"].Pack(servable.signature_defs)
     return response
-
-
-def _parsed(kind, message: bytes):
-    try:
-        return kind.FromString(message)
-    except DecodeError:
-        raise bad_request(f"The message is not a {kind.DESCRIPTOR.name}.") from None
-
-
-def _address(spec) -> Address:
-    chosen = spec.WhichOneof("version_choice")
-    if chosen == "version_label" and not spec.version_label:
-        raise bad_request("Unrecognized servable version label: ")
-    return Address(spec.name, spec.version.value if chosen == "version" else None, spec.version_label)
 
 
 def _spec(servable, signature) -> ModelSpec:

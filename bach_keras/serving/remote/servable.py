@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse, ModelVersionStatus
 
 from bach_keras.serving.address import Address
 from bach_keras.serving.exported import Export
@@ -69,6 +70,14 @@ class Servable:
             raise RefusedError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {place}")
         if address.label not in ("", LABEL):
             raise bad_request(f"Unrecognized servable version label: {address.label}")
+
+    def status(self, is_open: bool) -> GetModelStatusResponse:
+        """Return TF Serving's description of the version: ready, or about to go."""
+        response = GetModelStatusResponse()
+        version = response.model_version_status.add(version=self.version)
+        version.state = ModelVersionStatus.AVAILABLE if is_open else ModelVersionStatus.UNLOADING
+        version.status.error_code = 0
+        return response
 
     def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
         """Return a signature's inputs, by name."""

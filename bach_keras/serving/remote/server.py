@@ -11,15 +11,20 @@ import grpc
 from bach_keras.serving.address import NAME, Address, cannot_listen
 from bach_keras.serving.exported import Export
 from bach_keras.serving.remote import rest, rpc
+from bach_keras.serving.remote.admission import Admission
 from bach_keras.serving.remote.http1 import Listener
 from bach_keras.serving.remote.servable import Servable
+from bach_keras.serving.remote.state import State
+from bach_keras.wording import counted
+from datasets.errors import WorkError
 
 LOG = logging.getLogger(__name__)
 
 # How many requests the two listeners together answer at once.
 AT_ONCE = 4
 
-# Seconds that a request may still take when the server stops.
+# Seconds until all that was accepted must be answered when the server stops, and then until clients have taken it.
+ANSWER = 120
 GRACE = 5
 
 
@@ -27,18 +32,18 @@ class Server:
     """The two listeners, each on a free port if its own is 0; a context manager that starts and stops them."""
 
     def __init__(self, export: Export, name: str = NAME, host: str = "127.0.0.1", port: int = 0, grpc_port: int = 0):
-        # Both listeners share the slots, so that the processor has the same work over either.
-        servable, slots = Servable(export, name), threading.Semaphore(AT_ONCE)
+        # Both listeners share the admission, so that the processor has the same work over either.
+        servable, self._admission = Servable(export, name), Admission(AT_ONCE)
+        self._state = State(servable, self._admission)
         place = f"[{host}]" if ":" in host else host
         try:
-            self._http = Listener(host, port, partial(rest.answer, servable, slots), rest.MAX_BODY)
+            self._http = Listener(host, port, partial(rest.answer, servable, self._admission), rest.MAX_BODY)
         except OSError as error:
             raise cannot_listen(host, port, "--port", error) from error
         self._grpc = grpc.server(
             ThreadPoolExecutor(rpc.CALLS, "grpc"),
-            [rpc.handlers(servable, slots)],
+            [self._state, rpc.Predictions(servable, self._admission, self._state.pool)],
             options=rpc.limits(rest.MAX_BODY),
-            maximum_concurrent_rpcs=rpc.WAITING,
         )
         try:
             grpc_port = self._grpc.add_insecure_port(f"{place}:{grpc_port}")
@@ -56,16 +61,36 @@ class Server:
         return self
 
     def __exit__(self, *exception):
+        self.stop()
+
+    def stop(self) -> None:
+        """Refuse what is new, answer what was accepted, and end; a WorkError says how much had no answer in time."""
+        count = self._admission.close()
+        more = f": {counted(count, 'request')} under way will be answered first" if count else ""
+        LOG.info(f"stopping{more}")
+        self._state.stop()
+        self._http.close()
+        left = self._admission.wait(ANSWER)
+        self._state.end()
         ended = self._grpc.stop(GRACE)  # does not wait, so the grace of both runs at the same time
         self._http.stop(GRACE)
         self._thread.join()
         ended.wait()
+        if left:
+            raise WorkError(f"{counted(left, 'request')} had no answer within {ANSWER} s when the server was stopped.")
 
     def serve(self) -> None:
-        """Answer until SIGINT or SIGTERM, then let requests under way end."""
+        """Answer until SIGINT or SIGTERM, then answer what was accepted; a second signal ends the process at once."""
         stopped = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopped.set())
+        numbers = (signal.SIGINT, signal.SIGTERM)
+
+        def stop(*_):
+            for number in numbers:
+                signal.signal(number, signal.SIG_DFL)
+            stopped.set()
+
+        for number in numbers:
+            signal.signal(number, stop)
         with self:
             LOG.info(f"serving {self.place} at {self.rest_url} and {self.grpc_url} for development; Ctrl-C stops it")
             stopped.wait()

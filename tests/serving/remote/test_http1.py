@@ -317,6 +317,24 @@ def test_the_longest_idle_connection_makes_place_and_busy_ones_do_not():
                 assert parsed(connection.recv(2**16))[0][0] == 200
 
 
+def test_of_too_many_busy_connections_one_that_is_slow_to_send_gives_way():
+    with (
+        listening(connections=2, haste=0.3, linger=0.1) as listener,
+        connect(listener) as slow,
+        connect(listener) as new,
+    ):
+        slow.sendall(POST + b"Content-Length: 100\r\n\r\nabc")
+        wait_for(listener, busy=1, idle=1)
+        time.sleep(0.4)
+        new.sendall(GET)
+        wait_for(listener, busy=2, idle=0)
+        assert exchange(listener, GET + b"\r\n")[0][0] == 200
+        ((code, value),) = parsed(received(slow))
+        assert (code, "slow to come" in value["error"]) == (408, True)
+        new.sendall(b"\r\n")
+        assert parsed(new.recv(2**16))[0][0] == 200
+
+
 def test_stopping_ends_idle_connections_and_lets_requests_end():
     started, ready = threading.Event(), threading.Event()
 

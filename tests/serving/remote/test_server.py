@@ -25,7 +25,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 
 from bach_keras.serving.address import Address
 from bach_keras.serving.images import as_png
-from bach_keras.serving.remote import rest, rpc
+from bach_keras.serving.remote import calls, rest, rpc
 from bach_keras.serving.remote.client import Remote
 from bach_keras.serving.remote.rest import MAX_BODY
 from bach_keras.serving.remote.servable import MAX_IMAGES, Servable
@@ -466,7 +466,7 @@ def test_compressed_messages_are_not_unpacked(server):
 
 
 def test_calls_whose_message_does_not_come_hold_nobody_for_long(server, service, monkeypatch):
-    monkeypatch.setattr(rpc, "RECEIVE", 1.0)
+    monkeypatch.setattr(calls, "RECEIVE", 1.0)
     stopped = threading.Event()
 
     def never():

@@ -1,0 +1,51 @@
+"""Which predictions the development server accepts, how many run at once, and what is under way when it stops."""
+
+import contextlib
+import threading
+
+import grpc
+
+from bach_keras.serving.remote.servable import RefusedError
+
+
+class Admission:
+    """What both listeners share: the slots of predictions, and the count of those that were accepted."""
+
+    def __init__(self, at_once: int):
+        self.slots = threading.Semaphore(at_once)
+        self.is_open = True
+        self._under_way = 0
+        self._changed = threading.Condition()
+
+    def enter(self) -> None:
+        """Accept a prediction, which must ``leave``; once the server stops, it is refused."""
+        with self._changed:
+            if not self.is_open:
+                raise RefusedError(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")
+            self._under_way += 1
+
+    def leave(self) -> None:
+        with self._changed:
+            self._under_way -= 1
+            self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def accepted(self):
+        """Count a prediction while the context is open."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
+    def close(self) -> int:
+        """Accept no more; return how many predictions are under way."""
+        with self._changed:
+            self.is_open = False
+            return self._under_way
+
+    def wait(self, seconds: float) -> int:
+        """Wait until what was accepted is answered; return how many predictions are not."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way, seconds)
+            return self._under_way

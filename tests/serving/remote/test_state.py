@@ -1,0 +1,179 @@
+"""What the server says of its own state, and how it ends."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+import requests
+import tensorflow as tf
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest, ModelVersionStatus
+from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+
+from bach_keras.serving.remote import calls, rpc, server, state
+from bach_keras.serving.remote.servable import Servable
+from bach_keras.serving.remote.server import Server
+from datasets.errors import WorkError
+
+SERVICE = "tensorflow.serving.PredictionService"
+
+
+@pytest.fixture(scope="module")
+def running(export):
+    with Server(export) as started:
+        yield started
+
+
+def channel_to(running):
+    return grpc.insecure_channel(running.grpc_url.removeprefix("grpc://"))
+
+
+def health(channel, call="unary_unary", method="Check"):
+    return getattr(channel, call)(
+        f"/grpc.health.v1.Health/{method}",
+        request_serializer=state.HealthRequest.SerializeToString,
+        response_deserializer=state.HealthResponse.FromString,
+    )
+
+
+def predict_request():
+    request = PredictRequest()
+    request.model_spec.name = "bach"
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([b"x"], tf.string))
+    return request
+
+
+def code_of(call, *given):
+    with pytest.raises(grpc.RpcError) as caught:
+        call(*given, timeout=30)
+    return caught.value.code().name
+
+
+def test_a_server_that_answers_is_serving(running):
+    with channel_to(running) as channel:
+        for service in ("", SERVICE):
+            assert health(channel)(state.HealthRequest(service=service), timeout=30).status == state.SERVING
+        assert code_of(health(channel), state.HealthRequest(service="elsewhere")) == "NOT_FOUND"
+        assert code_of(channel.unary_unary("/grpc.health.v1.Health/Check"), b"\xff") == "INVALID_ARGUMENT"
+        assert code_of(channel.unary_unary("/grpc.health.v1.Health/List"), b"") == "UNIMPLEMENTED"
+
+
+def test_health_is_the_message_that_probes_send(running):
+    with channel_to(running) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        # Field 1: the service's name, and in the answer the number of SERVING.
+        assert check(b"\x0a" + bytes([len(SERVICE)]) + SERVICE.encode(), timeout=30) == b"\x08\x01"
+
+
+def test_an_unknown_service_can_be_watched_and_watchers_are_counted(running, monkeypatch):
+    monkeypatch.setattr(state, "WATCHERS", 1)
+    with channel_to(running) as channel:
+        watch = health(channel, "unary_stream", "Watch")
+        first = watch(state.HealthRequest(service="elsewhere"), timeout=30)
+        assert next(first).status == state.SERVICE_UNKNOWN
+        assert code_of(lambda *given, **how: next(watch(*given, **how)), state.HealthRequest()) == "RESOURCE_EXHAUSTED"
+        first.cancel()
+        end = time.monotonic() + 10
+        while running._state._watching and time.monotonic() < end:
+            time.sleep(0.01)
+        again = watch(state.HealthRequest(), timeout=30)
+        assert next(again).status == state.SERVING
+        again.cancel()
+
+
+def test_the_models_state_is_told_over_grpc(running):
+    with channel_to(running) as channel:
+        request = GetModelStatusRequest()
+        request.model_spec.name = "bach"
+        (version,) = ModelServiceStub(channel).GetModelStatus(request, timeout=30).model_version_status
+        assert (version.version, version.state) == (1, ModelVersionStatus.AVAILABLE)
+        request.model_spec.name = "other"
+        assert code_of(ModelServiceStub(channel).GetModelStatus, request) == "NOT_FOUND"
+
+
+def test_a_server_that_stops_says_so_refuses_what_is_new_and_answers_what_it_accepted(export, monkeypatch):
+    started, ready = threading.Semaphore(0), threading.Event()
+
+    def slow(servable, signature, given):
+        started.release()
+        assert ready.wait(30)
+        return {"label": np.array([b"benign"], object)}
+
+    monkeypatch.setattr(Servable, "predict", slow)
+    with ThreadPoolExecutor(4) as pool, Server(export) as running, channel_to(running) as channel:
+        place, service = f"{running.rest_url}/v1/models/bach", PredictionServiceStub(channel)
+        rest = pool.submit(requests.post, f"{place}:predict", json={"instances": [""]}, timeout=30)
+        # More than there are threads, so that some wait for one.
+        grpcs = [service.Predict.future(predict_request(), timeout=30) for _ in range(rpc.CALLS + 2)]
+        for _ in range(4):
+            assert started.acquire(timeout=30)
+        watch = health(channel, "unary_stream", "Watch")(state.HealthRequest(), timeout=30)
+        assert next(watch).status == state.SERVING
+        while running._admission._under_way < len(grpcs) + 1:
+            time.sleep(0.01)
+        stopping = pool.submit(running.stop)
+        assert next(watch).status == state.NOT_SERVING
+        assert health(channel)(state.HealthRequest(), timeout=30).status == state.NOT_SERVING
+        answer = requests.get(place, timeout=30)
+        assert answer.json()["model_version_status"][0]["state"] == "UNLOADING"
+        assert answer.headers["Connection"] == "close"
+        refused = requests.post(f"{place}:predict", json={"instances": [""]}, timeout=30)
+        assert (refused.status_code, refused.json()) == (503, {"error": "The server is stopping."})
+        assert code_of(service.Predict, predict_request()) == "UNAVAILABLE"
+        ready.set()
+        assert rest.result(30).json() == {"predictions": ["benign"]}
+        assert {call.result(30).outputs["label"].string_val[0] for call in grpcs} == {b"benign"}
+        stopping.result(30)
+        assert list(watch) == []
+        with pytest.raises(requests.ConnectionError):
+            requests.get(place, timeout=30)
+
+
+def test_what_is_not_answered_in_time_is_counted(export, monkeypatch):
+    started, ready = threading.Event(), threading.Event()
+
+    def slow(servable, signature, given):
+        started.set()
+        assert ready.wait(30)
+        return {"label": np.array([b"benign"], object)}
+
+    monkeypatch.setattr(Servable, "predict", slow)
+    monkeypatch.setattr(server, "ANSWER", 0.1)
+    monkeypatch.setattr(server, "GRACE", 0.1)
+    with ThreadPoolExecutor(1) as pool:
+        running = Server(export).__enter__()
+        asked = pool.submit(requests.post, f"{running.rest_url}/v1/models/bach:predict", json={"instances": [""]})
+        assert started.wait(30)
+        with pytest.raises(WorkError, match=r"1 request had no answer within 0\.1 s"):
+            running.stop()
+        ready.set()
+        with pytest.raises(requests.ConnectionError):
+            asked.result(30)
+
+
+def test_calls_that_are_slow_to_send_give_way_to_others_and_to_the_end(export, monkeypatch):
+    monkeypatch.setattr(calls, "HASTE", 0.5)
+    stopped = threading.Event()
+
+    def never():
+        stopped.wait(30)
+        yield from ()
+
+    with Server(export) as running, channel_to(running) as channel:
+        call = channel.stream_unary(f"/{SERVICE}/Predict")
+        silent = [call.future(never(), timeout=60) for _ in range(rpc.CALLS)]
+        start = time.monotonic()
+        assert PredictionServiceStub(channel).Predict(predict_request(), timeout=30).outputs["ok"].bool_val == [False]
+        assert time.monotonic() - start < 10
+        silent.append(call.future(never(), timeout=60))
+        while not running._admission._under_way:
+            time.sleep(0.01)
+        running.stop()
+        assert time.monotonic() - start < 20
+        codes = {each.exception(30).code().name for each in silent}
+        stopped.set()
+    assert codes == {"CANCELLED"}
