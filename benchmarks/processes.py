@@ -24,7 +24,7 @@ def take(command: list[str], every: float = 0.1, **how) -> Taken:
     running = subprocess.Popen(command, **how)
     peaks, together = {}, 0.0
     while True:
-        sizes = {process: _resident(process) for process in _tree(running.pid)}
+        sizes = {process: resident(process) for process in _tree(running.pid)}
         together = max(together, sum(sizes.values()))
         peaks |= {process: max(size, peaks.get(process, 0)) for process, size in sizes.items()}
         done, status, used = os.wait4(running.pid, os.WNOHANG)
@@ -34,6 +34,11 @@ def take(command: list[str], every: float = 0.1, **how) -> Taken:
     running.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - started
     return Taken(seconds, used.ru_utime + used.ru_stime, peaks, together, running.returncode)
+
+
+def children_of(process: int) -> list[int]:
+    """Return what a process has started, and what that has, as far as it runs."""
+    return _tree(process)[1:]
 
 
 def _tree(process: int) -> list[int]:
@@ -46,7 +51,8 @@ def _tree(process: int) -> list[int]:
     return found
 
 
-def _resident(process: int) -> float:
+def resident(process: int) -> float:
+    """Return the memory of a process in MB, and 0 where it has ended."""
     try:
         return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
     except OSError:
