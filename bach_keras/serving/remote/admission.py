@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Callable, Iterator
 
 import grpc
 
@@ -12,8 +13,8 @@ class Admission:
     """What both listeners share: the slots of predictions, and the count of those that were accepted."""
 
     def __init__(self, at_once: int):
-        self.slots = threading.Semaphore(at_once)
-        self.is_open = True
+        self.is_open, self._is_over = True, False
+        self._slots = threading.Semaphore(at_once)
         self._under_way = 0
         self._changed = threading.Condition()
 
@@ -21,7 +22,7 @@ class Admission:
         """Accept a prediction, which must ``leave``; once the server stops, it is refused."""
         with self._changed:
             if not self.is_open:
-                raise RefusedError(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")
+                raise _stopping()
             self._under_way += 1
 
     def leave(self) -> None:
@@ -30,13 +31,23 @@ class Admission:
             self._changed.notify_all()
 
     @contextlib.contextmanager
-    def accepted(self):
+    def accepted(self) -> Iterator[None]:
         """Count a prediction while the context is open."""
         self.enter()
         try:
             yield
         finally:
             self.leave()
+
+    @contextlib.contextmanager
+    def slot(self, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Run a prediction in its turn, unless by then its client or the server is gone."""
+        with self._slots:
+            if not is_wanted():
+                raise RefusedError(grpc.StatusCode.CANCELLED, "The client has gone.")
+            if self._is_over:
+                raise _stopping()
+            yield
 
     def close(self) -> int:
         """Accept no more; return how many predictions are under way."""
@@ -45,7 +56,12 @@ class Admission:
             return self._under_way
 
     def wait(self, seconds: float) -> int:
-        """Wait until what was accepted is answered; return how many predictions are not."""
+        """Wait until what was accepted is answered; return how much is not, of which no more is begun."""
         with self._changed:
             self._changed.wait_for(lambda: not self._under_way, seconds)
+            self._is_over = True
             return self._under_way
+
+
+def _stopping() -> RefusedError:
+    return RefusedError(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")

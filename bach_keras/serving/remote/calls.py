@@ -18,17 +18,18 @@ HASTE = 5
 
 
 def handler(answer: Callable, is_urgent: Callable[[], bool], ended: Callable[[], None], pool=None):
-    """Return the handler of a call, from a function from a message's bytes to a response.
+    """Return the handler of a call.
 
-    Its message must come in haste once ``is_urgent``. ``ended`` is called when it has its response. It runs in a pool
-    of its own, or else in the server's.
+    ``answer`` makes a response from a message's bytes, and can ask whether the client still waits for it. The message
+    must come in haste once ``is_urgent``. ``ended`` is called when there is a response. All runs in a pool of its own,
+    or else in the server's.
     """
     # The handler takes a stream, which is the same on the wire. So it starts before the message is received, can limit
     # how long that takes, and can give a reason where bytes are not a message.
 
     def handle(messages, context):
         try:
-            return answer(receive(messages, context, is_urgent))
+            return answer(receive(messages, context, is_urgent), context.is_active)
         except RefusedError as error:
             refusal = error
         except MemoryError:

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -38,7 +39,7 @@ class Predictions(grpc.GenericRpcHandler):
         self._calls, self._lock = 0, threading.Lock()
         place = "/tensorflow.serving.PredictionService"
         self._answers = {
-            f"{place}/Predict": partial(predict, servable, admission.slots),
+            f"{place}/Predict": partial(predict, servable, admission),
             f"{place}/GetModelMetadata": partial(metadata, servable),
         }
 
@@ -80,9 +81,9 @@ def limits(max_message: int) -> list[tuple[str, int]]:
     ]
 
 
-def predict(servable: Servable, slots: threading.Semaphore, message: bytes) -> PredictResponse:
+def predict(servable: Servable, admission: Admission, message: bytes, is_wanted: Callable[[], bool]) -> PredictResponse:
     """Answer a PredictRequest."""
-    with slots:
+    with admission.slot(is_wanted):
         with _parsing:
             request = calls.parsed(PredictRequest, message)
         servable.check(calls.address_of(request.model_spec))
@@ -99,7 +100,7 @@ def predict(servable: Servable, slots: threading.Semaphore, message: bytes) -> P
     return response
 
 
-def metadata(servable: Servable, message: bytes) -> GetModelMetadataResponse:
+def metadata(servable: Servable, message: bytes, is_wanted: Callable[[], bool]) -> GetModelMetadataResponse:
     """Answer a GetModelMetadataRequest for ``signature_def``, the only kind there is."""
     if len(message) > SMALL:
         raise bad_request(f"The request has {len(message)} bytes; at most {SMALL} are allowed.")

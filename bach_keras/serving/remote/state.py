@@ -78,12 +78,12 @@ class State(grpc.GenericRpcHandler):
             self._is_over = True
             self._changed.notify_all()
 
-    def _model_status(self, message: bytes) -> GetModelStatusResponse:
+    def _model_status(self, message: bytes, is_wanted) -> GetModelStatusResponse:
         address = calls.address_of(calls.parsed(GetModelStatusRequest, message).model_spec)
         self._servable.check(address)
         return self._servable.status(self._admission.is_open)
 
-    def _check(self, message: bytes):
+    def _check(self, message: bytes, is_wanted):
         status = self._of(calls.parsed(HealthRequest, message).service)
         if status == SERVICE_UNKNOWN:
             raise RefusedError(grpc.StatusCode.NOT_FOUND, "There is no service of this name.")

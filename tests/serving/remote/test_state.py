@@ -140,26 +140,56 @@ def test_a_server_that_stops_says_so_refuses_what_is_new_and_answers_what_it_acc
             requests.get(place, timeout=30)
 
 
-def test_what_is_not_answered_in_time_is_counted(export, monkeypatch):
-    started, ready = threading.Event(), threading.Event()
+def test_what_is_not_answered_in_time_is_counted_and_not_begun(export, monkeypatch):
+    started, ready = threading.Semaphore(0), threading.Event()
 
     def slow(servable, signature, given):
-        started.set()
+        started.release()
         assert ready.wait(30)
         return {"label": np.array([b"benign"], object)}
 
     monkeypatch.setattr(Servable, "predict", slow)
-    monkeypatch.setattr(server, "ANSWER", 0.1)
-    monkeypatch.setattr(server, "GRACE", 0.1)
-    with ThreadPoolExecutor(1) as pool:
+    for name, value in {"ANSWER": 0.1, "GRACE": 0.1, "AT_ONCE": 1}.items():
+        monkeypatch.setattr(server, name, value)
+    with ThreadPoolExecutor(2) as pool:
         running = Server(export).__enter__()
-        asked = pool.submit(requests.post, f"{running.rest_url}/v1/models/bach:predict", json={"instances": [""]})
-        assert started.wait(30)
-        with pytest.raises(WorkError, match=r"1 request had no answer within 0\.1 s"):
+        place = f"{running.rest_url}/v1/models/bach:predict"
+        asked = [pool.submit(requests.post, place, json={"instances": [""]}) for _ in range(2)]
+        assert started.acquire(timeout=30)
+        while running._admission._under_way < 2:
+            time.sleep(0.01)
+        with pytest.raises(WorkError, match=r"2 requests had no answer within 0\.1 s"):
             running.stop()
         ready.set()
-        with pytest.raises(requests.ConnectionError):
-            asked.result(30)
+        for each in asked:
+            with pytest.raises(requests.ConnectionError):
+                each.result(30)
+    assert not started.acquire(timeout=0.2)
+
+
+def test_a_call_that_was_cancelled_while_it_waited_is_not_answered(export, monkeypatch):
+    started, ready = threading.Semaphore(0), threading.Event()
+
+    def slow(servable, signature, given):
+        started.release()
+        assert ready.wait(30)
+        return {"label": np.array([b"benign"], object)}
+
+    monkeypatch.setattr(Servable, "predict", slow)
+    monkeypatch.setattr(server, "AT_ONCE", 1)
+    with Server(export) as running, channel_to(running) as channel:
+        call = PredictionServiceStub(channel).Predict
+        first, second = (call.future(predict_request(), timeout=30) for _ in range(2))
+        assert started.acquire(timeout=30)
+        while running._admission._under_way < 2:
+            time.sleep(0.01)
+        for each in (first, second):
+            each.cancel()
+        time.sleep(0.1)
+        ready.set()
+        while running._admission._under_way:
+            time.sleep(0.01)
+    assert not started.acquire(timeout=0.2)
 
 
 def test_calls_that_are_slow_to_send_give_way_to_others_and_to_the_end(export, monkeypatch):
