@@ -8,6 +8,7 @@ from bach_keras.commands.console import show_warnings
 from bach_keras.commands.open_model import check_one, open_model
 from bach_keras.commands.options import FOLDER
 from bach_keras.packed_kernels import keep_packed_kernels
+from bach_keras.serving.arenas import share_arenas
 from datasets.errors import UserError
 
 
@@ -29,6 +30,7 @@ def app(model, server, host, port):
     if importlib.util.find_spec("gradio") is None:
         raise UserError("The page needs Gradio: run 'pip install -r requirements-app.txt'.")
     keep_packed_kernels()
+    share_arenas()
     from bach_keras.serving.app.answers import Answers
     from bach_keras.serving.app.site import Site
 

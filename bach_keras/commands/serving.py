@@ -16,6 +16,7 @@ from bach_keras.commands.options import (
     views_option,
 )
 from bach_keras.packed_kernels import keep_packed_kernels
+from bach_keras.serving.arenas import share_arenas
 from datasets.errors import UserError, WorkError, working
 
 
@@ -197,6 +198,7 @@ def serve(model, name, host, port, grpc_port):
       python cli.py serve --model saved_models/demo/1
     """
     keep_packed_kernels()
+    share_arenas()
     from bach_keras.serving.exported import Export
     from bach_keras.serving.remote.server import Server
 

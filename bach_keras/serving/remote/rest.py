@@ -51,7 +51,7 @@ def answer(servable: Servable, admission: Admission, method: str, target: str, b
     try:
         servable.check(address)
         if method == "POST":
-            with admission.accepted(), admission.slot():
+            with admission.accepted() as number, admission.slot(number):
                 return HTTPStatus.OK, predict(servable, body)
         return HTTPStatus.OK, metadata(servable) if verb[0] else _as_json(servable.status(admission.is_open))
     except RefusedError as refusal:

@@ -39,25 +39,26 @@ class Predictions(grpc.GenericRpcHandler):
         self._calls, self._lock = 0, threading.Lock()
         place = "/tensorflow.serving.PredictionService"
         self._answers = {
-            f"{place}/Predict": partial(predict, servable, admission),
-            f"{place}/GetModelMetadata": partial(metadata, servable),
+            f"{place}/Predict": lambda number: partial(predict, servable, partial(admission.slot, number)),
+            f"{place}/GetModelMetadata": lambda number: partial(metadata, servable),
         }
 
     def service(self, call):
         if call.method not in self._answers:
             return None
         try:
-            self._enter()
+            number = self._enter()
         except RefusedError as refusal:
             return calls.refused(refusal, self._quick)
-        return calls.handler(self._answers[call.method], self._is_urgent, self._leave)
+        return calls.handler(self._answers[call.method](number), self._is_urgent, self._leave)
 
-    def _enter(self):
+    def _enter(self) -> int:
         with self._lock:
             if self._calls >= MOST:
                 raise RefusedError(grpc.StatusCode.UNAVAILABLE, "There are too many calls: try again.")
-            self._admission.enter()
+            number = self._admission.enter()
             self._calls += 1
+            return number
 
     def _leave(self):
         with self._lock:
@@ -81,9 +82,9 @@ def limits(max_message: int) -> list[tuple[str, int]]:
     ]
 
 
-def predict(servable: Servable, admission: Admission, message: bytes, is_wanted: Callable[[], bool]) -> PredictResponse:
-    """Answer a PredictRequest."""
-    with admission.slot(is_wanted):
+def predict(servable: Servable, slot: Callable, message: bytes, is_wanted: Callable[[], bool]) -> PredictResponse:
+    """Answer a PredictRequest, in its slot."""
+    with slot(is_wanted):
         with _parsing:
             request = calls.parsed(PredictRequest, message)
         servable.check(calls.address_of(request.model_spec))
