@@ -156,8 +156,9 @@ def test_the_manifest_hangs_together(cluster):
     assert {port["targetPort"] for port in service["spec"]["ports"]} == set(names)
     assert service["spec"]["selector"] == pod["metadata"]["labels"] == deployment["spec"]["selector"]["matchLabels"]
     for probe in ("startupProbe", "readinessProbe"):
-        assert container[probe]["httpGet"] == {"path": f"/v1/models/{NAME}", "port": "rest"}
-    assert container["livenessProbe"]["tcpSocket"]["port"] in names
+        assert container[probe]["httpGet"] == {"path": f"/v1/models/{NAME}/metadata", "port": "rest"}
+    assert container["livenessProbe"]["grpc"]["port"] == names["grpc"]  # a probe of this kind takes no name
+    assert "--enable_grpc_healthcheck_service=true" in container["args"]
     assert "cpu" in container["resources"]["limits"]
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}

@@ -1,5 +1,6 @@
 """The page on an address of this machine."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -44,6 +45,9 @@ class Site:
     def __enter__(self):
         import uvicorn
 
+        # A request with a damaged body is answered, and one whose client goes away is no fault.
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)
+        logging.getLogger("uvicorn.error").addFilter(_is_a_fault)
         self._files = tempfile.TemporaryDirectory(prefix="bach-keras-app-", ignore_cleanup_errors=True)
         app = _application(self._answers, self._files.name, self._host)
         how = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": GRACE}
@@ -69,6 +73,15 @@ class Site:
         with self:
             LOG.info(f"the page is at {self.url}; Ctrl-C stops it")
             stopped.wait()
+
+
+def _is_a_fault(record) -> bool:
+    """Return whether a line of the log tells of a fault, and not of a client that is gone or a page that is closed."""
+    from starlette.requests import ClientDisconnect
+
+    error = record.exc_info[1] if record.exc_info else None
+    is_closing = "timeout graceful shutdown exceeded" in str(record.msg)
+    return not is_closing and not isinstance(error, (ClientDisconnect, asyncio.CancelledError))
 
 
 def _listen(host, port) -> socket.socket:

@@ -2,8 +2,11 @@
 
 import base64
 import gc
+import logging
 import re
+import socket
 import time
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -34,6 +37,21 @@ def browser():
     opened = Browser()
     yield opened
     opened.driver.quit()
+
+
+def test_visitors_who_go_away_and_damaged_uploads_leave_no_error_in_the_log(site, caplog):
+    place = urlsplit(site.url)
+    head = (
+        f"POST /gradio_api/upload HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    )
+    with socket.create_connection((place.hostname, place.port), timeout=30) as half:
+        half.sendall(f"{head}Content-Length: 100000\r\n\r\n--x\r\n".encode())
+        time.sleep(0.2)
+    with socket.create_connection((place.hostname, place.port), timeout=30) as damaged:
+        damaged.sendall(f"{head}Content-Length: 2\r\n\r\nab".encode())
+        assert b" 400 " in damaged.recv(2**16)
+    time.sleep(0.2)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 class Page:
