@@ -28,6 +28,9 @@ from benchmarks.load_server import Ending, Process, Sample, slope
 # Seconds before the signal from which on a request may be asked to come again: it may not have arrived.
 ON_THE_WAY = 1.0
 
+# Seconds that a stop may take: what the server allows itself, and as much again on a busy machine.
+STOP = 300
+
 # A memory that grows by less than this share of itself in the whole run is flat, whatever its slope.
 FLAT = 0.01
 
@@ -156,14 +159,10 @@ def campaign(given, known) -> bool:
             target = Target((host, int(port)), rpc, known)
             with Load(target, given.clients) as load:
                 time.sleep(seconds)
-                results, samples = list(load.results), list(process.samples)
-                ending = process.stop(number, 300)
+                if number == signal.SIGTERM:
+                    is_well = tell(list(load.results), list(process.samples), target, seconds)
+                ending = process.stop(number, STOP)
                 bugs = process.tracebacks()
-        if number == signal.SIGTERM:
-            is_well = show(results, target, seconds)
-            sentence, is_flat = of_memory(samples, seconds)
-            print(f"\n{sentence}")
-            is_well &= is_flat
         row, cost = stop_row(number.name, load.results, ending)
         rows.append(row)
         costs += cost
@@ -173,6 +172,14 @@ def campaign(given, known) -> bool:
     print("\n" + "\n".join([_STOP_HEAD, "|---" * 11 + "|", *rows]))
     print("\n".join(["", *(f"- {cost}" for cost in costs)]))
     return is_well
+
+
+def tell(results: list[Result], samples: list[Sample], target: Target, seconds: float) -> bool:
+    """Print what a load came to, and how the server's memory went; return whether both are as they must be."""
+    is_well = show(results, target, seconds)
+    sentence, is_flat = of_memory(samples, seconds)
+    print(f"\n{sentence}", flush=True)
+    return is_well and is_flat
 
 
 def show(results: list[Result], target: Target, seconds: float) -> bool:

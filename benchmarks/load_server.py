@@ -48,7 +48,7 @@ class Process:
         self._running = subprocess.Popen(
             [sys.executable, "cli.py", *words],
             stdout=subprocess.PIPE, stderr=self._errors, text=True, start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONFAULTHANDLER": "1"},
         )  # fmt: skip
         line = self._running.stdout.readline()
         if not (found := re.search(address, line)):
@@ -87,7 +87,13 @@ class Process:
         known = children_of(self._running.pid)
         began = time.monotonic()
         os.kill(self._running.pid, number)
-        code = self._running.wait(seconds)
+        try:
+            code = self._running.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._running.send_signal(signal.SIGABRT)  # it then says what each of its threads waits for
+            code = self._running.wait()
+            self._errors.seek(0)
+            print(self._errors.read()[-20_000:], file=sys.stderr)
         left = [process for process in known if Path(f"/proc/{process}").exists()]
         return Ending(began, time.monotonic() - began, code, left)
 
