@@ -48,7 +48,9 @@ def _take(context, option, file):
     names = _names(context)
     table = _table(tables, names)
     if table is None:
-        raise Failure(f"{file} has no table [{'.'.join(names)}], so it says nothing to this command.")
+        raise Failure(
+            f"{file} has no options for this command: add a table [{'.'.join(names)}], or leave --options out."
+        )
     context.default_map = _defaults(context, file, names, table)
 
 
@@ -96,7 +98,8 @@ def _named(file: Path, tables: dict, commands: dict, above: tuple[str, ...] = ()
         known = sorted({other[len(above)] for other in commands if other[: len(above)] == above})
         if name not in known:
             what = "a group or command" if not above else f"a command of {' '.join(above)}"
-            raise Failure(f"{file}: {shown(name)} is not {what}{_meant(name, known)}; options stand under [COMMAND].")
+            meant = _meant(name, known) or ": options stand under the name of their command, such as [train]."
+            raise Failure(f"{file}: {shown(name)} is not {what}{meant}")
         if not isinstance(table, dict):
             raise Failure(f"{file}: {'.'.join(names)} must be a table, [{'.'.join(names)}], of options.")
         if names in commands:
@@ -127,7 +130,7 @@ def _option(file: Path, names: tuple[str, ...], command: click.Command, key: str
     arguments = {each.name for each in command.params if isinstance(each, click.Argument)}
     if key.lower() in arguments:
         raise Failure(f"{said}: {key.upper()} is given on the command line.")
-    raise Failure(f"{said}{_meant(key, sorted(options))}.")
+    raise Failure(said + (_meant(key, sorted(options)) or ": --help lists them."))
 
 
 def _long_names(parameter) -> list[str]:
@@ -137,7 +140,7 @@ def _long_names(parameter) -> list[str]:
 
 def _meant(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word.replace("_", "-"), known, n=1)
-    return f", did you mean {close[0]}?" if close else ""
+    return f": did you mean {close[0]}?" if close else ""
 
 
 def _defaults(context, file: Path, names: tuple[str, ...], table: dict) -> dict:

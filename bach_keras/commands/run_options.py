@@ -31,7 +31,7 @@ def options_of_run(context: click.Context, file: Path) -> dict:
     from bach_keras.run_folder import Run
 
     if file.name != "config.json":
-        raise UserError(f"--options {file}: of JSON files it takes a run's config.json.")
+        raise UserError(f"--options {file}: the only JSON file it takes is a run's config.json.")
     run = Run.open(file.parent)
     if run.settings.get("changes"):
         raise UserError(

@@ -88,8 +88,8 @@ def test_what_the_command_line_says_wins(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[train]\nlr_steps = 30", "[train] has no option 'lr_steps', did you mean lr-steps?"),
-        ("[train]\noptions = 'x'", "[train] has no option 'options'"),
+        ("[train]\nlr_steps = 30", "[train] has no option 'lr_steps': did you mean lr-steps?"),
+        ("[train]\noptions = 'x'", "[train] has no option 'options': --help lists them."),
         ("[train]\nno-warm-start = true", "[train] has no option 'no-warm-start': write warm-start = false."),
         ("[train]\npaths = ['x']", "[train] has no option 'paths': PATHS is given on the command line."),
         ("[train]\nlr-steps = 30.0", "lr-steps in [train] must be a whole number, not 30.0."),
@@ -103,9 +103,9 @@ def test_what_the_command_line_says_wins(tmp_path):
         ("[train]\nrun-dir = 'a\\u0000b'", "run-dir in [train] must be text, not 'a\\x00b'."),
         ("[train]\nrun-dir = 2026-01-01", "run-dir in [train] must be text, not something else."),
         ("[data.prepare]\nname = 'x'", "[data.prepare] has no option 'name'"),
-        ("[data]\nconfig = 'x'", "'config' is not a command of data; options stand under [COMMAND]."),
-        ("[data.prepare]\nconfig = 'x'", "has no table [train], so it says nothing to this command."),
-        ("[trian]\nnode = 'carci'", "'trian' is not a group or command, did you mean train?"),
+        ("[data]\nconfig = 'x'", "'config' is not a command of data: options stand under the name of their command"),
+        ("[data.prepare]\nconfig = 'x'", "has no table [train] of options for this command: add one, or leave --options out."),
+        ("[trian]\nnode = 'carci'", "'trian' is not a group or command: did you mean train?"),
         ("train = 1", "train must be a table, [train], of options."),
         ("node = 'carci'", "'node' is not a group or command"),
         ("[train]\nlr-steps = 0x" + "f" * 9999, "must be a whole number, not a whole number of many digits."),
@@ -218,4 +218,4 @@ def test_a_config_json_is_for_train_alone(tree_of_runs):
         f"Error: --options {file}: a run's config.json is for train; evaluate takes a TOML file.\n",
     )
     result = CliRunner().invoke(cli, ["train", "--options", str(file.with_name("metrics.json"))])
-    assert "of JSON files it takes a run's config.json" in result.output
+    assert "the only JSON file it takes is a run's config.json" in result.output
