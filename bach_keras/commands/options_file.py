@@ -49,7 +49,7 @@ def _take(context, option, file):
     table = _table(tables, names)
     if table is None:
         raise Failure(
-            f"{file} has no options for this command: add a table [{'.'.join(names)}], or leave --options out."
+            f"{file} has no table [{'.'.join(names)}] of options for this command: add one, or leave --options out."
         )
     context.default_map = _defaults(context, file, names, table)
 
