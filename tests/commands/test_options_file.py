@@ -104,7 +104,7 @@ def test_what_the_command_line_says_wins(tmp_path):
         ("[train]\nrun-dir = 2026-01-01", "run-dir in [train] must be text, not something else."),
         ("[data.prepare]\nname = 'x'", "[data.prepare] has no option 'name'"),
         ("[data]\nconfig = 'x'", "'config' is not a command of data: options stand under the name of their command"),
-        ("[data.prepare]\nconfig = 'x'", "has no table [train] of options for this command: add one, or leave --options out."),
+        ("[data.prepare]\nconfig = 'x'", "has no table [train] of options for this command: add one, or leave"),
         ("[trian]\nnode = 'carci'", "'trian' is not a group or command: did you mean train?"),
         ("train = 1", "train must be a table, [train], of options."),
         ("node = 'carci'", "'node' is not a group or command"),
