@@ -8,6 +8,10 @@ def load(model: str | os.PathLike, views: int | None = None):
 
     Its warnings are logged each time, above all that a model learned from synthetic images.
 
+    The answers are those of ``predict``, to the last bit where ``TF_ONEDNN_ASSUME_FROZEN_WEIGHTS=1`` is in the
+    environment before TensorFlow is imported, as ``predict`` sets it, else to about 1e-6. A program that only answers
+    is faster with it; one that also trains must not set it, as TensorFlow would ignore what it learns.
+
         >>> from bach_keras import load
         >>> model = load("saved_models/demo/1")
         >>> rows = model.predict(["slides/a.png", "slides/b.png"])
