@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bach_keras.doctor.finding import in_a_line
+
 # Seconds that reading records may take; what is left over is for `data verify`.
 READING = 3.0
 
@@ -153,7 +155,7 @@ def main(given: dict) -> None:
         try:
             found = step(given)
         except Exception as error:  # whatever is broken here is what is wanted to be known
-            found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+            found = {"error": in_a_line(error)}
         line = {"step": step.__name__, "seconds": time.monotonic() - began, **found}
         print(json.dumps(line), flush=True)
 

@@ -35,8 +35,8 @@ def _of_crash(reason: str) -> str:
 def keras(asked: Asked, inside: Inside) -> Finding:
     found, reason = inside.step("keras")
     if found is None:
-        fix = "`unset KERAS_BACKEND`" if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow" else _INSTALL
-        return failed("Keras", f"cannot be imported: {reason}", fix)
+        is_first = inside.step("start")[0] and os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow"
+        return failed("Keras", f"cannot be imported: {reason}", _INSTALL if is_first else _FIRST)
     wanted = {"backend": "tensorflow", "image_data_format": "channels_last", "floatx": "float32"}
     wrong = [f"{name} is {found[name]}, not {value}" for name, value in wanted.items() if found[name] != value]
     if wrong:
