@@ -76,14 +76,13 @@ def main() -> None:
     began = time.perf_counter()
     pool.SHARED._give_back(pool.SHARED._take())
     print(f"The process starts in {1000 * (time.perf_counter() - began):.0f} ms.\n")
-    print(
-        "| files | n | processor ms, inline | apart | clock ms, inline | apart | equal |\n|---|---|---|---|---|---|---|"
-    )
+    print("| files | n | processor ms, in this process | apart | clock ms, in this process | apart | pixels |")
+    print("|---|---|---|---|---|---|---|")
 
     def row(name, reads):
         spent, passed, equal = measure(reads, given.rounds)
         figures = [f"{each[way]:.1f}" for each in (spent, passed) for way in ("inline", "apart")]
-        print("|", " | ".join([name, str(len(reads)), *figures, "yes" if equal else "NO"]), "|", flush=True)
+        print("|", " | ".join([name, str(len(reads)), *figures, "equal" if equal else "DIFFER"]), "|", flush=True)
 
     for folder in given.folders:
         row(folder.name, [lambda path=path: read_rgb(path) for path in find_images([folder])])
