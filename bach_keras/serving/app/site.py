@@ -19,6 +19,9 @@ LOG = logging.getLogger(__name__)
 # Seconds that a request may still take when the page is closed.
 GRACE = 2
 
+# Seconds until a signal is looked for: one that the system gave to another thread does not end the main one's wait.
+WAKE = 0.2
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _HERE = Path(__file__).parent
@@ -72,7 +75,8 @@ class Site:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
         with self:
             LOG.info(f"the page is at {self.url}; Ctrl-C stops it")
-            stopped.wait()
+            while not stopped.wait(WAKE):
+                pass
 
 
 def _is_a_fault(record) -> bool:

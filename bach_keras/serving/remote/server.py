@@ -27,6 +27,9 @@ AT_ONCE = 4
 ANSWER = 120
 GRACE = 5
 
+# Seconds until a signal is looked for: one that the system gave to another thread does not end the main one's wait.
+WAKE = 0.2
+
 
 class Server:
     """The two listeners, each on a free port if its own is 0; a context manager that starts and stops them."""
@@ -93,4 +96,5 @@ class Server:
             signal.signal(number, stop)
         with self:
             LOG.info(f"serving {self.place} at {self.rest_url} and {self.grpc_url} for development; Ctrl-C stops it")
-            stopped.wait()
+            while not stopped.wait(WAKE):
+                pass

@@ -1,5 +1,6 @@
 """What the server says of its own state, and how it ends."""
 
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -190,6 +191,36 @@ def test_a_call_that_was_cancelled_while_it_waited_is_not_answered(export, monke
         while running._admission._under_way:
             time.sleep(0.01)
     assert not started.acquire(timeout=0.2)
+
+
+@pytest.fixture
+def own_handlers():
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    kept = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, kept, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_signal_that_another_thread_gets_stops_the_server_too(export, own_handlers):
+    running = Server(export)
+    ended = threading.Event()
+
+    def stop():
+        requests.get(f"{running.rest_url}/v1/models/bach", timeout=30)
+        time.sleep(0.3)
+        # Under load the system gives it to any thread.
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        if not ended.wait(20):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+
+    other = threading.Thread(target=stop)
+    other.start()
+    start = time.monotonic()
+    running.serve()
+    ended.set()
+    other.join()
+    assert time.monotonic() - start < 15
 
 
 def test_calls_that_are_slow_to_send_give_way_to_others_and_to_the_end(export, monkeypatch):
