@@ -29,7 +29,7 @@ from bach_keras.fields import (
     read_object,
     whole,
 )
-from bach_keras.network.h5 import plain_dataset
+from bach_keras.network.h5 import plain_dataset, room_of
 from bach_keras.network.head import Classifier
 from bach_keras.network.resnext import BatchNorm
 from bach_keras.network.tensors import RefusedError, naming
@@ -91,7 +91,7 @@ def write(version: Path, members, networks, precision: str) -> None:
             "sha256": digest_of(unfolded(member.model, folded, lost)),
         })  # fmt: skip
     extra = version / "assets.extra"
-    with written_whole(extra / NUMBERS) as partial, h5py.File(partial, "w") as file:
+    with written_whole(extra / NUMBERS, room_of(numbers.values())) as partial, h5py.File(partial, "w") as file:
         for name, array in numbers.items():
             file[name] = array
     words = {"precision": precision, "numbers_sha256": sha256_of(extra / NUMBERS), "images": images, "members": entries}

@@ -184,8 +184,10 @@ class Run:
 
     def write_snapshots(self, model, names: list[str]) -> None:
         """Write a model's weights once, under each of the names."""
+        from bach_keras.network.h5 import room_of
+
         first, *others = (self.folder / "snapshots" / f"{name}{_WEIGHTS}" for name in names)
-        with whole(first) as partial:
+        with whole(first, room_of(model.weights)) as partial:
             model.save_weights(partial)
         for other in others:
             with whole(other) as partial:
@@ -244,8 +246,7 @@ class Run:
 
     def remove_unfinished(self) -> None:
         """Remove what a process that was interrupted or killed left half-written."""
-        # Earlier versions named such files otherwise.
-        older = [*self.folder.glob(".part*"), *self.folder.glob("snapshots/.part*")]
+        older = [*self.folder.glob(".part*"), *self.folder.glob("snapshots/.part*")]  # of earlier versions
         for path in (*unfinished(self.folder), *unfinished(self.folder / "snapshots"), *older):
             path.unlink(missing_ok=True)
 
@@ -257,7 +258,7 @@ class Run:
 
 
 def is_finished(folder: Path) -> bool:
-    """Say whether a finished run is there; where nothing is, none is."""
+    """Say whether a finished run is there."""
     return (folder / "metrics.json").is_file()
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import itertools
 import json
@@ -31,21 +32,27 @@ _LONGEST_ENDING = 16
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, room: int = 0) -> Iterator[Path]:
     """Give a temporary name with the same ending to write to; it becomes the file's when the block ends.
 
     Where the block fails, the temporary file is removed, and what was there under the file's name stays. An ``OSError``
     gets the path: a full disk says only that it is full.
+
+    Args:
+        room: bytes that must be free before the block begins, for libraries that say a full disk in many lines.
     """
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):  # a new file would take the place of /dev/null itself
         raise UserError(f"{path} is a pipe, a device or a socket: name a file.")
     partial = _unfinished(path)
     try:
+        if room:
+            _take(partial, room)
         yield partial
         partial.replace(path)
     except OSError as error:
-        raise OSError(f"{path} cannot be written: {error.strerror or error}.") from error
+        # HDF5 has many words of its own for a number that says enough.
+        raise OSError(f"{path} cannot be written: {os.strerror(error.errno) if error.errno else error}.") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -85,6 +92,18 @@ def exchange(one: Path, other: Path) -> bool:
 def unfinished(folder: Path) -> list[Path]:
     """Return what a process that was killed left half-written in a folder."""
     return sorted(Path(folder).glob(".*.part*"))
+
+
+def _take(path: Path, room: int) -> None:
+    """Take so many bytes of the disk; whoever opens the file to write gives them back."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, room)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # others say that this cannot be done here
+                raise
 
 
 def _unfinished(path: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from bach_keras.network.h5 import plain_dataset, text_attribute
+from bach_keras.network.h5 import plain_dataset, room_of, text_attribute
 from bach_keras.network.safetensors_file import open_safetensors
 from bach_keras.network.tensors import MAX_NAME, MAX_TENSORS, RefusedError, Tensors, TensorSpec, naming
 from bach_keras.network.torch_file import open_legacy, open_zip
@@ -97,7 +97,7 @@ class Checkpoint:
 
 def write_h5(path, tensors, **attributes):
     """Write named arrays to an HDF5 file, one data set per name, with text such as where they came from (``SAID``)."""
-    with whole(path) as partial, h5py.File(partial, "w") as file:
+    with whole(path, room_of(tensors.values())) as partial, h5py.File(partial, "w") as file:
         file.attrs.update(attributes, format=H5_FORMAT, format_version=H5_VERSION)
         for name, tensor in tensors.items():
             file[name] = tensor

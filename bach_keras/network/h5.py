@@ -14,6 +14,7 @@ from bach_keras.fields import shown
 from bach_keras.network.tensors import DTYPES, MAX_RANK, RefusedError, TensorSpec, decode
 
 _LINKS = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link to another file"}
+_OF_OBJECT = 4096  # bytes beside the numbers: more than the header of any
 _NAMES = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16"}
 
 
@@ -84,3 +85,11 @@ def _plain(dataset, name) -> PlainDataset:
     if math.prod(spec.shape) and stored.get_storage_size() != spec.bytes:
         raise RefusedError(f"holds {shown(name)}, whose numbers were never written, so it is not read")
     return PlainDataset(spec, dataset)
+
+
+def room_of(arrays) -> int:
+    """Return how many bytes a file of these arrays or variables may take, to be free before HDF5 begins to write.
+
+    On a disk that fills up while it writes it prints a traceback for each object that it holds.
+    """
+    return sum(math.prod(np.shape(array)) * 4 + _OF_OBJECT for array in arrays)

@@ -174,7 +174,8 @@ def export_tree(members, out, overwrite: bool = False, images=(), training=None,
             finally:
                 shutil.rmtree(place, ignore_errors=True)
     except (OSError, tf.errors.OpError) as error:
-        raise WorkError(f"{out} could not be written, and what was there stays as it was: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error  # without its number
+        raise WorkError(f"{out} could not be written, and what was there stays as it was: {reason}") from error
     return out
 
 

@@ -1,6 +1,7 @@
 """A file is written completely or not at all, and the error says which one could not be."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -138,3 +139,17 @@ def test_folders_that_cannot_change_names_are_said_to(tmp_path):
     (tmp_path / "a").mkdir()
     assert not exchange(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "a").is_dir()
+
+
+def test_room_that_is_not_there_is_said_before_anything_is_written(tmp_path):
+    held = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, held[1]))
+    try:
+        with (
+            pytest.raises(OSError, match=r"a\.h5 cannot be written: File too large\.$"),
+            whole(tmp_path / "a.h5", room=100_001),
+        ):
+            raise AssertionError
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, held)
+    assert list(tmp_path.iterdir()) == []

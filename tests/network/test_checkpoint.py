@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import resource
 import struct
 import tracemalloc
 import zipfile
@@ -305,3 +306,15 @@ def test_files_that_pytorch_itself_writes_are_read(tmp_path, zipped):
     expected = {key: value.detach() for key, value in state_dict.items()}
     expected["brain"] = expected["brain"].float()
     assert_same(Checkpoint(tmp_path / "w.pth").read(), **{key: value.numpy() for key, value in expected.items()})
+
+
+def test_a_full_disk_is_one_sentence_and_not_a_page_of_hdf5s(tmp_path, capfd):
+    held = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, held[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot be written: File too large\.$"):
+            write_h5(tmp_path / "a.h5", {str(number): np.ones(10_000, np.float32) for number in range(5)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, held)
+    assert capfd.readouterr().err == ""
+    assert list(tmp_path.iterdir()) == []
