@@ -1,0 +1,175 @@
+"""The faults of the campaign, and at which moments, and in which files, each one comes."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.faults import place
+from benchmarks.faults.commands import Command
+from benchmarks.faults.tries import Ended, Outcome, Shop, Whole, judge
+
+_SIGNALS = {"SIGKILL": (5, 1), "SIGINT": (2, 1), "SIGTERM": (2, 1)}  # how often before a change, and at a moment
+_ROOM = (0.1, 0.7)  # shares of what the command adds that a full disk still takes
+_FUTURE = 10 * 24 * 3600.0
+_MOST_FILES = 12  # that are damaged of what a command needs, and a third of them of what it leaves
+
+
+@dataclass(frozen=True)
+class Try:
+    """A fault, and what brings it about: ``act`` gives the command, and returns how it ended."""
+
+    fault: str
+    detail: str
+    act: Callable[[Shop], Ended | None]
+
+    def run(self, shop: Shop, command: Command, whole: Whole) -> Outcome:
+        outcome = Outcome(command.name, self.fault, self.detail)
+        started = time.monotonic()
+        shop.lay_out(command)
+        judge(shop, command, whole, outcome, self.act(shop))
+        outcome.seconds = time.monotonic() - started
+        return outcome
+
+
+def tries(command: Command, whole: Whole, is_quick: bool, mounts: bool) -> Iterator[Try]:
+    """Yield what is tried of a command; ``mounts`` says whether disks can be made."""
+    share = 2 if is_quick or command.is_slow else 1
+    for name, (changes, moments) in _SIGNALS.items():
+        yield from _stopped(command, whole, name, (changes // share, 0 if is_quick else moments))
+    yield from _full_disk(command, whole, mounts, _ROOM[1:] if is_quick else _ROOM)
+    yield Try("read-only folder", "", lambda shop: _read_only(shop, command, mounts))
+    yield Try("clock goes back", "a day, and files of the future", lambda shop: _clock(shop, command, whole))
+    yield Try("no file locks", "", lambda shop: shop.give(command.words, has_locks=False))
+    yield Try("two at once", "", lambda shop: _twice(shop, command))
+    yield from _damaged_needs(command, whole, _MOST_FILES // (3 * share) if is_quick else _MOST_FILES // share)
+    yield from _damaged_rest(command, whole, 1 if is_quick else _MOST_FILES // (3 * share))
+
+
+def _stopped(command: Command, whole: Whole, name: str, counts) -> Iterator[Try]:
+    number = getattr(signal, name)
+    for change in _spread(whole.changes, counts[0]):
+        yield Try(name, f"before change {change} of {whole.changes}",
+                  lambda shop, change=change: shop.give(command.words, stop=(change, number)))  # fmt: skip
+    for part in _spread(100, counts[1]):
+        moment = whole.seconds * part / 100, number
+        yield Try(name, f"at {part} % of the time",
+                  lambda shop, moment=moment: shop.give(command.words, moment=moment))  # fmt: skip
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Return some numbers from 1 to a length, spread evenly, the last ones included where there are several."""
+    return sorted({max(1, round(length * (place + 1) / (count + (count == 1)))) for place in range(count)})
+
+
+def _full_disk(command: Command, whole: Whole, mounts: bool, shares) -> Iterator[Try]:
+    for share in shares:
+        if mounts:
+            yield Try("full disk", f"room for {share:.0%}",
+                      lambda shop, share=share: _in_little_room(shop, command, int(share * whole.bytes)))  # fmt: skip
+        else:
+            most = int(share * whole.largest)
+            yield Try("full disk", f"no file above {most} bytes",
+                      lambda shop, most=most: shop.give(command.words, most_bytes=most))  # fmt: skip
+
+
+def _in_little_room(shop: Shop, command: Command, room: int) -> Ended:
+    shutil.rmtree(shop.folder)
+    with place.Disk(shop.folder) as disk:
+        shop.lay_out(command)
+        disk.leave(room)
+        return shop.give(command.words)
+
+
+def _read_only(shop: Shop, command: Command, mounts: bool) -> Ended:
+    if not mounts:
+        with place.protected(shop.folder):
+            return shop.give(command.words)
+    shutil.rmtree(shop.folder)
+    with place.Disk(shop.folder) as disk:
+        shop.lay_out(command)
+        disk.protect()
+        return shop.give(command.words)
+
+
+def _clock(shop: Shop, command: Command, whole: Whole) -> Ended:
+    future = time.time() + _FUTURE
+    for path in shop.folder.rglob("*"):
+        os.utime(path, (future, future))
+    return shop.give(command.words, clock=whole.seconds / 2)
+
+
+def _twice(shop: Shop, command: Command) -> Ended:
+    both = [shop.start(command.words) for _ in range(2)]
+    ends = [each.ended() for each in both]
+    wrong = [end for end in ends if end.complaint or end.left]
+    return next(iter(wrong), next((end for end in ends if end.is_fine), ends[0]))
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = {
+    "a flipped bit": _flip,
+    "cut in half": _truncate,
+    "empty": lambda path: path.write_bytes(b""),
+    "a folder": _make_folder,
+}
+
+
+def _damaged_needs(command: Command, whole: Whole, most: int) -> Iterator[Try]:
+    """Damage what the command reads, each file in another way, and put it back before the command is given again."""
+    for number in range(most if command.needs else 0):
+        kind = list(DAMAGES)[number % len(DAMAGES)]
+        yield Try("damaged input", f"{number}: {kind}",
+                  lambda shop, number=number, kind=kind: _with_damage(shop, command, number, kind))  # fmt: skip
+
+
+def _with_damage(shop: Shop, command: Command, number: int, kind: str) -> Ended | None:
+    found = sorted({path for name in command.damages or command.needs for path in _files(shop.folder, name)})
+    if not found:
+        return None
+    path = found[number * max(1, len(found) // _MOST_FILES) % len(found)]
+    kept = shop.folder.with_name("kept")
+    shutil.copy2(path, kept)
+    DAMAGES[kind](path)
+    ended = shop.give(command.words)
+    path.rmdir() if path.is_dir() else path.unlink()
+    kept.replace(path)
+    return ended
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    found = [each for place in folder.glob(name) for each in (place.rglob("*") if place.is_dir() else [place])]
+    return [path for path in found if path.is_file()]
+
+
+def _damaged_rest(command: Command, whole: Whole, most: int) -> Iterator[Try]:
+    """Kill the command when it has done most, damage what it has left, and give it again."""
+    for number in range(most):
+        kind = list(DAMAGES)[(number + 1) % len(DAMAGES)]
+        yield Try("damaged rest", f"{number}: {kind}",
+                  lambda shop, number=number, kind=kind: _damage_rest(shop, command, whole, number, kind))  # fmt: skip
+
+
+def _damage_rest(shop: Shop, command: Command, whole: Whole, number: int, kind: str) -> None:
+    before = place.names_in(shop.folder)
+    shop.give(command.words, stop=(max(1, whole.changes * 4 // 5), signal.SIGKILL))
+    left = [path for name in sorted(place.names_in(shop.folder) - before) if (path := shop.folder / name).is_file()]
+    if left:
+        DAMAGES[kind](left[number * max(1, len(left) // 4) % len(left)])
