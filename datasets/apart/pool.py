@@ -11,9 +11,11 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from datasets.apart import worker
 from datasets.apart.frames import FrameError, receive, send
+from datasets.errors import WorkError
 from datasets.images.admission import NotTakenError
 
 # A strip of 300 MB is unpacked in three seconds; the rest is for slow and busy machines.
@@ -132,16 +134,20 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            pipesize=_PIPE,
             env=_KEPT | os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             **_OWN_GROUP,
         )
         self._is_late = False
+        for file in (self._process.stdin, self._process.stdout):
+            _widen(file)
         try:
             self._receive(_START, 0)
         except (EOFError, OSError, FrameError):
             self.end()
-            raise RuntimeError(f"The process that decodes images did not start: {module}.") from None
+            raise WorkError(
+                "The process that decodes images did not start: is there memory for it? To see why, run "
+                f"{sys.executable} -P -m {module} in {_ROOT}."
+            ) from None
 
     def ask(self, said: dict, data: tuple, most: int, seconds: float) -> tuple[dict, bytes]:
         """Return the answer to a question; a ``NotTakenError`` or a ``_LateError`` says why there is none."""
@@ -194,6 +200,14 @@ class _Process:
     def _end_late(self) -> None:
         self._is_late = True
         self._process.kill()
+
+
+def _widen(file: BinaryIO) -> None:
+    # The system lets a user have so many pages in pipes, and other systems have no such call.
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(file.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 SHARED = Pool()

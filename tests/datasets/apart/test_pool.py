@@ -12,7 +12,7 @@ import pytest
 
 from datasets.apart import pool
 from datasets.apart.pool import Pool
-from datasets.errors import UserError
+from datasets.errors import UserError, WorkError
 from datasets.images.admission import NotTakenError
 from datasets.images.ahead import read_ahead
 from datasets.images.read import read_rgb
@@ -163,6 +163,20 @@ def test_the_process_ends_with_the_one_that_asks(end, moment):
             return
         time.sleep(0.1)
     pytest.fail("it is still there")
+
+
+def test_a_process_that_does_not_start_is_told_of_in_one_sentence():
+    with pytest.raises(WorkError, match="did not start: is there memory for it"):
+        Pool("tests.datasets.apart.nowhere").ask("tiff", b"", most=0)
+
+
+def test_a_user_who_has_no_more_room_in_pipes_waits_a_little_longer(monkeypatch):
+    def refuse(*given):
+        raise PermissionError
+
+    monkeypatch.setattr("fcntl.fcntl", refuse)
+    with closing(Pool()) as made:
+        assert made.ask("tiff", write_grey(), most=6)[1] == bytes(range(6))
 
 
 def test_a_process_that_was_forked_starts_its_own():
