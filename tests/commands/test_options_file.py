@@ -18,7 +18,7 @@ from tests import trainings
 from tests.few_phantoms import NO_SWEEP
 
 
-def told(words, text, tmp_path):
+def run_with(words, text, tmp_path):
     """Run a command line with a file of options on commands that say what they were given."""
     group = Commands("cli")
 
@@ -65,21 +65,21 @@ def test_options_of_every_type_are_taken_from_the_table_of_the_command(tmp_path,
     [data.prepare]
     config = "bisque"
     """
-    assert json.loads(told(["train", "x.png"], text, tmp_path).output) == {
+    assert json.loads(run_with(["train", "x.png"], text, tmp_path).output) == {
         "node": "norbe", "steps": 20, "share": 1.0, "warm_start": False, "overwrite": True, "views": "8",
         "carci_runs": ["runs/a:.5", "runs/b"], "run_dir": "/home/someone/runs", "paths": ["x.png"],
     }  # fmt: skip
-    assert told(["data", "prepare"], text, tmp_path).output == "bisque\n"
+    assert run_with(["data", "prepare"], text, tmp_path).output == "bisque\n"
 
 
 def test_a_mark_of_utf_8_before_the_first_table_is_passed_over(tmp_path):
-    assert told(["data", "prepare"], '\ufeff[data.prepare]\nconfig = "bisque"', tmp_path).output == "bisque\n"
+    assert run_with(["data", "prepare"], '\ufeff[data.prepare]\nconfig = "bisque"', tmp_path).output == "bisque\n"
 
 
 def test_what_the_command_line_says_wins(tmp_path):
     text = '[train]\nnode = "norbe"\nlr-steps = 20\nwarm-start = true\ncarci = "runs/a"'
     words = ["train", "--node", "carci", "--no-warm-start", "--carci", "runs/b"]
-    given = json.loads(told(words, text, tmp_path).output)
+    given = json.loads(run_with(words, text, tmp_path).output)
     assert given == {
         "node": "carci", "steps": 20, "warm_start": False, "overwrite": False, "carci_runs": ["runs/b"],
     }  # fmt: skip
@@ -118,7 +118,7 @@ def test_what_the_command_line_says_wins(tmp_path):
     ids=lambda value: value[:40],
 )  # fmt: skip
 def test_what_a_file_cannot_say_is_one_sentence_with_its_place(tmp_path, text, sentence):
-    result = told(["train", "--node", "carci"], text.replace("'", '"'), tmp_path)
+    result = run_with(["train", "--node", "carci"], text.replace("'", '"'), tmp_path)
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
     assert "options.toml" in result.output
     assert sentence in result.output

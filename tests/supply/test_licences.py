@@ -26,7 +26,7 @@ def test_every_pinned_package_is_on_the_page_with_its_version():
         ("CC-BY-NC-4.0", "forbid commercial use"),
     ],
 )
-def test_a_licence_is_told_by_what_it_asks(licence, words):
+def test_a_licence_is_recognised_by_what_it_asks(licence, words):
     assert family(licence) == words
 
 

@@ -34,7 +34,7 @@ def test_pip_says_in_one_sentence_why_this_is_not_a_package():
     assert "Traceback" not in said
 
 
-def test_the_bill_of_materials_tells_what_the_project_needs_from_what_that_needs():
+def test_the_bill_of_materials_names_what_the_project_itself_needs():
     project = tomllib.loads(described())["project"]
     needed = {name.partition("==")[0] for name in project["dependencies"]}
     assert {"tensorflow", "click", "gradio", "tifffile", "ray", "pytest"} <= needed
