@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import click
 import numpy as np
@@ -136,6 +137,14 @@ def test_every_command_takes_a_file_of_options():
         return [leaf for each in inner for leaf in leaves(each)] if inner else [command]
 
     assert all("options_file" in [each.name for each in leaf.params] for leaf in leaves(cli))
+
+
+def test_the_example_of_the_docs_is_taken(tmp_path):
+    page = Path("docs/command-line.md").read_text()
+    (tmp_path / "own.toml").write_text(page.partition("```toml\n")[2].partition("```")[0])
+    # Every table is checked before a command looks for its own.
+    result = CliRunner().invoke(cli, ["runs", "--options", str(tmp_path / "own.toml")])
+    assert "has no table [runs]" in result.output
 
 
 @pytest.fixture
