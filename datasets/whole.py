@@ -106,6 +106,19 @@ def _take(path: Path, room: int) -> None:
                 raise
 
 
+def is_running(process: int) -> bool:
+    """Say whether a process of this machine runs, by its number."""
+    if os.name != "posix":  # where asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        pass
+    return True
+
+
 def _unfinished(path: Path) -> Path:
     _clear(path.parent)
     # The name is short, as the file's own may be as long as any can be; and new, as threads may write at once.
@@ -128,17 +141,5 @@ def _clear(folder: Path) -> None:
 def _is_abandoned(path: Path) -> bool:
     found = _OF_PROCESS.match(path.name)
     if found and found[1] == _MACHINE:
-        return not _runs(int(found[2]))
+        return not is_running(int(found[2]))
     return path.stat().st_mtime < time.time() - _ABANDONED
-
-
-def _runs(process: int) -> bool:
-    if os.name != "posix":  # where asking would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it is another user's
-        pass
-    return True

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from bach_keras.serving.address import cannot_listen
 from bach_keras.serving.app.answers import Answers
 from datasets.images.admission import MAX_BYTES
+from datasets.whole import is_running
 
 LOG = logging.getLogger(__name__)
 
@@ -21,6 +23,9 @@ GRACE = 2
 
 # Seconds until a signal is looked for: one that the system gave to another thread does not end the main one's wait.
 WAKE = 0.2
+
+# Folders of what visitors upload, named after the process of their page.
+_UPLOADS = "bach-keras-app-"
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -51,7 +56,8 @@ class Site:
         # A request with a damaged body is answered, and one whose client goes away is no fault.
         logging.getLogger("python_multipart").setLevel(logging.ERROR)
         logging.getLogger("uvicorn.error").addFilter(_is_a_fault)
-        self._files = tempfile.TemporaryDirectory(prefix="bach-keras-app-", ignore_cleanup_errors=True)
+        clear_uploads()
+        self._files = tempfile.TemporaryDirectory(prefix=f"{_UPLOADS}{os.getpid()}-", ignore_cleanup_errors=True)
         app = _application(self._answers, self._files.name, self._host)
         how = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": GRACE}
         self._server = uvicorn.Server(uvicorn.Config(app, **how))
@@ -86,6 +92,14 @@ def _is_a_fault(record) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     is_closing = "timeout graceful shutdown exceeded" in str(record.msg)
     return not is_closing and not isinstance(error, (ClientDisconnect, asyncio.CancelledError))
+
+
+def clear_uploads() -> None:
+    """Remove what visitors uploaded to pages whose processes were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_UPLOADS}*-*"):
+        process = folder.name.removeprefix(_UPLOADS).partition("-")[0]
+        if process.isdecimal() and not is_running(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _listen(host, port) -> socket.socket:

@@ -1,17 +1,19 @@
 """The command that opens the page."""
 
 import importlib.util
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 
 import pytest
 from click.testing import CliRunner
 
-from bach_keras.serving.app.site import Site
+from bach_keras.serving.app.site import Site, clear_uploads
 from cli import cli
 
 
@@ -31,6 +33,17 @@ def test_the_command_prints_its_address_once_it_answers_and_leaves_nothing_behin
     assert "mean NOTHING" in warning
     assert [each for each in rest if each] == ["Interrupted."]
     assert list(tmp_path.glob("bach-keras-app-*")) == []
+
+
+def test_what_visitors_of_a_killed_page_uploaded_is_removed_when_the_next_one_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for process in (ended.pid, os.getpid()):
+        (tmp_path / f"bach-keras-app-{process}-x").mkdir()
+        (tmp_path / f"bach-keras-app-{process}-x" / "image.png").touch()
+    clear_uploads()
+    assert [path.name for path in tmp_path.iterdir()] == [f"bach-keras-app-{os.getpid()}-x"]
 
 
 def test_a_port_that_is_taken_is_said_in_one_sentence(answers):
