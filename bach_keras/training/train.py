@@ -78,6 +78,8 @@ def _settings_now(recipe: Recipe) -> dict:
 def _check_resumable(run: Run, recipe: Recipe, now: dict, allow_changes: bool) -> list[str]:
     """Return in words what differs, where that is allowed."""
     if run.is_finished:
+        with run.alone():
+            checkpoint.remove(run)  # it may have been killed right after its last file
         raise UserError(f"{run.folder} is finished: there is nothing to resume.")
     changed = run.differences(now)
     if changed and not allow_changes:

@@ -200,7 +200,7 @@ def again(shop: Shop, command: Command) -> tuple[Ended, str]:
     words, said = command.words, []
     for _ in range(_TIMES):
         ended = shop.give(words)
-        if ended.is_fine:
+        if ended.is_fine or "nothing to resume" in ended.sentence:
             return ended, ""
         said.append(ended.complaint or ended.sentence)
         if ended.complaint:

@@ -19,7 +19,7 @@ from bach_keras.training import checkpoint
 from bach_keras.training.best_start import train_best
 from bach_keras.training.building import network
 from bach_keras.training.stops import Interrupted, StopAtDivergence, TrainingError
-from bach_keras.training.train import create, reopen, train
+from bach_keras.training.train import check_resumable, create, reopen, train
 from cli import cli
 from datasets.errors import UserError, WorkError
 from tests.few_phantoms import NO_SWEEP
@@ -248,6 +248,17 @@ def test_an_interrupted_run_says_what_it_keeps_in_each_state(recipe, tmp_path):
     assert not (run.folder / ".1-0.part.csv").exists()
     run.write_metrics({})
     assert "had just finished. Nothing is left" in str(checkpoint.interrupted(run, None, KeyboardInterrupt()))
+
+
+def test_a_run_killed_right_after_its_last_file_is_finished_and_loses_the_state_to_resume_from(recipe, tmp_path):
+    run = Run.create(tmp_path / "run", {"node": "norbe", "recipe": recipe_as_json(recipe)})
+    run.write_metrics({})
+    before = sorted(run.folder.iterdir())
+    for path in (run.state_path, run.folder / ".lock"):
+        path.touch()
+    with pytest.raises(UserError, match="is finished: there is nothing to resume"):
+        check_resumable(run, recipe)
+    assert sorted(run.folder.iterdir()) == before
 
 
 def test_of_two_starts_the_same_command_is_given_again(tmp_path, monkeypatch):
