@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.errors import UserError
+from datasets.open_file import open_file
 
 # Of one file. A run on a hundred thousand images has fewer.
 MAX_BYTES = 2**25
@@ -163,7 +164,7 @@ def read_object(path: Path, most: int = MAX_BYTES) -> dict:
     """Read a JSON file of at most ``most`` bytes that holds an object; see ``parse_object``."""
     if not path.is_file():  # reading a pipe would wait for ever
         raise FieldError("there is no such file")
-    with path.open("rb") as file:
+    with open_file(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise FieldError(f"it is larger than {most} bytes")

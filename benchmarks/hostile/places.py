@@ -15,7 +15,7 @@ def special(folder: Path) -> Iterator[str]:
         "zero.png": "/dev/zero", "random.jpg": "/dev/random", "full.tif": "/dev/full", "null.bmp": "/dev/null",
         "terminal.png": "/dev/tty", "memory.png": "/proc/self/mem", "input.png": "/dev/stdin",
         "environment.png": "/proc/self/environ", "dangling.png": "/nowhere/at/all.png", "itself.png": "itself.png",
-        "circle.png": "circle-2.png", "circle-2.png": "circle.png", "log.png": "/proc/kmsg",
+        "circle.png": "circle-2.png", "circle-2.png": "circle.png",
         "messages.png": "/dev/kmsg",
     }  # fmt: skip
     for name, target in links.items():

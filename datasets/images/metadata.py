@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from datasets.images import formats
+from datasets.open_file import open_file
 
 # A file that is read has no more; each costs a step.
 _MAX_BLOCKS = 4096
@@ -28,7 +29,7 @@ def open_image(path: Path) -> Iterator[tuple[BinaryIO, str | None]]:
     path = Path(path)
     if not path.is_file():  # a pipe would wait for somebody to write into it
         raise FileNotFoundError(path)
-    with path.open("rb") as file:
+    with open_file(path) as file:
         yield file, formats.sniff(file.read(4))
 
 

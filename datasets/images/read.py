@@ -12,6 +12,7 @@ import numpy as np
 from datasets.errors import UserError
 from datasets.images import bmp, formats, jpeg, png, tiff
 from datasets.images.admission import MAX_BYTES, NotTakenError
+from datasets.open_file import open_file
 
 _DECODERS = {formats.PNG: png.decode, formats.JPEG: jpeg.decode, formats.BMP: bmp.decode}
 _SIZES = {formats.PNG: png.read_size, formats.JPEG: jpeg.read_size, formats.BMP: bmp.read_size}
@@ -51,7 +52,7 @@ def _look(path: Path, look: Callable):
             raise NotTakenError(
                 "is not a PNG, JPEG, BMP or TIFF image but a MIRAX slide: save the region that is meant"
             )
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return look(file, os.fstat(file.fileno()).st_size)
     except (FileNotFoundError, NotADirectoryError):
         raise NotTakenError("is a link to what is not there" if path.is_symlink() else "is not there") from None

@@ -7,6 +7,7 @@ from datasets.errors import MissingError, UserError
 from datasets.images import formats
 from datasets.images.admission import NotTakenError
 from datasets.images.tiff_directory import CONVERT, Directory
+from datasets.open_file import open_file
 from datasets.slides.limits import PYRAMID
 from datasets.slides.openslide_slide import OpenSlideSlide
 from datasets.slides.slide import Slide
@@ -38,7 +39,7 @@ def open_slide(path: Path) -> Slide:
 
 def _kind_for_openslide(path: Path) -> str | None:
     """Name the kind of a slide that openslide is to read; None of a TIFF that is read here."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(formats.HEAD)
         kind = formats.sniff(head)
         # One of more than 4 GB is no TIFF that others can follow, as its offsets have 64 bits in places of 32.

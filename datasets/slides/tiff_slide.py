@@ -10,6 +10,7 @@ from datasets.errors import UserError
 from datasets.images.admission import NotTakenError
 from datasets.images.scale import absurd_um_per_pixel, um_per_pixel
 from datasets.images.tiff_directory import DamagedError
+from datasets.open_file import open_file
 from datasets.slides.segment_cache import SegmentCache
 from datasets.slides.slide import Window, choose_level, window_of
 from datasets.slides.tiff_level import TiffLevel, read_level
@@ -27,7 +28,7 @@ class TiffSlide:
 
     def __init__(self, path: Path):
         self.path = path
-        self._file = path.open("rb")
+        self._file = open_file(path)
         try:
             directories, self.levels = find_levels(self._file)
             self._levels = [read_level(directory) for directory in directories]
