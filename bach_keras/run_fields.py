@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import types
 import typing
@@ -29,6 +30,7 @@ from bach_keras.fields import (
 from bach_keras.normalisation import NORMALISATIONS
 from bach_keras.recipe import PRECISIONS, WEIGHT_BOUNDS, Recipe
 from bach_keras.tree import NODES, TEMPERATURES
+from datasets.open_file import open_file
 
 # Far beyond what trains: a recipe that asks for more would not end, or fill the memory.
 MAX_WEIGHTS = 300_000_000
@@ -257,7 +259,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     if path.stat().st_size > MAX_HISTORY:
         raise FieldError(f"it is larger than {MAX_HISTORY} bytes")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with io.TextIOWrapper(open_file(path), newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (csv.Error, UnicodeDecodeError) as error:
         raise FieldError(f"it is not a table ({plain(str(error), 100)})") from error

@@ -24,6 +24,7 @@ from bach_keras.tree import NODES, ROOT, SPECIALISTS, Node
 from datasets.errors import UserError
 from datasets.escape import for_csv
 from datasets.labels import CLASSES, LABELS
+from datasets.open_file import open_file
 from datasets.whole import whole
 
 FILE = "predictions.csv"
@@ -121,7 +122,7 @@ def read_predictions(path: Path) -> Predictions:
 
 def read_content(path: Path) -> bytes:
     """Return what is in a file of answers; refuses one that is too large to be one."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise UserError(f"{path} is larger than {MAX_BYTES} bytes: it is not a file that this project wrote.")

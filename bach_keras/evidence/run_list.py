@@ -49,7 +49,7 @@ def _row(folder: Path) -> dict:
             return row | {"state": "unfinished", "epochs": len(run.history()) if run.has_history else 0}
         metrics = run.metrics()
     except (UserError, OSError) as error:
-        return {"state": "damaged", "error": " ".join(str(error).split())}
+        return {"state": "damaged", "error": " ".join(_in_words(error).split())}
     row |= {"state": "finished", "epochs": metrics["epochs"], "best_epoch": metrics["best_epoch"]}
     if "accuracy" in metrics:
         low, high = metrics["accuracy_ci95"]
@@ -59,6 +59,12 @@ def _row(folder: Path) -> dict:
         # What earlier versions did not count.
         row |= {name: metrics.get(name) for name in ("groups", "effective_n")}
     return row
+
+
+def _in_words(error) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}."  # without Python's number of the error
+    return str(error)
 
 
 def as_table(rows: list[dict]) -> Iterator[str]:

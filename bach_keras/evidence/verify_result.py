@@ -17,6 +17,7 @@ from bach_keras.evidence.stability_card import ANSWERS, CARD
 from bach_keras.fields import NAME, TEXT, TEXTS, FieldError, check, plain, read_object, shown, whole
 from bach_keras.wording import counted
 from datasets.errors import MissingError, UserError
+from datasets.open_file import open_file
 
 # Two computers may round a figure otherwise, by far less than this.
 TOLERANCE = 1e-9
@@ -254,7 +255,7 @@ def _said(value) -> str:
 def _compare_page(found: Verified, path: Path, parts: list[str]) -> None:
     if not path.is_file():
         raise MissingError(f"{path} is not there, so the report cannot be checked: evaluate again.")
-    with path.open("rb") as file:
+    with open_file(path) as file:
         content = file.read(MAX_PAGE + 1)
     if len(content) > MAX_PAGE:
         found.differences.append(f"{path.name} is larger than {MAX_PAGE} bytes: it is not a page that evaluate wrote")

@@ -33,7 +33,7 @@ DOORS = {
     "page": Door("servers.page", {"bombs": 1, "pictures": 0.1, "names": 0.1, "given": 0.1}, (_PNG,)),
     "slide": Door(
         "file_doors.slide",
-        {"slides": 0.4, "regions": 0.4, "bombs": 1, "pictures": 0.05, "places": 1, "given": 0.05},
+        {"slides": 0.2, "regions": 0.2, "bombs": 1, "pictures": 0.03, "places": 1, "given": 0.03},
         (_PNG,),
     ),
     "bulk": Door("file_doors.bulk", {"lists": 1}, (_PNG,)),

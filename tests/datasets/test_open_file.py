@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bach_keras.evidence.run_list import list_runs
 from bach_keras.fields import read_object
 from datasets.errors import UserError
 from datasets.images.read import read_rgb
@@ -33,6 +34,16 @@ def test_a_file_is_read(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
     with open_file(tmp_path / "a") as file:
         assert file.read() == content
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="only Linux has a file that cannot be read")
+def test_an_error_of_reading_names_the_file(tmp_path):
+    (tmp_path / "config.json").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        read_object(tmp_path / "config.json")
+    assert raised.value.filename == str(tmp_path / "config.json")
+    (row,) = list_runs(tmp_path)
+    assert row["error"] == f"{tmp_path / 'config.json'}: Input/output error."
 
 
 def test_what_became_a_pipe_is_not_waited_for(pipe):

@@ -128,8 +128,13 @@ def _names(source: str) -> Iterator[bytes]:
     else:
         if not os.path.exists(source):
             raise MissingError(f"{source} is not there: name a folder of images, a list of paths, or a URL.")
-        with open(source, "rb") as file:
-            yield from _lines(file, source)
+        try:
+            with open(source, "rb") as file:
+                yield from _lines(file, source)
+        except UserError:  # one of them is an OSError too
+            raise
+        except OSError as error:  # without the file's name, where reading fails
+            raise UserError(f"{source} cannot be read: {error.strerror or error}.") from error
 
 
 def _lines(file, source: str) -> Iterator[bytes]:

@@ -26,6 +26,13 @@ def listed(tmp_path):
     return made
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="only Linux has a file that cannot be read")
+def test_a_list_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "list").symlink_to("/proc/self/mem")
+    with pytest.raises(UserError, match="list cannot be read: Input/output error"):
+        write_inputs(str(tmp_path / "list"), tmp_path / "inputs")
+
+
 def test_a_list_may_come_from_windows_and_have_blank_lines_and_no_last_line_end(listed):
     inputs = listed("\ufeff/a b.png\r\n\r\n  \n./c/ü.png\n/d.png".encode())
     assert names_of(inputs) == ["/a b.png", "c/ü.png", "/d.png"]
