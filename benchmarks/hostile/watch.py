@@ -28,6 +28,7 @@ _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u20
 # Of every process of this machine, and harmless.
 _SHARED = ("/dev/null", "/dev/shm")
 _APART = "datasets.apart.worker"  # the process that decodes apart
+_PICKLED = ("datasets.duplicates.sketch", "numpy")  # the temporary file in which likenesses are looked for
 _PROGRAMS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn", "subprocess.Popen")
 _CHANGES = (
     "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod",
@@ -109,7 +110,7 @@ class Guard:
             self._opened(*args)
         elif event in _PROGRAMS and _APART not in str(args[1] if len(args) > 1 else ""):
             self.found.append(f"{event} {str(args)[:100]}")
-        elif event == "pickle.find_class":
+        elif event == "pickle.find_class" and not str(args[0]).startswith(_PICKLED):
             self.found.append(f"unpickles {'.'.join(map(str, args))}")
         elif event == "socket.connect" and not _is_local(args[1]):
             self.found.append(f"connects to {args[1]}")

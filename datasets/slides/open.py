@@ -1,5 +1,7 @@
 """Opening a slide, by whichever reader reads its file."""
 
+import contextlib
+import os
 import stat
 from pathlib import Path
 
@@ -27,6 +29,8 @@ def open_slide(path: Path) -> Slide:
         if not path.is_file():
             raise MissingError(f"{path} {_why_not_a_file(path)}.")
         kind = _kind_for_openslide(path)
+        if kind == "a DICOM slide":
+            _check_beside(path)
         return OpenSlideSlide(path, kind) if kind else TiffSlide(path)
     except NotTakenError as error:
         # What is advised for an image would make a slide huge, and one of a single level.
@@ -50,6 +54,15 @@ def _kind_for_openslide(path: Path) -> str | None:
     if other is None:
         raise NotTakenError(_other(head, kind))
     return other
+
+
+def _check_beside(path: Path) -> None:
+    """Refuse a DICOM slide beside a pipe: openslide opens every file of its folder, and would wait for that one."""
+    with os.scandir(path.parent) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # a link that leads nowhere
+                if stat.S_ISFIFO(entry.stat().st_mode):
+                    raise NotTakenError(f"lies beside a pipe, {entry.name}, which openslide would wait for: move it")
 
 
 def _why_not_a_file(path: Path) -> str:

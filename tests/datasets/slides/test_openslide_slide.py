@@ -1,3 +1,4 @@
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -36,6 +37,14 @@ def test_jpeg_2000_in_aperio_slides_is_read(jpeg_2000):
         np.testing.assert_array_equal(slide.read(37, 11, 200, 150), IMAGE[11:161, 37:237])
         np.testing.assert_array_equal(whole(slide, 1), QUARTER)
         assert (slide.scale.value, slide.scale.source) == (0.499, "openslide.mpp-x")
+
+
+def test_a_pipe_beside_a_dicom_slide_is_not_waited_for(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(dicom(IMAGE))
+    os.mkfifo(tmp_path / "b.png")
+    (tmp_path / "nowhere").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"a\.dcm lies beside a pipe, b\.png"):
+        open_slide(tmp_path / "a.dcm")
 
 
 def test_dicom_is_read_and_white_beyond_the_edge(tmp_path):
