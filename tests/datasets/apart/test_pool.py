@@ -29,7 +29,7 @@ def faulty(monkeypatch, tmp_path):
     """Let image files be read with the help of the faulty process."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("FAULTY_FILE", str(tmp_path / "written"))
-    with closing(Pool(faulty_worker.__name__, seconds=1.0)) as made:
+    with closing(Pool(faulty_worker.__name__, seconds=30.0)) as made:
         monkeypatch.setattr(pool, "SHARED", made)
         yield made
 
@@ -48,8 +48,8 @@ def write(tmp_path):
 
 
 SENTENCES = {
-    "hangs": "was not decoded within 1 s: it is damaged, or made to keep a program busy",
-    "burns": "was not decoded within 1 s: it is damaged, or made to keep a program busy",
+    "hangs": "was not decoded within 2 s: it is damaged, or made to keep a program busy",
+    "burns": "was not decoded within 2 s: it is damaged, or made to keep a program busy",
     "crash": "ended the process that decoded it (signal 11): it is damaged, or made to do harm",
     "exits": "ended the process that decoded it (exit code 7): it is damaged, or made to do harm",
     "fills": "needs more memory to be decoded than the 2 GiB it may have",
@@ -60,6 +60,8 @@ SENTENCES = {
 
 @pytest.mark.parametrize("word", SENTENCES)
 def test_a_decoder_that_breaks_is_an_error_of_its_file_and_the_next_is_read(faulty, write, word):
+    if word in ("hangs", "burns"):
+        faulty.seconds = 2.0  # on a busy machine the others may take one
     bad, good = write(word), write("whole")
     first, *others = read_ahead([bad, good, good], lambda pixels: pixels, 1)
     assert str(first) == f"{bad} {SENTENCES[word]}."
@@ -94,9 +96,9 @@ def test_works_of_one_file_share_its_time(faulty):
     data = b"hangs"
     faulty.ask("tiff", write_grey(), most=6)  # it has started
     began = time.monotonic()
-    with pytest.raises(NotTakenError, match="within 1 s"):
+    with pytest.raises(NotTakenError, match="within 30 s"):
         faulty.ask("tiff", data, most=10, until=began - 5)
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 15
 
 
 def test_threads_have_a_process_each_and_none_is_left(write):
@@ -142,10 +144,11 @@ def test_modules_of_the_folder_that_a_command_runs_in_are_not_imported(tmp_path)
 ASKS = """
 import os, signal, sys, threading
 from datasets.apart.pool import Pool
-made = Pool("tests.datasets.apart.faulty_worker", seconds=1)
+made = Pool("tests.datasets.apart.faulty_worker")
 made.ask("tiff", sys.stdin.buffer.read(), most=6)
 print(made._idle[0]._process.pid, flush=True)
 if sys.argv[2]:
+    made.seconds = 1
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
     made.ask("tiff", b"hangs", most=6)
 if sys.argv[1] != "exit":
