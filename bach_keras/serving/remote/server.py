@@ -1,5 +1,6 @@
 """A small server for development: TF Serving's REST paths and its PredictionService, over one export."""
 
+import contextlib
 import logging
 import signal
 import threading
@@ -70,7 +71,8 @@ class Server:
         """Refuse what is new, answer what was accepted, and end; a WorkError says how much had no answer in time."""
         count = self._admission.close()
         more = f": {counted(count, 'request')} under way will be answered first" if count else ""
-        LOG.info(f"stopping{more}")
+        with contextlib.suppress(OSError):  # whoever read the lines may have gone, and the server must stop
+            LOG.info(f"stopping{more}")
         self._state.stop()
         self._http.close()
         left = self._admission.wait(ANSWER)

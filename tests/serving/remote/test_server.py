@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import logging
 import os
 import signal
 import socket
@@ -548,6 +549,15 @@ def test_requests_under_way_end_before_the_server_does(export, monkeypatch):
             assert started.wait(30)
         assert ended == ["serving_default"]
         assert answer.result(30) == (200, {"predictions": ["benign"]})
+
+
+def test_a_server_whose_lines_nobody_reads_any_more_stops(export, monkeypatch):
+    def gone(line):
+        raise BrokenPipeError
+
+    with Server(export) as server:
+        monkeypatch.setattr(logging.getLogger("bach_keras.serving.remote.server"), "info", gone)
+    assert not server._thread.is_alive()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
