@@ -1,4 +1,4 @@
-"""Zip archives that climb, link, nest, lie, inflate, or hold themselves."""
+"""Zip archives that climb, link, nest, lie, inflate, or begin inside as they do outside."""
 
 import io
 import stat
@@ -47,7 +47,7 @@ def archives(names, canary: str) -> Iterator[tuple[str, bytes]]:
         nested = zipped({f"images{depth}.zip": nested})
         if depth in (0, 1, 29):
             yield f"nested {depth + 1}", nested
-    yield "holds itself", of_itself()
+    yield "begins as itself inside", of_itself()
     yield "a million members", many(200_000)
     yield "the same name twice", twice(names)
     yield "encrypted", encrypted(names)
