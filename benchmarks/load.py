@@ -20,7 +20,20 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.load_clients import BAD, BUSY, LEFT, LOST, REFUSED, RIGHT, UNEXPECTED, WRONG, Client, Result, Target
+from benchmarks.load_clients import (
+    BAD,
+    BUSY,
+    LEFT,
+    LOST,
+    REFUSED,
+    RIGHT,
+    UNEXPECTED,
+    WRONG,
+    Client,
+    Result,
+    Target,
+    rest_images,
+)
 from benchmarks.load_hostile import ROLES
 from benchmarks.load_known import album
 from benchmarks.load_server import Ending, Process, Sample, slope
@@ -62,6 +75,14 @@ class Load:
         self._stopped.set()
         for client in self._clients:
             client.join()
+
+
+def warm_up(target: Target) -> None:
+    """Ask a few times before the load begins, as a model does some things only once, and then for all who wait."""
+    client = Client(target, {}, 0, [], threading.Event())
+    for _ in range(8):
+        rest_images(client)
+    client.close()
 
 
 def table(results: list[Result], since: float) -> list[str]:
@@ -161,6 +182,7 @@ def campaign(given, known) -> bool:
             rest, rpc = process.addresses
             host, _, port = rest.rpartition(":")
             target = Target((host, int(port)), rpc, known)
+            warm_up(target)
             with Load(target, given.clients) as load:
                 time.sleep(seconds)
                 if number == signal.SIGTERM:
@@ -189,7 +211,9 @@ def tell(results: list[Result], samples: list[Sample], target: Target, seconds: 
 def show(results: list[Result], target: Target, seconds: float) -> bool:
     """Print the table, what must not have happened, and the answers' exactness; return whether nothing of it did."""
     found = faults(results)
-    # The first answers wait for what a model does only once.
+    for kind in ("REST", "gRPC"):
+        if not any(result.images for result in results if result.kind == kind):
+            found.append(f"- no image was answered over {kind}")
     since = min((result.began for result in results), default=0) + WARM_UP * seconds
     print("\n".join([*table(results, since), "", of_images(results, target, seconds), *found]), flush=True)
     return not found
@@ -199,6 +223,7 @@ def elsewhere(given, known) -> bool:
     """Load a server that runs already."""
     rest, rpc = (urlsplit(address) for address in given.address)
     target = Target((rest.hostname, rest.port), rpc.netloc, known, given.name)
+    warm_up(target)
     with Load(target, given.clients) as load:
         time.sleep(60 * given.minutes)
         results = list(load.results)

@@ -30,6 +30,12 @@ def test_under_load_nothing_is_lost_or_mixed_up_and_a_stop_answers_what_was_acce
     assert max(result.difference for result in asked) < 1e-5
 
 
+def test_a_load_that_no_image_was_answered_in_is_not_well(capsys):
+    target = Target(("", 0), "", Album([], 1e-3, 1.0))
+    assert not load.show([Result("REST", "known images", 0, 1, RIGHT, images=3)], target, 1)
+    assert "no image was answered over gRPC" in capsys.readouterr().out
+
+
 def _answer(**numbers):
     return {"label": "benign", "ok": True, "probabilities": np.float32([0, 1, 0, 0])} | numbers
 
