@@ -38,7 +38,7 @@ from benchmarks.load_hostile import ROLES
 from benchmarks.load_known import album
 from benchmarks.load_server import Ending, Process, Sample, slope
 
-# Seconds before the signal from which on a request may be asked to come again: it may not have arrived.
+# Seconds before the signal from which on a request may be asked to try again: it may not have arrived.
 ON_THE_WAY = 1.0
 
 # Seconds that a stop may take: what the server allows itself, and as much again on a busy machine.
@@ -143,7 +143,7 @@ def faults(results: list[Result], most: int = 20) -> list[str]:
 def lost_in_stop(results: list[Result], when: float) -> list[Result]:
     """Return the requests for images that a stop at a moment must not have cost.
 
-    What was on its way may be asked to come again, and what came later may find nobody; wrong answers may never be.
+    What was on its way may be asked to try again, and what came later may find nobody; wrong answers may never be.
     """
     found = []
     for result in results:
@@ -169,7 +169,7 @@ def stop_row(name: str, results: list[Result], ending: Ending) -> tuple[str, lis
 
 
 _STOP_HEAD = (
-    "| signal | under way | answered | asked to come again | lost | new | asked to come again | found nobody | "
+    "| signal | under way | answered | asked to try again | lost | new | asked to try again | found nobody | "
     "seconds to the end | exit code | children left |"
 )
 

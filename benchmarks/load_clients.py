@@ -17,7 +17,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 
 from benchmarks.load_known import BROKEN, ROUTINGS, Album, compared
 
-# What became of a request: answered as it must be; refused as it must be; asked to come again; given up by its own
+# What became of a request: answered as it must be; refused as it must be; asked to try again; given up by its own
 # client, which is slow on purpose. None of the others may happen.
 RIGHT, REFUSED, BUSY, LEFT = "right", "refused", "busy", "left"
 WRONG, UNEXPECTED, LOST = "wrong", "unexpected", "lost"
