@@ -224,10 +224,20 @@ def reaching(base: Path, into: Path, canary: Path) -> Iterator[str]:
     copies = Changed(base, into, canary)
     for name, reach in reaches.items():
         module = tf.Module()
-        taken = [tf.TensorSpec([None], tf.string, "image_bytes")]
-        module.answer = tf.function(lambda image_bytes, do=reach: {"label": tf.map_fn(do, image_bytes)}, taken)
+        module.answer = _answering(reach)
         tf.saved_model.save(module, str(into / ".saved"), signatures={"serving_default": module.answer})
         made = copies.copy(f"a graph that {name}")
         put(into / made / "saved_model.pb", (into / ".saved" / "saved_model.pb").read_bytes())
         shutil.rmtree(into / ".saved")
         yield made
+
+
+def _answering(reach):
+    """Return a signature that lets each image go through a function."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def answer(image_bytes):
+        return {"label": tf.map_fn(reach, image_bytes)}
+
+    return answer
