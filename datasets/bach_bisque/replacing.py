@@ -60,7 +60,7 @@ def restore(target: Path) -> None:
 def _undo(target: Path) -> bool:
     """Give a set its name back, unless the process that replaces it is at work."""
     try:
-        with _if_free(target) as free:
+        with if_free(target) as free:
             if free:
                 _rename_back(target)
             return free
@@ -73,7 +73,7 @@ def _undo(target: Path) -> bool:
 def clear(target: Path) -> None:
     """Remove what a killed preparation left, unless another one is at work or the folder cannot be written to."""
     if _leftovers(target):
-        with contextlib.suppress(OSError), _if_free(target) as free:
+        with contextlib.suppress(OSError), if_free(target) as free:
             if free:
                 clear_alone(target)
 
@@ -125,7 +125,7 @@ def _last_touched(folder: Path) -> float:
 
 
 @contextlib.contextmanager
-def _if_free(target: Path) -> Iterator[bool]:
+def if_free(target: Path) -> Iterator[bool]:
     """Hold the lock, if nobody else does, and say whether we do."""
     with lock_of(target).open("wb") as file:
         yield lock(file)

@@ -1,5 +1,6 @@
 """Building a set of the user's own images, from a folder with a folder a label or from a CSV file."""
 
+import contextlib
 import dataclasses
 import logging
 from collections import Counter, defaultdict
@@ -59,7 +60,9 @@ def prepare_own(
     images = _labelled(config, listing, read_meanings(meanings))
     replacing.clear(prepared.target)  # before the free space is measured
     if prepared.is_built and not overwrite:
-        return _unchanged(prepared, listing, images)
+        summary = _unchanged(prepared, listing, images)
+        _forget_staged(prepared, len(images))
+        return summary
     size = check_headers(image.listed for image in images)
     check_tissue((image.listed, image.label) for image in images)
     with replacing.alone(replacing.lock_of(prepared.target), f"another preparation of {config}"):
@@ -116,6 +119,22 @@ def _unchanged(prepared: Prepared, listing: Listing, images: list[Labelled]) -> 
             f"{', '.join(differing)}. Prepare it again with --overwrite, or give this set another --name."
         )
     return prepared.summary()
+
+
+def _staged(prepared: Prepared) -> Path:
+    return prepared.target.parent / ".staged"
+
+
+def _forget_staged(prepared: Prepared, count: int) -> None:
+    """Remove the encoded images of a set that is complete, where their preparation was killed right after that."""
+    if not _staged(prepared).is_dir():
+        return
+    with contextlib.suppress(OSError), replacing.if_free(prepared.target) as free:
+        if not free:
+            return
+        with Staging(_staged(prepared)) as staging:
+            if len(staging) == count:  # those of an interrupted --overwrite, which are fewer, are kept for it
+                staging.discard()
 
 
 @dataclass
@@ -192,7 +211,7 @@ class _Work:
 
 def _build(prepared: Prepared, listing: Listing, images: list[Labelled], size: int) -> None:
     """Build the records; what was encoded before an end by force or Ctrl-C is kept for the next time."""
-    with Staging(prepared.target.parent / ".staged") as staging:
+    with Staging(_staged(prepared)) as staging:
         check_free(prepared.root, max(size - staging.size, 0))  # PNG takes less than the bare pixels
         if len(staging):
             LOG.info(f"Resuming: {counted(len(staging), 'image')} encoded already.")

@@ -72,6 +72,19 @@ def test_ctrl_c_says_what_is_kept_and_the_next_time_does_the_rest(tmp_path, sour
     assert not (tmp_path / "data" / "bach_bisque" / "own-a" / ".staged").exists()
 
 
+def test_what_a_preparation_killed_right_after_its_set_was_complete_kept_goes_with_the_next(
+    tmp_path, source, undisturbed, monkeypatch
+):
+    with monkeypatch.context() as killed:
+        killed.setattr(staging.Staging, "discard", lambda self: None)
+        kept = prepare_own("a", source, tmp_path / "data").path.parent / ".staged"
+    assert kept.is_dir()
+    summary = prepare_own("a", source, tmp_path / "data")
+    assert not summary.built
+    assert fingerprint(summary) == undisturbed
+    assert not kept.exists()
+
+
 def spoil_journal(folder):
     with (folder / "journal").open("a") as file:
         file.write('{"name": "half a li')
