@@ -53,7 +53,10 @@ class Ended:
     @property
     def sentence(self) -> str:
         begins = "Interrupted" if self.code and self.code > 2 else "Error:"
-        return next((line for line in self.said.splitlines() if line.startswith(begins)), "")
+        found = [line for line in self.said.splitlines() if line.startswith(begins)]
+        # Where some inputs failed, the answers say which.
+        found += [line for line in self.answer.splitlines() if self.code == 1 and "error" in line.lower()]
+        return next(iter(found), "")
 
 
 @dataclass
