@@ -11,7 +11,7 @@ from bach_keras.training.job import Job
 from bach_keras.training.phases import Phase, phases
 from bach_keras.training.start import Start
 from datasets.errors import UserError, working
-from datasets.whole import write_json
+from datasets.whole import whole, write_json
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def find_rate(job: Job, phase: Phase, metric: str = "loss") -> dict:
     }
     with working():
         write_json(job.folder / "lr_range_test.json", result)
-        test.plot(job.folder / "lr_range_test.png")
+        with whole(job.folder / "lr_range_test.png") as partial:
+            test.plot(partial)
     return result
 
 

@@ -1,5 +1,7 @@
+import errno
 import json
 import logging
+import os
 from dataclasses import replace
 
 import keras
@@ -8,6 +10,8 @@ import pytest
 
 from bach_keras.run_folder import Run
 from bach_keras.training.lr_find import choose_phase, find_rate
+from callbacks.lr_range_test import LRRangeTest
+from datasets.errors import WorkError
 from tests.trainings import RANDOM, job, start_at, weights
 
 
@@ -36,6 +40,17 @@ def test_a_sweep_writes_what_it_found_and_changes_no_run(tree_of_runs, few_phant
     assert result["rates"][-1] <= high * 1.001
     # Longer than an epoch, so it wrapped around the data.
     assert len(result["rates"]) > len(few_phantoms.files["train"]) // recipe.batch_size
+
+
+def test_a_picture_for_which_there_is_no_room_is_named_and_not_left_half_drawn(recipe, tmp_path, monkeypatch):
+    def plot(self, path):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LRRangeTest, "plot", plot)
+    with pytest.raises(WorkError, match=r"lr_range_test\.png cannot be written: No space left on device\.$"):
+        sweep(tmp_path, recipe)
+    assert [path.name for path in tmp_path.iterdir()] == ["lr_range_test.json"]
 
 
 def test_a_folder_that_cannot_be_made_costs_no_sweep(recipe, tmp_path, caplog):
