@@ -154,7 +154,9 @@ class Started:
         for number in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
-        temporary = [path.name for path in (self._log / "tmp").glob("*")]
+        # Ray keeps the logs of its sessions, and TensorFlow's workers, when Ray ends them, their generated sources.
+        kept = ("ray", "__autograph_generated_file")
+        temporary = [path.name for path in (self._log / "tmp").glob("*") if not path.name.startswith(kept)]
         return (*(f"process {name}" for name in found.values()), *(f"temporary {name}" for name in temporary))
 
     def _processes(self) -> dict[int, str]:
