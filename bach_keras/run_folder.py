@@ -176,11 +176,11 @@ class Run:
 
     def write_range_test(self, phase, test) -> None:
         """Add a phase's range test to lr_range_test.json, and draw it."""
-        path = self.folder / "lr_range_test.json"
-        entries = self.range_tests()
         # A phase that was interrupted in its first epoch runs its test again.
-        write_json(path, [*entries[: phase.number], {"phase": phase.name, **test.result()}])
-        test.plot(self.folder / f"lr_range_test{f'_{phase.number + 1}' if phase.number else ''}.png")
+        entries = [*self.range_tests()[: phase.number], {"phase": phase.name, **test.result()}]
+        write_json(self.folder / "lr_range_test.json", entries)
+        with whole(self.folder / f"lr_range_test{f'_{phase.number + 1}' if phase.number else ''}.png") as partial:
+            test.plot(partial)
 
     def write_snapshots(self, model, names: list[str]) -> None:
         """Write a model's weights once, under each of the names."""
