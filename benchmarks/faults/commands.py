@@ -28,6 +28,7 @@ class Command:
     makes: tuple[str, ...]  # those that are its result
     resume: tuple[str, ...] | None = None  # the words that its own sentence names for an interrupted one
     damages: tuple[str, ...] = ()  # which of the files that it needs are damaged, as patterns; all where there are none
+    dated: tuple[str, ...] = ()  # of what it needs, that whose time of change is part of the result
     is_slow: bool = False  # it starts processes that load TensorFlow again
 
     @property
@@ -62,7 +63,8 @@ COMMANDS = {
                 ("model", "slide.tiff"), ("maps",), damages=("slide.tiff", "model/1/assets/*")),
         Command("bulk", ("bulk", "--model", "model/1", "--input", "images", "--out", "answers", "--workers", "1",
                          "--batch-size", "2", "--shard-size", "4"),
-                ("model", "images"), ("answers",), damages=("images/0.png", "model/1/variables/*"), is_slow=True),
+                ("model", "images"), ("answers",), damages=("images/0.png", "model/1/variables/*"),
+                dated=("images",), is_slow=True),
     )
 }  # fmt: skip
 

@@ -96,8 +96,8 @@ def _read_only(shop: Shop, command: Command, mounts: bool) -> Ended:
 
 
 def _clock(shop: Shop, command: Command, whole: Whole) -> Ended:
-    future = time.time() + _FUTURE
-    for path in shop.folder.rglob("*"):
+    future, dated = time.time() + _FUTURE, {path for name in command.dated for path in _files(shop.folder, name)}
+    for path in set(shop.folder.rglob("*")) - dated:
         os.utime(path, (future, future))
     return shop.give(command.words, clock=whole.seconds / 2)
 

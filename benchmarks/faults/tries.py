@@ -215,6 +215,8 @@ def again(shop: Shop, command: Command) -> tuple[Ended, str]:
 
 
 def _next_words(command: Command, sentence: str, words):
+    if "--again changed" in sentence:
+        return (*command.words, "--again", "changed")
     if "--overwrite" in sentence and "--resume" not in sentence:
         return command.over
     return command.resume if command.resume and words != command.resume else command.over
