@@ -65,9 +65,10 @@ class Listener(socketserver.TCPServer):
         if idle:
             self._drop(min(idle, key=lambda each: each.idle_since))
             return
-        begun = [each for each in self._connections if each.begun is not None]
-        slowest = min(begun, key=lambda each: each.begun, default=None)
-        if slowest and time.monotonic() - slowest.begun > self.limits.haste:
+        # Read once: a connection's own thread takes no lock to say that its request has come.
+        found = [(begun, each) for each in self._connections if (begun := each.begun) is not None]
+        begun, slowest = min(found, key=lambda pair: pair[0], default=(None, None))
+        if slowest and time.monotonic() - begun > self.limits.haste:
             self._connections.discard(slowest)
             slowest.hurry()
 

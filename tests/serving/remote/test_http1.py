@@ -335,6 +335,28 @@ def test_of_too_many_busy_connections_one_that_is_slow_to_send_gives_way():
         assert parsed(new.recv(2**16))[0][0] == 200
 
 
+def test_a_request_may_be_complete_while_the_slowest_one_is_looked_for():
+    class Completing:
+        """A connection whose request is complete once it has been looked at."""
+
+        idle_since, _looks = None, iter([0.0])
+
+        @property
+        def begun(self):
+            return next(self._looks, None)
+
+        def hurry(self):
+            hurried.append(self)
+
+    hurried = []
+    with listening() as listener:
+        completing = Completing()
+        listener._connections = {completing}
+        listener._make_room()
+        listener._connections = set()
+    assert hurried == [completing]
+
+
 def test_stopping_ends_idle_connections_and_lets_requests_end():
     started, ready = threading.Event(), threading.Event()
 
