@@ -31,11 +31,11 @@ class Predictions(grpc.GenericRpcHandler):
     """The service for one servable; other calls answer UNIMPLEMENTED.
 
     A call is accepted when it arrives, as its message is received only when there is a thread for it. What is refused
-    is so in the pool ``quick``, without waiting.
+    is so in the pool ``refusals``, without waiting.
     """
 
-    def __init__(self, servable: Servable, admission: Admission, quick: ThreadPoolExecutor):
-        self._admission, self._quick = admission, quick
+    def __init__(self, servable: Servable, admission: Admission, refusals: ThreadPoolExecutor):
+        self._admission, self._refusals = admission, refusals
         self._calls, self._lock = 0, threading.Lock()
         place = "/tensorflow.serving.PredictionService"
         self._answers = {
@@ -49,7 +49,7 @@ class Predictions(grpc.GenericRpcHandler):
         try:
             number = self._enter()
         except RefusedError as refusal:
-            return calls.refused(refusal, self._quick)
+            return calls.refused(refusal, self._refusals)
         return calls.handler(self._answers[call.method](number), self._is_urgent, self._leave)
 
     def _enter(self) -> int:

@@ -46,7 +46,7 @@ class Server:
             raise cannot_listen(host, port, "--port", error) from error
         self._grpc = grpc.server(
             ThreadPoolExecutor(rpc.CALLS, "grpc"),
-            [self._state, rpc.Predictions(servable, self._admission, self._state.pool)],
+            [self._state, rpc.Predictions(servable, self._admission, self._state.refusals)],
             options=rpc.limits(rest.MAX_BODY),
         )
         try:

@@ -1,4 +1,4 @@
-"""What the development server says of its own state over gRPC, under any load and while it stops.
+"""What the development server says of its own state over gRPC, under any load of predictions and while it stops.
 
 That is the standard service by which probes ask (``grpc.health.v1.Health``), and TF Serving's ModelService.
 """
@@ -20,8 +20,9 @@ SERVICES = ("", "tensorflow.serving.PredictionService")
 
 UNKNOWN, SERVING, NOT_SERVING, SERVICE_UNKNOWN = range(4)
 
-# How many of these calls are answered at once, and how many clients may watch, each of which takes a thread.
-CALLS = 4
+# How many calls may ask at once, and how many clients may watch. Each takes a thread, so that none waits for another's
+# client; one more is refused.
+CALLS = 16
 WATCHERS = 16
 
 
@@ -46,26 +47,55 @@ def _health_messages():
 HealthRequest, HealthResponse = _health_messages()
 
 
+class _Places:
+    """Counts the calls of a kind, of which there may be so many."""
+
+    def __init__(self, most: int, kind: str):
+        self._most, self._kind = most, kind
+        self._count, self._lock = 0, threading.Lock()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._count >= self._most:
+                raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._most} clients {self._kind} already.")
+            self._count += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._count -= 1
+
+
 class State(grpc.GenericRpcHandler):
     """The calls that ask for the server's state; ``stop`` and ``end`` tell those who watch it."""
 
     def __init__(self, servable: Servable, admission: Admission):
         self._servable, self._admission = servable, admission
-        self.pool, self._watchers = ThreadPoolExecutor(CALLS, "state"), ThreadPoolExecutor(WATCHERS, "watch")
-        self._changed, self._watching, self._is_over = threading.Condition(), 0, False
-        quickly = partial(calls.handler, is_urgent=lambda: True, ended=lambda: None, pool=self.pool)
+        # Refusals wait for nothing, so one thread is enough for those of all services.
+        self.refusals = ThreadPoolExecutor(1, "refuse")
+        self._changed, self._is_over = threading.Condition(), False
+        self._asking, self._watching = _Places(CALLS, "ask"), _Places(WATCHERS, "watch")
+        pool = ThreadPoolExecutor(CALLS, "state")
+        quickly = partial(calls.handler, is_urgent=lambda: True, ended=self._asking.leave, pool=pool)
         watch = partial(self._watch)
-        watch.experimental_thread_pool = self._watchers
+        watch.experimental_thread_pool = ThreadPoolExecutor(WATCHERS, "watch")
+        watched = grpc.stream_stream_rpc_method_handler(
+            watch, response_serializer=lambda message: message.SerializeToString()
+        )
         self._handlers = {
-            "/grpc.health.v1.Health/Check": quickly(self._check),
-            "/grpc.health.v1.Health/Watch": grpc.stream_stream_rpc_method_handler(
-                watch, response_serializer=lambda message: message.SerializeToString()
-            ),
-            "/tensorflow.serving.ModelService/GetModelStatus": quickly(self._model_status),
+            "/grpc.health.v1.Health/Check": (self._asking, quickly(self._check)),
+            "/grpc.health.v1.Health/Watch": (self._watching, watched),
+            "/tensorflow.serving.ModelService/GetModelStatus": (self._asking, quickly(self._model_status)),
         }
 
     def service(self, call):
-        return self._handlers.get(call.method)
+        if call.method not in self._handlers:
+            return None
+        places, handler = self._handlers[call.method]
+        try:
+            places.enter()
+        except RefusedError as refusal:
+            return calls.refused(refusal, self.refusals)
+        return handler
 
     def stop(self) -> None:
         """Tell those who watch that nothing more is accepted."""
@@ -95,11 +125,15 @@ class State(grpc.GenericRpcHandler):
         return SERVING if self._admission.is_open else NOT_SERVING
 
     def _watch(self, messages, context):
+        if not context.add_callback(self._leave):  # the call has ended already
+            self._leave()
         try:
             service = calls.parsed(HealthRequest, calls.receive(messages, context, lambda: True)).service
-            self._enter(context)
         except RefusedError as refusal:
             context.abort(refusal.code, str(refusal))
+        return self._changes(service, context)
+
+    def _changes(self, service, context):
         while context.is_active() and not self._is_over:
             told = self._of(service)
             yield HealthResponse(status=told)  # a client that does not read it holds this thread alone
@@ -109,15 +143,7 @@ class State(grpc.GenericRpcHandler):
         with self._changed:
             self._changed.wait_for(lambda: self._is_over or not context.is_active() or self._of(service) != told)
 
-    def _enter(self, context):
-        with self._changed:
-            if self._watching >= WATCHERS:
-                raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{WATCHERS} clients watch already.")
-            self._watching += 1
-        if not context.add_callback(self._leave):  # the call has ended already
-            self._leave()
-
     def _leave(self):
+        self._watching.leave()
         with self._changed:
-            self._watching -= 1
             self._changed.notify_all()

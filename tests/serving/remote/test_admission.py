@@ -18,7 +18,9 @@ def test_slots_are_given_in_the_order_in_which_predictions_were_accepted():
         threads = [threading.Thread(target=run, args=(number,)) for number in (3, 1, 4, 0, 2)]
         for thread in threads:
             thread.start()
+        end = time.monotonic() + 60
         while len(admission._waiting) < len(numbers):
+            assert time.monotonic() < end, "they do not wait"
             time.sleep(0.001)
     for thread in threads:
         thread.join()

@@ -61,6 +61,13 @@ def code_of(call, *given):
     return caught.value.code().name
 
 
+def wait_until(is_so):
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
 def test_a_server_that_answers_is_serving(running):
     with channel_to(running) as channel:
         for service in ("", SERVICE):
@@ -77,20 +84,43 @@ def test_health_is_the_message_that_probes_send(running):
         assert check(b"\x0a" + bytes([len(SERVICE)]) + SERVICE.encode(), timeout=30) == b"\x08\x01"
 
 
-def test_an_unknown_service_can_be_watched_and_watchers_are_counted(running, monkeypatch):
-    monkeypatch.setattr(state, "WATCHERS", 1)
+def test_an_unknown_service_can_be_watched_and_watchers_are_counted(running):
     with channel_to(running) as channel:
         watch = health(channel, "unary_stream", "Watch")
-        first = watch(state.HealthRequest(service="elsewhere"), timeout=30)
-        assert next(first).status == state.SERVICE_UNKNOWN
-        assert code_of(lambda *given, **how: next(watch(*given, **how)), state.HealthRequest()) == "RESOURCE_EXHAUSTED"
-        first.cancel()
-        end = time.monotonic() + 10
-        while running._state._watching and time.monotonic() < end:
-            time.sleep(0.01)
-        again = watch(state.HealthRequest(), timeout=30)
+        watchers = [watch(state.HealthRequest(service="elsewhere"), timeout=60) for _ in range(state.WATCHERS)]
+        assert {next(each).status for each in watchers} == {state.SERVICE_UNKNOWN}
+        for _ in range(2):
+            refused = code_of(lambda *given, **how: next(watch(*given, **how)), state.HealthRequest())
+            assert refused == "RESOURCE_EXHAUSTED"
+        watchers[0].cancel()
+        wait_until(lambda: running._state._watching._count < state.WATCHERS)
+        again = watch(state.HealthRequest(), timeout=60)
         assert next(again).status == state.SERVING
-        again.cancel()
+        for each in (*watchers, again):
+            each.cancel()
+        wait_until(lambda: not running._state._watching._count)
+
+
+def test_clients_that_send_nothing_keep_nobody_from_asking_for_the_state(running, monkeypatch):
+    monkeypatch.setattr(calls, "HASTE", 60)
+    stopped, asking = threading.Event(), running._state._asking
+
+    def never():
+        stopped.wait(60)
+        yield from ()
+
+    with channel_to(running) as channel:
+        silent = channel.stream_unary("/grpc.health.v1.Health/Check")
+        asked = [silent.future(never(), timeout=60) for _ in range(state.CALLS - 1)]
+        wait_until(lambda: asking._count == len(asked))
+        assert health(channel)(state.HealthRequest(), timeout=30).status == state.SERVING
+        asked.append(silent.future(never(), timeout=60))
+        wait_until(lambda: asking._count == len(asked))
+        assert code_of(health(channel), state.HealthRequest()) == "RESOURCE_EXHAUSTED"
+        for each in asked:
+            each.cancel()
+        stopped.set()
+        wait_until(lambda: not asking._count)
 
 
 def test_the_models_state_is_told_over_grpc(running):
@@ -121,8 +151,7 @@ def test_a_server_that_stops_says_so_refuses_what_is_new_and_answers_what_it_acc
             assert started.acquire(timeout=30)
         watch = health(channel, "unary_stream", "Watch")(state.HealthRequest(), timeout=30)
         assert next(watch).status == state.SERVING
-        while running._admission._under_way < len(grpcs) + 1:
-            time.sleep(0.01)
+        wait_until(lambda: running._admission._under_way == len(grpcs) + 1)
         stopping = pool.submit(running.stop)
         assert next(watch).status == state.NOT_SERVING
         assert health(channel)(state.HealthRequest(), timeout=30).status == state.NOT_SERVING
@@ -157,8 +186,7 @@ def test_what_is_not_answered_in_time_is_counted_and_not_begun(export, monkeypat
         place = f"{running.rest_url}/v1/models/bach:predict"
         asked = [pool.submit(requests.post, place, json={"instances": [""]}) for _ in range(2)]
         assert started.acquire(timeout=30)
-        while running._admission._under_way < 2:
-            time.sleep(0.01)
+        wait_until(lambda: running._admission._under_way == 2)
         with pytest.raises(WorkError, match=r"2 requests had no answer within 0\.1 s"):
             running.stop()
         ready.set()
@@ -176,21 +204,26 @@ def test_a_call_that_was_cancelled_while_it_waited_is_not_answered(export, monke
         assert ready.wait(30)
         return {"label": np.array([b"benign"], object)}
 
+    wanted, predict = [], rpc.predict
+
+    def noted(*given):
+        wanted.append(given[-1])
+        return predict(*given)
+
     monkeypatch.setattr(Servable, "predict", slow)
+    monkeypatch.setattr(rpc, "predict", noted)
     monkeypatch.setattr(server, "AT_ONCE", 1)
     with Server(export) as running, channel_to(running) as channel:
         call = PredictionServiceStub(channel).Predict
         first, second = (call.future(predict_request(), timeout=30) for _ in range(2))
         assert started.acquire(timeout=30)
-        while running._admission._under_way < 2:
-            time.sleep(0.01)
+        wait_until(lambda: running._admission._under_way == 2)
         for each in (first, second):
             each.cancel()
-        time.sleep(0.1)
+        wait_until(lambda: len(wanted) == 2 and not any(is_wanted() for is_wanted in wanted))
         ready.set()
-        while running._admission._under_way:
-            time.sleep(0.01)
-    assert not started.acquire(timeout=0.2)
+        wait_until(lambda: not running._admission._under_way)
+    assert not started.acquire(blocking=False)
 
 
 @pytest.fixture
@@ -204,44 +237,41 @@ def own_handlers():
 
 def test_a_signal_that_another_thread_gets_stops_the_server_too(export, own_handlers):
     running = Server(export)
-    ended = threading.Event()
+    ended, helped = threading.Event(), []
 
     def stop():
         requests.get(f"{running.rest_url}/v1/models/bach", timeout=30)
         time.sleep(0.3)
         # Under load the system gives it to any thread.
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-        if not ended.wait(20):
+        if not ended.wait(60):
+            helped.append(True)
             signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
 
     other = threading.Thread(target=stop)
     other.start()
-    start = time.monotonic()
     running.serve()
     ended.set()
     other.join()
-    assert time.monotonic() - start < 15
+    assert not helped
 
 
 def test_calls_that_are_slow_to_send_give_way_to_others_and_to_the_end(export, monkeypatch):
     monkeypatch.setattr(calls, "HASTE", 0.5)
+    monkeypatch.setattr(server, "ANSWER", 30)  # half of what a message may otherwise take
     stopped = threading.Event()
 
     def never():
-        stopped.wait(30)
+        stopped.wait(60)
         yield from ()
 
     with Server(export) as running, channel_to(running) as channel:
         call = channel.stream_unary(f"/{SERVICE}/Predict")
         silent = [call.future(never(), timeout=60) for _ in range(rpc.CALLS)]
-        start = time.monotonic()
         PredictionServiceStub(channel).GetModelMetadata(metadata_request(), timeout=30)
-        assert time.monotonic() - start < 10
         silent.append(call.future(never(), timeout=60))
-        while not running._admission._under_way:
-            time.sleep(0.01)
+        wait_until(lambda: running._admission._under_way)
         running.stop()
-        assert time.monotonic() - start < 20
         codes = {each.exception(30).code().name for each in silent}
         stopped.set()
     assert codes == {"CANCELLED"}
