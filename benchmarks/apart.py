@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import sys
 import time
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def stored(pixels: np.ndarray, kind: str, **how) -> bytes:
     return file.getvalue()
 
 
-def main() -> None:
+def main() -> int:
+    """Print a row for each kind of file; return 1 if any pixels differ."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("folders", nargs="*", type=Path, help="folders of images to read too")
     options.add_argument("--rounds", type=int, default=6)
@@ -79,8 +81,11 @@ def main() -> None:
     print("| files | n | processor ms, in this process | apart | clock ms, in this process | apart | pixels |")
     print("|---|---|---|---|---|---|---|")
 
+    are_equal = []
+
     def row(name, reads):
         spent, passed, equal = measure(reads, given.rounds)
+        are_equal.append(equal)
         figures = [f"{each[way]:.1f}" for each in (spent, passed) for way in ("inline", "apart")]
         print("|", " | ".join([name, str(len(reads)), *figures, "equal" if equal else "DIFFER"]), "|", flush=True)
 
@@ -99,7 +104,8 @@ def main() -> None:
 
     profile = icc._profile(PLANTED["Adobe RGB"])
     row(f"{size}, to sRGB by a profile", [lambda image=image: icc._as_srgb(image, profile) for image in images])
+    return int(not all(are_equal))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

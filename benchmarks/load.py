@@ -87,14 +87,16 @@ def warm_up(target: Target) -> None:
 
 def table(results: list[Result], since: float) -> list[str]:
     """Return the rows of each kind of request: what became of them, and how long those since a moment took."""
-    heads = ["requests", "n", RIGHT, REFUSED, BUSY, LEFT, WRONG, UNEXPECTED, LOST, "p50, s", "p95, s", "p99, s"]
+    outcomes = [RIGHT, REFUSED, BUSY, LEFT, WRONG, UNEXPECTED, LOST]
+    heads = ["requests", "n", *outcomes, "sent twice", "p50, s", "p95, s", "p99, s"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for kind in sorted({result.kind for result in results}, key=list(_kinds()).index):
         of_kind = [result for result in results if result.kind == kind]
         counts = collections.Counter(result.outcome for result in of_kind)
         took = [result.ended - result.began for result in of_kind if result.began > since]
         parts = [f"{each:.2f}" for each in np.percentile(took, (50, 95, 99))] if took else [""] * 3
-        cells = [kind, len(of_kind), *(counts[name] for name in heads[2:9]), *parts]
+        twice = sum(result.resent is not None for result in of_kind)
+        cells = [kind, len(of_kind), *(counts[name] for name in outcomes), twice, *parts]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 
@@ -134,8 +136,9 @@ def faults(results: list[Result], most: int = 20) -> list[str]:
     """Return what must not have happened, the commonest first."""
     counts = collections.Counter(
         f"{result.kind}, {result.what}: {result.outcome} ({result.detail[:200]})"
+        + ", after a connection in use was closed without an answer" * result.was_closed_in_use
         for result in results
-        if result.outcome in BAD
+        if result.is_bad
     )
     return [f"- {count} x {words}" for words, count in counts.most_common(most)]
 
@@ -185,13 +188,15 @@ def campaign(given, known) -> bool:
             warm_up(target)
             with Load(target, given.clients) as load:
                 time.sleep(seconds)
+                shown = list(load.results) if number == signal.SIGTERM else []
                 if number == signal.SIGTERM:
-                    is_well = tell(list(load.results), list(process.samples), target, seconds)
+                    is_well &= tell(shown, list(process.samples), target, seconds)
                 ending = process.stop(number, STOP)
                 bugs = process.tracebacks()
         row, cost = stop_row(number.name, load.results, ending)
         rows.append(row)
         costs += cost
+        is_well &= judge_rest(load.results, len(shown), ending.when)
         is_well &= not (cost or ending.code or ending.children or bugs)
         if bugs:
             print(f"\nThe server showed {bugs} errors of its own.")
@@ -216,6 +221,18 @@ def show(results: list[Result], target: Target, seconds: float) -> bool:
             found.append(f"- no image was answered over {kind}")
     since = min((result.began for result in results), default=0) + WARM_UP * seconds
     print("\n".join([*table(results, since), "", of_images(results, target, seconds), *found]), flush=True)
+    return not found
+
+
+def judge_rest(results: list[Result], count: int, when: float) -> bool:
+    """Print what must not have happened before a signal, but for so many requests that were shown; say if all is well.
+
+    At the signal idle connections are closed, so that a request on its way may be sent twice.
+    """
+    found = faults([result for result in results[count:] if result.ended < when])
+    if not any(result.images for result in results):
+        found.append("- no image was answered")
+    print("".join(f"{line}\n" for line in found), end="", flush=True)
     return not found
 
 
@@ -245,6 +262,10 @@ def main() -> int:
     from bach_keras.serving.exported import Export
 
     known = album(Export(given.model), given.images)
+    if len(known.images) < given.images:
+        print(f"Only {len(known.images)} images have answers that are far enough apart; {given.images} were asked for.")
+    if len(known.images) < 2:
+        raise SystemExit("A load needs two known images or more, or an answer cannot be another's.")
     return 0 if (elsewhere if given.address else campaign)(given, known) else 1
 
 

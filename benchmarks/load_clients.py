@@ -26,6 +26,9 @@ BAD = (WRONG, UNEXPECTED, LOST)
 # Seconds until a client takes an answer for lost.
 PATIENCE = 120
 
+# Seconds without a request after which a server may close a connection just when the next request is on its way.
+IDLE = 0.1
+
 
 @dataclass(frozen=True)
 class Target:
@@ -54,6 +57,16 @@ class Result:
     detail: str = ""
     images: int = 0
     difference: float = 0.0
+    resent: float | None = None  # seconds for which the connection was idle, where the request was sent twice
+
+    @property
+    def was_closed_in_use(self) -> bool:
+        return self.resent is not None and self.resent < IDLE
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether this must not happen to a server that nobody stops."""
+        return self.outcome in BAD or self.was_closed_in_use
 
 
 @dataclass(frozen=True)
@@ -72,13 +85,15 @@ class Client(threading.Thread):
         self.target, self.random, self.stopped = target, random.Random(seed), stopped
         self._role, self._results = role, results
         self._http, self._channel = None, None
+        self._answered, self._resent = 0.0, None
 
     def run(self):
         while not self.stopped.is_set():
             kind, what = self.random.choice([(kind, what) for kind, acts in self._role.items() for what in acts])
-            began = time.monotonic()
+            began, self._resent = time.monotonic(), None
             found = self._outcome(self._role[kind][what], kind)
-            self._results.append(Result(kind, what, began, time.monotonic(), *vars(found).values()))
+            ended = time.monotonic()
+            self._results.append(Result(kind, what, began, ended, *vars(found).values(), self._resent))
             if found.outcome in (BUSY, LEFT, LOST):
                 self.stopped.wait(0.5)
         self.close()
@@ -87,15 +102,20 @@ class Client(threading.Thread):
         try:
             return act(self)
         except grpc.RpcError as error:
-            code = error.code()
+            code, details = error.code(), error.details() or ""
             if code == grpc.StatusCode.UNAVAILABLE:
                 # This is also what a call gets that the server never saw, or lost.
-                told = "again" in error.details() or "stopping" in error.details()
-                return Outcome(BUSY if told else LOST, error.details())
-            return Outcome(LOST, f"{code.name}: {error.details()}")
+                told = "again" in details or "stopping" in details
+                return Outcome(BUSY if told else LOST, details)
+            return Outcome(LOST, f"{code.name}: {details}")
         except (OSError, http.client.HTTPException) as error:
             self._drop_http()
-            return Outcome(LEFT if kind == "slow" else LOST, f"{type(error).__name__}: {error}")
+            # A server may cut off who is slow, but it may not leave anybody waiting.
+            is_left = kind == "slow" and not isinstance(error, TimeoutError)
+            return Outcome(LEFT if is_left else LOST, f"{type(error).__name__}: {error}")
+        except Exception as error:  # an answer in another form than it must have, which ends no client
+            self._drop_http()
+            return Outcome(UNEXPECTED, repr(error))
 
     def close(self):
         self._drop_http()
@@ -110,19 +130,21 @@ class Client(threading.Thread):
     # ---- how a client asks -----------------------------------------------------------------------------------------
 
     def rest(self, method: str, path: str, body: bytes = b"") -> tuple[int, dict]:
-        """Ask over a connection that is kept; where the server closed it meanwhile, over a new one."""
-        is_kept = self._http is not None
+        """Ask over a connection that is kept; where the server closed it meanwhile, over a new one, which is noted."""
+        is_kept, idle = self._http is not None, time.monotonic() - self._answered
         if not is_kept:
             self._http = http.client.HTTPConnection(*self.target.rest, timeout=PATIENCE)
         try:
             self._http.request(method, path, body)
             response = self._http.getresponse()
-            status, data = response.status, response.read()
-        except (ConnectionError, http.client.BadStatusLine):
+        except ConnectionError:
             self._drop_http()
             if not is_kept:
                 raise
+            self._resent = idle
             return self.rest(method, path, body)
+        status, data = response.status, response.read()
+        self._answered = time.monotonic()
         if response.will_close or self.random.random() < 0.2:
             self._drop_http()
         return status, json.loads(data)
@@ -163,7 +185,7 @@ class Client(threading.Thread):
                     return Outcome(WRONG, "a broken image has an answer")
                 continue
             worst = max(worst, compared(album.images[number].answers[signature], row))
-            if worst > album.tolerance:
+            if not worst <= album.tolerance:
                 of = [other for other in range(len(album.images))
                       if compared(album.images[other].answers[signature], row) <= album.tolerance]  # fmt: skip
                 return Outcome(WRONG, f"image {number} has " + (f"the answer of {of[0]}" if of else "no known answer"))

@@ -28,16 +28,11 @@ class Known:
 
 @dataclass(frozen=True)
 class Album:
-    """Images and how to compare: an answer within ``tolerance`` of one image's is of no other."""
+    """Images and how to compare: an answer within ``tolerance`` of one image's is not another's."""
 
     images: list[Known]
     tolerance: float
     apart: float
-
-    def difference(self, number: int, signature: str, answer: dict) -> float:
-        """Return how far an answer is from that of an image; infinite where the label or the truth of it is another."""
-        known = self.images[number].answers[signature]
-        return compared(known, answer)
 
 
 # What a file that is not an image is answered with.
@@ -45,12 +40,20 @@ BROKEN = b"not an image"
 
 
 def compared(known: dict, answer: dict) -> float:
+    """Return the largest difference of two answers' numbers.
+
+    It is infinite where the label or ``ok`` differs, something is missing, or the numbers have another shape or are not
+    all finite.
+    """
     if any(name not in answer for name in known):
         return np.inf
     if any(answer[name] != known[name] for name in ("label", "ok")):
         return np.inf
-    numbers = [name for name in known if name not in ("label", "ok")]
-    return max(float(np.abs(np.asarray(answer[name]) - known[name]).max()) for name in numbers)
+    names = [name for name in known if name not in ("label", "ok")]
+    pairs = [(np.asarray(known[name], float), np.asarray(answer[name], float)) for name in names]
+    if any(one.shape != other.shape or not np.isfinite([one, other]).all() for one, other in pairs):
+        return np.inf
+    return max(float(np.abs(one - other).max(initial=0)) for one, other in pairs)
 
 
 def _drawn(number: int) -> bytes:

@@ -1,5 +1,6 @@
 """The server under load as a process: started, watched, and stopped by a signal."""
 
+import contextlib
 import os
 import re
 import signal
@@ -14,6 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.processes import children_of, resident
+
+# Seconds in which a server must say its address.
+STARTS = 300
 
 # The 97.5 % point of Student's distribution with BLOCKS - 2 degrees of freedom.
 BLOCKS, _T = 10, 2.306
@@ -42,7 +46,7 @@ class Ending:
 class Process:
     """A server in a session of its own; a context manager that ends it, whatever happened."""
 
-    def __init__(self, words: list[str], address: str):
+    def __init__(self, words: list[str], address: str, starts: float = STARTS):
         self.samples: list[Sample] = []
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed when the process has ended)
         self._running = subprocess.Popen(
@@ -50,9 +54,18 @@ class Process:
             stdout=subprocess.PIPE, stderr=self._errors, text=True, start_new_session=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONFAULTHANDLER": "1"},
         )  # fmt: skip
-        line = self._running.stdout.readline()
+        too_late = threading.Timer(starts, self._kill)
+        too_late.start()
+        line = self._running.stdout.readline()  # what is killed has no more lines
+        too_late.cancel()
         if not (found := re.search(address, line)):
-            raise SystemExit(f"{' '.join(words)} has not started: {line.strip() or 'see its own output'}")
+            self._kill()
+            self._running.wait()
+            self._errors.seek(0)
+            said = line.strip() or self._errors.read()[-2000:].strip() or "it said nothing"
+            self._errors.close()
+            self._running.stdout.close()
+            raise SystemExit(f"{' '.join(words)} has not started: {said}")
         self.addresses = found.groups()
         self._is_watched = threading.Event()
         threading.Thread(target=self._running.stdout.read, daemon=True).start()
@@ -64,9 +77,14 @@ class Process:
     def __exit__(self, *exception):
         self._is_watched.set()
         if self._running.poll() is None:
-            self._running.kill()
+            self._kill()
             self._running.wait()
         self._errors.close()
+
+    def _kill(self) -> None:
+        """End the server and what it has started, which is all of its session."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._running.pid, signal.SIGKILL)
 
     def tracebacks(self) -> int:
         """Return how many errors of its own the server has shown so far."""
