@@ -109,4 +109,5 @@ sbom: .venv/installed .venv/supply/installed
 
 # Asks a service on the internet for each package.
 audit: .venv/supply/installed
-	.venv/supply/bin/pip-audit --strict --require-hashes --disable-pip -r supply/hashed/requirements-dev.txt
+	.venv/supply/bin/pip-audit --strict --require-hashes --disable-pip $(addprefix -r supply/hashed/requirements-,\
+	  dev.txt gpu.txt supply.txt)

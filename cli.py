@@ -36,8 +36,8 @@ from bach_keras.commands.submit import submit
 from bach_keras.commands.training import lr_find, train
 from bach_keras.commands.version import version_option
 from bach_keras.commands.weights import weights
-from bach_keras.signals import exit_code, terminable
-from datasets.errors import UserError, WorkError
+from bach_keras.signals import exit_code, interrupt_in, terminable
+from datasets.errors import UserError, WorkError, in_words
 from datasets.escape import for_terminal
 
 
@@ -63,8 +63,8 @@ class Commands(click.Group):
         except WorkError as error:
             raise click.ClickException(_sentence(error)) from error
         except Exception as error:
-            if _is_interrupt(error):
-                raise Stopped("Interrupted.", exit_code(error.__context__)) from error
+            if interrupt := interrupt_in(error):
+                raise Stopped("Interrupted.", exit_code(interrupt)) from error
             if not _is_damaged_record(error):
                 raise
             raise Failure(
@@ -75,16 +75,7 @@ class Commands(click.Group):
 
 def _sentence(error) -> str:
     """Return what an error says, on one line that is safe to print."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        error = f"{error.filename}: {error.strerror}."  # without Python's number of the error
-    return for_terminal(" ".join(str(error).split()))
-
-
-def _is_interrupt(error: Exception) -> bool:
-    """Say whether it is a signal that reached TensorFlow while it built a graph, and came back as another error."""
-    return isinstance(error.__context__, KeyboardInterrupt) or any(
-        name in str(error) for name in ("KeyboardInterrupt", "Terminated:")
-    )
+    return for_terminal(" ".join(in_words(error).split()))
 
 
 def _is_damaged_record(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from bach_keras.provenance import Provenance
 from bach_keras.recipe import Recipe
 from datasets.errors import UserError
 from datasets.locked import only_one
-from datasets.whole import unfinished, whole, whole_folder, write_json
+from datasets.whole import whole, whole_folder, write_json
 
 _WEIGHTS = ".weights.h5"
 
@@ -246,9 +246,9 @@ class Run:
 
     def remove_unfinished(self) -> None:
         """Remove what a process that was interrupted or killed left half-written."""
-        older = [*self.folder.glob(".part*"), *self.folder.glob("snapshots/.part*")]  # of earlier versions
-        for path in (*unfinished(self.folder), *unfinished(self.folder / "snapshots"), *older):
-            path.unlink(missing_ok=True)
+        for folder in (self.folder, self.folder / "snapshots"):
+            for path in folder.glob(".*part*"):  # the names that earlier versions gave among them
+                path.unlink(missing_ok=True)
 
     def differences(self, wanted: dict) -> list[str]:
         """Return in words where the run's settings differ from those that are wanted; empty where they agree."""

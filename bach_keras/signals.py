@@ -1,6 +1,7 @@
-"""Signals that end a command: SIGTERM as Ctrl-C does, so that nothing is left half-written and a sentence is said."""
+"""Signals that end a command: SIGTERM does so as Ctrl-C does, with nothing half-written and one sentence."""
 
 import contextlib
+import re
 import signal
 from collections.abc import Iterator
 
@@ -17,6 +18,18 @@ def exit_code(error: BaseException | None) -> int:
         # What came from another process has its cause as an attribute.
         error = getattr(error, "cause", None) or error.__cause__
     return 128 + signal.SIGINT
+
+
+# How TensorFlow names a signal that it took for an error of its own.
+_REPLACED = re.compile(r"KeyboardInterrupt|(?:^|REPLACED BY )(Terminated):", re.MULTILINE)
+
+
+def interrupt_in(error: Exception) -> KeyboardInterrupt | None:
+    """Return the signal that reached TensorFlow while it built a graph, and came back as another error."""
+    if isinstance(error.__context__, KeyboardInterrupt):
+        return error.__context__
+    found = _REPLACED.search(str(error))
+    return found and (Terminated() if found[1] else KeyboardInterrupt())
 
 
 @contextlib.contextmanager

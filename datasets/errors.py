@@ -16,6 +16,13 @@ class WorkError(RuntimeError):
     """Work that had started cannot be finished, and it is no bug: the disk is full, a server is gone."""
 
 
+def in_words(error: object) -> str:
+    """Return what an error says; an ``OSError`` of a file says which, without Python's number of the error."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    return str(error)
+
+
 @contextlib.contextmanager
 def working() -> Iterator[None]:
     """Mark work that has started: an ``OSError`` in this context becomes a ``WorkError``.
@@ -27,5 +34,4 @@ def working() -> Iterator[None]:
     except UserError:  # MissingError is an OSError too
         raise
     except OSError as error:
-        place = f"{error.filename}: " if error.filename and error.strerror else ""
-        raise WorkError(f"{place}{error.strerror or error}".rstrip(".") + ".") from error
+        raise WorkError(in_words(error).rstrip(".") + ".") from error

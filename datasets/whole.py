@@ -22,7 +22,8 @@ _COUNT = itertools.count()
 _CLEARED: set[Path] = set()
 # A process is known by its number on one machine only.
 _MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
-_OF_PROCESS = re.compile(r"\.([0-9a-f]{6})\.(\d+)-\d+\.part")
+# Earlier versions left the machine out.
+_OF_PROCESS = re.compile(r"\.(?:([0-9a-f]{6})\.)?(\d+)-\d+\.part(?:\.|$)")
 _ABANDONED = 24 * 3600  # seconds without a change after which what another machine left counts as left behind
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
@@ -91,7 +92,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 def unfinished(folder: Path) -> list[Path]:
     """Return what a process that was killed left half-written in a folder."""
-    return sorted(Path(folder).glob(".*.part*"))
+    return sorted(path for path in Path(folder).glob(".*.part*") if _OF_PROCESS.match(path.name))
 
 
 def _take(path: Path, room: int) -> None:
@@ -140,6 +141,6 @@ def _clear(folder: Path) -> None:
 
 def _is_abandoned(path: Path) -> bool:
     found = _OF_PROCESS.match(path.name)
-    if found and found[1] == _MACHINE:
+    if found[1] == _MACHINE:
         return not is_running(int(found[2]))
     return path.stat().st_mtime < time.time() - _ABANDONED

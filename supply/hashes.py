@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from datasets.whole import whole
 from supply.pins import HASHED, ROOT, Pin, files, normalised, parse, read
 
 # What builds packages that come as source alone. pip would fetch these unseen, so they are installed first.
@@ -32,16 +33,20 @@ def written(pins: list[Pin], digests: dict[str, tuple[str, ...]]) -> str:
 
 
 def main() -> None:
-    HASHED.mkdir(exist_ok=True)
+    twins, main_file = {}, ROOT / "requirements.txt"
     for path in files():
         requirements, digests = read(path), digests_of(path)
         includes = "".join(f"-r {name}\n" for name in requirements.includes)
-        text = _MADE_BY.format(path.name) + includes + written(list(requirements.pins), digests)
-        (HASHED / path.name).write_text(text)
+        twins[HASHED / path.name] = _MADE_BY.format(path.name) + includes + written(list(requirements.pins), digests)
+        if path == main_file:
+            builders = [pin for pin in requirements.pins if normalised(pin.name) in BUILDERS]
+            twins[BUILD_FILE] = _MADE_BY.format(path.name) + written(builders, digests)
         print(f"{path.name}: {len(requirements.pins)} packages")
-    main_file = ROOT / "requirements.txt"
-    builders = [pin for pin in read(main_file).pins if normalised(pin.name) in BUILDERS]
-    BUILD_FILE.write_text(_MADE_BY.format(main_file.name) + written(builders, digests_of(main_file)))
+    # Only once uv has resolved all of them, so that they belong together.
+    HASHED.mkdir(exist_ok=True)
+    for path, text in twins.items():
+        with whole(path) as partial:
+            partial.write_text(text)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,15 @@ SPDX = {
     "isc license": "ISC",
     "mit license": "MIT",
     "python software foundation license": "PSF-2.0",
+    "the unlicense": "Unlicense",
+    "mozilla public license 2.0": "MPL-2.0",
+    "eclipse public license 2.0": "EPL-2.0",
+    **{
+        f"gnu {words}general public license {version}{later}": f"{name}-{version[1:]}.0{ending}"
+        for words, name in (("", "GPL"), ("affero ", "AGPL"), ("lesser ", "LGPL"))
+        for version in ("v2", "v3")
+        for later, ending in (("", "-only"), (" or later", "-or-later"))
+    },
 }
 _SPDX_LIKE = re.compile(r"[A-Za-z0-9.+()-]+( (AND|OR|WITH) [A-Za-z0-9.+()-]+)*")
 # First words of a licence's text, where a package gives the text for its name.
@@ -52,11 +61,20 @@ _GNU = re.compile(
 _GNU_NAMES = {"": "GPL", "affero": "AGPL", "lesser": "LGPL", "library": "LGPL"}
 _EXCEPTION = re.compile(r"GCC\s+RUNTIME\s+LIBRARY\s+EXCEPTION|with-GCC-exception", re.I)
 
-# Families by what they ask of those who pass a package on; the first that fits is taken.
+# These ask only to be passed on with the package.
+PERMISSIVE = frozenset((
+    "0BSD", "Apache-2.0", "blessing", "BSD-1-Clause", "BSD-2-Clause", "BSD-3-Clause", "BSD-4.3TAHOE", "CC0-1.0",
+    "CNRI-Python", "IJG", "ISC", "libpng-2.0", "libtiff", "LicenseRef-Matplotlib", "LicenseRef-Public-Domain", "MIT",
+    "MIT-CMU", "PSF-2.0", "Unlicense", "Zlib",
+))  # fmt: skip
+# What others ask of those who pass a package on, the most at the end.
+WEAK, STRONG, UNKNOWN = (
+    "are weak copyleft (LGPL, MPL, EPL)", "are strong copyleft (GPL, AGPL)", "are under another licence",
+)  # fmt: skip
 FAMILIES = (
-    ("forbid commercial use", re.compile(r"\bNC\b|-NC-|NonCommercial", re.I)),
-    ("are strong copyleft (GPL, AGPL)", re.compile(r"(?<![A-Z])A?GPL-", re.I)),
-    ("are weak copyleft (LGPL, MPL, EPL)", re.compile(r"LGPL|MPL-|EPL-", re.I)),
+    (WEAK, re.compile(r"(LGPL|MPL|EPL)-[0-9]")),
+    (STRONG, re.compile(r"A?GPL-[0-9]")),
+    (UNKNOWN, re.compile("")),
 )
 
 HEAD = """# Licences of the packages
@@ -102,7 +120,8 @@ def licence_of(found: Distribution) -> str:
     if text and text != "BSD" and _SPDX_LIKE.fullmatch(text):
         return text
     names = {SPDX.get(re.sub(r"\s*\(.*", "", each).lower(), each) for each in classifiers}
-    return " OR ".join(sorted(names)) or text[:60] or "?"
+    # Classifiers do not say whether there is a choice.
+    return " AND ".join(sorted(names)) or text[:60] or "?"
 
 
 def carried(found: Distribution) -> str:
@@ -118,11 +137,19 @@ def carried(found: Distribution) -> str:
 
 
 def family(licence: str) -> str | None:
-    """Return what a licence asks, as FAMILIES words it; None of a permissive one, also where it is one of a choice."""
-    needed = re.sub(r"\([^()]* OR [^()]*\)", "", licence)  # of a choice the permissive one is taken
-    if " OR " in needed and " AND " not in needed:
-        return None
-    return next((words for words, pattern in FAMILIES if pattern.search(needed)), None)
+    """Return what a licence asks, as FAMILIES words it; None of a permissive one. Of a choice the least is taken."""
+    if " AND " in licence and " OR " in re.sub(r"\([^()]*\)", "", licence):
+        return UNKNOWN  # it would have to be read by precedence
+    choices = [part.strip("()").split(" OR ") for part in licence.split(" AND ")]
+    asked = max(min(map(_rank, choice)) for choice in choices)
+    return FAMILIES[asked - 1][0] if asked else None
+
+
+def _rank(name: str) -> int:
+    """Return 0 for a permissive licence, else the place of its family, from 1 on."""
+    if name in PERMISSIVE:
+        return 0
+    return next(place for place, (_, pattern) in enumerate(FAMILIES, 1) if pattern.match(name))
 
 
 def row(pin: Pin) -> tuple[str, str, str, str]:
@@ -137,15 +164,18 @@ def row(pin: Pin) -> tuple[str, str, str, str]:
 
 
 def page() -> str:
-    """Return the page: what the licences ask, and a table for each file of requirements."""
+    """Return the page: what the licences ask, and a table for each file of requirements; refuses what NOTES lacks."""
     tables = {path.name: [row(pin) for pin in read(path).pins] for path in files() if path.name not in NOT_LISTED}
     rows = [each for table in tables.values() for each in table]
     asked = {words: sorted(name for name, _, licence, _ in rows if family(licence) == words) for words, _ in FAMILIES}
     lines = [
         f"- {len(names) or 'none'} {words}{': ' if names else ''}{', '.join(names)}" for words, names in asked.items()
     ]
-    silent = sorted(name for name, _, licence, _ in rows if licence == "?")
-    lines.append(f"- {len(silent) or 'none'} state no licence{': ' if silent else ''}{', '.join(silent)}")
+    if beyond := asked[STRONG] + asked[UNKNOWN]:
+        raise SystemExit(
+            f"The licence of {', '.join(beyond)} is not one that the page's notes cover: read it, then mend NOTES and "
+            "PERMISSIVE."
+        )
     parts = [HEAD + f"Of {len(rows)} packages:\n\n" + "\n".join(lines) + "\n" + NOTES]
     for name, table in sorted(tables.items(), key=lambda item: (len(item[0]), item[0])):
         parts.append(f"\n## {name}\n\n| package | version | licence | carries |\n|---|---|---|---|\n")

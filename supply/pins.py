@@ -11,7 +11,9 @@ HASHED = Path(__file__).parent / "hashed"
 # own, and which of them is wanted depends on the machine.
 WITHOUT_HASHES = ("requirements-bench.txt",)
 
-_PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(\[[a-z0-9,-]+\])?==(\S+)")
+_PIN = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9._-]*)(\[[a-z0-9,-]+\])?==([A-Za-z0-9.!+]+)((?:\s+--hash=sha256:[0-9a-f]{64})*)\s*"
+)
 # What a file says before the packages that its own ones need.
 _RESOLVED = re.compile("^# What th(at|ose) resolved to", re.M)
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
@@ -54,7 +56,7 @@ def files() -> list[Path]:
 
 def read(path: Path) -> Requirements:
     """Read a file of requirements; each line must be a pin, a comment or another file to include."""
-    return parse(path.read_text(), path)
+    return parse(path.read_text("utf-8"), path)
 
 
 def parse(text: str, path: Path) -> Requirements:
@@ -64,17 +66,17 @@ def parse(text: str, path: Path) -> Requirements:
         if line.startswith("-r "):
             includes.append(line.removeprefix("-r ").strip())
         elif line:
-            found = _PIN.match(line)
+            found = _PIN.fullmatch(line)
             if not found:
                 raise ValueError(f"{path}: {line!r} is not a pin.")
-            name, extras, version = found.groups()
-            pins.append(Pin(name, version, extras or "", tuple(_HASH.findall(line))))
+            name, extras, version, digests = found.groups()
+            pins.append(Pin(name, version, extras or "", tuple(_HASH.findall(digests))))
     return Requirements(tuple(includes), tuple(pins))
 
 
 def direct(path: Path) -> tuple[Pin, ...]:
     """Return the pins of a file that this project itself needs."""
-    return parse(_RESOLVED.split(path.read_text())[0], path).pins
+    return parse(_RESOLVED.split(path.read_text("utf-8"))[0], path).pins
 
 
 def all_pins() -> list[Pin]:

@@ -42,11 +42,17 @@ def test_what_a_user_can_mend_is_one_sentence(error, exit_code, line):
 
 
 @pytest.mark.parametrize(
-    "error", [KeyboardInterrupt(), RuntimeError("InvalidArgumentError REPLACED BY KeyboardInterrupt: <EMPTY MESSAGE>")]
+    ("error", "exit_code"),
+    [
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("InvalidArgumentError REPLACED BY KeyboardInterrupt: <EMPTY MESSAGE>"), 130),
+        (RuntimeError("InvalidArgumentError REPLACED BY Terminated: <EMPTY MESSAGE>"), 143),
+        (RuntimeError("UnknownError:\nTerminated: \nTraceback"), 143),
+    ],
 )
-def test_an_interrupt_is_one_sentence_though_tensorflow_makes_another_error_of_it(error):
+def test_an_interrupt_is_one_sentence_though_tensorflow_makes_another_error_of_it(error, exit_code):
     result = ended(fail, error)
-    assert (result.exit_code, result.output) == (130, "\nInterrupted.\n")
+    assert (result.exit_code, result.output) == (exit_code, "\nInterrupted.\n")
 
 
 def test_a_damaged_record_is_one_sentence_that_says_what_to_do():
@@ -56,7 +62,10 @@ def test_a_damaged_record_is_one_sentence_that_says_what_to_do():
     assert result.output.count("\n") == 1
 
 
-@pytest.mark.parametrize("error", [IndexError("no item"), ValueError("no number"), KeyError("name"), RuntimeError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [IndexError("no item"), ValueError("no number"), KeyError("name"), RuntimeError("A worker has Terminated: why?")],
+)
 def test_an_error_of_any_other_kind_is_left_to_python(error):
     result = ended(fail, error)
     assert result.exception is error

@@ -3,7 +3,12 @@
 import re
 from pathlib import Path
 
-PAGES = [Path("README.md"), *sorted(Path().glob("*/*.md")), *sorted(Path("datasets").rglob("README.md"))]
+FOLDERS = ("benchmarks", "deploy", "docs", "saved_models")
+PAGES = [
+    *sorted(Path().glob("*.md")),
+    *(page for folder in FOLDERS for page in sorted(Path(folder).glob("*.md"))),
+    *sorted(Path("datasets").rglob("*.md")),
+]
 
 
 def test_no_page_has_the_marks_of_an_unfinished_merge():

@@ -16,11 +16,13 @@ FLOORS = (
         "bach_keras.normalisation",
         "bach_keras.provenance",
         "bach_keras.decoding",
+        "bach_keras.onednn",
         "bach_keras.packed_kernels",
         "bach_keras.quiet",
         "bach_keras.signals",
         "bach_keras.cluster",
         "bach_keras.version_folder",
+        "supply",
     ),
     ("bach_keras.preprocess", "bach_keras.network", "bach_keras.calibration"),
     ("bach_keras.trunks", "bach_keras.joining"),
@@ -36,7 +38,7 @@ FLOORS = (
     ("cli",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-OURS = ("bach_keras", "benchmarks", "callbacks", "cli", "datasets", "docs", "tests")
+OURS = ("bach_keras", "benchmarks", "callbacks", "cli", "datasets", "docs", "supply", "tests")
 
 MOST_PARAMETERS, MOST_LINES = 6, 330
 # Each argument of these public callbacks is an option of its own, for any Keras project.

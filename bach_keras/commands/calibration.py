@@ -57,4 +57,4 @@ def _named() -> bool:
     """Say whether the user named images, which are otherwise those of the first carci run."""
     context = click.get_current_context()
     asked = ("config", "protocol", "split_seed", "patients")
-    return any(context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE for name in asked)
+    return any(context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT for name in asked)

@@ -196,6 +196,11 @@ class ImagesAsked:
         return f"protocol {self.protocol}{seed}" + (f", patients by {self.patients}" if self.patients else "")
 
 
+def given_here(context, name: str) -> bool:
+    """Return whether an option stands on the command line itself, and not in a file of options."""
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 def images_options(command):
     """Add the options that name images; the command takes them as one ``images``."""
 
@@ -227,7 +232,7 @@ class StartAsked:
 def _of_that_start(context, option, head):
     """Leave out a head that a file of options asks for where the command line names another start than the file."""
     of_file = context.get_parameter_source("head") is ParameterSource.DEFAULT_MAP
-    return None if of_file and context.get_parameter_source("init") is ParameterSource.COMMANDLINE else head
+    return None if of_file and given_here(context, "init") else head
 
 
 def start_options(command):

@@ -1,8 +1,9 @@
 """The options that name a number of the training recipe; what is not given takes the configuration's default."""
 
 import click
+from click.core import ParameterSource
 
-from bach_keras.commands.options import best_precision, several
+from bach_keras.commands.options import best_precision, given_here, several
 from bach_keras.packed_kernels import check_kernels_may_change
 from bach_keras.tree import NODES
 from datasets.errors import UserError
@@ -52,6 +53,15 @@ class_weights_option = click.option(
 seed_option = click.option(
     "--seed", type=int, help="Random seed of weights, data order, augmentation and dropout. [default: 0]"
 )
+
+
+def _of_a_range_test(context, option, steps):
+    """Leave out the steps that a file of options gives where the command line leaves the range test out."""
+    of_file = context.get_parameter_source("lr_steps") is ParameterSource.DEFAULT_MAP
+    left_out = context.params.get("range_test") is False
+    return None if of_file and left_out and given_here(context, "range_test") else steps
+
+
 size_options = several(
     click.option("--image-size", type=int, help="Side of the square images, in pixels. [default: 288; 96 on phantom]"),
     click.option("--batch-size", type=int, help="Images in each step. [default: 10]"),
@@ -87,6 +97,7 @@ recipe_options = several(
     click.option(
         "--lr-steps",
         type=click.IntRange(20),
+        callback=_of_a_range_test,
         help="Steps of the range test. [default: the phase's, or with --lr a quarter; 20 to 100]",
     ),
     click.option(

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from bach_keras.commands.console import say
+from bach_keras.commands.options import given_here
 from bach_keras.tree import NODES
 from datasets.errors import UserError
 
@@ -79,7 +79,7 @@ def check_same_training(job) -> None:
     run = context.meta.get(_RUN)
     if run is None:
         return
-    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    given = {name for name in context.params if given_here(context, name)}
     changed = run.differences(_compared(run, job, given))
     if changed:
         sheet = run.settings.get("split_origin", {}).get("patients_sha256") and "patients" not in given
@@ -101,6 +101,6 @@ def _compared(run, job, given: set[str]) -> dict:
     if "weights_origin" not in run.settings:
         wanted.pop("weights_origin", None)  # a run of an earlier version did not write it down
     # The normalisation of a network's images comes from its start.
-    free = given | ({"backbone"} if _START & given else set())
+    free = given | ({"backbone"} if _START & given else set()) | ({"lr_steps"} if "range_test" in given else set())
     recipe = {name: held[name] if name in free else value for name, value in recipe_as_json(job.recipe).items()}
     return wanted | {"recipe": recipe}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from bach_keras import onednn
 from bach_keras.commands.console import say
 
 VERSION = "0.1.0"
@@ -34,10 +35,10 @@ def _installed(name: str) -> str:
 
 def _onednn() -> str:
     """Say what decides whether TensorFlow computes with oneDNN."""
-    given = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
+    given = os.environ.get(onednn.SWITCH)
     if given is None:
         return "as TensorFlow decides for this processor"
-    return f"{'off' if given in ('0', 'false', 'False') else 'on'} (TF_ENABLE_ONEDNN_OPTS={given})"
+    return f"{'off' if onednn.is_switched_off() else 'on'} ({onednn.SWITCH}={given})"
 
 
 def _commit() -> str:

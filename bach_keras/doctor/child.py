@@ -70,7 +70,7 @@ def inside(sets: dict[str, list[str]], model: str | None) -> Iterator[Inside]:
 
 def _json_lines(output: str) -> Iterator[dict]:
     for line in output.splitlines():
-        with contextlib.suppress(ValueError):  # another library's
+        with contextlib.suppress(ValueError):  # a line that another library printed
             found = json.loads(line)
             if isinstance(found, dict) and "step" in found:
                 yield found

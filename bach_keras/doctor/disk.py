@@ -15,7 +15,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Place:
-    """Where something is written, the gigabytes without which it is not worth beginning, and those that it may take."""
+    """Where something is written, the gigabytes without which to FAIL, and those that it may take."""
 
     name: str
     path: Callable[[Asked], Path]
@@ -60,7 +60,11 @@ def _look_at(place: Place, asked: Asked) -> Finding:
         path = place.path(asked)
     except (OSError, RuntimeError) as error:  # there is no home, or no place for temporary files
         return failed(name, f"there is no such place: {str(error).rstrip('.')}", place.otherwise)
-    there = _nearest(path)
+    try:
+        there = _nearest(path)
+    except OSError as error:
+        fix = f"give yourself the right to enter that folder, or {place.otherwise}"
+        return failed(name, f"{path} cannot be reached: {error.strerror}", fix)
     if error := _error_of_writing(there):
         mend = "make room" if error.errno in _FULL else "make it writable"
         return failed(name, f"{there} cannot be written to: {error.strerror}", f"{mend}, or {place.otherwise}")

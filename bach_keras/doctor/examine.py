@@ -1,4 +1,4 @@
-"""All checks in order: no one of them may end the others."""
+"""All checks in order; one that fails in a way it did not foresee does not end the others."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -59,7 +59,7 @@ def guarded(check: Callable[..., Found], *given) -> list[Finding]:
 def _files(asked: Asked) -> dict[str, list[str]]:
     """Return the files of records of each set that is prepared; none where that cannot be found out."""
     try:
-        found = [prepared for prepared in images.prepared_sets(asked) if prepared.is_built]
+        found = [prepared for prepared in images.reachable_sets(asked) if prepared.is_built]
         return {prepared.config: images.record_files(prepared) for prepared in found}
     except Exception:  # the check of the sets says why
         return {}

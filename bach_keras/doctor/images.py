@@ -32,6 +32,14 @@ def digest_of(rows: list[list[str]]) -> str:
     return hashlib.sha256("\n".join(",".join(row) for row in rows).encode()).hexdigest()
 
 
+def reachable_sets(asked: Asked) -> list:
+    """Return what ``prepared_sets`` does; nothing where the data folder is closed, which ``sets`` tells."""
+    try:
+        return prepared_sets(asked)
+    except OSError:
+        return []
+
+
 def prepared_sets(asked: Asked) -> list:
     """Return every set whose files are there, damaged or not, as ``Prepared``."""
     from datasets.bach_bisque.prepared import Prepared, own_sets
@@ -42,16 +50,21 @@ def prepared_sets(asked: Asked) -> list:
 
 
 def record_files(prepared) -> list[str]:
-    return sorted(map(str, prepared.folder.glob("*.tfrecord*")))
+    # Complete, as they are read in another folder.
+    return sorted(str(path.absolute()) for path in prepared.folder.glob("*.tfrecord*"))
 
 
 def sets(asked: Asked) -> list[Finding]:
     """Say what each prepared set holds and when it was verified; its records are read by ``inside``."""
-    found = [_look_at(prepared) for prepared in prepared_sets(asked)]
-    if not found:
-        from datasets.data_root import data_root
+    from datasets.data_root import data_root
 
-        place = data_root(asked.data_dir)
+    place = data_root(asked.data_dir)
+    try:
+        found = [_look_at(prepared) for prepared in prepared_sets(asked)]
+    except OSError as error:
+        fix = "give yourself the right to read that folder, or name another with --data-dir or TFDS_DATA_DIR"
+        return [failed("data sets", f"{error.filename or place} cannot be read: {error.strerror}", fix)]
+    if not found:
         return [passed("data sets", f"none is prepared in {place}; `train --config phantom` draws synthetic images")]
     return found
 

@@ -1,11 +1,11 @@
 """Python and the packages: the versions that are pinned, complete as they were installed."""
 
-import re
 import sys
 from importlib import metadata
 from pathlib import Path
 
 from bach_keras.doctor.finding import ROOT, Asked, Finding, failed, passed, warned
+from supply.pins import direct, read
 
 PYTHON = (3, 11)
 
@@ -18,9 +18,6 @@ PARTS = {
     "CUDA": ("requirements-gpu.txt", "an NVIDIA GPU"),
 }
 
-# What a file of requirements says before the packages that its own ones need in turn.
-_RESOLVED = "# What "
-_PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", re.MULTILINE)
 _MOST_NAMED = 4
 # Many a hospital's IT adds its own certificate to these.
 _CHANGED_BY_OTHERS = ("certifi/cacert.pem",)
@@ -65,13 +62,12 @@ def parts(asked: Asked) -> list[Finding]:
 
 def _part(part: str, file: str, use: str) -> Finding:
     name, path = f"part {part}", ROOT / file
-    text = path.read_text("utf-8")
-    own = dict(_PIN.findall(text.partition(_RESOLVED)[0]))
+    own = {pin.name for pin in direct(path)}
     of_all = read_pins(ROOT / REQUIREMENTS)
     pins = {each: version for each, version in read_pins(path).items() if each not in of_all}
     installed = {each: found.version for each in pins if (found := distribution(each))}
     # What only other packages need may be there for one of another part.
-    if not installed.keys() & (own.keys() - of_all.keys() or pins.keys()):
+    if not installed.keys() & (own - of_all.keys() or pins.keys()):
         return passed(name, f"not installed; {use} would need `pip install -r {file}`")
     missing = [f"{each} is missing" for each in pins if each not in installed]
     if wrong := _others(pins, installed) + missing:
@@ -81,7 +77,7 @@ def _part(part: str, file: str, use: str) -> Finding:
 
 def read_pins(path: Path) -> dict[str, str]:
     """Return package -> version of a file of requirements."""
-    return dict(_PIN.findall(path.read_text("utf-8")))
+    return {pin.name: pin.version for pin in read(path).pins}
 
 
 def distribution(name: str) -> metadata.Distribution | None:

@@ -1,6 +1,7 @@
 """The ports that `serve`, TF Serving and the page listen on."""
 
 import contextlib
+import errno
 import socket
 from pathlib import Path
 
@@ -23,12 +24,14 @@ def ports(asked: Asked) -> Finding:
 
 def _is_taken(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: one that has ended counts not
+        server.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do, so that a closed connection does not count
         try:
             server.bind((HOST, port))
             server.listen()
-        except OSError:
-            return True
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
     return False
 
 
@@ -39,7 +42,7 @@ def _listener(port: int) -> str:
         with contextlib.suppress(OSError):  # it ended, or is another user's
             if any(str(file.readlink()) in sockets for file in (process / "fd").iterdir()):
                 return f"process {process.name} ({(process / 'comm').read_text().strip()})"
-    return "a process of another user"
+    return "a process that cannot be seen from here, such as another user's"
 
 
 def _inodes(port: int) -> set[str]:

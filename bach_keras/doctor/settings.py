@@ -90,8 +90,9 @@ def proxy(asked: Asked) -> Finding:
     if unread:
         return warned("proxy", f"{unread[0]} is not an address", f"`export {unread[0]}=http://HOST:PORT`, or unset it")
     exceptions = ",".join(os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY"))
-    missing = [name for name in _OWN_NAMES if name not in [each.strip() for each in exceptions.split(",")]]
-    if missing and exceptions.strip(",") != "*":
+    spared = {each.strip() for each in exceptions.split(",")}
+    missing = [name for name in _OWN_NAMES if name not in spared]
+    if missing and "*" not in spared:
         return warned(
             "proxy", f"{shown}, and no_proxy lacks {' and '.join(missing)}: other programs' requests to `serve` and "
             "TF Serving on this machine, such as curl's, go to the proxy",

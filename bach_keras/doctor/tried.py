@@ -5,8 +5,9 @@ import os
 from bach_keras.doctor import gpus
 from bach_keras.doctor.child import Inside
 from bach_keras.doctor.finding import ROOT, Asked, Finding, failed, passed, warned
-from bach_keras.doctor.images import prepared_sets
+from bach_keras.doctor.images import reachable_sets
 from bach_keras.doctor.packages import REQUIREMENTS, read_pins
+from bach_keras.onednn import SWITCH, is_switched_off
 from datasets.errors import UserError
 
 _FIRST = "mend what fails above first"
@@ -56,11 +57,10 @@ def _version(name: str, version: str, more: str) -> Finding:
 
 def onednn(asked: Asked, inside: Inside) -> Finding:
     """Say whether the environment lets TensorFlow use oneDNN; whether this build has it, the convolutions tell."""
-    switch = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
-    if switch.lower() in ("0", "false"):
+    if is_switched_off():
         return warned(
-            "oneDNN", f"TF_ENABLE_ONEDNN_OPTS={switch} switches it off, and a processor is slower without it",
-            "`unset TF_ENABLE_ONEDNN_OPTS`",
+            "oneDNN", f"{SWITCH}={os.environ[SWITCH]} switches it off, and a processor is slower without it",
+            f"`unset {SWITCH}`",
         )  # fmt: skip
     return passed("oneDNN", "not switched off")
 
@@ -75,7 +75,7 @@ def convolutions(asked: Asked, inside: Inside) -> Finding:
         return passed(name, "grouped ones and their gradients are computed by TensorFlow's own operation")
     return warned(
         name, "TensorFlow has no gradients of grouped ones here, so a slower form, as exact, takes their place",
-        "`unset TF_ENABLE_ONEDNN_OPTS`, or take a GPU or a processor whose TensorFlow has oneDNN",
+        f"`unset {SWITCH}`, or take a GPU or a processor whose TensorFlow has oneDNN",
     )  # fmt: skip
 
 
@@ -97,6 +97,8 @@ def gpu(asked: Asked, inside: Inside) -> Finding:
             return warned("GPU", f"{value}, but {there.devices} are there", f"see {_GPU_PAGE}")
         return passed("GPU", value)
     value, fix = _why_none(there, found, reason)
+    if asked.expects_gpu and gpus.hidden() and there.is_there:
+        return failed("GPU", value, "`unset CUDA_VISIBLE_DEVICES`")
     if asked.expects_gpu:
         return failed("GPU", value, fix or f"take a machine with an NVIDIA GPU: see {_GPU_PAGE}")
     return warned("GPU", value, fix) if fix else passed("GPU", value)
@@ -128,7 +130,7 @@ def _why_unseen(there: gpus.Hardware, found: dict | None, reason: str) -> tuple[
 
 def records(asked: Asked, inside: Inside) -> list[Finding]:
     """Say whether TensorFlow can read the records of each prepared set, as far as there was time."""
-    opened = {prepared.config: prepared for prepared in prepared_sets(asked) if _has_tables(prepared)}
+    opened = {prepared.config: prepared for prepared in reachable_sets(asked) if _has_tables(prepared)}
     if not opened:
         return []
     found, reason = inside.step("records")
@@ -169,7 +171,7 @@ def _weights(kind: str, file: dict, asked: Asked) -> Finding:
     name, fetch = f"weights {kind}", f"`python cli.py {_FETCH[kind]}`"
     if not file["is_there"]:
         value = f"not at {file['path']}; {fetch} brings them"
-        real = [each.config for each in prepared_sets(asked) if each.is_built and each.config != "phantom"]
+        real = [each.config for each in reachable_sets(asked) if each.is_built and each.config != "phantom"]
         if kind == "imagenet" and real:
             return warned(name, f"not at {file['path']}, from which training on {real[0]} starts", fetch)
         return passed(name, value)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bach_keras.evidence.metrics import both_in_words
 from bach_keras.run_folder import Run, is_finished
-from datasets.errors import MissingError, UserError
+from datasets.errors import MissingError, UserError, in_words
 from datasets.escape import csv_line, for_terminal
 
 FIELDS = (
@@ -49,7 +49,7 @@ def _row(folder: Path) -> dict:
             return row | {"state": "unfinished", "epochs": len(run.history()) if run.has_history else 0}
         metrics = run.metrics()
     except (UserError, OSError) as error:
-        return {"state": "damaged", "error": " ".join(_in_words(error).split())}
+        return {"state": "damaged", "error": " ".join(in_words(error).split())}
     row |= {"state": "finished", "epochs": metrics["epochs"], "best_epoch": metrics["best_epoch"]}
     if "accuracy" in metrics:
         low, high = metrics["accuracy_ci95"]
@@ -59,12 +59,6 @@ def _row(folder: Path) -> dict:
         # What earlier versions did not count.
         row |= {name: metrics.get(name) for name in ("groups", "effective_n")}
     return row
-
-
-def _in_words(error) -> str:
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}."  # without Python's number of the error
-    return str(error)
 
 
 def as_table(rows: list[dict]) -> Iterator[str]:

@@ -163,6 +163,7 @@ def trained_tensors(held: Held, model) -> dict[str, np.ndarray]:
     if "fc.weight" in held.shapes and "fc.weight" not in wanted:
         wanted |= _top_shapes(held.shapes["fc.weight"], model, held.path)
     check_shapes(held.shapes, wanted, f"{held.path} does not fit {model.name}")
+    held.checkpoint.check_digest()
     tensors = held.read(name for name in held.shapes if name in wanted or not name.startswith("fc."))
     check_numbers({name: tensors[name] for name in wanted}, held.path)
     return tensors

@@ -1,6 +1,7 @@
 """Train one node, top to bottom: the run folder of its job, the network, its phases, the best epoch."""
 
 import contextlib
+import json
 import logging
 
 from scipy.special import softmax
@@ -45,11 +46,14 @@ def reopen(job: Job, allow_changes: bool = False) -> Run:
     With ``allow_changes`` the recipe, the versions of packages and the images may differ; config.json notes it.
     """
     run = Run.open(job.folder)
-    if devices.is_chief():
-        run.check_free()
     devices.check(job.recipe, devices.count())
     now = {**_settings_now(job.recipe), "images_sha256": job.digest}
     changed = _check_resumable(run, job.recipe, now, allow_changes)
+    with _alone(run):
+        return _reopened(run, job, now, changed)
+
+
+def _reopened(run: Run, job: Job, now: dict, changed: list[str]) -> Run:
     if changed:
         LOG.info(f"resuming with changes: {'; '.join(changed)}")
         # A reader of the result must see that it is not of one recipe.
@@ -78,9 +82,11 @@ def _settings_now(recipe: Recipe) -> dict:
 def _check_resumable(run: Run, recipe: Recipe, now: dict, allow_changes: bool) -> list[str]:
     """Return in words what differs, where that is allowed."""
     if run.is_finished:
-        with run.alone():
-            checkpoint.remove(run)  # it may have been killed right after its last file
-        raise UserError(f"{run.folder} is finished: there is nothing to resume.")
+        if devices.is_chief():
+            # It may have been killed right after its last file. A folder that is read-only stays as it is.
+            with contextlib.suppress(OSError, UserError), run.alone():
+                checkpoint.remove(run)
+        raise _nothing_to_resume(run)
     changed = run.differences(now)
     if changed and not allow_changes:
         raise UserError(
@@ -90,6 +96,10 @@ def _check_resumable(run: Run, recipe: Recipe, now: dict, allow_changes: bool) -
     if changed:
         _check_changes(run, recipe)
     return changed
+
+
+def _nothing_to_resume(run: Run) -> UserError:
+    return UserError(f"{run.folder} is finished: there is nothing to resume.")
 
 
 # A recipe cannot change the optimizer's variables, how epochs count as steps, or what an epoch is ranked by, while a
@@ -122,8 +132,9 @@ def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) ->
         TrainingError: the loss diverged, the disk is full, or another host was lost.
         Interrupted: by Ctrl-C or SIGTERM.
     """
-    alone = run.alone() if devices.is_chief() else contextlib.nullcontext()  # other hosts write nothing
-    with alone, interruptible(run, job.data.data_dir), working():
+    with _alone(run), interruptible(run, job.data.data_dir), working():
+        if devices.is_chief():
+            _check_still_its(run)
         # The run's recipe is the job's, as the file has it: all hosts and every resumption read the same numbers.
         recipe, start = run.recipe, job.start
         seed_everything(recipe.seed)
@@ -186,6 +197,18 @@ def train(job: Job, run: Run, callbacks=(), state_share: float = STATE_SHARE) ->
             run.write_metrics(result)
             checkpoint.remove(run)
         return result
+
+
+def _alone(run: Run):
+    return run.alone() if devices.is_chief() else contextlib.nullcontext()  # other hosts write nothing
+
+
+def _check_still_its(run: Run) -> None:
+    """Refuse a folder that another process used before this one could lock it."""
+    if Run.open(run.folder).settings != json.loads(json.dumps(run.settings)):
+        raise UserError(f"Another process started a run in {run.folder} meanwhile: choose another --run-dir.")
+    if run.is_finished:
+        raise _nothing_to_resume(run)
 
 
 def finish(job: Job, **options) -> dict:

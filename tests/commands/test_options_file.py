@@ -219,6 +219,45 @@ def test_what_the_user_gives_may_differ_from_the_run(few, tree_of_runs, tmp_path
     assert "tensorflow was 1.0" in result.stderr
 
 
+def test_a_range_test_that_the_user_leaves_out_takes_its_length_along(few, tree_of_runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("bach_keras.training.train.create", lambda job, overwrite: job)
+    jobs = []
+    monkeypatch.setattr("bach_keras.training.train.train", lambda job, run: jobs.append(job))
+    run = changed(tree_of_runs["norbe"], tmp_path, recipe={"lr_steps": 40})
+    result = again(run, tmp_path, "--no-range-test")
+    assert result.exit_code == 0, result.output
+    assert (jobs[0].recipe.range_test, jobs[0].recipe.lr_steps) == (False, NO_SWEEP.lr_steps)
+    result = again(run, tmp_path, "--no-range-test", "--lr-steps", "30")
+    assert "--no-range-test leaves it out: give only one" in result.output
+
+
+def test_the_head_of_a_file_is_left_out_where_the_user_names_another_start(tmp_path):
+    @click.command()
+    @options.start_options
+    def train(start):
+        print(start)
+
+    group = Commands("cli")
+    group.add_command(train)
+    take_options_file(group)
+    file = tmp_path / "options.toml"
+    file.write_text('[train]\ninit = "runs/a"\nhead = "keep"')
+    for words, said in (((), "'runs/a', head='keep'"), (("--init", "none"), "'none', head=None")):
+        assert said in CliRunner().invoke(group, ["train", "--options", str(file), *words]).output
+
+
+def test_images_that_a_file_names_are_those_that_calibrate(tmp_path, monkeypatch):
+    monkeypatch.setattr(options.ImagesAsked, "open", lambda images: f"opened {images.config}")
+    found = []
+    take = "bach_keras.evidence.calibrate_tree.calibrate_members"
+    monkeypatch.setattr(take, lambda runs, settings, others, out: found.append(others))
+    file = tmp_path / "options.toml"
+    file.write_text('[calibrate]\nconfig = "bisque"')
+    for words in (["--options", str(file)], []):
+        CliRunner().invoke(cli, ["calibrate", "--carci", str(tmp_path), *words])
+    assert found == ["opened bisque", None]
+
+
 def test_a_config_json_is_for_train_alone(tree_of_runs):
     file = tree_of_runs["carci"] / "config.json"
     result = CliRunner().invoke(cli, ["evaluate", "--options", str(file)])

@@ -122,6 +122,18 @@ def test_what_a_killed_process_left_goes_with_the_next_file_in_its_folder(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["b.csv"]
 
 
+def test_what_is_not_of_this_project_stays_however_old_it_is(tmp_path):
+    others = [tmp_path / name for name in (".film.mkv.part", ".my.partners", ".1.part-time", ".abcdef.1.part")]
+    others[1].mkdir()
+    two_days_ago = time.time() - 2 * 24 * 3600
+    for path in others:
+        path.touch()
+        os.utime(path, (two_days_ago, two_days_ago))
+    with whole(tmp_path / "b.csv") as partial:
+        partial.touch()
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "b.csv"])
+
+
 def test_what_another_process_or_machine_may_still_write_stays(tmp_path):
     ours = tmp_path / f".{module._MACHINE}.{os.getppid()}-0.part.csv"
     other, old = tmp_path / ".abcdef.1-0.part.csv", tmp_path / ".abcdef.1-1.part.csv"

@@ -37,6 +37,14 @@ def test_a_prepared_set_is_described(asked):
     assert records(asked).value == "all 3 can be read, and their checksums are right"
 
 
+def test_records_are_found_from_the_folder_that_the_user_is_in(asked, monkeypatch):
+    monkeypatch.chdir(asked.data_dir.parent)
+    near = Asked(asked.data_dir.relative_to(asked.data_dir.parent))
+    [file] = images.record_files(Prepared("phantom", near.data_dir))
+    assert os.path.isabs(file)
+    assert os.path.samefile(file, images.record_files(Prepared("phantom", asked.data_dir))[0])
+
+
 def test_when_a_set_was_verified_is_said_until_a_file_changes(asked):
     prepared = Prepared("phantom", asked.data_dir)
     record_verification(prepared)

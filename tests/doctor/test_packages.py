@@ -19,8 +19,10 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(packages, "ROOT", tmp_path)
     monkeypatch.setattr(packages, "PARTS", {"page": ("requirements-app.txt", "`app`")})
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "requirements.txt").write_text("thing==1.0 --hash=sha256:00\n")
-    (tmp_path / "requirements-app.txt").write_text("-r requirements.txt\nextra[all]==2.0\n\n# What that\nmore==3.0\n")
+    (tmp_path / "requirements.txt").write_text(f"thing==1.0 --hash=sha256:{0:064}\n")
+    (tmp_path / "requirements-app.txt").write_text(
+        "-r requirements.txt\nextra[all]==2.0\n\n# What that resolved to.\nmore==3.0\n"
+    )
     install(tmp_path, "thing", "1.0")
     return tmp_path
 

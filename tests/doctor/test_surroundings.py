@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bach_keras.doctor import disk, memory, ports, settings
+from bach_keras.doctor import disk, images, memory, ports, settings
 from bach_keras.doctor.finding import FAIL, PASS, WARN, Asked
 
 ASKED = Asked()
@@ -96,6 +96,15 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     assert (found.status, found.value) == (FAIL, f"{tmp_path / 'data'} cannot be written to: Not a directory")
 
 
+def test_a_folder_that_cannot_be_reached_is_named_and_hides_no_other(tmp_path):
+    data = tmp_path / ("n" * 300)  # as a folder that is closed: to ask whether it is there is an error
+    first, *others = disk.disk(Asked(data))
+    assert (first.status, first.value) == (FAIL, f"{data} cannot be reached: File name too long")
+    assert len(others) == len(disk.PLACES) - 1
+    [found] = images.sets(Asked(data))
+    assert (found.status, found.value) == (FAIL, f"{data / 'bach_bisque'} cannot be read: File name too long")
+
+
 def test_a_user_without_a_home_is_told_of_that_alone(monkeypatch):
     def refuse():
         raise RuntimeError("Could not determine home directory.")
@@ -157,6 +166,9 @@ def test_a_proxy_that_takes_requests_for_this_machine_is_named_without_its_passw
     assert "http_proxy is proxy.example:3128" in found.value
     assert "secret" not in str(found)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1, localhost")
+    assert settings.proxy(ASKED).status == PASS
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "*")
     assert settings.proxy(ASKED).status == PASS
     monkeypatch.setenv("https_proxy", "http://[::1")
     assert settings.proxy(ASKED).value == "https_proxy is not an address"

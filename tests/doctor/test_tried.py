@@ -126,6 +126,8 @@ def test_a_gpu_that_is_hidden_on_purpose_passes(card, monkeypatch):
     card(driver="580.65.06", devices=1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert tried.gpu(ASKED, Said(start=START)).value.startswith("hidden by CUDA_VISIBLE_DEVICES")
+    wanted = tried.gpu(Asked(expects_gpu=True), Said(start=START))
+    assert (wanted.status, wanted.fix) == (FAIL, "`unset CUDA_VISIBLE_DEVICES`")
 
 
 @pytest.fixture
@@ -170,7 +172,7 @@ def test_weights_that_are_missing_matter_where_real_images_are_prepared(weights,
     path.unlink()
     assert look().status == PASS
     real = type("Real", (), {"config": "bisque", "is_built": True})()
-    monkeypatch.setattr(tried, "prepared_sets", lambda asked: [real])
+    monkeypatch.setattr(tried, "reachable_sets", lambda asked: [real])
     found = look()
     assert (found.status, found.fix) == (WARN, "`python cli.py weights fetch`")
 

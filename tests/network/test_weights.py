@@ -200,6 +200,9 @@ def test_ported_weights_whose_numbers_changed_are_refused(tmp_path, tensors):
         file["bn1.weight"][0] += 1
     with pytest.raises(UserError, match="holds other numbers than were written to it"):
         load_weights(network(), dest)
+    # Ported again, they would be given the digest of what they are now.
+    with pytest.raises(UserError, match="holds other numbers than were written to it"):
+        convert_weights(dest, tmp_path / "again.h5", model=network())
     with h5py.File(dest, "r+") as file:
         del file.attrs["tensors_sha256"]  # as earlier versions wrote it
     load_weights(network(), dest)

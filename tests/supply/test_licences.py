@@ -2,7 +2,7 @@
 
 import pytest
 
-from supply.licences import NOT_LISTED, PAGE, family, licence_of
+from supply.licences import NOT_LISTED, PAGE, STRONG, UNKNOWN, WEAK, family, licence_of
 from supply.pins import files, read
 
 
@@ -18,12 +18,17 @@ def test_every_pinned_package_is_on_the_page_with_its_version():
     [
         ("MIT", None),
         ("MIT OR GPL-2.0-only", None),
+        ("LGPL-2.1-only OR GPL-2.0-only", WEAK),
+        ("MIT AND LGPL-2.1-only OR MIT", UNKNOWN),
+        ("CC-BY-NC-4.0", UNKNOWN),
+        ("CC-BY-NC-4.0 OR MIT", None),
+        ("Some License", UNKNOWN),
+        ("?", UNKNOWN),
         ("BSD-3-Clause AND (BSD-3-Clause OR GPL-2.0-only)", None),
-        ("GPL-3.0-or-later", "are strong copyleft (GPL, AGPL)"),
-        ("AGPL-3.0-only AND MIT", "are strong copyleft (GPL, AGPL)"),
-        ("MPL-2.0 AND (Apache-2.0 OR MIT)", "are weak copyleft (LGPL, MPL, EPL)"),
-        ("LGPL-2.1-only AND MIT", "are weak copyleft (LGPL, MPL, EPL)"),
-        ("CC-BY-NC-4.0", "forbid commercial use"),
+        ("GPL-3.0-or-later", STRONG),
+        ("AGPL-3.0-only AND MIT", STRONG),
+        ("MPL-2.0 AND (Apache-2.0 OR MIT)", WEAK),
+        ("LGPL-2.1-only AND MIT", WEAK),
     ],
 )
 def test_a_licence_is_recognised_by_what_it_asks(licence, words):
@@ -59,6 +64,24 @@ class Stated:
         ({"License": "MIT OR Apache-2.0"}, "MIT OR Apache-2.0"),
         ({"Classifier": ["License :: OSI Approved :: MIT License", "Topic :: x"]}, "MIT"),
         ({"Classifier": ["License :: OSI Approved :: ISC License (ISCL)"]}, "ISC"),
+        (
+            {"Classifier": ["License :: OSI Approved :: GNU General Public License v3 or later (GPLv3+)"]},
+            "GPL-3.0-or-later",
+        ),
+        (
+            {
+                "Classifier": [
+                    "License :: OSI Approved :: GNU Affero General Public License v3",
+                    "License :: x :: MIT License",
+                ]
+            },
+            "AGPL-3.0-only AND MIT",
+        ),
+        (
+            {"Classifier": ["License :: OSI Approved :: GNU Lesser General Public License v2 (LGPLv2)"]},
+            "LGPL-2.0-only",
+        ),
+        ({"Classifier": ["License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)"]}, "MPL-2.0"),
         ({"Name": "PySocks", "License": "BSD"}, "BSD-3-Clause"),
         ({}, "?"),
     ],

@@ -306,3 +306,12 @@ def test_a_run_that_another_process_trains_is_neither_resumed_nor_replaced(inter
             with pytest.raises(UserError, match=r"Another process trains .*: wait for it to end, or choose another"):
                 begin()
     assert sorted(run.folder.rglob("*")) == before
+
+
+def test_a_run_that_was_replaced_before_it_could_be_locked_is_not_trained_in_the_others_folder(interrupted_run):
+    run, planned = Run.open(interrupted_run.folder), job(interrupted_run.folder)
+    create(planned, overwrite=True)
+    other = Run(run.folder, {**run.settings, "split_seed": 5})
+    other.write_settings()
+    with pytest.raises(UserError, match=r"Another process started a run in .* meanwhile: choose another --run-dir"):
+        train(planned, run)

@@ -22,7 +22,7 @@ from bach_keras.serving.slide.summary import NAME as SUMMARY
 from bach_keras.serving.slide.summary import SCHEMA, counts, is_whole, read_summary
 from bach_keras.serving.slide.tiles import AnsweredSlide, AnsweredTile, Tile
 from bach_keras.wording import counted
-from datasets.errors import UserError, WorkError
+from datasets.errors import UserError, WorkError, in_words
 from datasets.slides.open import open_slide
 from datasets.slides.slide import Slide
 from datasets.whole import write_json
@@ -67,9 +67,7 @@ def answer_slides(export, paths: Sequence[Path], out: Path, asked: Asked) -> Ite
         except UserError as error:
             outcome = Outcome(path, str(error))
         except OSError as error:
-            place = f"{error.filename}: " if error.filename and error.strerror else ""
-            reason = f"{place}{error.strerror or error}".rstrip(".")
-            raise WorkError(f"{reason}. {CONTINUES}") from error
+            raise WorkError(f"{in_words(error).rstrip('.')}. {CONTINUES}") from error
         yield outcome
 
 
