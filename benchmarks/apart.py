@@ -12,7 +12,7 @@ from PIL import Image
 
 from datasets import phantom
 from datasets.apart import pool
-from datasets.apart.works import WORKS
+from datasets.apart.tasks import TASKS
 from datasets.images import icc
 from datasets.images.folder import find_images
 from datasets.images.read import decode_rgb, read_rgb
@@ -21,12 +21,12 @@ BACH = (2048, 1536)
 
 
 class Inline:
-    """Does the works in this process, as they were done before."""
+    """Does the tasks in this process, as they were done before."""
 
     seconds = pool.SECONDS
 
-    def ask(self, work, *data, most, until=None, **said):
-        return WORKS[work](b"".join(map(bytes, data)), **said)
+    def ask(self, task, *data, exactly, until=None, **how):
+        return TASKS[task](b"".join(map(bytes, data)), **how)
 
 
 def processor(started: list[psutil.Process]) -> float:
@@ -41,7 +41,7 @@ def measure(reads: list, rounds: int) -> tuple[dict[str, float], dict[str, float
     spent, passed, equal = {"inline": 0.0, "apart": 0.0}, {"inline": 0.0, "apart": 0.0}, True
     for read in reads[:1]:
         read()  # starts the process
-    started = [psutil.Process(process._process.pid) for process in apart._idle]
+    started = [psutil.Process(child.pid) for child in apart._idle]
     for turn in range(rounds):
         pixels = {}
         for name, way in sorted({"inline": inline, "apart": apart}.items(), reverse=turn % 2):

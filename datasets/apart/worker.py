@@ -1,4 +1,4 @@
-"""The process apart: it does one work of ``works`` after the other, within limits of memory and time.
+"""The process apart: it does one task of ``tasks`` after the other, within limits of memory and time.
 
 It reads questions from its standard input and writes answers to what its standard output was. It can write no file,
 and where the system lets it, it has no network.
@@ -9,11 +9,10 @@ import ctypes
 import math
 import os
 import signal
-import sys
 import time
 
-from datasets.apart.frames import receive, send
-from datasets.apart.works import WORKS
+from datasets.apart.frames import channels, receive, send
+from datasets.apart.tasks import TASKS
 
 try:
     import resource
@@ -31,26 +30,24 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 def main() -> None:
     """Answer until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    questions, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    # What a library prints is no answer.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    _leave_the_network()
+    questions, answers = channels()
+    has_left = _leave_the_network()
     _limit()
-    send(answers, {"ready": True})
+    send(answers, {"ready": True, "has_network": not has_left})
     while True:
         try:
-            said, data = receive(questions, _MAX_QUESTION)
+            how, data = receive(questions, _MAX_QUESTION)
         except EOFError:
             return
-        seconds = said.pop("seconds")
+        seconds = how.pop("seconds")
         _allow(seconds)
-        send(answers, *_done(said.pop("work"), said, data))
+        send(answers, *_done(how.pop("task"), how, data))
         _allow(0)
 
 
-def _done(work: str, said: dict, data: bytes) -> tuple[dict, bytes]:
+def _done(task: str, how: dict, data: bytes) -> tuple[dict, bytes]:
     try:
-        return WORKS[work](data, **said)
+        return TASKS[task](data, **how)
     except MemoryError:
         return {"error": "memory"}, b""
     except ImportError as error:
@@ -69,7 +66,7 @@ def _limit() -> None:
 def _allow(seconds: float) -> None:
     """End this process if it takes longer than so many seconds and one more, or as much of a processor; 0: never.
 
-    Whoever asks waits no longer either, but may have ended before.
+    The process that asks enforces the same limit, but may have died.
     """
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds + 1 if seconds else 0)
@@ -78,11 +75,15 @@ def _allow(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
 
 
-def _leave_the_network() -> None:
-    """Move to a network of one's own, in which there is nothing."""
-    with contextlib.suppress(AttributeError, OSError):  # elsewhere than on Linux
-        # Only root may do so as it is. Others get a name space of users too, in which root could read fewer files.
-        ctypes.CDLL(None).unshare(_CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWNET | _CLONE_NEWUSER)
+def _leave_the_network() -> bool:
+    """Move to a network of one's own, in which there is nothing; return whether the system let this happen."""
+    try:
+        unshare = ctypes.CDLL(None).unshare
+    except (AttributeError, OSError, TypeError):  # elsewhere than on Linux
+        return False
+    # Only root may do so as it is, and only with CAP_SYS_ADMIN, which containers seldom give. Others get a name space
+    # of users too, in which root could not read the slides of other users.
+    return unshare(_CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWNET | _CLONE_NEWUSER) == 0
 
 
 if __name__ == "__main__":

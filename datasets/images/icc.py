@@ -73,13 +73,15 @@ def read_srgb(path: Path) -> np.ndarray:
         return _as_srgb(pixels, profile)
     except NotTakenError as error:
         raise UserError(f"{path} {error}. It is the file's colour profile: leave out --icc apply.") from None
+    except (pool.RefusedError, pool.AbsentError) as error:
+        raise UserError(f"{path} cannot be converted by its colour profile ({error}): leave out --icc apply.") from None
 
 
 def _as_srgb(pixels: np.ndarray, profile: Profile) -> np.ndarray:
     height, width, _ = pixels.shape
     stored = np.ascontiguousarray(pixels if profile.mode == "RGB" else pixels[..., 0])
     how = {"mode": profile.mode, "size": [width, height], "profile": len(profile.data)}
-    _, converted = pool.SHARED.ask("to_srgb", profile.data, stored.data.cast("B"), most=pixels.nbytes, **how)
+    _, converted = pool.SHARED.ask("to_srgb", profile.data, stored.data.cast("B"), exactly=pixels.nbytes, **how)
     return np.frombuffer(converted, np.uint8).reshape(pixels.shape)
 
 
@@ -92,7 +94,14 @@ def embedded(path: Path) -> Profile | None:
         found = [b""]
     if not found:
         return None
-    return _profile(found[0]) if len(found) == 1 else Profile(fault="one of several")
+    if len(found) > 1:
+        return Profile(fault="one of several")
+    try:
+        return _profile(found[0])
+    except NotTakenError as error:  # not kept for the next file: the machine may only have been busy
+        return Profile(fault=str(error))
+    except pool.AbsentError as error:
+        return Profile(fault=f"not readable here: {error}")
 
 
 # Each of these returns the bytes of the profiles that a file holds, b"" of one that is damaged.
@@ -155,8 +164,8 @@ def _profile(data: bytes) -> Profile:
         return Profile(fault=_BROKEN)
     mode = _MODES.get(data[16:20])
     try:
-        said, _ = pool.SHARED.ask("profile", data, most=0, mode=mode)
-    except (pool.RefusedError, NotTakenError):
+        said, _ = pool.SHARED.ask("profile", data, exactly=0, mode=mode)
+    except pool.RefusedError:
         return Profile(fault=_BROKEN)
     name = " ".join(str(said.get("name")).split())[:_MAX_NAME] or "without a name"
     if data[12:16] not in _DEVICES:

@@ -133,9 +133,7 @@ def _around(pieces: list[bytes], compression: int, width: int, heights: np.ndarr
 def _unpacked(data: bytes, height: int, width: int, until: float) -> np.ndarray:
     """Have libtiff decode such a TIFF to uint8 [height, width]."""
     try:
-        _, rows = pool.SHARED.ask("tiff", data, most=width * height, until=until)
+        _, rows = pool.SHARED.ask("tiff", data, exactly=width * height, until=until)
     except pool.RefusedError as error:
         raise damage(f"a strip or tile cannot be unpacked: {error}") from None
-    if len(rows) < width * height:
-        raise damage("a strip or tile does not unpack to what its pixels need")
     return np.frombuffer(rows, np.uint8).reshape(height, width)

@@ -54,9 +54,9 @@ class OpenSlideSlide:
             round(window.y * level.downsample) + self._corner[1],
         )
         size = {"size": [window.width, window.height]}
-        most = 4 * window.width * window.height
+        exactly = 4 * window.width * window.height
         try:
-            _, data = self._pool.ask("window", self._place, most=most, place=place, level=number, **size)
+            _, data = self._pool.ask("window", self._place, exactly=exactly, place=place, level=number, **size)
         except (RefusedError, NotTakenError) as error:
             reason = error if isinstance(error, NotTakenError) else f"cannot be read by openslide ({error})"
             where = f"the window of {width}x{height} pixels at x {x}, y {y}"
@@ -75,16 +75,32 @@ class OpenSlideSlide:
         if importlib.util.find_spec("openslide") is None:
             raise _absent(kind)
         try:
-            said, _ = self._pool.ask("slide", self._place, most=0)
+            said, _ = self._pool.ask("slide", self._place, exactly=0)
         except AbsentError:
             raise _absent(kind) from None
         except RefusedError as error:
             raise NotTakenError(f"cannot be read by openslide ({error})") from None
-        if said["is_known"]:
-            return said["properties"], said["size"], said["downsamples"]
+        if said.get("is_known"):
+            return _checked(said)
         if self.path.suffix.lower() == ".mrxs" and not self.path.with_suffix("").is_dir():
             raise NotTakenError(f"is {kind} without its data: the folder {self.path.stem} belongs beside it")
         raise NotTakenError(f"seems to be {kind}, but openslide does not recognise it")
+
+
+def _checked(said: dict) -> tuple[dict, list[int], list[float]]:
+    """Return the properties, the size and the downsamples of an answer; one by a process taken over may be anything."""
+    properties, size, downsamples = (said.get(name) for name in ("properties", "size", "downsamples"))
+    is_sound = (
+        isinstance(properties, dict)
+        and all(isinstance(value, str) for value in properties.values())
+        and isinstance(size, list)
+        and [type(value) for value in size] == [int, int]
+        and isinstance(downsamples, list)
+        and all(isinstance(value, float) and 1 <= value < math.inf for value in downsamples)
+    )
+    if not is_sound or not downsamples:
+        raise NotTakenError("misled the process that opened it: it is damaged, or made to do harm")
+    return properties, size, downsamples
 
 
 def _absent(kind: str) -> NotTakenError:

@@ -1,15 +1,15 @@
 """A process that decodes one image file after the other, and may be ended at any time.
 
 A decoder in C can hang or crash, a disk can stop answering, and no thread can be stopped then. So files are opened here
-and nowhere else: who asks waits as long as an image may take, and starts another such process. That takes a second, as
-TensorFlow is not imported.
+and nowhere else: the process that asks waits no longer than an image may take, and then starts another one. That takes
+a second, as TensorFlow is not imported.
 """
 
 import contextlib
 import ctypes
-import os
+import math
+import re
 import signal
-import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,12 +18,23 @@ import numpy as np
 from bach_keras.serving.bulk import files
 from datasets.apart import frames
 from datasets.digest import sha256_of
-from datasets.errors import UserError
+from datasets.errors import UserError, WorkError
 from datasets.images import icc, scale
-from datasets.images.admission import MAX_BYTES, MAX_PIXELS
+from datasets.images.admission import MAX_BYTES, NotTakenError, check_size
 from datasets.images.read import read_rgb
 
 _PR_SET_PDEATHSIG = 1
+
+# Of what ``look`` finds: the type, and what else is true of it.
+_SOUND = {
+    "error": (str, bool),
+    "digest": (str, re.compile("[0-9a-f]{64}").fullmatch),
+    "bytes": (int, lambda value: 0 <= value < 2**63),
+    "modified_ns": (int, lambda value: abs(value) < 2**63),
+    "icc": (str, lambda value: len(value) <= _MAX_TEXT),
+    "scale": (list, lambda value: [type(each) for each in value] == [float, str] and 0 < value[0] < math.inf),
+}
+_MAX_TEXT = 1000  # characters of a profile's name and its fault
 
 
 def look(name: str, um_per_pixel: float | None = None, is_applied: bool = False) -> dict:
@@ -78,20 +89,36 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def send(file: BinaryIO, found: dict) -> None:
-    """Write what ``look`` found."""
+    """Write what ``look`` found, for ``unpacked`` to read."""
     pixels, scale = found.get("pixels"), found.get("scale")
     shape = None if pixels is None else pixels.shape
     data = () if pixels is None else (np.ascontiguousarray(pixels).data.cast("B"),)
     frames.send(file, found | {"pixels": shape, "scale": scale and [scale.value, scale.source]}, *data)
 
 
-def receive(file: BinaryIO) -> dict:
-    """Return what ``send`` wrote; see ``frames.receive``."""
-    found, data = frames.receive(file, 3 * MAX_PIXELS)
-    if found["pixels"] is None:
-        return found
-    given = found["scale"]
-    pixels = np.frombuffer(data, np.uint8).reshape(found["pixels"])
+def unpacked(found: dict, data: bytes) -> dict:
+    """Return what ``look`` found, of a message that ``send`` wrote.
+
+    A file may have taken the process over, so all is checked; a FrameError says that it is not such a message. What the
+    process sends as ``failed`` is returned as it is.
+    """
+    if "failed" in found:
+        return {"failed": str(found["failed"])}
+    for name, (kind, is_sound) in _SOUND.items():
+        value = found.get(name)
+        if value is not None and not (isinstance(value, kind) and is_sound(value)):
+            raise frames.FrameError(f"{name} is {type(value).__name__}")
+    shape, given = found.get("pixels"), found.get("scale")
+    if shape is None and isinstance(found.get("error"), str):
+        return found | {"scale": None}
+    try:
+        height, width, samples = shape
+        pixels = np.frombuffer(data, np.uint8).reshape(height, width, samples)
+        check_size(width, height)
+    except (TypeError, ValueError, NotTakenError) as error:
+        raise frames.FrameError(str(error)) from None
+    if samples != 3 or "error" in found:
+        raise frames.FrameError("pixels that are not RGB, or of an error")
     return found | {"pixels": pixels, "scale": given and scale.Scale(*given)}
 
 
@@ -101,19 +128,22 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def main(questions: int, answers: int) -> None:
-    """Answer until nobody asks any more; the arguments are file descriptors."""
+def main() -> None:
+    """Answer until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     _die_with_parent()
-    with os.fdopen(questions, "rb") as asked, os.fdopen(answers, "wb") as answered:
-        frames.send(answered, {"ready": True})
-        while True:
-            try:
-                question, _ = frames.receive(asked, 0)
-            except EOFError:
-                return
-            send(answered, look(*question["asked"]))
+    questions, answers = frames.channels()
+    frames.send(answers, {"ready": True})
+    while True:
+        try:
+            question, _ = frames.receive(questions, 0)
+        except EOFError:
+            return
+        try:
+            send(answers, look(*question["asked"]))
+        except WorkError as error:  # of the machine, and no fault of the file
+            frames.send(answers, {"failed": str(error)})
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

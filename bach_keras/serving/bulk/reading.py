@@ -4,11 +4,8 @@ import contextlib
 import os
 import select
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from bach_keras.evidence.ranges import values_of
 from bach_keras.serving.bulk import decoder
@@ -16,11 +13,12 @@ from bach_keras.serving.bulk.plan import Looking, Seen
 from bach_keras.serving.images import as_seen
 from bach_keras.serving.judgement import Judgement
 from datasets.apart import frames
+from datasets.apart.child import Child, ending
 from datasets.errors import UserError, WorkError
+from datasets.images.admission import MAX_PIXELS
 
-_ROOT = Path(__file__).parents[3]
-# Seconds that the process which decodes may take to start.
-_START = 60.0
+# Seconds that the rest of an answer may take, at least.
+_REST = 10.0
 
 
 class Decoder:
@@ -33,70 +31,53 @@ class Decoder:
 
     def __init__(self, folder: str | None = None, module: str = decoder.__name__):
         self._folder, self._module = folder, module
-        self._process = None
+        self._child = None
 
     def ask(self, question: tuple) -> None:
         """Ask it for an image, ``decoder.look``'s arguments; ``answer`` must follow."""
-        if self._process is None:
-            self._start()
+        if self._child is None:
+            self._child = self._start()
         with contextlib.suppress(OSError):  # it has ended, and ``answer`` says so
-            frames.send(self._to, {"asked": question})
+            self._child.send({"asked": question})
 
     def answer(self, seconds: float, begun: float | None = None) -> dict:
         """Return what it answers; if that takes longer than so many seconds, it is ended, and that is an error.
 
-        They count from ``begun``, of ``time.monotonic``; by default from now.
+        They count from ``begun``, of ``time.monotonic``; by default from now. A ``WorkError`` is raised where the
+        machine failed, and not the file.
         """
+        late = {"error": f"was not read within {seconds:g} s: raise --time-limit, or look at the file"}
         passed = 0.0 if begun is None else time.monotonic() - begun
-        if not self._wait(max(seconds - passed, 0.0)):
+        if not select.select([self._child.answers], [], [], max(seconds - passed, 0.0))[0]:
             self.close()
-            return {"error": f"was not read within {seconds:g} s: raise --time-limit, or look at the file"}
+            return late
         try:
-            return decoder.receive(self._from)
+            # An answer that has begun is complete at once, unless code that a file brought in holds it back.
+            with self._child.ended_after(max(seconds, _REST)):
+                found = decoder.unpacked(*self._child.receive(3 * MAX_PIXELS))
         except frames.FrameError:
             self.close()
             return {"error": "misled the process that read it"}
         except (EOFError, OSError):
-            code = self._process.wait()
+            code, is_late = self._child.exit_code(), self._child.is_late
             self.close()
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            return {"error": f"ended the process that read it ({how})"}
+            return late if is_late else {"error": f"ended the process that read it ({ending(code)})"}
+        if "failed" in found:
+            raise WorkError(found["failed"])
+        return found
 
-    def _wait(self, seconds: float) -> bool:
-        return bool(select.select([self._from], [], [], seconds)[0])
-
-    def _start(self) -> None:
+    def _start(self) -> Child:
         if self._folder is not None and not os.path.isdir(self._folder):
             raise WorkError(
                 f"{self._folder}, where relative paths of the input begin, is not on machine {socket.gethostname()}. "
                 "Give absolute paths or URLs that every machine of the cluster sees."
             )
-        theirs, ours = os.pipe()
-        mine, its = os.pipe()
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            # Without -P, modules of the folder that it works in would come before all others, and may be anybody's.
-            [sys.executable, "-P", "-m", self._module, str(theirs), str(its)],
-            pass_fds=(theirs, its),
-            cwd=self._folder,
-            stdin=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        )
-        os.close(theirs)
-        os.close(its)
-        self._to, self._from = os.fdopen(ours, "wb"), os.fdopen(mine, "rb")
-        if not self._wait(_START) or not frames.receive(self._from, 0)[0].get("ready"):
-            self.close()
-            raise RuntimeError(f"The process that decodes images did not start within {_START:g} s.")
+        return Child(self._module, self._folder)
 
     def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            for file in (self._to, self._from):
-                with contextlib.suppress(OSError):
-                    file.close()
+        if self._child is not None:
+            self._child.end()
+            self._child = None
 
 
 def read_files(paths: Sequence[str], looking: Looking, decodes: Decoder) -> Iterator[Seen]:

@@ -7,9 +7,9 @@ import sys
 import time
 
 from datasets.apart import worker
-from datasets.apart.works import WORKS
+from datasets.apart.tasks import TASKS
 
-real = WORKS["tiff"]
+real = TASKS["tiff"]
 
 
 def fill():
@@ -31,6 +31,12 @@ def burn():
         pass
 
 
+def stay():
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    os.close(3)
+    time.sleep(600)
+
+
 FAULTS = {
     b"hangs": lambda: time.sleep(600),
     b"burns": burn,
@@ -39,6 +45,7 @@ FAULTS = {
     b"fills": fill,
     b"print": lambda: print("x" * 10**6, flush=True),
     b"nonse": lambda: os.write(3, b"nonsense" * 1000),
+    b"stays": stay,
     b"fails": lambda: 1 / 0,
     b"calls": connect,
     b"write": write,
@@ -56,7 +63,7 @@ def lies(data, length):
     return {}, bytes(length)
 
 
-WORKS |= {"tiff": tiff, "lies": lies}
+TASKS |= {"tiff": tiff, "lies": lies}
 
 if __name__ == "__main__":
     assert "numpy" not in sys.modules  # it would take longer to start

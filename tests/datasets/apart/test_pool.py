@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from datasets.apart import pool
+from datasets.apart import child, pool
 from datasets.apart.pool import Pool
 from datasets.errors import UserError, WorkError
 from datasets.images.admission import NotTakenError
@@ -80,38 +81,54 @@ def test_a_decoder_writes_no_file_and_reaches_no_network(faulty, write, tmp_path
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("FAULTY_PORT", str(server.getsockname()[1]))
         faulty.close()  # so that one starts that knows the port
-        if os.geteuid():
-            pytest.skip("the system may not let a user leave the network")
+        read_rgb(write("whole"))
+        if faulty._idle[0].hello["has_network"]:
+            pytest.skip("the system does not let this process leave the network")
         with pytest.raises(UserError, match="Network is unreachable"):
             read_rgb(write("calls"))
 
 
-def test_an_answer_that_is_longer_than_it_can_be_is_not_read(faulty):
-    assert faulty.ask("lies", most=10, length=10)[1] == bytes(10)
+@pytest.mark.parametrize("length", [9, 11])
+def test_an_answer_that_is_not_as_long_as_it_must_be_is_not_taken(faulty, length):
+    assert faulty.ask("lies", exactly=10, length=10)[1] == bytes(10)
     with pytest.raises(NotTakenError, match="misled the process"):
-        faulty.ask("lies", most=10, length=11)
+        faulty.ask("lies", exactly=10, length=length)
+    assert not faulty._idle
 
 
-def test_works_of_one_file_share_its_time(faulty):
-    data = b"hangs"
-    faulty.ask("tiff", write_grey(), most=6)  # it has started
-    began = time.monotonic()
-    with pytest.raises(NotTakenError, match="within 30 s"):
-        faulty.ask("tiff", data, most=10, until=began - 5)
-    assert time.monotonic() - began < 15
+def test_tasks_of_one_file_share_its_time(faulty):
+    faulty.seconds = 600.0
+    with pytest.raises(NotTakenError, match="within 600 s"):
+        faulty.ask("tiff", b"hangs", exactly=10, until=time.monotonic() - 5)
+
+
+def test_a_process_that_closes_its_answer_and_stays_is_ended(faulty, write, monkeypatch):
+    monkeypatch.setattr(child, "_END", 0.5)
+    with pytest.raises(UserError, match=r"ended the process that decoded it \(signal 9\)"):
+        read_rgb(write("stays"))
+
+
+def test_a_process_that_the_system_does_not_start_is_no_fault_of_the_file(faulty, write, monkeypatch):
+    def refuse(*given, **how):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(child.subprocess, "Popen", refuse)
+    with pytest.raises(WorkError, match=r"did not start \(Resource temporarily unavailable\)"):
+        read_rgb(write("whole"))
 
 
 def test_threads_have_a_process_each_and_none_is_left(write):
     before = set(psutil.Process().children())
     with closing(Pool()) as made:
-        threads = [threading.Thread(target=made.ask, args=("tiff", write_grey()), kwargs={"most": 6}) for _ in range(3)]
+        asked = {"args": ("tiff", write_grey()), "kwargs": {"exactly": 6}}
+        threads = [threading.Thread(target=made.ask, **asked) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         started = set(psutil.Process().children()) - before
         assert 1 <= len(started) <= 3
-        made.ask("tiff", write_grey(), most=6)
+        made.ask("tiff", write_grey(), exactly=6)
         assert set(psutil.Process().children()) - before == started
     assert not any(process.is_running() for process in started)
 
@@ -122,10 +139,10 @@ def write_grey() -> bytes:
 
 def test_a_process_that_was_ended_while_nobody_asked_is_replaced():
     with closing(Pool()) as made:
-        made.ask("tiff", write_grey(), most=6)
+        made.ask("tiff", write_grey(), exactly=6)
         made._idle[0]._process.kill()
         made._idle[0]._process.wait()
-        assert made.ask("tiff", write_grey(), most=6)[1] == bytes(range(6))
+        assert made.ask("tiff", write_grey(), exactly=6)[1] == bytes(range(6))
 
 
 def test_modules_of_the_folder_that_a_command_runs_in_are_not_imported(tmp_path):
@@ -133,7 +150,7 @@ def test_modules_of_the_folder_that_a_command_runs_in_are_not_imported(tmp_path)
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
     code = (
         "import sys; sys.path.remove(''); from datasets.apart.pool import Pool;"
-        f"print(Pool().ask('tiff', {write_grey()!r}, most=6))"
+        f"print(Pool().ask('tiff', {write_grey()!r}, exactly=6))"
     )
     environment = os.environ | {"PYTHONPATH": os.getcwd()}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True)
@@ -145,12 +162,12 @@ ASKS = """
 import os, signal, sys, threading
 from datasets.apart.pool import Pool
 made = Pool("tests.datasets.apart.faulty_worker")
-made.ask("tiff", sys.stdin.buffer.read(), most=6)
-print(made._idle[0]._process.pid, flush=True)
+made.ask("tiff", sys.stdin.buffer.read(), exactly=6)
+print(made._idle[0].pid, flush=True)
 if sys.argv[2]:
     made.seconds = 1
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    made.ask("tiff", b"hangs", most=6)
+    made.ask("tiff", b"hangs", exactly=6)
 if sys.argv[1] != "exit":
     os.kill(os.getpid(), int(sys.argv[1]))
 """
@@ -170,7 +187,7 @@ def test_the_process_ends_with_the_one_that_asks(end, moment):
 
 def test_a_process_that_does_not_start_is_told_of_in_one_sentence():
     with pytest.raises(WorkError, match="did not start: is there memory for it"):
-        Pool("tests.datasets.apart.nowhere").ask("tiff", b"", most=0)
+        Pool("tests.datasets.apart.nowhere").ask("tiff", b"", exactly=0)
 
 
 def test_a_user_who_has_no_more_room_in_pipes_waits_a_little_longer(monkeypatch):
@@ -179,15 +196,15 @@ def test_a_user_who_has_no_more_room_in_pipes_waits_a_little_longer(monkeypatch)
 
     monkeypatch.setattr("fcntl.fcntl", refuse)
     with closing(Pool()) as made:
-        assert made.ask("tiff", write_grey(), most=6)[1] == bytes(range(6))
+        assert made.ask("tiff", write_grey(), exactly=6)[1] == bytes(range(6))
 
 
 def test_a_process_that_was_forked_starts_its_own():
     with closing(Pool()) as made:
-        made.ask("tiff", write_grey(), most=6)
-        made.forget()  # what a fork calls
+        made.ask("tiff", write_grey(), exactly=6)
+        made.detach()  # what a fork calls
         assert made._idle == []
-        assert made.ask("tiff", write_grey(), most=6)[1] == bytes(range(6))
+        assert made.ask("tiff", write_grey(), exactly=6)[1] == bytes(range(6))
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits"])

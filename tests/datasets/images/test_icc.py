@@ -7,7 +7,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from benchmarks.profiles import PLANTED, SRGB_CURVE, gamma, grey_profile, matrix_profile, profile
+from datasets.apart import pool
 from datasets.errors import UserError
+from datasets.images.admission import NotTakenError
 from datasets.images.icc import embedded, read_srgb
 from datasets.images.read import read_rgb
 from tests.datasets.images.tiff_files import ORDERS, tiff
@@ -173,6 +175,43 @@ def test_what_a_file_holds_in_place_of_a_profile_is_noted(file, data):
     path = file(data)
     read_rgb(path)
     assert embedded(path).fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (NotTakenError("was not decoded within 60 s"), "was not decoded within 60 s"),
+        (pool.AbsentError("no LittleCMS"), "not readable here: no LittleCMS"),
+    ],
+)
+def test_a_fault_that_may_pass_is_noted_of_its_file_alone(file, monkeypatch, fault, reason):
+    path = file(as_png(matrix_profile(f"met by {reason}", [(0.6, 0.3), (0.3, 0.6), (0.15, 0.06)], SRGB_CURVE)))
+    with monkeypatch.context() as busy:
+        busy.setattr(pool.SHARED, "ask", refusing("profile", fault))
+        assert embedded(path).said(read_rgb(path)) == reason
+        with pytest.raises(UserError, match="cannot be applied"):
+            read_srgb(path)
+    assert embedded(path).said(read_rgb(path)) == f"met by {reason}"
+
+
+@pytest.mark.parametrize("kind", [NotTakenError, pool.AbsentError, pool.RefusedError])
+def test_an_image_that_cannot_be_converted_is_refused_in_one_sentence(file, monkeypatch, kind):
+    path = file(as_png(WIDE))
+    monkeypatch.setattr(pool.SHARED, "ask", refusing("to_srgb", kind("no memory")))
+    with pytest.raises(UserError, match=rf"^{path} .*no memory.*leave out --icc apply"):
+        read_srgb(path)
+
+
+def refusing(task: str, error: Exception):
+    """Return what asks the processes apart as ``SHARED`` does, but for one task fails."""
+    ask = pool.SHARED.ask
+
+    def asked(wanted, *data, **how):
+        if wanted == task:
+            raise error
+        return ask(wanted, *data, **how)
+
+    return asked
 
 
 def test_a_name_is_one_bounded_line(file):

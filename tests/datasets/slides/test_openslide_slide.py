@@ -6,7 +6,8 @@ import numpy as np
 import openslide
 import pytest
 
-from datasets.apart import works
+from datasets.apart import tasks
+from datasets.apart.pool import Pool
 from datasets.errors import UserError
 from datasets.slides.open import open_slide
 from datasets.slides.openslide_slide import OpenSlideSlide
@@ -37,6 +38,26 @@ def test_jpeg_2000_in_aperio_slides_is_read(jpeg_2000):
         np.testing.assert_array_equal(slide.read(37, 11, 200, 150), IMAGE[11:161, 37:237])
         np.testing.assert_array_equal(whole(slide, 1), QUARTER)
         assert (slide.scale.value, slide.scale.source) == (0.499, "openslide.mpp-x")
+
+
+def test_a_long_text_of_the_scanner_is_no_harm(tmp_path):
+    text = "Aperio Image Library v12.0.15\r\n385x305 (64x64) |MPP = 0.4990|Note = " + "x" * 2**20
+    with open_slide(write_aperio(tmp_path / "a.svs", compression="aperio_jp2000_rgb", description=text)) as slide:
+        assert (slide.scale.value, slide.scale.source) == (0.499, "openslide.mpp-x")
+
+
+SOUND = {"is_known": True, "properties": {}, "size": [9, 9], "downsamples": [1.0]}
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"size": [9]}, {"size": None}, {"properties": {"openslide.mpp-x": [1]}}, {"downsamples": []},
+     {"downsamples": [0.0]}, {"downsamples": [float("nan")]}],
+)  # fmt: skip
+def test_an_answer_that_openslide_does_not_give_is_refused(jpeg_2000, monkeypatch, lie):
+    monkeypatch.setattr(Pool, "ask", lambda *given, **how: (SOUND | lie, b""))
+    with pytest.raises(UserError, match=r"a\.svs misled the process that opened it"):
+        open_slide(jpeg_2000)
 
 
 def test_a_pipe_beside_a_dicom_slide_is_not_waited_for(tmp_path):
@@ -109,12 +130,12 @@ def test_a_slide_with_damage_is_not_opened_for_every_window(jpeg_2000, monkeypat
     damage_tile(jpeg_2000, 8, bytes)
     monkeypatch.setattr(openslide, "OpenSlide", Counted)
     path = bytes(jpeg_2000)
-    works.slide(path)
+    tasks.slide(path)
     with pytest.raises(openslide.OpenSlideError):
-        works.window(path, [70, 70], 0, [30, 30])
+        tasks.window(path, [70, 70], 0, [30, 30])
     for x in range(20):
-        works.window(path, [x, 210], 0, [30, 30])
-    works._Slides.close()
+        tasks.window(path, [x, 210], 0, [30, 30])
+    tasks._Slides.close()
     assert len(opened) == 3  # at first, to try again, and for what follows
 
 

@@ -20,6 +20,7 @@ from bach_keras.serving.judgement import Judgement
 from bach_keras.serving.metadata import ColourProfile, PixelSize
 from bach_keras.serving.predict import predict_files
 from datasets import phantom
+from datasets.apart import child
 from datasets.errors import WorkError
 from tests.serving.bulk import faulty_decoder
 
@@ -86,12 +87,35 @@ def test_a_file_that_hangs_or_crashes_is_an_error_and_the_next_is_read(images, f
     assert after.error == f"{images[1]} is empty."
 
 
+@pytest.mark.parametrize("name", faulty_decoder.LIES)
+def test_what_is_not_an_answer_is_an_error_of_its_file(images, faulty, name):
+    first, after = read_files([f"{name}.png", images[1]], LOOKING, faulty)
+    assert first.error == f"{name}.png misled the process that read it."
+    assert after.error == f"{images[1]} is empty."
+
+
+def test_a_process_that_closes_its_answer_and_stays_is_ended(faulty, monkeypatch):
+    monkeypatch.setattr(child, "_END", 0.5)
+    (seen,) = read_files(["stays.png"], LOOKING, faulty)
+    assert seen.error == "stays.png ended the process that read it (signal 9)."
+
+
+def test_a_fault_of_the_machine_is_none_of_the_file(faulty):
+    with pytest.raises(WorkError, match="There is no memory for it"):
+        list(read_files(["fails.png"], LOOKING, faulty))
+
+
+def test_a_process_that_does_not_start_is_told_of_in_one_sentence():
+    with pytest.raises(WorkError, match="did not start: is there memory for it"):
+        Decoder(module="tests.serving.bulk.nowhere").ask(("a.png",))
+
+
 DIES = """
 import os, signal
 from bach_keras.serving.bulk.reading import Decoder
 decodes = Decoder(module="tests.serving.bulk.faulty_decoder")
 decodes.ask(("hangs.png",))
-print(decodes._process.pid, flush=True)
+print(decodes._child.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

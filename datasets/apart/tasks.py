@@ -6,6 +6,7 @@ imported, so that the process starts fast.
 
 import functools
 import io
+import re
 
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import TiffImageFile
@@ -42,6 +43,10 @@ def _transform(data: bytes, mode: str) -> ImageCms.ImageCmsTransform:
     return ImageCms.buildTransform(opened, srgb, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
 
 
+# Of a slide's properties those by which it is read. Others hold texts of the scanner, of any length.
+_ASKED = re.compile(r"openslide\.(bounds-|mpp-|level\[\d+\]\.tile-)|mirax\..*\.DIGITIZER_(WIDTH|HEIGHT)$")
+
+
 class _Slides:
     """The slide that openslide has open: one, since each slide has processes of its own."""
 
@@ -71,8 +76,7 @@ def slide(data: bytes) -> tuple[dict, bytes]:
     if openslide.OpenSlide.detect_format(path) is None:
         return {"is_known": False}, b""
     opened = _Slides.open(path)
-    wanted = ("openslide.", "mirax.")
-    properties = {name: value for name, value in opened.properties.items() if name.startswith(wanted)}
+    properties = {name: value for name, value in opened.properties.items() if _ASKED.match(name)}
     size, downsamples = opened.dimensions, opened.level_downsamples
     return {"is_known": True, "properties": properties, "size": size, "downsamples": downsamples}, b""
 
@@ -93,4 +97,4 @@ def window(data: bytes, place: list[int], level: int, size: list[int]) -> tuple[
     return {}, region.tobytes()
 
 
-WORKS = {work.__name__: work for work in (tiff, profile, to_srgb, slide, window)}
+TASKS = {task.__name__: task for task in (tiff, profile, to_srgb, slide, window)}
