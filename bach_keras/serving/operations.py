@@ -48,6 +48,8 @@ COMPUTING = _TODAY | _MORE
 # restored without them.
 _SAVING = frozenset({"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"})
 
+_EXCHANGED = "api_implements"
+
 
 def check_operations(file: Path) -> None:
     """Refuse a ``saved_model.pb`` that holds other operations; must come before TensorFlow loads it."""
@@ -59,7 +61,14 @@ def check_operations(file: Path) -> None:
     if len(saved.meta_graphs) != 1 or not saved.meta_graphs[0].HasField("object_graph_def"):
         raise FieldError(f"{file.name} is not a SavedModel of TensorFlow 2")
     graph = saved.meta_graphs[0]
-    functions = {function.signature.name: function.node_def for function in graph.graph_def.library.function}
+    library = graph.graph_def.library.function
+    # TensorFlow may run another function with the same value of this attribute than the one that is called. No export
+    # of this project has any.
+    if any(_EXCHANGED in function.attr for function in library):
+        raise FieldError(
+            f"{file.name} holds functions that TensorFlow may exchange for others, as no export of this project does"
+        )
+    functions = {function.signature.name: function.node_def for function in library}
     asked = _reached(functions, _roots(graph.object_graph_def))
     others = [graph.graph_def.node, *(nodes for name, nodes in functions.items() if name not in asked)]
     found = {node.op for name in asked for node in functions[name]} - COMPUTING

@@ -67,6 +67,15 @@ def test_an_operation_in_a_function_of_a_function_is_found(tmp_path):
         check_operations(save(tmp_path, hidden))
 
 
+def test_functions_that_tensorflow_may_exchange_for_others_are_refused(tmp_path):
+    @tf.function(experimental_attributes={"api_implements": "both", "api_preferred_device": "GPU"})
+    def called(text):
+        return tf.strings.length(text)
+
+    with pytest.raises(FieldError, match="may exchange for others"):
+        check_operations(save(tmp_path, called))
+
+
 def test_what_would_run_while_a_model_is_loaded_is_found(tmp_path):
     (tmp_path / "words.txt").write_text("a\n")
     table = tf.lookup.StaticVocabularyTable(
