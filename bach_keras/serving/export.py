@@ -163,8 +163,8 @@ def export_tree(members, out, overwrite: bool = False, images=(), training=None,
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(out):
-            check_destination(out, overwrite)  # another export may have ended since
             _restore(out)
+            check_destination(out, overwrite)  # another export may have ended since, or one be there again
             shutil.rmtree(place, ignore_errors=True)
             try:
                 version = _write(hierarchy, members, place, training, of_tree)
