@@ -51,7 +51,11 @@ def test_what_is_no_slide_is_said_to_be_what_it_is(tmp_path, data, expected):
 def test_a_slide_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     path.write_bytes(tiff())
-    monkeypatch.setattr("pathlib.Path.open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+
+    def refuse(*given):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.open", refuse)
     assert refusal(path) == "cannot be read: Permission denied."
 
 
