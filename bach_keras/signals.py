@@ -3,7 +3,11 @@
 import contextlib
 import re
 import signal
+import threading
 from collections.abc import Iterator
+
+# Seconds until a signal is looked for: one that the system gave to another thread does not end the main one's wait.
+_WAKE = 0.2
 
 
 class Terminated(KeyboardInterrupt):
@@ -49,3 +53,9 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def wait_for_signal(stopped: threading.Event) -> None:
+    """Wait in the main thread until the handler of a signal sets an event, whichever thread the system gave it to."""
+    while not stopped.wait(_WAKE):
+        pass

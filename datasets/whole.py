@@ -3,11 +3,9 @@
 import contextlib
 import ctypes
 import errno
-import hashlib
 import itertools
 import json
 import os
-import platform
 import re
 import shutil
 import time
@@ -15,13 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.errors import UserError
+from datasets.processes import MACHINE, is_running
 
 _COUNT = itertools.count()
 
 # Folders in which this process has looked for what others left: once, as one may hold millions of files.
 _CLEARED: set[Path] = set()
-# A process is known by its number on one machine only.
-_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 # Earlier versions left the machine out.
 _OF_PROCESS = re.compile(r"\.(?:([0-9a-f]{6})\.)?(\d+)-\d+\.part(?:\.|$)")
 _ABANDONED = 24 * 3600  # seconds without a change after which what another machine left counts as left behind
@@ -107,25 +104,12 @@ def _take(path: Path, room: int) -> None:
                 raise
 
 
-def is_running(process: int) -> bool:
-    """Say whether a process of this machine runs, by its number."""
-    if os.name != "posix":  # where asking would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it is another user's
-        pass
-    return True
-
-
 def _unfinished(path: Path) -> Path:
     _clear(path.parent)
     # The name is short, as the file's own may be as long as any can be; and new, as threads may write at once.
     ending = "".join(path.suffixes[-2:])
     ending = ending if len(ending) <= _LONGEST_ENDING else ""
-    return path.with_name(f".{_MACHINE}.{os.getpid()}-{next(_COUNT)}.part{ending}")
+    return path.with_name(f".{MACHINE}.{os.getpid()}-{next(_COUNT)}.part{ending}")
 
 
 def _clear(folder: Path) -> None:
@@ -134,13 +118,14 @@ def _clear(folder: Path) -> None:
     if folder in _CLEARED:
         return
     _CLEARED.add(folder)
-    with contextlib.suppress(OSError):  # what cannot be removed disturbs nobody
-        for path in filter(_is_abandoned, unfinished(folder)):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for path in unfinished(folder):
+        with contextlib.suppress(OSError):  # what cannot be removed disturbs nobody
+            if _is_abandoned(path):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 def _is_abandoned(path: Path) -> bool:
     found = _OF_PROCESS.match(path.name)
-    if found[1] == _MACHINE:
+    if found[1] == MACHINE:
         return not is_running(int(found[2]))
-    return path.stat().st_mtime < time.time() - _ABANDONED
+    return path.lstat().st_mtime < time.time() - _ABANDONED

@@ -12,6 +12,7 @@ import pytest
 from datasets import audit, publish_splits, splits
 from datasets import whole as module
 from datasets.errors import UserError
+from datasets.processes import MACHINE
 from datasets.whole import exchange, unfinished, whole, whole_folder
 from tests.full_disk import fill_the_disk
 
@@ -135,7 +136,7 @@ def test_what_is_not_of_this_project_stays_however_old_it_is(tmp_path):
 
 
 def test_what_another_process_or_machine_may_still_write_stays(tmp_path):
-    ours = tmp_path / f".{module._MACHINE}.{os.getppid()}-0.part.csv"
+    ours = tmp_path / f".{MACHINE}.{os.getppid()}-0.part.csv"
     other, old = tmp_path / ".abcdef.1-0.part.csv", tmp_path / ".abcdef.1-1.part.csv"
     for path in (ours, other, old):
         path.touch()
@@ -145,6 +146,28 @@ def test_what_another_process_or_machine_may_still_write_stays(tmp_path):
     with whole(tmp_path / "b.csv") as partial:
         partial.touch()
     assert sorted(tmp_path.iterdir()) == sorted([ours, other, tmp_path / "b.csv"])
+
+
+def test_what_cannot_be_removed_keeps_nothing_else(tmp_path, monkeypatch):
+    number = subprocess.Popen(["true"])
+    number.wait()
+    left = [tmp_path / f".{MACHINE}.{number.pid}-{count}.part" for count in range(4)]
+    (tmp_path / "kept").mkdir()
+    left[0].symlink_to("nowhere")
+    left[1].symlink_to(tmp_path / "kept")
+    for path in left[2:]:
+        path.touch()
+    unlink = Path.unlink
+
+    def refuse(path, **how):
+        if path == left[2]:
+            raise PermissionError
+        unlink(path, **how)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with whole(tmp_path / "b.csv") as partial:
+        partial.touch()
+    assert sorted(tmp_path.iterdir()) == sorted([left[2], tmp_path / "b.csv", tmp_path / "kept"])
 
 
 def test_folders_that_cannot_change_names_are_said_to(tmp_path):

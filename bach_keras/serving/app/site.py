@@ -13,19 +13,17 @@ from pathlib import Path
 
 from bach_keras.serving.address import cannot_listen
 from bach_keras.serving.app.answers import Answers
+from bach_keras.signals import wait_for_signal
 from datasets.images.admission import MAX_BYTES
-from datasets.whole import is_running
+from datasets.processes import MACHINE, is_running
 
 LOG = logging.getLogger(__name__)
 
 # Seconds that a request may still take when the page is closed.
 GRACE = 2
 
-# Seconds until a signal is looked for: one that the system gave to another thread does not end the main one's wait.
-WAKE = 0.2
-
-# Folders of what visitors upload, named after the process of their page.
-_UPLOADS = "bach-keras-app-"
+# Folders of what visitors upload, named after the machine and the process of their page.
+_UPLOADS = f"bach-keras-app-{MACHINE}-"
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -81,8 +79,7 @@ class Site:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
         with self:
             LOG.info(f"the page is at {self.url}; Ctrl-C stops it")
-            while not stopped.wait(WAKE):
-                pass
+            wait_for_signal(stopped)
 
 
 def _is_a_fault(record) -> bool:

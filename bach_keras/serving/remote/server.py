@@ -16,6 +16,7 @@ from bach_keras.serving.remote.admission import Admission
 from bach_keras.serving.remote.http1 import Listener
 from bach_keras.serving.remote.servable import Servable
 from bach_keras.serving.remote.state import State
+from bach_keras.signals import wait_for_signal
 from bach_keras.wording import counted
 from datasets.errors import WorkError
 
@@ -27,9 +28,6 @@ AT_ONCE = 4
 # Seconds until all that was accepted must be answered when the server stops, and then until clients have taken it.
 ANSWER = 120
 GRACE = 5
-
-# Seconds until a signal is looked for: one that the system gave to another thread does not end the main one's wait.
-WAKE = 0.2
 
 
 class Server:
@@ -98,5 +96,4 @@ class Server:
             signal.signal(number, stop)
         with self:
             LOG.info(f"serving {self.place} at {self.rest_url} and {self.grpc_url} for development; Ctrl-C stops it")
-            while not stopped.wait(WAKE):
-                pass
+            wait_for_signal(stopped)

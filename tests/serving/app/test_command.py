@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from bach_keras.serving.app.site import Site, clear_uploads
 from cli import cli
+from datasets.processes import MACHINE
 
 
 def test_the_command_prints_its_address_once_it_answers_and_leaves_nothing_behind(calibrated, tmp_path):
@@ -40,10 +41,13 @@ def test_what_visitors_of_a_killed_page_uploaded_is_removed_when_the_next_one_st
     ended = subprocess.Popen(["true"])
     ended.wait()
     for process in (ended.pid, os.getpid()):
-        (tmp_path / f"bach-keras-app-{process}-x").mkdir()
-        (tmp_path / f"bach-keras-app-{process}-x" / "image.png").touch()
+        for machine in (MACHINE, "abcdef"):
+            (tmp_path / f"bach-keras-app-{machine}-{process}-x").mkdir()
+            (tmp_path / f"bach-keras-app-{machine}-{process}-x" / "image.png").touch()
     clear_uploads()
-    assert [path.name for path in tmp_path.iterdir()] == [f"bach-keras-app-{os.getpid()}-x"]
+    names = [f"bach-keras-app-{MACHINE}-{os.getpid()}-x"]
+    names += [f"bach-keras-app-abcdef-{process}-x" for process in (ended.pid, os.getpid())]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
 def test_a_port_that_is_taken_is_said_in_one_sentence(answers):
