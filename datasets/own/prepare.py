@@ -133,7 +133,8 @@ def _forget_staged(prepared: Prepared, count: int) -> None:
         if not free:
             return
         with Staging(_staged(prepared)) as staging:
-            if len(staging) == count:  # those of an interrupted --overwrite, which are fewer, are kept for it
+            # Those of an interrupted --overwrite are kept for it, unless it had encoded all: it then begins again.
+            if len(staging) == count:
                 staging.discard()
 
 

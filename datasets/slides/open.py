@@ -14,7 +14,7 @@ from datasets.slides.limits import PYRAMID
 from datasets.slides.openslide_slide import OpenSlideSlide
 from datasets.slides.slide import Slide
 from datasets.slides.tiff_slide import TiffSlide
-from datasets.slides.vendors import kind_of_file, kind_of_tiff
+from datasets.slides.vendors import DICOM, kind_of_file, kind_of_tiff
 
 
 def open_slide(path: Path) -> Slide:
@@ -29,7 +29,7 @@ def open_slide(path: Path) -> Slide:
         if not path.is_file():
             raise MissingError(f"{path} {_why_not_a_file(path)}.")
         kind = _kind_for_openslide(path)
-        if kind == "a DICOM slide":
+        if kind == DICOM:
             _check_beside(path)
         return OpenSlideSlide(path, kind) if kind else TiffSlide(path)
     except NotTakenError as error:

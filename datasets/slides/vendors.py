@@ -9,10 +9,11 @@ from pathlib import Path
 from datasets.images.tiff_directory import Directory
 
 _COMPRESSION, _DESCRIPTION, _SOFTWARE, _XMP, _HAMAMATSU = 259, 270, 305, 700, 65420
+DICOM = "a DICOM slide"
 _JPEG_2000 = (33003, 33005)
 
 _SUFFIXES = {
-    ".mrxs": "a MIRAX slide", ".dcm": "a DICOM slide", ".vms": "a Hamamatsu slide", ".vmu": "a Hamamatsu slide",
+    ".mrxs": "a MIRAX slide", ".dcm": DICOM, ".vms": "a Hamamatsu slide", ".vmu": "a Hamamatsu slide",
     ".ndpi": "a Hamamatsu slide (NDPI)", ".svslide": "a Sakura slide",
 }  # fmt: skip
 
@@ -34,5 +35,5 @@ def kind_of_tiff(directory: Directory) -> str | None:
 def kind_of_file(path: Path, head: bytes) -> str | None:
     """Name the kind of a file that is not a TIFF and that openslide may read, by its name or how it begins."""
     if head[128:132] == b"DICM":
-        return "a DICOM slide"
+        return DICOM
     return _SUFFIXES.get(path.suffix.lower())
