@@ -70,6 +70,7 @@ class Prepared:
             get_collections(config)  # refuses an unknown name
         self.config, self.data_dir, self.root = config, data_dir, data_root(data_dir)
         self.target = self.root / "bach_bisque" / config / VERSION  # where it is prepared, or will be
+        self.measured = None  # sizes and times of its files, right before ``differences`` read them
 
     @property
     def folder(self) -> Path:
@@ -190,8 +191,9 @@ class Prepared:
 
     def differences(self) -> list[str]:
         """Read every record again, and return a sentence for each record or file that is not as it was prepared."""
-        from datasets.bach_bisque import verify
+        from datasets.bach_bisque import verified, verify
 
+        self.measured = verified.measure(self.folder)
         tables, files = self.tables, self.files()
         with working():
             return verify.differences(tables, files)

@@ -16,17 +16,19 @@ NAME = "verified.json"
 
 @dataclass(frozen=True)
 class Verified:
-    """When every record was read and found as it was prepared, and which files have changed since."""
+    """When every record was read and found as it was prepared, and which files have another size or time since."""
 
     at: str  # in UTC, as 2026-12-01 09:30
     changed: tuple[str, ...] = ()
 
 
 def record_verification(prepared: Prepared) -> None:
-    """Note that a set is, at this moment, as it was prepared; a folder that cannot be written to is no failure."""
+    """Note that a set is as it was prepared; a folder that cannot be written to is no failure."""
     now = datetime.datetime.now(datetime.UTC)
+    # A file that changed while the set was read, which takes minutes, has another size or time than before.
+    files = prepared.measured or measure(prepared.folder)
     try:
-        write_json(prepared.folder / NAME, {"at": f"{now:%Y-%m-%d %H:%M}", "files": _files(prepared.folder)})
+        write_json(prepared.folder / NAME, {"at": f"{now:%Y-%m-%d %H:%M}", "files": files})
     except OSError as error:
         LOG.warning(f"When {prepared.config} was verified cannot be noted: {error}")
 
@@ -40,11 +42,11 @@ def last_verification(folder: Path) -> Verified | None:
         then = {name: list(status) for name, status in files.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    now = _files(folder)
+    now = measure(folder)
     return Verified(at, tuple(sorted(name for name in then | now if then.get(name) != now.get(name))))
 
 
-def _files(folder: Path) -> dict[str, list[int]]:
+def measure(folder: Path) -> dict[str, list[int]]:
     """Return the size and time of each file of a set, by which a changed one is noticed without reading it."""
     found = {path.name: path.stat() for path in folder.iterdir() if path.name != NAME and path.is_file()}
     return {name: [status.st_size, status.st_mtime_ns] for name, status in sorted(found.items())}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from datasets.bach_bisque import verify
 from datasets.bach_bisque.prepared import Prepared
 from datasets.bach_bisque.verified import NAME, last_verification, record_verification
 from datasets.catalogue import PHANTOM
@@ -23,6 +24,18 @@ def test_each_file_that_changed_came_or_went_since_is_named(prepared):
     (prepared.folder / "metadata.json").write_text("{}")
     (prepared.folder / "dataset_info.json").unlink()
     assert last_verification(prepared.folder).changed == ("dataset_info.json", "metadata.json", "new")
+
+
+def test_a_file_that_changes_while_the_set_is_read_has_changed_since(prepared, monkeypatch):
+    def change(tables, files):
+        (prepared.folder / "metadata.json").write_text("{}")
+        return []
+
+    monkeypatch.setattr(Prepared, "files", lambda prepared: {})
+    monkeypatch.setattr(verify, "differences", change)
+    assert prepared.differences() == []
+    record_verification(prepared)
+    assert last_verification(prepared.folder).changed == ("metadata.json",)
 
 
 AT = '"at": "2026-12-01 09:30"'
