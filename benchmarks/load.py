@@ -143,16 +143,17 @@ def faults(results: list[Result], most: int = 20) -> list[str]:
     return [f"- {count} x {words}" for words, count in counts.most_common(most)]
 
 
-def lost_in_stop(results: list[Result], when: float) -> list[Result]:
+def lost_in_stop(results: list[Result], when: float, margin: float = ON_THE_WAY) -> list[Result]:
     """Return the requests for images that a stop at a moment must not have cost.
 
-    What was on its way may be asked to try again, and what came later may find nobody; wrong answers may never be.
+    What was on its way, as is all that began less than ``margin`` seconds before, may be asked to try again, and what
+    came later may find nobody; wrong answers may never be.
     """
     found = []
     for result in results:
         if result.kind not in ("REST", "gRPC") or result.ended < when:
             continue
-        is_accepted = result.began < when - ON_THE_WAY
+        is_accepted = result.began < when - margin
         is_on_the_way = result.began < when
         bad = (*BAD, BUSY) if is_accepted else BAD if is_on_the_way else (WRONG, UNEXPECTED)
         found += [result] * (result.outcome in bad)
