@@ -26,6 +26,8 @@ def profile(data: bytes, mode: str | None) -> tuple[dict, bytes]:
         return {"name": name, "converts": False}, b""
     try:
         _transform(data, mode)
+    except MemoryError:  # of the machine, and not of the profile
+        raise
     except Exception:  # Pillow has errors of several kinds for damage
         return {"name": name, "converts": False}, b""
     return {"name": name, "converts": True}, b""
