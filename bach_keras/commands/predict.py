@@ -53,39 +53,20 @@ def predict(
       python cli.py predict --model saved_models/demo/1 --neighbours 3 slides/
     """
     keep_packed_kernels()
+    from bach_keras.serving.extras import Asked, check_asked, make_extras
     from bach_keras.serving.formats import lines
-    from bach_keras.serving.judgement import Judgement, Symmetries
-    from bach_keras.serving.metadata import READERS, ColourProfile, PixelSize
+    from bach_keras.serving.metadata import READERS
     from bach_keras.serving.predict import predict_files
     from bach_keras.serving.views import with_views
 
     check_one(model, server)
     if send_whole and server is None:
         raise UserError("--send-whole is about a server: name it with --server URL.")
-    if pictures and server:
-        raise UserError("--explain needs the export itself: name it with --model EXPORT in place of --server.")
-    if pictures and routing != "soft":
-        raise UserError("--explain shows the soft answer's path: leave out --routing routed.")
-    if neighbours and server:
-        raise UserError("--neighbours needs the export itself: name it with --model EXPORT in place of --server.")
-    if thumbnails and not neighbours:
-        raise UserError("--thumbnails is about the nearest training images: ask for them with --neighbours K.")
+    asked = Asked(routing, views, um_per_pixel, icc, pictures, neighbours, thumbnails, symmetries)
+    check_asked(asked, is_remote=server is not None)
     export = open_model(model, server, timeout=timeout, send_whole=send_whole)
-    sizes = PixelSize(um_per_pixel)
-    extras = [sizes, ColourProfile(is_applied=icc == "apply")]
-    if neighbours:
-        from bach_keras.serving.neighbours import Neighbours, check_neighbours
-
-        check_neighbours(export, neighbours, paths, thumbnails)
-    if pictures:
-        from bach_keras.serving.explain import Pictures, check_explains
-
-        check_explains(export, views, paths, pictures)
-        extras.append(Pictures(export, pictures))
-    if neighbours:
-        extras.append(Neighbours(export, neighbours, thumbnails))
+    extras = make_extras(export, asked, paths)
     export = with_views(export, views)
-    extras += [*([Symmetries(export, routing)] if symmetries else []), Judgement(export.ranges, sizes.of)]
     show_warnings(export)
     failed = False
     rows = predict_files(export, paths, routing, extras, READERS[icc])

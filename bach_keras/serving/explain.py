@@ -5,25 +5,26 @@ from pathlib import Path
 import numpy as np
 
 from bach_keras.evidence import overlay
+from bach_keras.serving.option_names import Option
 from bach_keras.serving.picture_folder import check_folder, stem
 from bach_keras.serving.predict import Extra
 from bach_keras.tree import NODES, ROOT, SPECIALISTS
 from datasets.errors import UserError, working
 
 
-def check_explains(export, views: int | None, paths, out: Path) -> None:
+def check_explains(export, views: int | None, paths, out: Path, names=Option) -> None:
     """Refuse an export that does not say where it looked, views that it does not average, and a place not to write."""
     if not export.explains:
         raise UserError(
             f"{export.folder} does not say where it looked, as it has no signature explain: it is of an earlier "
-            "version. Export its runs again, or leave out --explain."
+            f"version. Export its runs again, or leave out {names.named('explain')}."
         )
     if views not in (None, export.views):
         raise UserError(
-            f"--explain answers with the model's own views, {export.views}: leave out --views {views}, or export the "
-            f"runs again with --views {views}."
+            f"{names.named('explain')} answers with the model's own views, {export.views}: leave out "
+            f"{names.named('views', views)}, or export the runs again with --views {views}."
         )
-    check_folder("--explain", out, paths)
+    check_folder(names.named("explain"), out, paths)
 
 
 class Maps(Extra):

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bach_keras.serving.explain import Pictures, check_explains
 from bach_keras.serving.exported import ROUTINGS, Export
+from bach_keras.serving.extras import Asked, check_asked, make_extras
 from bach_keras.serving.formats import as_table
-from bach_keras.serving.judgement import Judgement
-from bach_keras.serving.metadata import READERS, ColourProfile, PixelSize
-from bach_keras.serving.neighbours import Neighbours, check_neighbours
+from bach_keras.serving.metadata import READERS
+from bach_keras.serving.option_names import Argument
 from bach_keras.serving.predict import predict_each
 from bach_keras.serving.remote.client import Remote
 from bach_keras.serving.views import with_views
@@ -66,7 +65,7 @@ class Model:
         if views is not None and views not in VIEWS:
             raise UserError(f"views is {views!r}: choose {', '.join(map(str, VIEWS))}, or None for the model's own.")
         self.export, self._views = export, views
-        self._averaged = with_views(export, views)
+        self._averaged = with_views(export, views, Argument)
         self.classes, self.card, self.warnings = export.outputs.classes, export.card, self._averaged.warnings
         for sentence in self.warnings:
             LOG.warning(sentence)
@@ -117,34 +116,13 @@ class Model:
         if um_per_pixel is not None and not SMALLEST <= um_per_pixel <= LARGEST:
             raise UserError(f"um_per_pixel is {um_per_pixel}: no microscope's is outside {SMALLEST} to {LARGEST}.")
         places, arrays = _places(images)
-        sizes = PixelSize(um_per_pixel)
-        extras = [
-            sizes,
-            ColourProfile(is_applied=icc == "apply"),
-            *self._shown(places, routing, explain, neighbours),
-            Judgement(self.export.ranges, sizes.of),
-        ]
+        folder = None if explain is None else Path(explain)
+        asked = Asked(routing, self._views, um_per_pixel, icc, folder, neighbours)
+        check_asked(asked, isinstance(self.export, Remote), Argument)
+        paths = [place for place in places if isinstance(place, Path)]
+        extras = make_extras(self.export, asked, paths, Argument)
         rows = predict_each(self._averaged, places, routing, extras, _reader(arrays, READERS[icc]))
         return Answers(rows, self.classes)
-
-    def _shown(self, places, routing, explain, neighbours) -> list:
-        """Return what adds explanations and neighbours to the rows, where they are asked for."""
-        if explain is None and neighbours is None:
-            return []
-        if isinstance(self.export, Remote):
-            raise UserError("explain and neighbours need the export itself: load its folder in place of the server.")
-        extras = []
-        if explain is not None:
-            if routing != "soft":
-                raise UserError("explain shows the soft answer's path: leave out routing='routed'.")
-            check_explains(self.export, self._views, [each for each in places if isinstance(each, Path)], Path(explain))
-            extras.append(Pictures(self.export, Path(explain)))
-        if neighbours is not None:
-            if not isinstance(neighbours, int) or neighbours < 1:
-                raise UserError(f"neighbours is {neighbours!r}: give how many, from 1.")
-            check_neighbours(self.export, neighbours)
-            extras.append(Neighbours(self.export, neighbours))
-        return extras
 
 
 def open_model(model: str | os.PathLike, views: int | None = None) -> Model:

@@ -5,28 +5,29 @@ from pathlib import Path
 import numpy as np
 
 from bach_keras.evidence.neighbours import Known
+from bach_keras.serving.option_names import Option
 from bach_keras.serving.picture_folder import check_folder, stem
 from bach_keras.serving.predict import Extra
 from datasets.errors import UserError, working
 from datasets.whole import whole
 
 
-def check_neighbours(export, count: int, paths=(), thumbnails: Path | None = None) -> None:
+def check_neighbours(export, count: int, paths=(), thumbnails: Path | None = None, names=Option) -> None:
     """Refuse an export without an index, more neighbours than it has, and thumbnails that cannot be written."""
     index = export.index
     if count > len(index.images):
         raise UserError(
-            f"--neighbours {count} is more than the {len(index.images)} training images that {export.folder} knows: "
-            "give fewer."
+            f"{names.named('neighbours', count)} is more than the {len(index.images)} training images that "
+            f"{export.folder} knows: give fewer."
         )
     if thumbnails is None:
         return
     if not index.thumbnails:
         raise UserError(
             f"{export.folder} has no thumbnails of its training images, as their licence does not let them be passed "
-            "on: leave out --thumbnails."
+            f"on: leave out {names.named('thumbnails')}."
         )
-    check_folder("--thumbnails", thumbnails, paths)
+    check_folder(names.named("thumbnails"), thumbnails, paths)
 
 
 class Neighbours(Extra):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.serving.answers import Outputs
 from bach_keras.serving.images import as_seen
+from bach_keras.serving.option_names import Option
 from bach_keras.tree import ROOT, SPECIALISTS, products
 from datasets.errors import UserError
 
@@ -15,7 +16,7 @@ from datasets.errors import UserError
 AT_ONCE = 8
 
 
-def with_views(export, views: int | None):
+def with_views(export, views: int | None, names=Option):
     """Return an ``Export`` or a ``Remote`` that averages so many views of an image; None leaves the model's own.
 
     A UserError is raised if the model averages another number itself, or does not say what side its images have.
@@ -25,19 +26,19 @@ def with_views(export, views: int | None):
         return export
     if own > 1:
         raise UserError(
-            f"The model averages {own} views of an image itself: give --views {own} or leave it out, or export the "
-            f"runs again with --views {views}."
+            f"The model averages {own} views of an image itself: give {names.named('views', own)} or leave it out, or "
+            f"export the runs again with --views {views}."
         )
     if export.side is None:
         raise UserError(
-            "--views needs the side of the squares that the model sees: its card does not tell it, or --send-whole "
-            "sends whole images. Leave out --send-whole, or use the export itself with --model."
+            f"{names.named('views')} needs the side of the squares that the model sees: its card does not tell it, or "
+            "--send-whole sends whole images. Leave out --send-whole, or use the export itself in place of the server."
         )
     stains = (export.card or {}).get("stain_normalisation", "none")
     if views > preprocess.SYMMETRIES and stains != "none":
         raise UserError(
             f"The model measures an image's stain ({stains}) on the square that it sees, and not on the central one of "
-            f"three: take --views {preprocess.SYMMETRIES}, or export the runs again with --views {views}."
+            f"three: take {names.named('views', preprocess.SYMMETRIES)}, or export the runs again with --views {views}."
         )
     return Averaged(export, views)
 

@@ -99,7 +99,7 @@ def test_a_server_answers_as_the_export_does(export, model, folder):
     with Server(export) as server:
         remote = load(server.rest_url)
         assert without_path(remote.predict(folder)) == without_path(model.predict(folder))
-        with pytest.raises(UserError, match="need the export itself"):
+        with pytest.raises(UserError, match="neighbours needs the export itself: load its folder"):
             remote.predict(folder, neighbours=1)
     assert remote.classes == model.classes
     assert "on a server" in repr(remote)
@@ -144,15 +144,19 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_answered(model, imag
         ({"icc": "no"}, "choose 'note' or 'apply'"),
         ({"um_per_pixel": 0}, "um_per_pixel is 0"),
         ({"um_per_pixel": float("nan")}, "um_per_pixel is nan"),
-        ({"neighbours": 0}, "neighbours is 0"),
+        ({"neighbours": 0}, "^neighbours is 0"),
+        ({"neighbours": 0, "explain": "x"}, "^neighbours is 0"),
+        ({"neighbours": 17, "explain": "x"}, "^neighbours=17 is more than the 16 training images"),
         ({"explain": "x", "routing": "routed"}, "leave out routing='routed'"),
     ],
 )
-def test_an_option_that_is_not_there_is_refused(model, pixels, options, sentence):
+def test_an_option_that_is_not_there_is_refused(model, pixels, options, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=sentence):
         model.predict(pixels[0], **options)
     with pytest.raises(UserError, match="views is 3"):
         Model(model.export, views=3)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_image_that_is_not_accepted_is_a_row(model, pixels):
