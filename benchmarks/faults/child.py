@@ -25,6 +25,8 @@ from tests.few_phantoms import RECIPE
 
 # Set in the environment of all that a command starts, so that what is left of it can be found.
 MARK = "BACH_KERAS_FAULTS"
+# A file among what a command prints that says that its fault has come.
+PLANTED = "planted"
 _ROOT = Path(cli.__file__).parent
 
 
@@ -53,11 +55,11 @@ def obey(order: Order) -> None:
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (order.most_bytes, resource.RLIM_INFINITY))
     if order.moment:
-        threading.Thread(target=_signal_at, args=order.moment, daemon=True).start()
+        threading.Thread(target=_signal_at, args=(order,), daemon=True).start()
     if order.clock is not None:
-        _set_back(order.clock)
+        _set_back(order)
     if not order.has_locks:
-        _take_locks()
+        _take_locks(order)
     sys.addaudithook(_Changes(order).see)
     try:
         sys.exit(_run(order.words))
@@ -65,10 +67,16 @@ def obey(order: Order) -> None:
         (order.log / "cost").write_text(str(time.process_time()))
 
 
-def _signal_at(moment: float, number: int) -> None:
+def _note(order: Order) -> None:
+    os.close(os.open(order.log / PLANTED, os.O_WRONLY | os.O_CREAT, 0o644))
+
+
+def _signal_at(order: Order) -> None:
+    moment, number = order.moment
     # A machine that is busy otherwise makes a command longer, and its processor time hardly.
     while time.process_time() < moment:
         time.sleep(0.005)
+    _note(order)
     os.kill(os.getpid(), number)
 
 
@@ -107,22 +115,26 @@ def _redirect(log: Path) -> None:
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
 
 
-def _set_back(after: float) -> None:
+def _set_back(order: Order) -> None:
     real, start = time.time, time.time()
 
     def shifted():
         now = real()
-        return now - 24 * 3600 if now - start > after else now
+        if now - start <= order.clock:
+            return now
+        _note(order)
+        return now - 24 * 3600
 
     time.time = shifted
     time.time_ns = lambda: int(shifted() * 1e9)
 
 
-def _take_locks() -> None:
+def _take_locks(order: Order) -> None:
     import errno
     import fcntl
 
     def flock(file, operation):
+        _note(order)
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     fcntl.flock = flock
@@ -161,6 +173,7 @@ class _Changes:
         os.write(self._list, f"{event} {names}\n".encode(errors="replace"))
         self._count += 1
         if self._order.stop and self._count == self._order.stop[0]:
+            _note(self._order)
             os.kill(os.getpid(), self._order.stop[1])
 
     def _is_inside(self, path) -> bool:

@@ -16,6 +16,10 @@ _IMAGES = ("--config", "own-few", *_DATA)
 _RUNS = tuple(word for node in ("carci", "norbe", "invis") for word in (f"--{node}", f"runs/{node}"))
 _TRAIN = ("train", "--node", "carci", *_IMAGES, "--init", "none", "--no-range-test", "--run-dir", "runs/new")
 _EXPORT = ("export", *_RUNS)
+_OWN = ("data", "prepare", "--config", "own", "--name", "few", "--source", "source", *_DATA)
+_EVALUATE = ("evaluate", *_RUNS, *_IMAGES, "--out")
+# The folder, in the base, of the results of other work.
+OLD = "old"
 
 
 @dataclass(frozen=True)
@@ -30,30 +34,34 @@ class Command:
     damages: tuple[str, ...] = ()  # which of the files that it needs are damaged, as patterns; all where there are none
     dated: tuple[str, ...] = ()  # of what it needs, that whose time of change is part of the result
     is_slow: bool = False  # it starts processes that load TensorFlow again
+    old: tuple[str, ...] = ()  # what is there under the names of its result, of other work
+    replaces_at_once: bool = False  # all of that, or nothing
 
     @property
     def over(self) -> tuple[str, ...]:
         """The words that replace what is there."""
-        return (*self.words, "--overwrite")
+        return self.words if "--overwrite" in self.words else (*self.words, "--overwrite")
 
 
 COMMANDS = {
     command.name: command
     for command in (
         Command("prepare phantom", ("data", "prepare", "--config", "phantom", *_DATA), (), ("data",)),
-        Command(
-            "prepare own", ("data", "prepare", "--config", "own", "--name", "few", "--source", "source", *_DATA),
-            ("source",), ("data",), damages=("source/labels.csv", "source/0*.png"),
-        ),
+        Command("prepare own", _OWN, ("source",), ("data",), damages=("source/labels.csv", "source/0*.png")),
+        Command("prepare own --overwrite", (*_OWN, "--overwrite"), ("source",), ("data",), old=("data",),
+                replaces_at_once=True),
         Command("lr-find", ("lr-find", "--node", "carci", *_IMAGES, "--init", "none", "--out", "rates"),
                 ("data",), ("rates",)),
         Command("train", _TRAIN, ("data",), ("runs",),
                 resume=(*_TRAIN[:3], "--run-dir", "runs/new", "--resume", *_DATA)),
         Command("calibrate", ("calibrate", *_RUNS, *_DATA, "--out", "thresholds.json"),
                 ("data", "runs"), ("thresholds.json", "runs"), damages=("runs/carci/*",)),
-        Command("evaluate", ("evaluate", *_RUNS, *_IMAGES, "--out", "scores"),
-                ("data", "runs"), ("scores",), damages=("runs/norbe/*", "runs/norbe/snapshots/best*")),
+        Command("evaluate", (*_EVALUATE, "scores"), ("data", "runs"), ("scores",),
+                damages=("runs/norbe/*", "runs/norbe/snapshots/best*")),
+        Command("evaluate over another", (*_EVALUATE, "scores"), ("data", "runs"), ("scores",), old=("scores",)),
         Command("export", (*_EXPORT, "--out", "model/1"), ("runs",), ("model",), damages=("runs/invis/*",)),
+        Command("export --overwrite", (*_EXPORT, "--out", "model/1", "--overwrite"), ("runs",), ("model",),
+                old=("model",), replaces_at_once=True),
         Command("export --tflite", (*_EXPORT, "--tflite", "tree.tflite", "--calibration", "images"),
                 ("images", "runs"), ("tree.tflite",), damages=("runs/invis/model.keras",)),
         Command("predict", ("predict", "--model", "model/1", "--format", "csv", "--explain", "pictures", "images"),
@@ -70,11 +78,15 @@ COMMANDS = {
 
 # What is made, in this order, for the commands to need.
 _BASE = (
-    ("data", "prepare", "--config", "own", "--name", "few", "--source", "source", *_DATA),
+    _OWN,
     ("train", "--node", "carci", *_IMAGES, "--init", "none", "--no-range-test", "--run-dir", "runs/carci"),
     ("train", "--node", "norbe", *_IMAGES, "--init", "runs/carci", "--no-range-test", "--run-dir", "runs/norbe"),
     ("train", "--node", "invis", *_IMAGES, "--init", "runs/carci", "--no-range-test", "--run-dir", "runs/invis"),
     (*_EXPORT, "--out", "model/1"),
+    (*_OWN[:7], f"{OLD}/source", "--data-dir", f"{OLD}/data"),
+    # Carci counts half in these.
+    ("export", "--carci", "runs/carci:0.5", *_RUNS[2:], "--out", f"{OLD}/model/1"),
+    ("evaluate", "--carci", "runs/carci:0.5", *_RUNS[2:], *_IMAGES, "--out", f"{OLD}/scores"),
 )  # fmt: skip
 PATIENTS = 80
 
@@ -85,6 +97,7 @@ def make_base(folder: Path, run) -> None:
     ``run`` gives a command there, and raises where it fails.
     """
     draw_sources(folder, PATIENTS)
+    draw_sources(folder / OLD, PATIENTS // 2)
     for words in _BASE:
         run(words)
     for path in folder.rglob(".*.lock"):

@@ -1,5 +1,6 @@
 """The faults of the campaign, and at which moments, and in which files, each one comes."""
 
+import functools
 import os
 import shutil
 import signal
@@ -10,54 +11,71 @@ from pathlib import Path
 
 from benchmarks.faults import place
 from benchmarks.faults.commands import Command
-from benchmarks.faults.tries import Ended, Outcome, Shop, Whole, judge
+from benchmarks.faults.ended import Ended
+from benchmarks.faults.tries import Outcome, Shop, Whole, judge
 
+FAULTS = (
+    "SIGKILL", "SIGINT", "SIGTERM", "full disk", "read-only folder", "two at once", "clock goes back", "no file locks",
+    "damaged input", "damaged leftovers",
+)  # fmt: skip
 _SIGNALS = {"SIGKILL": (5, 1), "SIGINT": (2, 1), "SIGTERM": (2, 1)}  # how often before a change, and at a moment
 _ROOM = (0.1, 0.7)  # shares of what the command adds that a full disk still takes
 _FUTURE = 10 * 24 * 3600.0
 _MOST_FILES = 12  # that are damaged of what a command needs, and a third of them of what it leaves
+# How a command ended, if it was given, and whether there is evidence that its fault has come.
+Met = tuple[Ended | None, bool]
 
 
 @dataclass(frozen=True)
 class Try:
-    """A fault, and what brings it about: ``act`` gives the command, and returns how it ended."""
+    """A fault, and what brings it about: ``act`` gives the command, and returns how it met the fault."""
 
     fault: str
     detail: str
-    act: Callable[[Shop], Ended | None]
+    act: Callable[[Shop], Met]
 
     def run(self, shop: Shop, command: Command, whole: Whole) -> Outcome:
         outcome = Outcome(command.name, self.fault, self.detail)
         started = time.monotonic()
         shop.lay_out(command)
-        judge(shop, command, whole, outcome, self.act(shop))
+        ended, outcome.is_planted = self.act(shop)
+        judge(shop, command, whole, outcome, ended)
         outcome.seconds = time.monotonic() - started
         return outcome
 
 
 def tries(command: Command, whole: Whole, is_quick: bool, mounts: bool) -> Iterator[Try]:
-    """Yield what is tried of a command; ``mounts`` says whether disks can be made."""
+    """Yield what is tried of a command; ``mounts`` says whether disks can be made.
+
+    A command that replaces what is there meets only the faults that may cost what is there.
+    """
     share = 2 if is_quick or command.is_slow else 1
     for name, (changes, moments) in _SIGNALS.items():
         yield from _stopped(command, whole, name, (changes // share, 0 if is_quick else moments))
     yield from _full_disk(command, whole, mounts, _ROOM[1:] if is_quick else _ROOM)
     yield Try("read-only folder", "", lambda shop: _read_only(shop, command, mounts))
+    yield Try("two at once", "", lambda shop: _twice(shop, command, whole))
+    if command.old:
+        return
     yield Try("clock goes back", "a day, and files of the future", lambda shop: _clock(shop, command, whole))
-    yield Try("no file locks", "", lambda shop: shop.give(command.words, has_locks=False))
-    yield Try("two at once", "", lambda shop: _twice(shop, command))
-    yield from _damaged_needs(command, whole, _MOST_FILES // (3 * share) if is_quick else _MOST_FILES // share)
-    yield from _damaged_rest(command, whole, 1 if is_quick else _MOST_FILES // (3 * share))
+    yield Try("no file locks", "", lambda shop: _noted(shop.give(command.words, has_locks=False)))
+    yield from _damaged_needs(command, _MOST_FILES // (3 * share) if is_quick else _MOST_FILES // share)
+    yield from _damaged_leftovers(command, whole, 1 if is_quick else _MOST_FILES // (3 * share))
 
 
 def _stopped(command: Command, whole: Whole, name: str, counts) -> Iterator[Try]:
     number = getattr(signal, name)
     for change in _spread(whole.changes, counts[0]):
         yield Try(name, f"before change {change} of {whole.changes}",
-                  lambda shop, change=change: shop.give(command.words, stop=(change, number)))  # fmt: skip
+                  lambda shop, change=change: _noted(shop.give(command.words, stop=(change, number))))  # fmt: skip
     for part in _spread(100, counts[1]):
         moment = whole.seconds * part / 100, number
         yield Try(name, f"at {part} % of the time",
-                  lambda shop, moment=moment: shop.give(command.words, moment=moment))  # fmt: skip
+                  lambda shop, moment=moment: _noted(shop.give(command.words, moment=moment)))  # fmt: skip
+
+
+def _noted(ended: Ended) -> Met:
+    return ended, ended.is_planted
 
 
 def _spread(length: int, count: int) -> list[int]:
@@ -73,45 +91,54 @@ def _full_disk(command: Command, whole: Whole, mounts: bool, shares) -> Iterator
         else:
             most = int(share * whole.largest)
             yield Try("full disk", f"no file above {most} bytes",
-                      lambda shop, most=most: shop.give(command.words, most_bytes=most))  # fmt: skip
+                      lambda shop, most=most: _limited(shop.give(command.words, most_bytes=most)))  # fmt: skip
 
 
-def _in_little_room(shop: Shop, command: Command, room: int) -> Ended:
+def _limited(ended: Ended) -> Met:
+    return ended, not ended.is_fine  # where it succeeds, nothing says that it has met the limit
+
+
+def _in_little_room(shop: Shop, command: Command, room: int) -> Met:
     shutil.rmtree(shop.folder)
     with place.Disk(shop.folder) as disk:
         shop.lay_out(command)
         disk.leave(room)
-        return shop.give(command.words)
+        ended = shop.give(command.words)
+        return ended, disk.is_full or not ended.is_fine
 
 
-def _read_only(shop: Shop, command: Command, mounts: bool) -> Ended:
+def _read_only(shop: Shop, command: Command, mounts: bool) -> Met:
     if not mounts:
         with place.protected(shop.folder):
-            return shop.give(command.words)
+            is_protected = place.is_protected(shop.folder)
+            return shop.give(command.words), is_protected
     shutil.rmtree(shop.folder)
     with place.Disk(shop.folder) as disk:
         shop.lay_out(command)
         disk.protect()
-        return shop.give(command.words)
+        is_protected = place.is_protected(shop.folder)
+        return shop.give(command.words), is_protected
 
 
-def _clock(shop: Shop, command: Command, whole: Whole) -> Ended:
+def _clock(shop: Shop, command: Command, whole: Whole) -> Met:
     future, dated = time.time() + _FUTURE, {path for name in command.dated for path in _files(shop.folder, name)}
     for path in set(shop.folder.rglob("*")) - dated:
         os.utime(path, (future, future))
-    return shop.give(command.words, clock=whole.seconds / 2)
+    return _noted(shop.give(command.words, clock=whole.seconds / 2))
 
 
-def _twice(shop: Shop, command: Command) -> Ended:
+def _twice(shop: Shop, command: Command, whole: Whole) -> Met:
     both = [shop.start(command.words) for _ in range(2)]
+    are_two = all(each.is_running for each in both)
     ends = [each.ended() for each in both]
-    wrong = [end for end in ends if end.complaint or end.left]
-    return next(iter(wrong), next((end for end in ends if end.is_fine), ends[0]))
+    wrong = [end for end in ends if end.complaint(usual=whole.usual) or end.left]
+    return next(iter(wrong), next((end for end in ends if end.is_fine), ends[0])), are_two
 
 
 def _flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0x10
+    if content:
+        content[len(content) // 2] ^= 0x10
     path.write_bytes(content)
 
 
@@ -132,26 +159,38 @@ DAMAGES = {
 }
 
 
-def _damaged_needs(command: Command, whole: Whole, most: int) -> Iterator[Try]:
+def _damage(path: Path, kind: str) -> bool:
+    """Damage a file; return whether it is another now."""
+    before = path.read_bytes()
+    DAMAGES[kind](path)
+    return path.is_dir() or path.read_bytes() != before
+
+
+def _kind(number: int) -> str:
+    """Return a kind of damage; after each round of them the next begins with another, so that few files get all."""
+    return list(DAMAGES)[(number + number // len(DAMAGES)) % len(DAMAGES)]
+
+
+def _damaged_needs(command: Command, most: int) -> Iterator[Try]:
     """Damage what the command reads, each file in another way, and put it back before the command is given again."""
     for number in range(most if command.needs else 0):
-        kind = list(DAMAGES)[number % len(DAMAGES)]
+        kind = _kind(number)
         yield Try("damaged input", f"{number}: {kind}",
                   lambda shop, number=number, kind=kind: _with_damage(shop, command, number, kind))  # fmt: skip
 
 
-def _with_damage(shop: Shop, command: Command, number: int, kind: str) -> Ended | None:
+def _with_damage(shop: Shop, command: Command, number: int, kind: str) -> Met:
     found = sorted({path for name in command.damages or command.needs for path in _files(shop.folder, name)})
     if not found:
-        return None
+        return None, False
     path = found[number * max(1, len(found) // _MOST_FILES) % len(found)]
     kept = shop.folder.with_name("kept")
     shutil.copy2(path, kept)
-    DAMAGES[kind](path)
+    is_damaged = _damage(path, kind)
     ended = shop.give(command.words)
-    path.rmdir() if path.is_dir() else path.unlink()
+    path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
     kept.replace(path)
-    return ended
+    return ended, is_damaged
 
 
 def _files(folder: Path, name: str) -> list[Path]:
@@ -159,17 +198,16 @@ def _files(folder: Path, name: str) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _damaged_rest(command: Command, whole: Whole, most: int) -> Iterator[Try]:
+def _damaged_leftovers(command: Command, whole: Whole, most: int) -> Iterator[Try]:
     """Kill the command when it has done most, damage what it has left, and give it again."""
     for number in range(most):
-        kind = list(DAMAGES)[(number + 1) % len(DAMAGES)]
-        yield Try("damaged rest", f"{number}: {kind}",
-                  lambda shop, number=number, kind=kind: _damage_rest(shop, command, whole, number, kind))  # fmt: skip
+        kind = _kind(number + 1)
+        act = functools.partial(_damage_leftovers, command=command, whole=whole, number=number, kind=kind)
+        yield Try("damaged leftovers", f"{number}: {kind}", act)
 
 
-def _damage_rest(shop: Shop, command: Command, whole: Whole, number: int, kind: str) -> None:
-    before = place.names_in(shop.folder)
-    shop.give(command.words, stop=(max(1, whole.changes * 4 // 5), signal.SIGKILL))
-    left = [path for name in sorted(place.names_in(shop.folder) - before) if (path := shop.folder / name).is_file()]
-    if left:
-        DAMAGES[kind](left[number * max(1, len(left) // 4) % len(left)])
+def _damage_leftovers(shop: Shop, command: Command, whole: Whole, number: int, kind: str) -> Met:
+    killed = shop.give(command.words, stop=(max(1, whole.changes * 4 // 5), signal.SIGKILL))
+    left = [path for name in sorted(place.names_in(shop.folder) - shop.laid) if (path := shop.folder / name).is_file()]
+    is_damaged = bool(left) and _damage(left[number * max(1, len(left) // 4) % len(left)], kind)
+    return None, is_damaged and killed.is_planted

@@ -9,54 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.faults import place
-from benchmarks.faults.child import MARK, Order
-from benchmarks.faults.commands import Command
+from benchmarks.faults.child import MARK, PLANTED, Order
+from benchmarks.faults.commands import OLD, Command
+from benchmarks.faults.contents import UNREADABLE, contents
+from benchmarks.faults.ended import Ended
 
 # Seconds after which a command hangs, and in which the processes that it started must have ended.
 HANGS, ENDS = 240.0, 20.0
 # How often a user would follow what a command says before asking for help.
 _TIMES = 3
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended; ``code`` is minus the signal's number of one that was killed, None of one that hung."""
-
-    code: int | None
-    said: str  # on stderr
-    answer: str  # on stdout
-    seconds: float  # of processor time; 0 of one that was killed
-    changes: tuple[str, ...]  # of files, in order
-    left: tuple[str, ...] = ()  # processes and temporary files
-
-    @property
-    def is_fine(self) -> bool:
-        return self.code == 0
-
-    @property
-    def complaint(self) -> str:
-        """What is wrong with how it ended: "" where it succeeded, or said in one sentence why not."""
-        if self.code is None:
-            return "it hangs"
-        if "Traceback" in self.said or "Traceback" in self.answer:
-            return f"a traceback: {self._last}"
-        if self.code not in (0, 1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM):
-            return f"it ended with {self.code}: {self._last}"
-        if self.code and not self.sentence:
-            return f"no sentence at exit code {self.code}: {self._last}"
-        return ""
-
-    @property
-    def _last(self) -> str:
-        return (self.said.strip().splitlines() or ["nothing was said"])[-1][:300]
-
-    @property
-    def sentence(self) -> str:
-        begins = "Interrupted" if self.code and self.code > 2 else "Error:"
-        found = [line for line in self.said.splitlines() if line.startswith(begins)]
-        # Where some inputs failed, the answers say which.
-        found += [line for line in self.answer.splitlines() if self.code == 1 and "error" in line.lower()]
-        return next(iter(found), "")
 
 
 @dataclass
@@ -72,6 +33,8 @@ class Outcome:
     clean: str = ""
     sentence: str = ""
     seconds: float = field(default=0.0)
+    is_planted: bool = True  # there is evidence that the fault has come
+    is_untouched: bool = False  # all was as before, so that to give the command again would be the undisturbed one
 
     @property
     def complaints(self) -> list[str]:
@@ -87,6 +50,7 @@ class Shop:
         self.base, self.folder, self._logs = folder / "base", folder / "try", folder / "log"
         self.base.mkdir(parents=True)
         self._count = 0
+        self.laid: set[str] = set()  # names of what is there before a command
         # Each command is forked from a process that has imported TensorFlow but not used it.
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["benchmarks.faults.child"])
@@ -96,10 +60,20 @@ class Shop:
         if self.folder.is_dir() and not os.path.ismount(self.folder):
             shutil.rmtree(self.folder)
         self.folder.mkdir(exist_ok=True)
-        for name in command.needs:
-            source, target = self.base / name, self.folder / name
+        for name, source in self.sources(command).items():
+            target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
+            shutil.copytree(source / name, target) if (source / name).is_dir() else shutil.copy2(source / name, target)
+        self.laid = place.names_in(self.folder)
+
+    def sources(self, command: Command) -> dict[str, Path]:
+        """Return what is there before a command: name -> the folder that has a copy of it."""
+        return dict.fromkeys(command.needs, self.base) | dict.fromkeys(command.old, self.base / OLD)
+
+    def digests(self, command: Command, names) -> dict[str, str]:
+        """Return the digests of what is there before a command, or of some of it."""
+        sources = self.sources(command)
+        return {file: digest for name in names for file, digest in place.digests(sources[name], name).items()}
 
     def start(self, words, folder: Path | None = None, **fault) -> "Started":
         from benchmarks.faults.child import obey
@@ -141,7 +115,12 @@ class Started:
         left = self._left_behind()
         files = [self._read(name) for name in ("stderr", "stdout", "changes", "cost")]
         code = None if hangs else self._process.exitcode
-        return Ended(code, files[0], files[1], float(files[3] or 0), tuple(files[2].splitlines()), left)
+        seconds, changes = float(files[3] or 0), tuple(files[2].splitlines())
+        return Ended(code, files[0], files[1], seconds, changes, left, (self._log / PLANTED).exists())
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.is_alive()
 
     def _read(self, name: str) -> str:
         path = self._log / name
@@ -174,86 +153,111 @@ class Whole:
     """What a command does undisturbed."""
 
     contents: dict[str, str]
+    old: dict[str, str]  # the contents of what it replaces
     names: set[str]
     answer: str
+    usual: frozenset[str]  # lines that it prints on stderr
     seconds: float
     changes: int
-    bytes: int  # that it adds
-    largest: int  # of the files that it adds
+    bytes: int  # that it writes
+    largest: int  # of the files that it writes
 
 
 def undisturbed(shop: Shop, command: Command) -> Whole:
     """Run a command without a fault.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: it failed, what it made cannot be read, or what it replaces is the same.
     """
     shop.lay_out(command)
-    before, there = place.size_of(shop.folder), place.names_in(shop.folder)
+    old = contents(shop.folder, command.old)
     ended = shop.give(command.words)
     if not ended.is_fine or ended.left:
         raise RuntimeError(f"{command.name} ends with {ended.code} undisturbed: {ended.said[-2000:]} {ended.left}")
-    names = place.names_in(shop.folder)
-    sizes = [path.stat().st_size for path in map(shop.folder.joinpath, names - there) if path.is_file()]
-    added = place.size_of(shop.folder) - before
-    found = place.contents(shop.folder, command.makes)
-    return Whole(found, names, ended.answer, ended.seconds, len(ended.changes), added, max(sizes, default=0))
+    names, found = place.names_in(shop.folder), contents(shop.folder, command.makes)
+    if bad := [f"{name} is {digest}" for name, digest in found.items() if digest.startswith(UNREADABLE)]:
+        raise RuntimeError(f"{command.name}, undisturbed: {'; '.join(bad)}")
+    if command.old and old == found:
+        raise RuntimeError(f"{command.name}: what is there before it is what it makes")
+    written = names - shop.laid if not command.old else found
+    sizes = [path.stat().st_size for path in map(shop.folder.joinpath, written) if path.is_file()]
+    return Whole(found, old, names, ended.answer, ended.lines, ended.seconds, len(ended.changes), sum(sizes),
+                 max(sizes, default=0))  # fmt: skip
 
 
-def again(shop: Shop, command: Command) -> tuple[Ended, str]:
+def again(shop: Shop, command: Command, whole: Whole) -> tuple[Ended, str]:
     """Give a command again, or as its own sentence says, until it ends well; return the end and a complaint."""
     words, said = command.words, []
     for _ in range(_TIMES):
         ended = shop.give(words)
+        # What was killed after its last change had finished; whether it had, what is there must show.
         if ended.is_fine or "nothing to resume" in ended.sentence:
             return ended, ""
-        said.append(ended.complaint or ended.sentence)
-        if ended.complaint:
+        complaint = ended.complaint(usual=whole.usual)
+        said.append(complaint or ended.sentence)
+        if complaint:
             break
         words = _next_words(command, ended.sentence, words)
     return ended, " / ".join(said)
 
 
 def _next_words(command: Command, sentence: str, words):
+    """Return the command as a sentence names it; where it names none, as it was given."""
     if "--again changed" in sentence:
         return (*command.words, "--again", "changed")
-    if "--overwrite" in sentence and "--resume" not in sentence:
-        return command.over
-    return command.resume if command.resume and words != command.resume else command.over
+    if "--resume" in sentence and command.resume and words != command.resume:
+        return command.resume
+    return command.over if "--overwrite" in sentence else words
 
 
 def judge(shop: Shop, command: Command, whole: Whole, outcome: Outcome, ended: Ended | None) -> Outcome:
     """Give the command again after a fault, and compare what is there with the undisturbed one."""
     was_killed = outcome.fault == "SIGKILL"
     if ended is not None:
-        outcome.said = "" if was_killed and ended.code == -signal.SIGKILL else ended.complaint
-        outcome.sentence = ended.sentence
+        outcome.said, outcome.sentence = ended.complaint(outcome.fault, whole.usual), ended.sentence
         if processes := [each for each in ended.left if not was_killed or each.startswith("process")]:
             outcome.clean = f"left: {', '.join(processes)}"
     if ended is not None and not ended.is_fine and _is_untouched(shop, command):
-        return outcome  # given again, it is the undisturbed one
+        outcome.is_untouched = True
+        return outcome
+    outcome.equals = _lost(shop, command, whole)
     last = ended
     if ended is None or not ended.is_fine:
-        last, outcome.finishes = again(shop, command)
+        last, outcome.finishes = again(shop, command, whole)
     if outcome.finishes:
         return outcome
-    outcome.equals = _differences(shop, command, whole, last)
+    outcome.equals = outcome.equals or _differences(shop, command, whole, last)
     if more := place.names_in(shop.folder) - whole.names:
         outcome.clean = " ".join(filter(None, [outcome.clean, f"left: {', '.join(sorted(more)[:3])}"]))
     return outcome
 
 
 def _is_untouched(shop: Shop, command: Command) -> bool:
-    """Say whether the folder of the try holds what the command needs, byte for byte, and nothing else."""
-    there = place.digests(shop.folder)
-    return there == {name: digest for each in command.needs for name, digest in place.digests(shop.base, each).items()}
+    """Say whether the folder of the try holds what was there before the command, byte for byte, and nothing else."""
+    if place.names_in(shop.folder) != shop.laid:
+        return False
+    return place.digests(shop.folder) == shop.digests(command, shop.sources(command))
+
+
+def _lost(shop: Shop, command: Command, whole: Whole) -> str:
+    """Say what of a result that was there is neither kept nor replaced completely; "" where all is."""
+    found = contents(shop.folder, command.old)
+    if command.replaces_at_once:
+        is_kept, is_new = (each.items() <= found.items() for each in (whole.old, whole.contents))
+        lost = [] if is_kept or is_new else list(whole.old)
+    else:
+        lost = [name for name, digest in whole.old.items() if found.get(name) not in (digest, whole.contents.get(name))]
+    return f"neither kept nor replaced: {', '.join(lost[:4])}" if lost else ""
 
 
 def _differences(shop: Shop, command: Command, whole: Whole, last: Ended) -> str:
-    found = place.contents(shop.folder, command.makes)
+    found = contents(shop.folder, command.makes)
     differ = [
         name for name in sorted(found.keys() | whole.contents.keys()) if found.get(name) != whole.contents.get(name)
     ]
     if command.name == "predict" and last.answer != whole.answer:
         differ.append("what it prints")
+    for name in sorted(set(command.needs) - set(command.makes)):
+        there, was = place.digests(shop.folder, name), shop.digests(command, [name])
+        differ += [f"its input {file}" for file, digest in was.items() if there.get(file) != digest]
     return f"not equal: {', '.join(differ[:4])}" if differ else ""
