@@ -13,6 +13,8 @@ _CODES = {
     "SIGTERM": (0, 128 + signal.SIGTERM),
 }
 _WITHOUT_SIGNAL = (0, 1, 2)
+# How many files a command may still change that was at its end when the signal came: its lock, and what was temporary.
+_LAST = 2
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Ended:
     changes: tuple[str, ...]  # of files, in order
     left: tuple[str, ...] = ()  # processes and temporary files
     is_planted: bool = False  # the process has noted that its fault has come
+    after: int = 0  # how many of the changes came after it
 
     @property
     def is_fine(self) -> bool:
@@ -43,6 +46,8 @@ class Ended:
             return f"a traceback: {self._last}"
         if self.code not in _CODES.get(fault, _WITHOUT_SIGNAL):
             return f"it ended with {self.code}: {self._last}"
+        if fault in ("SIGINT", "SIGTERM") and self.is_fine and self.after > _LAST:
+            return f"it went on after the signal, with {self.after} changes"
         return self._of_words(usual) if self.code > 0 else ""
 
     def _of_words(self, usual) -> str:

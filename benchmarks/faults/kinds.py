@@ -39,6 +39,7 @@ class Try:
         started = time.monotonic()
         shop.lay_out(command)
         ended, outcome.is_planted = self.act(shop)
+        outcome.detail += f" {shop.damaged}" * bool(shop.damaged)
         judge(shop, command, whole, outcome, ended)
         outcome.seconds = time.monotonic() - started
         return outcome
@@ -186,7 +187,7 @@ def _with_damage(shop: Shop, command: Command, number: int, kind: str) -> Met:
     path = found[number * max(1, len(found) // _MOST_FILES) % len(found)]
     kept = shop.folder.with_name("kept")
     shutil.copy2(path, kept)
-    is_damaged = _damage(path, kind)
+    is_damaged, shop.damaged = _damage(path, kind), str(path.relative_to(shop.folder))
     ended = shop.give(command.words)
     path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
     kept.replace(path)
@@ -209,5 +210,8 @@ def _damaged_leftovers(command: Command, whole: Whole, most: int) -> Iterator[Tr
 def _damage_leftovers(shop: Shop, command: Command, whole: Whole, number: int, kind: str) -> Met:
     killed = shop.give(command.words, stop=(max(1, whole.changes * 4 // 5), signal.SIGKILL))
     left = [path for name in sorted(place.names_in(shop.folder) - shop.laid) if (path := shop.folder / name).is_file()]
-    is_damaged = bool(left) and _damage(left[number * max(1, len(left) // 4) % len(left)], kind)
+    if not left:
+        return None, False
+    path = left[number * max(1, len(left) // 4) % len(left)]
+    is_damaged, shop.damaged = _damage(path, kind), str(path.relative_to(shop.folder))
     return None, is_damaged and killed.is_planted

@@ -51,6 +51,7 @@ class Shop:
         self.base.mkdir(parents=True)
         self._count = 0
         self.laid: set[str] = set()  # names of what is there before a command
+        self.damaged = ""  # the file that is damaged in this try
         # Each command is forked from a process that has imported TensorFlow but not used it.
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["benchmarks.faults.child"])
@@ -64,7 +65,7 @@ class Shop:
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(source / name, target) if (source / name).is_dir() else shutil.copy2(source / name, target)
-        self.laid = place.names_in(self.folder)
+        self.laid, self.damaged = place.names_in(self.folder), ""
 
     def sources(self, command: Command) -> dict[str, Path]:
         """Return what is there before a command: name -> the folder that has a copy of it."""
@@ -115,8 +116,8 @@ class Started:
         left = self._left_behind()
         files = [self._read(name) for name in ("stderr", "stdout", "changes", "cost")]
         code = None if hangs else self._process.exitcode
-        seconds, changes = float(files[3] or 0), tuple(files[2].splitlines())
-        return Ended(code, files[0], files[1], seconds, changes, left, (self._log / PLANTED).exists())
+        seconds, changes, planted = float(files[3] or 0), tuple(files[2].splitlines()), self._read(PLANTED)
+        return Ended(code, files[0], files[1], seconds, changes, left, bool(planted), len(changes) - int(planted or 0))
 
     @property
     def is_running(self) -> bool:

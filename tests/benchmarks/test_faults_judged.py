@@ -40,6 +40,12 @@ def test_how_a_command_may_end(fault, code, said, complaint):
     assert ended(code, said).complaint(fault, ended(0, "epoch 1/9").lines) == complaint
 
 
+def test_a_command_that_goes_on_after_a_signal_is_seen():
+    assert "went on after the signal" in ended(0, after=5).complaint("SIGTERM")
+    assert ended(0, after=1).complaint("SIGTERM") == ""
+    assert ended(0, after=5).complaint("full disk") == ""
+
+
 def test_a_failed_input_is_said_by_its_row_and_not_by_the_name_of_a_column():
     rows = "path,label,error\na.png,benign,{}\n"
     assert ended(1, answer=rows.format("")).complaint().startswith("no sentence")
