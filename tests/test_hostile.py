@@ -9,13 +9,13 @@ import pytest
 from bach_keras.network import inspection
 from bach_keras.serving import exported as exported_room
 from benchmarks.hostile import folder_doors, folders, image_doors, mutations, pictures, places
-from benchmarks.hostile.answer import CRASHED, REFUSED, of_refusal
+from benchmarks.hostile.answer import ANSWERED, CRASHED, REFUSED, of_refusal
 from benchmarks.hostile.file_doors import inspect
 from benchmarks.hostile.streams import bare_zeros, zeros
 from benchmarks.hostile.texts import ELEMENT, TEXTS
 from benchmarks.hostile.tree import Tree
 from benchmarks.hostile.watch import MARK, Canaries, faults_of
-from tests.network import hostile_weight_files
+from tests.network import hostile_weight_files, layout_files
 
 
 @pytest.fixture
@@ -59,9 +59,17 @@ def images(folder):
     ]
 
 
-def asked(door, folder, names) -> list:
-    """Give a door its inputs; none of them may crash it, or come out as more than text."""
+def good_image(place):
+    (place / "good.png").write_bytes(pictures.good()["rgb.png"])
+    return place / "good.png"
+
+
+def asked(door, folder, names, good) -> list:
+    """Give a door its inputs; none of them may crash it, or come out as more than text, and a good one is answered."""
+    answer = door(1, good)  # the first is asked for more than these models can answer
+    assert (answer.kind, answer.faults) == (ANSWERED, []), answer.words
     answers = [door(number, folder / name) for number, name in enumerate(names)]
+    assert REFUSED in {answer.kind for answer in answers}
     for name, answer in zip(names, answers, strict=True):
         assert answer.kind != CRASHED, (name, answer.words)
         assert not answer.faults, (name, answer.faults)
@@ -71,7 +79,7 @@ def asked(door, folder, names) -> list:
 def test_predict_answers_or_refuses_each_image_in_a_row(place, tree, canaries, monkeypatch):
     monkeypatch.setattr(exported_room, "Export", exported_room.Export)  # the door changes it
     names = images(place / "inputs")
-    answers = asked(image_doors.predict(tree, place), place / "inputs", names)
+    answers = asked(image_doors.predict(tree, place), place / "inputs", names, good_image(place))
     assert sum(answer.kind == REFUSED for answer in answers) > len(names) / 3
     assert canaries.touched() == []
 
@@ -80,15 +88,15 @@ def test_an_export_decodes_or_refuses_each_file_and_the_image_beside_it_does_not
     folder = place / "inputs"
     names = [name for name in images(folder) if (folder / name).is_file() and not (folder / name).is_symlink()]
     names = [name for name in names if (folder / name).stat().st_size < 2**30]
-    asked(image_doors.decoding(tree, place), folder, names)
+    asked(image_doors.decoding(tree, place), folder, names, good_image(place))
 
 
 def test_runs_lists_each_folder_or_says_what_is_damaged(place, tree, tree_of_runs, canaries):
-    made = folders.Changed(tree_of_runs["carci"], place / "inputs", place / "canary")
+    made = folders.Changed(tree_of_runs["carci"], place / "inputs")
     draw = random.Random(2)
     names = [*draw.sample(list(made.linked((".json", ".csv"))), 12), *made.said(12, draw, "config.json")]
     names += [*made.said(12, draw, "metrics.json"), *draw.sample(list(made.called()), 12)]
-    asked(folder_doors.runs(tree, place), place / "inputs", names)
+    asked(folder_doors.runs(tree, place), place / "inputs", names, tree_of_runs["carci"])
     assert canaries.touched() == []
 
 
@@ -102,7 +110,8 @@ def test_weights_inspect_says_what_each_file_is(place, tree, canaries, monkeypat
         for how, damaged in mutations.cut(data):
             (folder / f"{how} {name}").write_bytes(damaged)
             names.append(f"{how} {name}")
-    asked(inspect(tree, place), folder, names)
+    good = layout_files.write(place / "good.pth", layout_files.trained())
+    asked(inspect(tree, place), folder, names, good)
     assert canaries.touched() == []
 
 
@@ -112,7 +121,7 @@ def test_weights_inspect_says_what_each_file_is(place, tree, canaries, monkeypat
         ("terminal", "a\x1b[2J"), ("terminal", "a\rb"), ("terminal", "\u202egnp"), ("terminal", MARK),
         ("csv", 'path\n"=1+1"'), ("csv", "a,@x"), ("csv", "a\x1b[2J"), ("json", f'{{"a": "{MARK}"}}'),
         ("html", f"<b><{ELEMENT}>"), ("html", '<a onhostile="1">'), ("html", '<a href="javascript:1">'),
-        ("html", "\x1b"), ("json", '"\x9b"'),
+        ("html", "\x1b"), ("json", '"\x9b"'), ("json file", '{\n"a": "\x9b"}'),
     ],
 )  # fmt: skip
 def test_what_acts_on_the_reader_of_an_output_is_noticed(form, text):

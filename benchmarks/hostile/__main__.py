@@ -20,7 +20,7 @@ _SHOWN = 20
 
 
 def main(words: list[str] | None = None) -> int:
-    """Print a table of the doors; return how many inputs did what they must not."""
+    """Print a table of the doors; return how many inputs did what they must not, and doors that do not open."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile", description=__doc__.splitlines()[0])
     parser.add_argument("--door", action="append", choices=sorted(DOORS), help="only this one; repeat it for several")
     parser.add_argument("--inputs", type=int, default=700, help="pictures that are generated, about (700)")
@@ -28,6 +28,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--files", type=Path, help="a folder with more files, archives of them and lists of names")
     parser.add_argument("--keep", type=Path, help="a new folder for the inputs and what was said of each")
     asked = parser.parse_args(words)
+    if asked.keep and (asked.keep / "inputs").exists():
+        parser.error(f"{asked.keep} holds the inputs of another campaign: name a new folder")
     with tempfile.TemporaryDirectory(prefix="hostile-") as temporary:
         place = asked.keep or Path(temporary)
         place.mkdir(exist_ok=True)
@@ -35,7 +37,12 @@ def main(words: list[str] | None = None) -> int:
         print(f"| {' | '.join(_HEADS)} |\n|{'---|' * len(_HEADS)}", flush=True)
         wrong = 0
         for door in asked.door or DOORS:
-            tally = campaign.run(door)
+            try:
+                tally = campaign.run(door)
+            except RuntimeError as error:
+                print(error, file=sys.stderr, flush=True)
+                wrong += 1
+                continue
             print(f"| {' | '.join(tally.cells())} |", flush=True)
             for sentence in tally.said[:_SHOWN]:
                 print(sentence, file=sys.stderr, flush=True)

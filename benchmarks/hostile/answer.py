@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 
-ANSWERED, REFUSED, CRASHED = "answered", "refused", "crashed"
+ANSWERED, REFUSED, CRASHED, HUNG = "answered", "refused", "crashed", "hang"
 
 # A sentence is not a page: what repeats an input at length has not said what is wrong.
 LONGEST = 1500
@@ -10,7 +10,7 @@ LONGEST = 1500
 
 @dataclass
 class Answer:
-    """Whether an input was answered or refused, in which words, and what of the outputs is at fault."""
+    """Whether an input was answered or refused, or hung, in which words, and what of the outputs is at fault."""
 
     kind: str
     words: str = ""
@@ -21,7 +21,7 @@ class Answer:
 
 
 def of_refusal(words: str) -> Answer:
-    """Return a refusal, with a fault where its words are none, too many, or of our own code."""
+    """Return a refusal, with a fault where it has no words, too many, or those of our own code."""
     lines = [line for line in words.splitlines() if line.strip()]
     faults = []
     if not lines:

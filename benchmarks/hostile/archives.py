@@ -5,6 +5,7 @@ import stat
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 
 from benchmarks.hostile.streams import bare_zeros
@@ -12,14 +13,19 @@ from benchmarks.hostile.streams import bare_zeros
 _SMALL = b"\x89PNG\r\n\x1a\n"
 
 
-def archives(names, canary: str) -> Iterator[tuple[str, bytes]]:
+def archives(names, canary: str, beside: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """Yield archives: name -> the file. Their members are called as the images that the reader looks for.
 
     Args:
         names: of these images.
         canary: the folder that no member may lead to.
+        beside: good members that the reader looks for as well.
     """
     names = list(names)
+
+    def of_all(data, mode: int = 0) -> bytes:
+        return zipped(dict.fromkeys(names, data) | beside, mode)
+
     climbing = (
         "../{}",
         "../../canary/{}",
@@ -33,24 +39,25 @@ def archives(names, canary: str) -> Iterator[tuple[str, bytes]]:
         "{}%00x",
     )
     for number, form in enumerate(climbing):
-        yield f"climbs {number}", zipped({form.format(name): _SMALL for name in names})
-    yield "links", zipped({name: f"{canary}/secret.png".encode() for name in names}, mode=stat.S_IFLNK | 0o777)
-    yield "devices", zipped(dict.fromkeys(names, b""), mode=stat.S_IFCHR | 0o666)
-    yield "pipes", zipped(dict.fromkeys(names, b""), mode=stat.S_IFIFO | 0o666)
+        yield f"climbs {number}", zipped({form.format(name): _SMALL for name in names} | beside)
+    yield "links", of_all(f"{canary}/secret.png".encode(), stat.S_IFLNK | 0o777)
+    yield "devices", of_all(b"", stat.S_IFCHR | 0o666)
+    yield "pipes", of_all(b"", stat.S_IFIFO | 0o666)
     yield "a folder linked", zipped({"x": canary.encode()}, mode=stat.S_IFLNK | 0o777)
-    bomb = bare_zeros(2**30)
-    yield "bombs", raw(dict.fromkeys(names, bomb), 2**30)
-    yield "bombs that say they are small", raw(dict.fromkeys(names, bomb), 100)
-    yield "one bomb for all", overlapping(names, bomb, 2**30)
+    size = 2**30 if len(names) < 100 else 2**27  # many of the larger ones would be hundreds of megabytes
+    bomb = bare_zeros(size)
+    yield "bombs", raw(dict.fromkeys(names, bomb), size, beside=beside)
+    yield "bombs that say they are small", raw(dict.fromkeys(names, bomb), 100, beside=beside)
+    yield "one bomb for all", raw(dict.fromkeys(names, bomb), size, at_one_place=True, beside=beside)
     nested = zipped(dict.fromkeys(names, _SMALL))
     for depth in range(30):
         nested = zipped({f"images{depth}.zip": nested})
         if depth in (0, 1, 29):
             yield f"nested {depth + 1}", nested
     yield "begins as itself inside", of_itself()
-    yield "a million members", many(200_000)
-    yield "the same name twice", twice(names)
-    yield "encrypted", encrypted(names)
+    yield "200,000 members", many(200_000)
+    yield "the same name twice", twice([*names, *beside])
+    yield "encrypted", encrypted([*names, *beside])
     yield "empty", zipped({})
     yield "end alone", b"PK\x05\x06" + b"\xff" * 18
     yield (
@@ -73,27 +80,24 @@ def zipped(members: dict[str, bytes], mode: int = 0) -> bytes:
     return file.getvalue()
 
 
-def raw(members: dict[str, bytes], size: int, places: dict[str, int] | None = None) -> bytes:
-    """Return an archive of deflate streams that are said to be of ``size`` bytes; several may lie at one place."""
-    data, listed = b"", b""
-    for name, stream in members.items():
+def raw(members: dict[str, bytes], size: int, at_one_place=False, beside: dict[str, bytes] | None = None) -> bytes:
+    """Return an archive of deflate streams that are said to be of ``size`` bytes; all may be one and the same."""
+    data, listed, places = bytearray(), b"", {}
+    whole = [(name, stream, size, 0) for name, stream in members.items()]
+    whole += [
+        (name, zlib.compress(each, wbits=-15), len(each), zlib.crc32(each)) for name, each in (beside or {}).items()
+    ]
+    for name, stream, said, checksum in whole:
         label = name.encode()
-        fields = struct.pack("<HHHHHIIIHH", 20, 0, 8, 0, 33, 0, len(stream), size, len(label), 0)
-        if places is not None and places:
-            at = next(iter(places.values()))
-        else:
-            at = len(data)
+        fields = struct.pack("<HHHHHIIIHH", 20, 0, 8, 0, 33, checksum, len(stream), said, len(label), 0)
+        at = places.get(stream) if at_one_place else None
+        if at is None:
+            at = places[stream] = len(data)
             data += b"PK\x03\x04" + fields + label + stream
-            if places is not None:
-                places[name] = at
         listed += b"PK\x01\x02" + struct.pack("<H", 20) + fields + bytes(10) + struct.pack("<I", at) + label
-    count = len(members)
-    return data + listed + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, count, count, len(listed), len(data), 0)
-
-
-def overlapping(names, stream: bytes, size: int) -> bytes:
-    """Return an archive in which every name is the same stream."""
-    return raw(dict.fromkeys(names, stream), size, {})
+    count = len(whole)
+    end = struct.pack("<HHHHIIH", 0, 0, count, count, len(listed), len(data), 0)
+    return bytes(data + listed + b"PK\x05\x06" + end)
 
 
 def many(count: int) -> bytes:

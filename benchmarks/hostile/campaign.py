@@ -11,12 +11,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.hostile.answer import ANSWERED, CRASHED, REFUSED
+import numpy as np
+
+from benchmarks.hostile.answer import ANSWERED, CRASHED, HUNG, REFUSED
 from benchmarks.hostile.doors import DOORS, Door
 from benchmarks.hostile.inputs import Inputs
 from benchmarks.hostile.pictures import good
 from benchmarks.hostile.tree import make
-from benchmarks.hostile.watch import ROOT, Canaries
+from benchmarks.hostile.watch import ROOT, Canaries, tree_of
+from tests.network.layout_files import write as write_weights
+from tests.network.small_network import torchvision_shapes
 
 # Seconds in which a door must be open, and what of a fault is shown.
 _OPENING = 300
@@ -54,15 +58,20 @@ class Campaign:
         self._place = place
         for name in ("out", "home", "tmp", "warm", "work", "inputs"):
             (place / name).mkdir(exist_ok=True)
-        (place / "warm" / "warm.png").write_bytes(good()["rgb.png"])
+        _write_good(place / "warm")
         self._canaries = Canaries(place)
         self._inputs = Inputs(place, make(place / "tree"), count, seed, files)
 
     def run(self, name: str) -> Tally:
-        """Give a door all of its inputs."""
+        """Give a door all of its inputs.
+
+        Raises:
+            RuntimeError: it cannot be opened, or does not answer what is good.
+        """
         door, tally = DOORS[name], Tally(name)
         listed = self._inputs.write(name, door.inputs)
         names, start = json.loads(listed.read_text()), 0
+        self._work = tree_of(self._place / "work")
         self._canaries.touched()
         with (self._place / f"{name}.jsonl").open("w") as log:
             while start < len(names):
@@ -71,7 +80,30 @@ class Campaign:
                     self._count(tally, door, row)
                     print(json.dumps(row), file=log, flush=True)
                     start = row["number"] + 1
+        after = self._escapes()
+        tally.escapes += bool(after)
+        shown = (self._place / f"{name}.err").read_text(errors="replace").count("Traceback (most")
+        after += [f"{shown} tracebacks in {name}.err"] * bool(shown)
+        tally.said += [f"{name}, after its last input: {words}" for words in after]
         return tally
+
+    def _escapes(self) -> list[str]:
+        """Return what was done to the canaries, and in the folder in which the doors are, since this was last asked.
+
+        The door is at its next input by then, so it may be that one's.
+        """
+        before, self._work = self._work, tree_of(self._place / "work")
+        changed = sorted(path for path in before.keys() | self._work.keys() if before.get(path) != self._work.get(path))
+        return [
+            *(f"canary {words}" for words in self._canaries.touched()),
+            *(f"changes work/{path}" for path in changed),
+        ]
+
+    def _last(self, name: str, number: int, kind: str, words: str = "", seconds: float = 0) -> dict:
+        """Return a row of an input at which the door's process ended, or was ended."""
+        noted = (self._place / f"{name}.noted").read_text(errors="replace").splitlines()
+        faults = [*self._escapes(), *sorted(set(noted))]
+        return {"number": number, "kind": kind, "words": words, "faults": faults, "seconds": seconds, "peak": 0}
 
     def _rows(self, name, door: Door, listed: Path, start: int):
         """Yield what a door's process says of each input; where it ends or is silent, a last row says so."""
@@ -79,21 +111,26 @@ class Campaign:
             number, before, lines = start, None, _lines(process.stdout)
             while True:
                 line = _next(lines, _OPENING if before is None else WAIT)
+                if not line and before is None:
+                    raise RuntimeError(f"{name} cannot be opened: {self._errors(name)}")
                 if line is None:
-                    yield {"number": number, "kind": "hang", "words": "", "faults": [], "seconds": WAIT, "peak": 0}
+                    yield self._last(name, number, HUNG, f"nothing is said for {WAIT} s", WAIT)
                     return
                 if not line:
                     code = process.wait()
                     if code or number < len(json.loads(listed.read_text())):
-                        words = f"the process ended with {code}: " + self._errors(name)
-                        yield {"number": number, "kind": CRASHED, "words": words, "faults": [], "seconds": 0, "peak": 0}
+                        yield self._last(name, number, CRASHED, f"the process ended with {code}: {self._errors(name)}")
                     return
                 row = json.loads(line)
+                if "good" in row:
+                    raise RuntimeError(
+                        f"{name} does not answer {row['good']}: {row['kind']}, {row['words']} {row['faults']}"
+                    )
                 if "ready" in row:
                     before = row["ready"]
                     continue
                 row["peak"] -= before
-                row["faults"] += [f"canary {words}" for words in self._canaries.touched()]
+                row["faults"] += self._escapes()
                 number = row["number"] + 1
                 yield row
 
@@ -123,9 +160,9 @@ class Campaign:
         tally.slowest = max(tally.slowest, row["seconds"])
         tally.memory = max(tally.memory, row["peak"])
         faults = list(row["faults"])
-        if row["kind"] == "hang":
+        if row["kind"] == HUNG:
             tally.hangs += 1
-            faults.append(f"takes more than {WAIT} s")
+            faults.append(f"hangs: {row['words']}")
         else:
             tally.kinds[row["kind"]] += 1
             if row["seconds"] > door.seconds:
@@ -139,13 +176,23 @@ class Campaign:
             tally.said.append(f"{tally.door}, {row['name']}: {'; '.join(faults)}")
 
 
+def _write_good(folder: Path) -> None:
+    """Write inputs that a door must answer: a picture, a list of it, and weights of ResNeXt-50."""
+    (folder / "warm.png").write_bytes(good()["rgb.png"])
+    (folder / "list.txt").write_text(f"{folder / 'warm.png'}\n")
+    shapes = torchvision_shapes((3, 4, 6, 3), stem=64, cardinality=32, base_width=4, classes=1000)
+    drawn = np.random.default_rng(0).uniform(0.5, 1.5, 2**20).astype(np.float32)
+    write_weights(folder / "weights.pth", {name: np.resize(drawn, shape) for name, shape in shapes.items()})
+
+
 def _lines(stream) -> queue.SimpleQueue:
     """Return a queue that gets the lines of a stream as they come, and at its end b""."""
     lines: queue.SimpleQueue = queue.SimpleQueue()
 
     def read():
-        for line in stream:
-            lines.put(line)
+        with stream:
+            for line in stream:
+                lines.put(line)
         lines.put(b"")
 
     threading.Thread(target=read, daemon=True).start()

@@ -22,6 +22,7 @@ def run(words, form: str = "terminal", allow: int = 3) -> Answer:
         shown = "".join(traceback.format_exception(*done.exc_info)) if done.exc_info else str(done.exit_code)
         return Answer(CRASHED, shown[-3000:])
     faults = [*_faults(form, said), *_faults("terminal", warned)]
+    faults += ["it shows our code"] * ("Traceback (most" in said + warned)
     if done.exit_code == 0:
         return Answer(ANSWERED, said[-300:], faults)
     sentence = [line for line in warned.splitlines() if line.strip()]
@@ -31,13 +32,12 @@ def run(words, form: str = "terminal", allow: int = 3) -> Answer:
 
 def written(answer: Answer, out: Path) -> Answer:
     """Return an answer with the faults of what was written into a folder."""
-    forms = {".html": "html", ".csv": "csv", ".json": "json", ".geojson": "json", ".gz": "json", ".svg": "html"}
+    forms = {".html": "html", ".csv": "csv", ".json": "json file", ".geojson": "json file", ".gz": "json file",
+             ".svg": "html"}  # fmt: skip
     for path in sorted(out.rglob("*")) if out.exists() else ():
         if path.is_file() and path.suffix in forms:
             data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
             text = data.decode(errors="replace")
-            if forms[path.suffix] == "json":
-                text = json.dumps(json.loads(text))
             answer.faults += [f"{path.name}: {fault}" for fault in _faults(forms[path.suffix], text)]
         answer.faults += [f"{path.name} is a link"] * path.is_symlink()
     return answer

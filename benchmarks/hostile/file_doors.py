@@ -57,13 +57,13 @@ def slide(tree: Tree, place: Path):
 
 
 def prepare(tree: Tree, place: Path):
-    """``data prepare``: of zips as BISQUE and as BACH in turn, of folders and CSV files as a user's own images."""
+    """``data prepare``: of zips as what their names say, of folders and CSV files as a user's own images."""
 
     def ask(number: int, path: Path) -> Answer:
         data = place / "out" / "data"
         words = ["data", "prepare", "--source", path, "--data-dir", data]
         if path.suffix == ".zip":
-            answer = run([*words, "--config", ("bisque", "bach")[number % 2]])
+            answer = run([*words, "--config", path.name.split()[1]])
         else:
             answer = run([*words, "--config", "own", "--name", f"own{number}"], allow=1)
         shutil.rmtree(data, ignore_errors=True)
@@ -73,5 +73,5 @@ def prepare(tree: Tree, place: Path):
 
 
 def bulk(tree: Tree, place: Path):
-    """``bulk``, of lists that are none: they are refused before anything starts."""
+    """``bulk``, of files that are not lists: they are refused before anything starts."""
     return lambda number, path: run(["bulk", "--model", tree.export, "--input", path, "--out", place / "out" / "bulk"])

@@ -19,8 +19,8 @@ _VALUES = (
 class Changed:
     """Copies of a folder; what is not changed is linked to the original."""
 
-    def __init__(self, base: Path, into: Path, canary: Path):
-        self._base, self._into, self._canary = base, into, canary
+    def __init__(self, base: Path, into: Path):
+        self._base, self._into = base, into
         self._files = sorted(path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file())
         self._count = 0
 
@@ -125,11 +125,11 @@ def terabyte(path: Path) -> None:
         file.truncate(2**40)
 
 
-def runs(base: Path, into: Path, canary: Path, count: int, seed: int) -> Iterator[str]:
+def runs(base: Path, into: Path, count: int, seed: int) -> Iterator[str]:
     """Yield run folders: what was changed by hand, what damage does, and fields that say hostile things."""
     from tests.bach_keras import test_tampered_runs as tampered
 
-    draw, copies = random.Random(seed), Changed(base, into, canary)
+    draw, copies = random.Random(seed), Changed(base, into)
     for table, file in ((tampered.CONFIG, "config.json"), (tampered.METRICS, "metrics.json")):
         for field, value in table:
             yield copies.copy(f"{file} {field}", lambda folder, f=file, n=field, v=value: _change(folder / f, n, v))
@@ -173,9 +173,9 @@ def _numbers(path: Path, change) -> None:
     changed(path, change)
 
 
-def evaluations(base: Path, into: Path, canary: Path, count: int, seed: int) -> Iterator[str]:
+def evaluations(base: Path, into: Path, count: int, seed: int) -> Iterator[str]:
     """Yield folders that ``evaluate`` wrote, changed since."""
-    draw, copies = random.Random(seed), Changed(base, into, canary)
+    draw, copies = random.Random(seed), Changed(base, into)
     yield from copies.linked((".json", ".csv", ".html"))
     yield from copies.damaged(max(1, count // 10), draw)
     yield from copies.said(2 * count, draw, "metrics.json")
@@ -195,9 +195,9 @@ def _cell(path: Path, value: str, draw: random.Random) -> None:
     put(path, ("\n".join(lines) + "\n").encode(errors="replace"))
 
 
-def exports(base: Path, into: Path, canary: Path, count: int, seed: int) -> Iterator[str]:
+def exports(base: Path, into: Path, count: int, seed: int) -> Iterator[str]:
     """Yield exports whose card, graph, weights or index was changed."""
-    draw, copies = random.Random(seed), Changed(base, into, canary)
+    draw, copies = random.Random(seed), Changed(base, into)
     yield from copies.said(count, draw, "assets/model_card.json")
     yield from copies.damaged(1, draw, (".json", "labels.txt"))
     yield from copies.linked((".json", ".pb", ".index"))
@@ -221,7 +221,7 @@ def reaching(base: Path, into: Path, canary: Path) -> Iterator[str]:
         "reads": lambda data: tf.io.read_file(str(canary / "secret.txt")),
         "python": lambda data: tf.numpy_function(lambda each: each, [data], tf.string),
     }
-    copies = Changed(base, into, canary)
+    copies = Changed(base, into)
     for name, reach in reaches.items():
         module = tf.Module()
         module.answer = _answering(reach)

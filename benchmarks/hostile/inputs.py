@@ -74,19 +74,16 @@ class Inputs:
         yield from places.named(folder, good, self._texts, (".png",))
 
     def runs(self, folder: Path) -> Iterator[str]:
-        yield from self._changed(folders.runs, self._tree.run("carci"), folder)
+        yield from folders.runs(self._tree.run("carci"), folder, self.count // 10, self.seed)
 
     def evaluations(self, folder: Path) -> Iterator[str]:
-        yield from self._changed(folders.evaluations, self._tree.evaluation, folder)
+        yield from folders.evaluations(self._tree.evaluation, folder, self.count // 10, self.seed)
 
     def exports(self, folder: Path) -> Iterator[str]:
-        yield from self._changed(folders.exports, self._tree.export, folder)
+        yield from folders.exports(self._tree.export, folder, self.count // 10, self.seed)
 
     def reaching(self, folder: Path) -> Iterator[str]:
         yield from folders.reaching(self._tree.export, folder, self.place / "canary")
-
-    def _changed(self, made, base, folder):
-        return made(base, folder, self.place / "canary", self.count // 10, self.seed)
 
     def weights(self, folder: Path) -> Iterator[str]:
         """Files of weights: those that call, link, lie and inflate, and damage to plain ones."""
@@ -108,11 +105,12 @@ class Inputs:
         yield from own_sets.sheets(folder, self.place / "canary")
 
     def zips(self, folder: Path) -> Iterator[str]:
-        for number, (collection, names) in enumerate(own_sets.expected()):
-            for name, data in archives.archives(names, str(self.place / "canary")):
+        """Zips of the published sets' images; the second word of a name is the set."""
+        for number, (collection, names, beside) in enumerate(own_sets.expected()):
+            for name, data in archives.archives(names, str(self.place / "canary"), beside):
                 if len(data) < 2**28:
                     yield _written(folder, f"{number} {collection} {name}.zip".replace("/", "-"), data)
-            good = archives.zipped(dict.fromkeys(names, pictures.good()["strips.tif"]))
+            good = archives.zipped(dict.fromkeys(names, pictures.good()["strips.tif"]) | beside)
             for how, data in mutations.damaged(good, self.count // 20, self._draw()):
                 yield _written(folder, f"{number} {collection} {how}.zip", data)
 
@@ -131,7 +129,7 @@ class Inputs:
             yield _written(folder, name, data)
 
     def lists(self, folder: Path) -> Iterator[str]:
-        """Lists of paths for ``bulk`` that are none."""
+        """Files for ``bulk`` that are not lists of paths."""
         for name, data in {
             "empty": b"", "blank": b"\n\n \n", "zeros": bytes(1000), "a picture": pictures.good()["rgb.png"],
             "one line": b"x" * 10**6, "not text": b"\xff\xfe\x00a", "a zero": b"a.png\0b.png\n",

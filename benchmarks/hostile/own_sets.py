@@ -9,14 +9,21 @@ from PIL import Image
 
 from benchmarks.hostile.texts import TEXTS, as_name
 from datasets import phantom
-from datasets.catalogue import BACH, BISQUE
+from datasets.bach_bisque.sources import GROUND_TRUTH
+from datasets.catalogue import BACH, BACH_FOLDERS, BISQUE
 
 
-def expected() -> list[tuple[str, list[str]]]:
-    """Return how the readers of the published sets find their images in a zip."""
+def expected() -> list[tuple[str, list[str], dict[str, bytes]]]:
+    """Return of the published sets what their readers look for in a zip: the names of the images, and files beside."""
+    folders = {record: BACH_FOLDERS[record.label][0] for record in BACH.records}
+    table = "".join(f"{record.filename},{folder}\n" for record, folder in folders.items())
     return [
-        ("bisque", [f"x/{record.key.split('/')[-1]}" for record in BISQUE.records]),
-        ("bach", [f"Photos/{record.label.title()}/{record.filename}" for record in BACH.records[:40]]),
+        ("bisque", [f"x/{record.key.split('/')[-1]}" for record in BISQUE.records], {}),
+        (
+            "bach",
+            [f"Photos/{folder}/{record.filename}" for record, folder in folders.items()],
+            {f"Photos/{GROUND_TRUTH}": table.encode()},
+        ),
     ]
 
 
@@ -56,7 +63,7 @@ def _of_two(folder: Path, good: Path) -> Path:
 
 
 def sheets(into: Path, canary: Path) -> Iterator[str]:
-    """Yield CSV files that name what they must not, or are none."""
+    """Yield CSV files that name what they must not, or that are not CSV."""
     climbing = ("../../canary/secret.png", str(canary / "secret.png"), "..\\..\\canary\\secret.png", "/dev/zero",
                 "/etc/passwd", "file:///etc/passwd", "%2e%2e/secret.png", "a/../../../canary/secret.png")  # fmt: skip
     contents = {f"climbs {number}": f"path,label\n{path},benign\n" for number, path in enumerate(climbing)}

@@ -1,4 +1,4 @@
-"""Places that are no plain file: devices, pipes, sockets, links, folders, files of a terabyte; and hostile names."""
+"""Places that are not plain files: devices, pipes, sockets, links, folders, files of a terabyte; and hostile names."""
 
 import contextlib
 import os
@@ -61,7 +61,7 @@ def special(folder: Path) -> Iterator[str]:
 
 
 def named(folder: Path, good: bytes, texts, endings) -> Iterator[str]:
-    """Write a good picture and one that is none under each hostile name, and yield the names."""
+    """Write a good picture and what is not a picture under each hostile name, and yield the names."""
     for text in texts:
         for ending in endings:
             name = as_name(text, ending)

@@ -1,4 +1,4 @@
-"""Requests that are none: HTTP, JSON and gRPC messages that lie, nest, claim gigabytes or end in the middle."""
+"""Harmful requests: HTTP, JSON and gRPC messages that lie, nest, claim gigabytes or end in the middle."""
 
 import json
 import random
@@ -75,8 +75,8 @@ def messages(count: int, draw: random.Random) -> Iterator[tuple[str, bytes]]:
     for number, shape in enumerate(([2**62], [-1], [2**31, 2**31], [0], [1] * 300, [33], [1, 1], [10**9], [2], [])):
         for dtype in (1, 4, 7, 10, 20, 21):
             yield f"shape {number} of type {dtype}.pb", message([b"a"], shape=shape, dtype=dtype)
-    yield "a million inputs.pb", b"".join(_field(2, _field(1, b"%d" % n) + _field(2, b"")) for n in range(100_000))
-    yield "a million sides.pb", message([b"a"], shape=[1] * 100_000)
+    yield "100,000 inputs.pb", b"".join(_field(2, _field(1, b"%d" % n) + _field(2, b"")) for n in range(100_000))
+    yield "100,000 sides.pb", message([b"a"], shape=[1] * 100_000)
     yield "a million empty images.pb", message([b""] * 10**6, shape=[10**6])
     yield "nested variants.pb", _nested(3000)
     yield "a length of exabytes.pb", b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\x7f"

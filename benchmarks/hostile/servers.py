@@ -7,7 +7,7 @@ import re
 import socket
 from pathlib import Path
 
-from benchmarks.hostile.answer import ANSWERED, REFUSED, Answer, of_refusal
+from benchmarks.hostile.answer import ANSWERED, HUNG, REFUSED, Answer, of_refusal
 from benchmarks.hostile.pictures import good
 from benchmarks.hostile.requests_made import message, posted
 from benchmarks.hostile.tree import Tree
@@ -16,6 +16,8 @@ from benchmarks.hostile.watch import faults_of
 # Every so many inputs a good request must still be answered.
 _LOOK = 20
 _TAG = re.compile("<[^>]*>")
+# Seconds by the clock in which an answer must come.
+_PATIENCE = 60
 # What listens until the process ends.
 _OPEN = []
 
@@ -25,7 +27,7 @@ def rest(tree: Tree, place: Path):
     host, port = server.rest_url.removeprefix("http://").split(":")
 
     def send(data: bytes) -> bytes:
-        with socket.create_connection((host, int(port)), timeout=60) as connection:
+        with socket.create_connection((host, int(port)), timeout=_PATIENCE) as connection:
             with contextlib.suppress(OSError):  # it may refuse what it has not read to its end
                 connection.sendall(data)
                 connection.shutdown(socket.SHUT_WR)
@@ -37,12 +39,22 @@ def rest(tree: Tree, place: Path):
 
     def ask(number: int, path: Path) -> Answer:
         data = path.read_bytes()
-        answer = _of_http(send(data if path.suffix == ".http" else _asked(data)))
+        sent = data if path.suffix == ".http" else _asked(data)
+        try:
+            answer = _of_http(send(sent))
+        except TimeoutError:
+            answer = _hung()
+        if not sent:  # to nothing there is no answer
+            answer.faults.clear()
         if number % _LOOK == 0 and not _is_answered(send(_asked(good()["rgb.png"]))):
             answer.faults.append("a good request after it is not answered")
         return answer
 
     return ask
+
+
+def _hung() -> Answer:
+    return Answer(HUNG, f"no answer within {_PATIENCE} s")
 
 
 def _server(tree: Tree):
@@ -77,14 +89,16 @@ def _of_http(received: bytes) -> Answer:
         if status[1][0:1] == b"5" and status[1] not in (b"501", b"503", b"505"):
             faults.append(f"status {status[1].decode()}: {body[:200]!r}")
         if body:
-            with contextlib.suppress(ValueError):
-                faults += faults_of("json", json.dumps(json.loads(body)))
+            try:
+                faults += faults_of("json file", body.decode())
+            except ValueError:
+                faults.append("the body is not JSON")
         faults += ["the headers hold a control"] * bool(re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", head))
         is_fine = status[1] == b"200" and b'"ok": false' not in body.replace(b'":false', b'": false')
         kinds.add(ANSWERED if is_fine else REFUSED)
         words.append(body[:300].decode(errors="replace"))
     if not kinds:
-        return Answer(REFUSED, "the connection ends without an answer")
+        return Answer(REFUSED, "", ["the connection ends without an answer"])
     return Answer(REFUSED if REFUSED in kinds else ANSWERED, " ".join(words)[:1000], faults)
 
 
@@ -98,8 +112,10 @@ def grpc(tree: Tree, place: Path):
 
     def send(data: bytes) -> Answer:
         try:
-            response = PredictResponse.FromString(call(data, timeout=60))
+            response = PredictResponse.FromString(call(data, timeout=_PATIENCE))
         except library.RpcError as error:
+            if error.code() in (library.StatusCode.DEADLINE_EXCEEDED, library.StatusCode.CANCELLED):
+                return _hung()
             answer = of_refusal(str(error.details()))
             if error.code() in (
                 library.StatusCode.INTERNAL,
@@ -139,9 +155,14 @@ def page(tree: Tree, place: Path):
     def ask(number: int, path: Path) -> Answer:
         name = path.name.encode(errors="surrogateescape").decode("utf-8", "replace")
         with path.open("rb") as file:
-            sent = session.post(f"{site.url}/gradio_api/upload", files={"files": (name, file)}, timeout=60)
+            try:
+                sent = session.post(f"{site.url}/gradio_api/upload", files={"files": (name, file)}, timeout=_PATIENCE)
+            except requests.Timeout:
+                return _hung()
         if sent.status_code != 200:
-            return of_refusal(sent.text[:500])
+            refused = of_refusal(sent.text[:500])
+            refused.faults += [f"status {sent.status_code}"] * (sent.status_code >= 500)
+            return refused
         (held,) = sent.json()
         shown = "".join(part for said in answer([{"path": held, "orig_name": name}], Visit()) for part in said[1:])
         return Answer(

@@ -1,4 +1,4 @@
-"""Whole slides that are damaged or lie, and outlines of regions that are none."""
+"""Whole slides that are damaged or lie, and files that are not outlines of regions."""
 
 import json
 import random
