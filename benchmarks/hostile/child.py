@@ -15,15 +15,12 @@ from benchmarks.hostile import doors
 from benchmarks.hostile.answer import ANSWERED, CRASHED, Answer
 from benchmarks.hostile.tree import Tree
 from benchmarks.hostile.watch import Guard
+from benchmarks.processes import children_of
 
 
 def family() -> list[Path]:
     """Return this process and those that it started, such as the ones that decode apart, by their folders."""
-    found = [Path("/proc/self")]
-    for thread in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
-            found += [Path("/proc") / child for child in (thread / "children").read_text().split()]
-    return found
+    return [Path(f"/proc/{number}") for number in (os.getpid(), *children_of(os.getpid()))]
 
 
 def memory(field: str) -> float:
