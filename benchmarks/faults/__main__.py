@@ -17,27 +17,27 @@ from pathlib import Path
 from benchmarks.faults import place
 from benchmarks.faults.commands import COMMANDS, make_base
 from benchmarks.faults.kinds import FAULTS, tries
-from benchmarks.faults.tries import Outcome, Shop, undisturbed
+from benchmarks.faults.tries import Outcome, Runner, undisturbed
 
 # The promises, and whether they are seen only where the command was given again.
 _COLUMNS = {"said": False, "finishes": True, "equals": True, "clean": False}
 
 
-def campaign(shop: Shop, names, is_quick: bool, faults=(), say=print) -> list[Outcome]:
+def campaign(runner: Runner, names, is_quick: bool, faults=(), say=print) -> list[Outcome]:
     """Try commands by name under these faults, or all where none are named; ``say`` prints a line for each try."""
     mounts, outcomes = place.can_mount(), []
     for name in names:
         command = COMMANDS[name]
-        whole = undisturbed(shop, command)
+        whole = undisturbed(runner, command)
         say(f"{name}: {whole.seconds:.1f} s of a processor, {whole.changes} changes of files, {whole.bytes} bytes")
         for each in tries(command, whole, is_quick, mounts):
             if faults and each.fault not in faults:
                 continue
-            outcome = each.run(shop, command, whole)
+            outcome = each.run(runner, command, whole)
             outcomes.append(outcome)
             words = "; ".join(outcome.complaints) or ("as it should" if outcome.is_planted else "NOT PLANTED")
             sentence = f" ({outcome.sentence[:300]})" if outcome.sentence else ""
-            say(f"  {each.fault}, {each.detail}, {outcome.seconds:.0f} s: {words}{sentence}")
+            say(f"  {each.fault}, {outcome.detail}, {outcome.seconds:.0f} s: {words}{sentence}")
     return outcomes
 
 
@@ -74,9 +74,9 @@ def main() -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        shop = Shop(Path(folder))
-        make_base(shop.base, shop.must)
-        outcomes = campaign(shop, given.only or COMMANDS, given.quick, given.fault or (), _say)
+        runner = Runner(Path(folder))
+        make_base(runner.base, runner.must)
+        outcomes = campaign(runner, given.only or COMMANDS, given.quick, given.fault or (), _say)
     print("\n".join(["", *table(outcomes), ""]))
     wrong = [each for each in outcomes if each.complaints]
     for each in wrong:

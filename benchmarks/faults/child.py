@@ -32,7 +32,7 @@ _ROOT = Path(cli.__file__).parent
 
 
 @dataclass(frozen=True)
-class Order:
+class Invocation:
     """A command, where it is given, and what goes wrong in its own process."""
 
     words: tuple[str, ...]
@@ -45,43 +45,43 @@ class Order:
     has_locks: bool = True
 
 
-def obey(order: Order) -> None:
+def execute(invocation: Invocation) -> None:
     """Run a command as ``python cli.py`` does, and end the process with its exit code."""
     os.setsid()  # so that Ctrl-C is for this process alone
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the campaign is in the background
-    _redirect(order.log)
-    os.chdir(order.folder)
+    _redirect(invocation.log)
+    os.chdir(invocation.folder)
     make_small()
-    if order.most_bytes is not None:
+    if invocation.most_bytes is not None:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_FSIZE, (order.most_bytes, resource.RLIM_INFINITY))
-    if order.moment:
-        threading.Thread(target=_signal_at, args=(order,), daemon=True).start()
-    if order.clock is not None:
-        _set_back(order)
-    if not order.has_locks:
-        _take_locks(order)
-    sys.addaudithook(_Changes(order).see)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (invocation.most_bytes, resource.RLIM_INFINITY))
+    if invocation.moment:
+        threading.Thread(target=_signal_at, args=(invocation,), daemon=True).start()
+    if invocation.clock is not None:
+        _set_back(invocation)
+    if not invocation.has_locks:
+        _take_locks(invocation)
+    sys.addaudithook(_Changes(invocation).see)
     try:
-        sys.exit(_run(order.words))
+        sys.exit(_run(invocation.words))
     finally:
-        (order.log / "cost").write_text(str(time.process_time()))
+        (invocation.log / "cost").write_text(str(time.process_time()))
 
 
-def _note(order: Order) -> None:
+def _note(invocation: Invocation) -> None:
     """Write down that the fault comes, and behind how many changes."""
-    changes = order.log / "changes"
+    changes = invocation.log / "changes"
     count = changes.read_bytes().count(b"\n") if changes.exists() else 0
-    (order.log / PLANTED).write_text(str(count))
+    (invocation.log / PLANTED).write_text(str(count))
 
 
-def _signal_at(order: Order) -> None:
-    moment, number = order.moment
+def _signal_at(invocation: Invocation) -> None:
+    moment, number = invocation.moment
     # A machine that is busy otherwise makes a command longer, and its processor time hardly.
     while time.process_time() < moment:
         time.sleep(0.005)
-    _note(order)
+    _note(invocation)
     os.kill(os.getpid(), number)
 
 
@@ -120,27 +120,27 @@ def _redirect(log: Path) -> None:
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
 
 
-def _set_back(order: Order) -> None:
+def _set_back(invocation: Invocation) -> None:
     real, start = time.time, time.time()
 
     def shifted():
         now = real()
-        if now - start <= order.clock:
+        if now - start <= invocation.clock:
             return now
-        if not (order.log / PLANTED).exists():
-            _note(order)
+        if not (invocation.log / PLANTED).exists():
+            _note(invocation)
         return now - 24 * 3600
 
     time.time = shifted
     time.time_ns = lambda: int(shifted() * 1e9)
 
 
-def _take_locks(order: Order) -> None:
+def _take_locks(invocation: Invocation) -> None:
     import errno
     import fcntl
 
     def flock(file, operation):
-        _note(order)
+        _note(invocation)
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     fcntl.flock = flock
@@ -154,14 +154,14 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 class _Changes:
-    """Counts what this process changes in the folder of an order, writes it down, and sends the signal when it comes.
+    """Counts what this process changes in the folder of a command, writes it down, and sends the signal when it comes.
 
     What libraries in C write is not seen; but they write into files and folders that Python makes and renames.
     """
 
-    def __init__(self, order: Order):
-        self._order, self._count, self._pid = order, 0, os.getpid()
-        self._list = os.open(order.log / "changes", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    def __init__(self, invocation: Invocation):
+        self._invocation, self._count, self._pid = invocation, 0, os.getpid()
+        self._list = os.open(invocation.log / "changes", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
 
     def see(self, event: str, args) -> None:
         if event == "open":
@@ -178,13 +178,13 @@ class _Changes:
         names = " ".join(os.path.relpath(os.fsdecode(path)) for path in paths)
         os.write(self._list, f"{event} {names}\n".encode(errors="replace"))
         self._count += 1
-        if self._order.stop and self._count == self._order.stop[0]:
-            _note(self._order)
-            os.kill(os.getpid(), self._order.stop[1])
+        if self._invocation.stop and self._count == self._invocation.stop[0]:
+            _note(self._invocation)
+            os.kill(os.getpid(), self._invocation.stop[1])
 
     def _is_inside(self, path) -> bool:
         place = os.path.abspath(os.fsdecode(path))
-        return place.startswith(f"{self._order.folder}{os.sep}")
+        return place.startswith(f"{self._invocation.folder}{os.sep}")
 
 
 def _writes(mode, flags) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.faults import place
 from benchmarks.faults.commands import Command
 from benchmarks.faults.ended import Ended
-from benchmarks.faults.tries import Outcome, Shop, Whole, judge
+from benchmarks.faults.tries import Outcome, Runner, Undisturbed, judge
 
 FAULTS = (
     "SIGKILL", "SIGINT", "SIGTERM", "full disk", "read-only folder", "two at once", "clock goes back", "no file locks",
@@ -32,20 +32,20 @@ class Try:
 
     fault: str
     detail: str
-    act: Callable[[Shop], Met]
+    act: Callable[[Runner], Met]
 
-    def run(self, shop: Shop, command: Command, whole: Whole) -> Outcome:
+    def run(self, runner: Runner, command: Command, whole: Undisturbed) -> Outcome:
         outcome = Outcome(command.name, self.fault, self.detail)
         started = time.monotonic()
-        shop.lay_out(command)
-        ended, outcome.is_planted = self.act(shop)
-        outcome.detail += f" {shop.damaged}" * bool(shop.damaged)
-        judge(shop, command, whole, outcome, ended)
+        runner.lay_out(command)
+        ended, outcome.is_planted = self.act(runner)
+        outcome.detail += f" {runner.damaged}" * bool(runner.damaged)
+        judge(runner, command, whole, outcome, ended)
         outcome.seconds = time.monotonic() - started
         return outcome
 
 
-def tries(command: Command, whole: Whole, is_quick: bool, mounts: bool) -> Iterator[Try]:
+def tries(command: Command, whole: Undisturbed, is_quick: bool, mounts: bool) -> Iterator[Try]:
     """Yield what is tried of a command; ``mounts`` says whether disks can be made.
 
     A command that replaces what is there meets only the faults that may cost what is there.
@@ -54,25 +54,25 @@ def tries(command: Command, whole: Whole, is_quick: bool, mounts: bool) -> Itera
     for name, (changes, moments) in _SIGNALS.items():
         yield from _stopped(command, whole, name, (changes // share, 0 if is_quick else moments))
     yield from _full_disk(command, whole, mounts, _ROOM[1:] if is_quick else _ROOM)
-    yield Try("read-only folder", "", lambda shop: _read_only(shop, command, mounts))
-    yield Try("two at once", "", lambda shop: _twice(shop, command, whole))
+    yield Try("read-only folder", "", lambda runner: _read_only(runner, command, mounts))
+    yield Try("two at once", "", lambda runner: _twice(runner, command, whole))
     if command.old:
         return
-    yield Try("clock goes back", "a day, and files of the future", lambda shop: _clock(shop, command, whole))
-    yield Try("no file locks", "", lambda shop: _noted(shop.give(command.words, has_locks=False)))
+    yield Try("clock goes back", "a day, and files of the future", lambda runner: _clock(runner, command, whole))
+    yield Try("no file locks", "", lambda runner: _noted(runner.give(command.words, has_locks=False)))
     yield from _damaged_needs(command, _MOST_FILES // (3 * share) if is_quick else _MOST_FILES // share)
     yield from _damaged_leftovers(command, whole, 1 if is_quick else _MOST_FILES // (3 * share))
 
 
-def _stopped(command: Command, whole: Whole, name: str, counts) -> Iterator[Try]:
+def _stopped(command: Command, whole: Undisturbed, name: str, counts) -> Iterator[Try]:
     number = getattr(signal, name)
     for change in _spread(whole.changes, counts[0]):
         yield Try(name, f"before change {change} of {whole.changes}",
-                  lambda shop, change=change: _noted(shop.give(command.words, stop=(change, number))))  # fmt: skip
+                  lambda runner, change=change: _noted(runner.give(command.words, stop=(change, number))))  # fmt: skip
     for part in _spread(100, counts[1]):
         moment = whole.seconds * part / 100, number
         yield Try(name, f"at {part} % of the time",
-                  lambda shop, moment=moment: _noted(shop.give(command.words, moment=moment)))  # fmt: skip
+                  lambda runner, moment=moment: _noted(runner.give(command.words, moment=moment)))  # fmt: skip
 
 
 def _noted(ended: Ended) -> Met:
@@ -84,52 +84,53 @@ def _spread(length: int, count: int) -> list[int]:
     return sorted({max(1, round(length * (place + 1) / (count + (count == 1)))) for place in range(count)})
 
 
-def _full_disk(command: Command, whole: Whole, mounts: bool, shares) -> Iterator[Try]:
+def _full_disk(command: Command, whole: Undisturbed, mounts: bool, shares) -> Iterator[Try]:
     for share in shares:
         if mounts:
+            room = int(share * whole.bytes)
             yield Try("full disk", f"room for {share:.0%}",
-                      lambda shop, share=share: _in_little_room(shop, command, int(share * whole.bytes)))  # fmt: skip
+                      lambda runner, room=room: _in_little_room(runner, command, room))  # fmt: skip
         else:
             most = int(share * whole.largest)
             yield Try("full disk", f"no file above {most} bytes",
-                      lambda shop, most=most: _limited(shop.give(command.words, most_bytes=most)))  # fmt: skip
+                      lambda runner, most=most: _limited(runner.give(command.words, most_bytes=most)))  # fmt: skip
 
 
 def _limited(ended: Ended) -> Met:
     return ended, not ended.is_fine  # where it succeeds, nothing says that it has met the limit
 
 
-def _in_little_room(shop: Shop, command: Command, room: int) -> Met:
-    shutil.rmtree(shop.folder)
-    with place.Disk(shop.folder) as disk:
-        shop.lay_out(command)
+def _in_little_room(runner: Runner, command: Command, room: int) -> Met:
+    shutil.rmtree(runner.folder)
+    with place.Disk(runner.folder) as disk:
+        runner.lay_out(command)
         disk.leave(room)
-        ended = shop.give(command.words)
+        ended = runner.give(command.words)
         return ended, disk.is_full or not ended.is_fine
 
 
-def _read_only(shop: Shop, command: Command, mounts: bool) -> Met:
+def _read_only(runner: Runner, command: Command, mounts: bool) -> Met:
     if not mounts:
-        with place.protected(shop.folder):
-            is_protected = place.is_protected(shop.folder)
-            return shop.give(command.words), is_protected
-    shutil.rmtree(shop.folder)
-    with place.Disk(shop.folder) as disk:
-        shop.lay_out(command)
+        with place.protected(runner.folder):
+            is_protected = place.is_protected(runner.folder)
+            return runner.give(command.words), is_protected
+    shutil.rmtree(runner.folder)
+    with place.Disk(runner.folder) as disk:
+        runner.lay_out(command)
         disk.protect()
-        is_protected = place.is_protected(shop.folder)
-        return shop.give(command.words), is_protected
+        is_protected = place.is_protected(runner.folder)
+        return runner.give(command.words), is_protected
 
 
-def _clock(shop: Shop, command: Command, whole: Whole) -> Met:
-    future, dated = time.time() + _FUTURE, {path for name in command.dated for path in _files(shop.folder, name)}
-    for path in set(shop.folder.rglob("*")) - dated:
+def _clock(runner: Runner, command: Command, whole: Undisturbed) -> Met:
+    future, dated = time.time() + _FUTURE, {path for name in command.dated for path in _files(runner.folder, name)}
+    for path in set(runner.folder.rglob("*")) - dated:
         os.utime(path, (future, future))
-    return _noted(shop.give(command.words, clock=whole.seconds / 2))
+    return _noted(runner.give(command.words, clock=whole.seconds / 2))
 
 
-def _twice(shop: Shop, command: Command, whole: Whole) -> Met:
-    both = [shop.start(command.words) for _ in range(2)]
+def _twice(runner: Runner, command: Command, whole: Undisturbed) -> Met:
+    both = [runner.start(command.words) for _ in range(2)]
     are_two = all(each.is_running for each in both)
     ends = [each.ended() for each in both]
     wrong = [end for end in ends if end.complaint(usual=whole.usual) or end.left]
@@ -177,18 +178,18 @@ def _damaged_needs(command: Command, most: int) -> Iterator[Try]:
     for number in range(most if command.needs else 0):
         kind = _kind(number)
         yield Try("damaged input", f"{number}: {kind}",
-                  lambda shop, number=number, kind=kind: _with_damage(shop, command, number, kind))  # fmt: skip
+                  lambda runner, number=number, kind=kind: _with_damage(runner, command, number, kind))  # fmt: skip
 
 
-def _with_damage(shop: Shop, command: Command, number: int, kind: str) -> Met:
-    found = sorted({path for name in command.damages or command.needs for path in _files(shop.folder, name)})
+def _with_damage(runner: Runner, command: Command, number: int, kind: str) -> Met:
+    found = sorted({path for name in command.damages or command.needs for path in _files(runner.folder, name)})
     if not found:
         return None, False
     path = found[number * max(1, len(found) // _MOST_FILES) % len(found)]
-    kept = shop.folder.with_name("kept")
+    kept = runner.folder.with_name("kept")
     shutil.copy2(path, kept)
-    is_damaged, shop.damaged = _damage(path, kind), str(path.relative_to(shop.folder))
-    ended = shop.give(command.words)
+    is_damaged, runner.damaged = _damage(path, kind), str(path.relative_to(runner.folder))
+    ended = runner.give(command.words)
     path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
     kept.replace(path)
     return ended, is_damaged
@@ -199,7 +200,7 @@ def _files(folder: Path, name: str) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _damaged_leftovers(command: Command, whole: Whole, most: int) -> Iterator[Try]:
+def _damaged_leftovers(command: Command, whole: Undisturbed, most: int) -> Iterator[Try]:
     """Kill the command when it has done most, damage what it has left, and give it again."""
     for number in range(most):
         kind = _kind(number + 1)
@@ -207,11 +208,13 @@ def _damaged_leftovers(command: Command, whole: Whole, most: int) -> Iterator[Tr
         yield Try("damaged leftovers", f"{number}: {kind}", act)
 
 
-def _damage_leftovers(shop: Shop, command: Command, whole: Whole, number: int, kind: str) -> Met:
-    killed = shop.give(command.words, stop=(max(1, whole.changes * 4 // 5), signal.SIGKILL))
-    left = [path for name in sorted(place.names_in(shop.folder) - shop.laid) if (path := shop.folder / name).is_file()]
+def _damage_leftovers(runner: Runner, command: Command, whole: Undisturbed, number: int, kind: str) -> Met:
+    killed = runner.give(command.words, stop=(max(1, whole.changes * 4 // 5), signal.SIGKILL))
+    left = [
+        path for name in sorted(place.names_in(runner.folder) - runner.laid) if (path := runner.folder / name).is_file()
+    ]
     if not left:
         return None, False
     path = left[number * max(1, len(left) // 4) % len(left)]
-    is_damaged, shop.damaged = _damage(path, kind), str(path.relative_to(shop.folder))
+    is_damaged, runner.damaged = _damage(path, kind), str(path.relative_to(runner.folder))
     return None, is_damaged and killed.is_planted

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.faults import place
-from benchmarks.faults.child import MARK, PLANTED, Order
+from benchmarks.faults.child import MARK, PLANTED, Invocation
 from benchmarks.faults.commands import OLD, Command
 from benchmarks.faults.contents import UNREADABLE, contents
 from benchmarks.faults.ended import Ended
@@ -41,7 +41,7 @@ class Outcome:
         return [each for each in (self.said, self.finishes, self.equals, self.clean) if each]
 
 
-class Shop:
+class Runner:
     """Gives commands, each in a process of its own, in a folder that is the same for all tries."""
 
     def __init__(self, folder: Path):
@@ -77,13 +77,13 @@ class Shop:
         return {file: digest for name in names for file, digest in place.digests(sources[name], name).items()}
 
     def start(self, words, folder: Path | None = None, **fault) -> "Started":
-        from benchmarks.faults.child import obey
+        from benchmarks.faults.child import execute
 
         self._count += 1
         log = self._logs / str(self._count)
         log.mkdir(parents=True)
-        order = Order(tuple(words), folder or self.folder, log, **fault)
-        process = self._processes.Process(target=obey, args=(order,))
+        invocation = Invocation(tuple(words), folder or self.folder, log, **fault)
+        process = self._processes.Process(target=execute, args=(invocation,))
         process.start()
         return Started(process, log)
 
@@ -150,7 +150,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Whole:
+class Undisturbed:
     """What a command does undisturbed."""
 
     contents: dict[str, str]
@@ -164,33 +164,33 @@ class Whole:
     largest: int  # of the files that it writes
 
 
-def undisturbed(shop: Shop, command: Command) -> Whole:
+def undisturbed(runner: Runner, command: Command) -> Undisturbed:
     """Run a command without a fault.
 
     Raises:
         RuntimeError: it failed, what it made cannot be read, or what it replaces is the same.
     """
-    shop.lay_out(command)
-    old = contents(shop.folder, command.old)
-    ended = shop.give(command.words)
+    runner.lay_out(command)
+    old = contents(runner.folder, command.old)
+    ended = runner.give(command.words)
     if not ended.is_fine or ended.left:
         raise RuntimeError(f"{command.name} ends with {ended.code} undisturbed: {ended.said[-2000:]} {ended.left}")
-    names, found = place.names_in(shop.folder), contents(shop.folder, command.makes)
+    names, found = place.names_in(runner.folder), contents(runner.folder, command.makes)
     if bad := [f"{name} is {digest}" for name, digest in found.items() if digest.startswith(UNREADABLE)]:
         raise RuntimeError(f"{command.name}, undisturbed: {'; '.join(bad)}")
     if command.old and old == found:
         raise RuntimeError(f"{command.name}: what is there before it is what it makes")
-    written = names - shop.laid if not command.old else found
-    sizes = [path.stat().st_size for path in map(shop.folder.joinpath, written) if path.is_file()]
-    return Whole(found, old, names, ended.answer, ended.lines, ended.seconds, len(ended.changes), sum(sizes),
+    written = names - runner.laid if not command.old else found
+    sizes = [path.stat().st_size for path in map(runner.folder.joinpath, written) if path.is_file()]
+    return Undisturbed(found, old, names, ended.answer, ended.lines, ended.seconds, len(ended.changes), sum(sizes),
                  max(sizes, default=0))  # fmt: skip
 
 
-def again(shop: Shop, command: Command, whole: Whole) -> tuple[Ended, str]:
+def rerun(runner: Runner, command: Command, whole: Undisturbed) -> tuple[Ended, str]:
     """Give a command again, or as its own sentence says, until it ends well; return the end and a complaint."""
     words, said = command.words, []
     for _ in range(_TIMES):
-        ended = shop.give(words)
+        ended = runner.give(words)
         # What was killed after its last change had finished; whether it had, what is there must show.
         if ended.is_fine or "nothing to resume" in ended.sentence:
             return ended, ""
@@ -211,38 +211,38 @@ def _next_words(command: Command, sentence: str, words):
     return command.over if "--overwrite" in sentence else words
 
 
-def judge(shop: Shop, command: Command, whole: Whole, outcome: Outcome, ended: Ended | None) -> Outcome:
+def judge(runner: Runner, command: Command, whole: Undisturbed, outcome: Outcome, ended: Ended | None) -> Outcome:
     """Give the command again after a fault, and compare what is there with the undisturbed one."""
     was_killed = outcome.fault == "SIGKILL"
     if ended is not None:
         outcome.said, outcome.sentence = ended.complaint(outcome.fault, whole.usual), ended.sentence
         if processes := [each for each in ended.left if not was_killed or each.startswith("process")]:
             outcome.clean = f"left: {', '.join(processes)}"
-    if ended is not None and not ended.is_fine and _is_untouched(shop, command):
+    if ended is not None and not ended.is_fine and _is_untouched(runner, command):
         outcome.is_untouched = True
         return outcome
-    outcome.equals = _lost(shop, command, whole)
+    outcome.equals = _lost(runner, command, whole)
     last = ended
     if ended is None or not ended.is_fine:
-        last, outcome.finishes = again(shop, command, whole)
+        last, outcome.finishes = rerun(runner, command, whole)
     if outcome.finishes:
         return outcome
-    outcome.equals = outcome.equals or _differences(shop, command, whole, last)
-    if more := place.names_in(shop.folder) - whole.names:
+    outcome.equals = outcome.equals or _differences(runner, command, whole, last)
+    if more := place.names_in(runner.folder) - whole.names:
         outcome.clean = " ".join(filter(None, [outcome.clean, f"left: {', '.join(sorted(more)[:3])}"]))
     return outcome
 
 
-def _is_untouched(shop: Shop, command: Command) -> bool:
+def _is_untouched(runner: Runner, command: Command) -> bool:
     """Say whether the folder of the try holds what was there before the command, byte for byte, and nothing else."""
-    if place.names_in(shop.folder) != shop.laid:
+    if place.names_in(runner.folder) != runner.laid:
         return False
-    return place.digests(shop.folder) == shop.digests(command, shop.sources(command))
+    return place.digests(runner.folder) == runner.digests(command, runner.sources(command))
 
 
-def _lost(shop: Shop, command: Command, whole: Whole) -> str:
+def _lost(runner: Runner, command: Command, whole: Undisturbed) -> str:
     """Say what of a result that was there is neither kept nor replaced completely; "" where all is."""
-    found = contents(shop.folder, command.old)
+    found = contents(runner.folder, command.old)
     if command.replaces_at_once:
         is_kept, is_new = (each.items() <= found.items() for each in (whole.old, whole.contents))
         lost = [] if is_kept or is_new else list(whole.old)
@@ -251,14 +251,14 @@ def _lost(shop: Shop, command: Command, whole: Whole) -> str:
     return f"neither kept nor replaced: {', '.join(lost[:4])}" if lost else ""
 
 
-def _differences(shop: Shop, command: Command, whole: Whole, last: Ended) -> str:
-    found = contents(shop.folder, command.makes)
+def _differences(runner: Runner, command: Command, whole: Undisturbed, last: Ended) -> str:
+    found = contents(runner.folder, command.makes)
     differ = [
         name for name in sorted(found.keys() | whole.contents.keys()) if found.get(name) != whole.contents.get(name)
     ]
     if command.name == "predict" and last.answer != whole.answer:
         differ.append("what it prints")
     for name in sorted(set(command.needs) - set(command.makes)):
-        there, was = place.digests(shop.folder, name), shop.digests(command, [name])
+        there, was = place.digests(runner.folder, name), runner.digests(command, [name])
         differ += [f"its input {file}" for file, digest in was.items() if there.get(file) != digest]
     return f"not equal: {', '.join(differ[:4])}" if differ else ""

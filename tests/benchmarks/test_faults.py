@@ -9,12 +9,12 @@ from benchmarks.faults.__main__ import campaign, main, table
 from benchmarks.faults.commands import COMMANDS
 from benchmarks.faults.contents import contents
 from benchmarks.faults.kinds import DAMAGES, FAULTS, _damage, _kind
-from benchmarks.faults.tries import Outcome, Shop
+from benchmarks.faults.tries import Outcome, Runner
 
 
 def test_a_preparation_holds_every_promise_under_every_fault(tmp_path):
     said = []
-    outcomes = campaign(Shop(tmp_path), ["prepare phantom"], is_quick=True, say=said.append)
+    outcomes = campaign(Runner(tmp_path), ["prepare phantom"], is_quick=True, say=said.append)
     assert [each.complaints for each in outcomes] == [[]] * len(outcomes), said
     assert {each.fault for each in outcomes} == set(FAULTS) - {"damaged input"}
     assert sum(each.sentence.startswith("Interrupted") for each in outcomes) >= 2

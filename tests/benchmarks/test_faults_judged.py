@@ -5,7 +5,7 @@ import pytest
 from benchmarks.faults.commands import OLD, Command
 from benchmarks.faults.ended import Ended
 from benchmarks.faults.kinds import FAULTS, tries
-from benchmarks.faults.tries import Outcome, Shop, judge, undisturbed
+from benchmarks.faults.tries import Outcome, Runner, judge, undisturbed
 
 ERROR = "Error: The disk is full."
 
@@ -59,7 +59,7 @@ REPLACING = Command("make --overwrite", ("make", "--overwrite"), ("input",), ("r
                     replaces_at_once=True)  # fmt: skip
 
 
-class Fake(Shop):
+class Fake(Runner):
     """Gives commands that are functions of the folder, one after the other."""
 
     def __init__(self, folder):
@@ -106,21 +106,21 @@ def also(name, act=make):
 
 
 @pytest.fixture
-def shop(tmp_path):
+def runner(tmp_path):
     return Fake(tmp_path)
 
 
-def judged(shop, *acts, command=COMMAND, fault="full disk"):
+def judged(runner, *acts, command=COMMAND, fault="full disk"):
     """Let a command end under a fault as the first act does, and after it as the others do."""
-    shop.acts = [make, *acts]
-    whole = undisturbed(shop, command)
-    shop.lay_out(command)
-    return judge(shop, command, whole, Outcome(command.name, fault, ""), shop.give(command.words))
+    runner.acts = [make, *acts]
+    whole = undisturbed(runner, command)
+    runner.lay_out(command)
+    return judge(runner, command, whole, Outcome(command.name, fault, ""), runner.give(command.words))
 
 
-def test_a_command_that_holds_its_promises_has_no_complaints(shop):
-    assert judged(shop, half, make).complaints == []
-    outcome = judged(shop, refuses())
+def test_a_command_that_holds_its_promises_has_no_complaints(runner):
+    assert judged(runner, half, make).complaints == []
+    outcome = judged(runner, refuses())
     assert outcome.complaints == []
     assert outcome.is_untouched
 
@@ -140,8 +140,8 @@ def test_a_command_that_holds_its_promises_has_no_complaints(shop):
         ((also("empty/", refuses()), make), "clean", "left: empty"),
     ],
 )
-def test_a_promise_that_is_broken_is_named(shop, acts, column, said):
-    outcome = judged(shop, *acts)
+def test_a_promise_that_is_broken_is_named(runner, acts, column, said):
+    outcome = judged(runner, *acts)
     assert said in getattr(outcome, column)
     assert len(outcome.complaints) == 1
 
@@ -156,12 +156,12 @@ def test_a_promise_that_is_broken_is_named(shop, acts, column, said):
         ((lambda folder: (folder / "result" / "a").unlink(), make), True),
     ],
 )
-def test_what_was_there_is_kept_or_replaced_completely(shop, acts, is_lost):
-    outcome = judged(shop, *acts, command=REPLACING)
+def test_what_was_there_is_kept_or_replaced_completely(runner, acts, is_lost):
+    outcome = judged(runner, *acts, command=REPLACING)
     assert ("neither kept nor replaced: result/a, result/b" in outcome.equals) == is_lost
 
 
-def test_a_command_is_given_again_as_its_sentence_says_and_else_as_it_was(shop):
+def test_a_command_is_given_again_as_its_sentence_says_and_else_as_it_was(runner):
     command = Command("make", ("make",), ("input",), ("result",), resume=("resume",))
     for sentence, words in (
         ("resume it with --resume, or start over with --overwrite", ("resume",)),
@@ -169,28 +169,28 @@ def test_a_command_is_given_again_as_its_sentence_says_and_else_as_it_was(shop):
         ("answer them with --again changed", ("make", "--again", "changed")),
         ("it is damaged", ("make",)),
     ):
-        shop.given.clear()
-        judged(shop, half, refuses(f"Error: {sentence}"), make, command=command)
-        assert shop.given == [("make",)] * 3 + [words]
+        runner.given.clear()
+        judged(runner, half, refuses(f"Error: {sentence}"), make, command=command)
+        assert runner.given == [("make",)] * 3 + [words]
 
 
-def test_what_cannot_be_read_undisturbed_is_not_compared(shop):
+def test_what_cannot_be_read_undisturbed_is_not_compared(runner):
     def unreadable(folder):
         make(folder)
         (folder / "result" / "c.json").write_text("{")
 
-    shop.acts = [unreadable]
+    runner.acts = [unreadable]
     with pytest.raises(RuntimeError, match=r"result/c.json is unreadable"):
-        undisturbed(shop, COMMAND)
+        undisturbed(runner, COMMAND)
 
 
-def test_a_fault_that_has_not_come_is_not_taken_for_held(shop):
-    shop.acts = [make]
-    whole = undisturbed(shop, COMMAND)
+def test_a_fault_that_has_not_come_is_not_taken_for_held(runner):
+    runner.acts = [make]
+    whole = undisturbed(runner, COMMAND)
     command = Command("make", ("make",), ("input",), ("result",), damages=("nothing",))
-    shop.start = lambda words: type("", (), {"ended": lambda self: shop.give(words), "is_running": False})()
+    runner.start = lambda words: type("", (), {"ended": lambda self: runner.give(words), "is_running": False})()
     for each in tries(command, whole, True, False):
-        shop.acts = [make, make]
-        outcome = each.run(shop, command, whole)
+        runner.acts = [make, make]
+        outcome = each.run(runner, command, whole)
         assert not outcome.is_planted or each.fault == "read-only folder", each
     assert {each.fault for each in tries(command, whole, True, False)} == set(FAULTS)
