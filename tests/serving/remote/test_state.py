@@ -217,10 +217,10 @@ def test_a_call_that_was_cancelled_while_it_waited_is_not_answered(export, monke
         call = PredictionServiceStub(channel).Predict
         first, second = (call.future(predict_request(), timeout=30) for _ in range(2))
         assert started.acquire(timeout=30)
-        wait_until(lambda: running._admission._under_way == 2)
+        wait_until(lambda: len(wanted) == 2)
         for each in (first, second):
             each.cancel()
-        wait_until(lambda: len(wanted) == 2 and not any(is_wanted() for is_wanted in wanted))
+        wait_until(lambda: not any(is_wanted() for is_wanted in wanted))
         ready.set()
         wait_until(lambda: not running._admission._under_way)
     assert not started.acquire(blocking=False)
