@@ -88,7 +88,7 @@ def _look_at(prepared) -> Finding:
     value = f"{summary.images + summary.test_images} images, version {summary.version}"
     verify = f"`python cli.py data verify --config {config}`"
     if verified and verified.changed:
-        changed = f"{verified.changed[0]} has changed since it was verified on {verified.at} UTC"
+        changed = f"{verified.changed[0]} has another size or time than when it was verified on {verified.at} UTC"
         return warned(name, f"{value}; {changed}", verify)
     when = f"verified on {verified.at} UTC" if verified else f"never verified ({verify} does it)"
     return passed(name, f"{value}, {when}")

@@ -55,7 +55,7 @@ def test_when_a_set_was_verified_is_said_until_a_file_changes(asked):
     os.utime(file, ns=(0, 0))
     [found] = images.sets(asked)
     assert found.status == WARN
-    assert f"{os.path.basename(file)} has changed since it was verified" in found.value
+    assert f"{os.path.basename(file)} has another size or time than when it was verified on 20" in found.value
     assert found.fix == "`python cli.py data verify --config phantom`"
 
 
