@@ -16,6 +16,7 @@ from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
 from bach_keras.serving.answers import Outputs
 from bach_keras.serving.card import CARD, calibration_of, check_card, outputs_of, ranges_of, warnings_of
+from bach_keras.serving.export_files import check_files
 from bach_keras.serving.images import as_png, as_seen
 from bach_keras.serving.operations import check_operations
 from bach_keras.version_folder import loadable, version_folder
@@ -39,6 +40,7 @@ class Export:
     def __init__(self, folder: str | os.PathLike):
         self.folder = version_folder(Path(folder))
         try:
+            check_files(self.folder)
             self.card = _card(self.folder)
             check_operations(self.folder / "saved_model.pb")
             with loadable(self.folder) as place:

@@ -1,6 +1,7 @@
 """Exports whose files were changed: each gets one sentence that names the file and the field."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -156,3 +157,22 @@ def test_a_card_of_an_older_export_is_read(place):
     assert Export(place).configs == ("phantom",)
     assert Export(place).view == View(32)
     np.testing.assert_allclose(np.sum(Export(place).images(np.zeros((1, 32, 32, 3), np.uint8))["carci"]), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fingerprint.pb", "variables/variables.index", CARD, "pipe"])
+def test_a_pipe_or_a_device_among_its_files_is_refused_and_not_waited_for(place, name):
+    (place / name).unlink(missing_ok=True)
+    os.mkfifo(place / name)
+    assert_refused(place, f"{name} is a pipe, a device or a socket")
+    (place / name).unlink()
+    (place / name).symlink_to("/dev/zero")
+    assert_refused(place, f"{name} is a pipe, a device or a socket")
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 40, bytes(2**16 + 1), None])
+def test_a_fingerprint_that_tensorflow_cannot_read_is_refused(place, content):
+    path = place / "fingerprint.pb"
+    path.unlink()
+    Export(place)  # it is not needed
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert_refused(place, "fingerprint.pb is damaged")
