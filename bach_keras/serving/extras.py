@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bach_keras.serving.explain import Pictures, check_explains
 from bach_keras.serving.judgement import Judgement, Symmetries
 from bach_keras.serving.metadata import ColourProfile, PixelSize
-from bach_keras.serving.neighbours import Neighbours, check_neighbours
 from bach_keras.serving.option_names import Option
 from bach_keras.serving.predict import Extra
 from bach_keras.serving.views import with_views
@@ -55,9 +53,14 @@ def make_extras(export, asked: Asked, paths: Sequence[Path], names=Option) -> li
         export: an ``Export`` or a ``Remote``, with its own views.
         paths: the files and folders that are answered for.
     """
+    # Pictures need Keras and Matplotlib, which take a second to import.
     if asked.neighbours is not None:
+        from bach_keras.serving.neighbours import Neighbours, check_neighbours
+
         check_neighbours(export, asked.neighbours, paths, asked.thumbnails, names)
     if asked.explain is not None:
+        from bach_keras.serving.explain import Pictures, check_explains
+
         check_explains(export, asked.views, paths, asked.explain, names)
     averaged = with_views(export, asked.views, names)
     symmetries = [Symmetries(averaged, asked.routing)] if asked.symmetries else []
