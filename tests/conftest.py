@@ -4,6 +4,7 @@ from tests import sandbox
 
 HOME = sandbox.enter()  # before TensorFlow, Keras and TFDS look for theirs
 
+import gc  # noqa: E402
 import logging  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -14,6 +15,11 @@ from bach_keras.commands.console import PACKAGES, Console  # noqa: E402
 from bach_keras.members import load_member  # noqa: E402
 from tests import few_phantoms as few  # noqa: E402
 from tests import trainings  # noqa: E402
+
+# TensorFlow's graphs are very many objects, and looking through those that stay for cycles took a tenth of all tests.
+gc.collect()
+gc.freeze()
+gc.set_threshold(50_000, 20, 50)
 
 # What takes longest comes first, so that of two workers none is left with a long file when the other has ended.
 LONGEST = ("training", "serving", "test_cli.py")

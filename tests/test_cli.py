@@ -5,11 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from bach_keras import packed_kernels
+from bach_keras.packed_kernels import SWITCH
 from cli import cli
 from datasets import phantom
 from datasets.labels import CLASSES
@@ -240,24 +243,34 @@ def test_each_file_is_one_row_of_the_table_whatever_its_name(exported, tmp_path)
     assert {json.loads(line)["path"] for line in result.stdout.splitlines()} == {str(tmp_path / name) for name in names}
 
 
-def test_a_process_that_only_answers_keeps_packed_kernels_and_no_other_does():
-    name = "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"
+def test_a_process_that_only_answers_keeps_packed_kernels():
+    code = (
+        "import os; from click.testing import CliRunner; from cli import cli\n"
+        f"CliRunner().invoke(cli, ['predict', '--model', 'nowhere', 'nowhere']); print(os.environ.get({SWITCH!r}))"
+    )
+    own = {key: value for key, value in os.environ.items() if key != SWITCH}
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=own)
+    assert process.stdout.strip() == "1"
 
-    def found(*words, before="", **environment):
-        code = (
-            f"import os, sys; from click.testing import CliRunner; from cli import cli\n{before}\n"
-            f"CliRunner().invoke(cli, {words}); print(os.environ.get({name!r}))"
-        )
-        own = {key: value for key, value in os.environ.items() if key != name}
-        command = [sys.executable, "-c", code]
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=own | environment).stdout.strip()
 
-    predict, serve = ("predict", "--model", "nowhere", "nowhere"), ("serve", "--model", "nowhere")
-    assert found(*predict) == found(*serve) == "1"
-    assert found("train", "--node", "carci", "--lr", "-1") == "None"
-    assert found(*predict, **{name: "0"}) == "0"
-    # A program that has TensorFlow already may also train.
-    assert found(*predict, before="import tensorflow") == "None"
+@pytest.mark.parametrize(
+    ("words", "before", "has_started", "after"),
+    [
+        (("predict", "--model", "nowhere", "nowhere"), None, False, "1"),
+        (("serve", "--model", "nowhere"), None, False, "1"),
+        (("train", "--node", "carci", "--lr", "-1"), None, False, None),
+        (("predict", "--model", "nowhere", "nowhere"), "0", False, "0"),
+        # A program that has TensorFlow already may also train.
+        (("predict", "--model", "nowhere", "nowhere"), None, True, None),
+    ],
+)
+def test_kernels_are_kept_packed_where_nothing_trains(words, before, has_started, after, monkeypatch):
+    monkeypatch.setenv(SWITCH, "")  # so that it is put back afterwards
+    monkeypatch.delenv(SWITCH) if before is None else monkeypatch.setenv(SWITCH, before)
+    if not has_started:
+        monkeypatch.setattr(packed_kernels, "sys", SimpleNamespace(modules={}))
+    assert run(*words).exit_code == 2
+    assert os.environ.get(SWITCH) == after
 
 
 def test_a_share_of_unsure_answers_that_is_no_number_is_refused():
