@@ -133,8 +133,9 @@ def _forget_staged(prepared: Prepared, count: int) -> None:
         if not free:
             return
         with Staging(_staged(prepared)) as staging:
-            # Those of an interrupted --overwrite are kept for it, unless it had encoded all: it then begins again.
-            if len(staging) == count:
+            # Those of an interrupted --overwrite are kept for it, unless it had encoded all: it then starts again. None
+            # are left where the removal itself was killed between two files.
+            if len(staging) in (0, count):
                 staging.discard()
 
 

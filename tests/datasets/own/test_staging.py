@@ -72,13 +72,16 @@ def test_ctrl_c_says_what_is_kept_and_the_next_time_does_the_rest(tmp_path, sour
     assert not (tmp_path / "data" / "bach_bisque" / "own-a" / ".staged").exists()
 
 
+@pytest.mark.parametrize("removed", [None, "journal", "images"])
 def test_what_a_preparation_killed_right_after_its_set_was_complete_kept_goes_with_the_next(
-    tmp_path, source, undisturbed, monkeypatch
+    tmp_path, source, undisturbed, monkeypatch, removed
 ):
     with monkeypatch.context() as killed:
         killed.setattr(staging.Staging, "discard", lambda self: None)
         kept = prepare_own("a", source, tmp_path / "data").path.parent / ".staged"
     assert kept.is_dir()
+    if removed:
+        (kept / removed).unlink()
     summary = prepare_own("a", source, tmp_path / "data")
     assert not summary.built
     assert fingerprint(summary) == undisturbed
