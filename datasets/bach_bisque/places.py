@@ -21,6 +21,8 @@ from datasets.images.folder import is_clutter, walk
 # to have more or inflates to more.
 MAX_BYTES = 128 << 20
 _PIECE = 4096
+# Characters of an entry's name; a damaged length makes what follows it a part of the name.
+_MAX_NAME = 500
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 
 
@@ -81,6 +83,11 @@ def open_zip(path: Path, stack: contextlib.ExitStack) -> Place:
     named = [(entry.filename.replace("\\", "/"), entry) for entry in archive.infolist()]
     held = [(name, entry) for name, entry in named if not name.endswith("/")]
     for name, entry in held:
+        if len(name) > _MAX_NAME:
+            raise UserError(
+                f"{path} has an entry with a name of {len(name):,} characters ({name[:50]!r}...): it is damaged, or "
+                "not what was published. Remove it and fetch it again."
+            )
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts:
             raise UserError(f"{path} has an entry that climbs out of it, {entry.filename!r}: do not trust this zip.")

@@ -237,6 +237,14 @@ def test_a_zip_that_climbs_out_is_refused(tiny_bach, bach_zip, name):
     assert "climbs out" in refusal(tiny_bach, bach_zip)
 
 
+def test_a_zip_with_an_endless_name_is_refused_without_all_of_it(tiny_bach, bach_zip):
+    with zipfile.ZipFile(bach_zip, "a") as archive:
+        archive.writestr(f"Photos/Normal/{'n' * 5000}.tif", b"")
+    said = refusal(tiny_bach, bach_zip)
+    assert "has an entry with a name of 5,018 characters" in said
+    assert len(said) < 300 + len(str(bach_zip))
+
+
 def test_a_zip_that_holds_a_name_twice_is_refused(tiny_bach, bach_zip):
     name = "ICIAR2018_BACH_Challenge/Photos/Normal/n001.tif"
     with zipfile.ZipFile(bach_zip, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
