@@ -27,19 +27,21 @@ def handler(answer: Callable, is_urgent: Callable[[], bool], ended: Callable[[],
     # The handler takes a stream, which is the same on the wire. So it starts before the message is received, can limit
     # how long that takes, and can give a reason where bytes are not a message.
 
+    # An error that outlives its block would hold this frame and the frame hold it: the call would keep its stream, of
+    # which a client may have few, until the garbage is collected.
     def handle(messages, context):
         try:
             return answer(receive(messages, context, is_urgent), context.is_active)
         except RefusedError as error:
-            refusal = error
+            code, words = error.code, str(error)
         except MemoryError:
-            refusal = RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "There is no memory for this request.")
+            code, words = grpc.StatusCode.RESOURCE_EXHAUSTED, "There is no memory for this request."
         except Exception:  # a bug of ours ends one call, not the server
             traceback.print_exc()
-            refusal = RefusedError(grpc.StatusCode.INTERNAL, "The server failed; its own output says why.")
+            code, words = grpc.StatusCode.INTERNAL, "The server failed; its own output says why."
         finally:
             ended()
-        context.abort(refusal.code, str(refusal))
+        context.abort(code, words)
 
     handle.experimental_thread_pool = pool
     return grpc.stream_unary_rpc_method_handler(handle, response_serializer=lambda message: message.SerializeToString())

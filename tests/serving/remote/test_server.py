@@ -1,6 +1,7 @@
 """The development server, spoken to as any client of TF Serving would, without ours."""
 
 import base64
+import gc
 import http.client
 import json
 import logging
@@ -380,6 +381,17 @@ def test_every_other_type_is_refused(service, dtype):
         service.Predict(_changed(dtype=dtype), timeout=30)
     assert caught.value.code().name == "INVALID_ARGUMENT"
     assert "type" in caught.value.details()
+
+
+def test_a_refused_call_gives_its_stream_back_before_garbage_is_collected(service):
+    gc.disable()
+    try:
+        for _ in range(rpc.MOST + 5):
+            with pytest.raises(grpc.RpcError) as caught:
+                service.Predict(_changed(dtype=1), timeout=30)
+            assert caught.value.code().name == "INVALID_ARGUMENT"
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
