@@ -266,11 +266,19 @@ def test_calls_that_are_slow_to_send_give_way_to_others_and_to_the_end(export, m
         yield from ()
 
     with Server(export) as running, channel_to(running) as channel:
+        enter, entered = running._admission.enter, []
+
+        def note():
+            number = enter()
+            entered.append(number)
+            return number
+
+        monkeypatch.setattr(running._admission, "enter", note)
         call = channel.stream_unary(f"/{SERVICE}/Predict")
         silent = [call.future(never(), timeout=60) for _ in range(rpc.CALLS)]
         PredictionServiceStub(channel).GetModelMetadata(metadata_request(), timeout=30)
         silent.append(call.future(never(), timeout=60))
-        wait_until(lambda: running._admission._under_way)
+        wait_until(lambda: len(entered) == rpc.CALLS + 2)
         running.stop()
         codes = {each.exception(30).code().name for each in silent}
         stopped.set()
