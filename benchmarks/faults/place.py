@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets.digest import sha256_of
 
-# Bytes of room that a full disk may still have: of its last page, and of a file that was begun and taken away.
+# Bytes of room that a full disk may still have: of its last page, and of a file that was started and taken away.
 _NOTHING = 2**16
 
 

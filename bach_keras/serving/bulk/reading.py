@@ -52,7 +52,7 @@ class Decoder:
             self.close()
             return late
         try:
-            # An answer that has begun is complete at once, unless code that a file brought in holds it back.
+            # An answer that has started is complete at once, unless code that a file brought in holds it back.
             with self._child.ended_after(max(seconds, _REST)):
                 found = decoder.unpacked(*self._child.receive(3 * MAX_PIXELS))
         except frames.FrameError:

@@ -73,7 +73,7 @@ class Admission:
             return self._under_way
 
     def wait(self, seconds: float) -> int:
-        """Wait until what was accepted is answered; return how much is not, of which no more is begun."""
+        """Wait until what was accepted is answered; return how much is not, of which no more is started."""
         with self._changed:
             self._changed.wait_for(lambda: not self._under_way, seconds)
             self._is_over = True

@@ -123,6 +123,19 @@ def test_clients_that_send_nothing_keep_nobody_from_asking_for_the_state(running
         wait_until(lambda: not asking._count)
 
 
+def held(monkeypatch):
+    """Let predictions wait; return a semaphore of those that have started, and an event that lets them end."""
+    started, ready = threading.Semaphore(0), threading.Event()
+
+    def slow(servable, signature, given):
+        started.release()
+        assert ready.wait(30)
+        return {"label": np.array([b"benign"], object)}
+
+    monkeypatch.setattr(Servable, "predict", slow)
+    return started, ready
+
+
 def test_the_models_state_is_told_over_grpc(running):
     with channel_to(running) as channel:
         request = GetModelStatusRequest()
@@ -134,14 +147,7 @@ def test_the_models_state_is_told_over_grpc(running):
 
 
 def test_a_server_that_stops_says_so_refuses_what_is_new_and_answers_what_it_accepted(export, monkeypatch):
-    started, ready = threading.Semaphore(0), threading.Event()
-
-    def slow(servable, signature, given):
-        started.release()
-        assert ready.wait(30)
-        return {"label": np.array([b"benign"], object)}
-
-    monkeypatch.setattr(Servable, "predict", slow)
+    started, ready = held(monkeypatch)
     with ThreadPoolExecutor(4) as pool, Server(export) as running, channel_to(running) as channel:
         place, service = f"{running.rest_url}/v1/models/bach", PredictionServiceStub(channel)
         rest = pool.submit(requests.post, f"{place}:predict", json={"instances": [""]}, timeout=30)
@@ -171,14 +177,7 @@ def test_a_server_that_stops_says_so_refuses_what_is_new_and_answers_what_it_acc
 
 
 def test_what_is_not_answered_in_time_is_counted_and_not_begun(export, monkeypatch):
-    started, ready = threading.Semaphore(0), threading.Event()
-
-    def slow(servable, signature, given):
-        started.release()
-        assert ready.wait(30)
-        return {"label": np.array([b"benign"], object)}
-
-    monkeypatch.setattr(Servable, "predict", slow)
+    started, ready = held(monkeypatch)
     for name, value in {"ANSWER": 0.1, "GRACE": 0.1, "AT_ONCE": 1}.items():
         monkeypatch.setattr(server, name, value)
     with ThreadPoolExecutor(2) as pool:
