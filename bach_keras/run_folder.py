@@ -1,10 +1,8 @@
 """The folder of a run: the only room that knows which files are in it, what they say, and how they are written."""
 
 import csv
-import json
 import os
 import platform
-import shutil
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +11,8 @@ from bach_keras import run_changes, run_fields
 from bach_keras.fields import FieldError, read_object
 from bach_keras.provenance import Provenance
 from bach_keras.recipe import Recipe
+from bach_keras.run_place import is_finished, link_or_copy, only_trainer, set_aside
 from datasets.errors import UserError
-from datasets.locked import only_one
 from datasets.whole import whole, whole_folder, write_json
 
 _WEIGHTS = ".weights.h5"
@@ -236,13 +234,7 @@ class Run:
 
     def alone(self):
         """Let only this process train the run in this context; a ``UserError`` says that another one does."""
-        refusal = f"Another process trains {self.folder}: wait for it to end, or choose another --run-dir."
-        return only_one(self.folder / ".lock", refusal, "another training of it")
-
-    def check_free(self) -> None:
-        """Refuse a run that another process trains."""
-        with self.alone():
-            pass
+        return only_trainer(self.folder)
 
     def remove_unfinished(self) -> None:
         """Remove what a process that was interrupted or killed left half-written."""
@@ -257,66 +249,8 @@ class Run:
         return run_changes.differences(held, wanted)
 
 
-def is_finished(folder: Path) -> bool:
-    """Say whether a finished run is there."""
-    return (folder / "metrics.json").is_file()
-
-
 def _not_written(path: Path, reason) -> UserError:
     return UserError(f"{path} is not what a run writes ({str(reason).rstrip('.')}): train the run again.")
-
-
-def check_destination(folder: str | os.PathLike, overwrite: bool = False) -> bool:
-    """Return whether a run exists there that would be replaced.
-
-    Raises:
-        UserError: the folder holds a run and ``overwrite`` is not set, or holds something else.
-    """
-    folder = Path(folder)
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} holds something that is not a run: choose another --run-dir.")
-    if not overwrite:
-        raise UserError(
-            f"{folder} holds a run already: choose another --run-dir, resume it with --resume, "
-            "or start over with --overwrite."
-        )
-    return True
-
-
-def set_aside(folder: Path, overwrite: bool) -> None:
-    """Make room for a new run; with ``overwrite`` one that exists is kept as ``<folder>.previous``.
-
-    An unfinished run does not take the place of a finished one that was kept so: it is removed.
-    """
-    if check_destination(folder, overwrite):
-        Run(folder, {}).check_free()  # or a training would write into the run that takes its place
-        previous = folder.with_name(f"{folder.name}.previous")
-        if is_finished(previous) and not is_finished(folder):
-            shutil.rmtree(folder)
-            return
-        if previous.exists():
-            shutil.rmtree(previous)
-        folder.rename(previous)
-    elif folder.exists():
-        folder.rmdir()  # an empty folder
-
-
-def share_run(source: Path, folder: Path, more: dict, overwrite: bool) -> None:
-    """Make a run folder of another's files, which both then have; its config.json holds ``more`` as well."""
-    with whole_folder(folder) as partial:
-        shutil.copytree(source, partial, copy_function=link_or_copy, dirs_exist_ok=True)
-        # The name is replaced and the file it linked to stays, so the other run does not change.
-        write_json(partial / "config.json", json.loads((partial / "config.json").read_text()) | more)
-        set_aside(folder, overwrite)
-
-
-def link_or_copy(source, target) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without links
-        shutil.copyfile(source, target)
 
 
 def versions() -> dict[str, str]:

@@ -27,7 +27,7 @@ FLOORS = (
     ("bach_keras.preprocess", "bach_keras.network", "bach_keras.calibration"),
     ("bach_keras.trunks", "bach_keras.joining"),
     ("bach_keras.hierarchy", "bach_keras.recipe"),
-    ("bach_keras.run_fields", "bach_keras.run_changes"),
+    ("bach_keras.run_fields", "bach_keras.run_changes", "bach_keras.run_place"),
     ("bach_keras.run_folder", "bach_keras.exported_members"),
     ("bach_keras.temperatures",),
     ("bach_keras.members",),

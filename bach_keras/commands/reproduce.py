@@ -67,7 +67,8 @@ def reproduce(config, protocols, seeds, inits, out, only_plan, address, data_dir
     from bach_keras.training.alone import alone
     from bach_keras.training.start import start_from
     from bach_keras.training.starts import check_names, reproduce_starts
-    from bach_keras.training.table1 import open_plan, reproduce_table1
+    from bach_keras.training.table1 import reproduce_table1
+    from bach_keras.training.table1_plan import open_plan
     from datasets.split_data import default_config
 
     with stopped_in_one_sentence(), _joined(None if only_plan else address) as cluster:

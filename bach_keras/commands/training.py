@@ -67,7 +67,7 @@ def train(node, images, start, stop_at, run_dir, resumed, allow_changes, overwri
     Example:
       python cli.py train --node norbe
     """
-    from bach_keras.run_folder import check_destination
+    from bach_keras.run_place import check_destination
     from bach_keras.training import devices, train
     from bach_keras.training.best_start import train_best
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bach_keras.evidence.metrics import both_in_words
-from bach_keras.run_folder import Run, is_finished
+from bach_keras.run_folder import Run
+from bach_keras.run_place import is_finished
 from datasets.errors import MissingError, UserError, in_words
 from datasets.escape import csv_line, for_terminal
 

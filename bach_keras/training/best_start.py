@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bach_keras.evidence.metrics import in_words
-from bach_keras.run_folder import Run, check_destination, share_run
+from bach_keras.run_folder import Run
+from bach_keras.run_place import check_destination, share_run
 from bach_keras.training.checkpoint import WEIGHTED_ACCURACY, standing
 from bach_keras.training.job import Job
 from bach_keras.training.start import Start

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bach_keras.cluster import is_alive
-from bach_keras.run_folder import is_finished
+from bach_keras.run_place import is_finished
 from bach_keras.training.spread_run import LOOK, comes, lock_of
 from bach_keras.training.stops import Interrupted
 from bach_keras.training.train import finish
@@ -103,7 +103,7 @@ def train_on_cluster(plan, job_of: Callable, cluster: Cluster, prepare: Callable
     """Train the runs of a plan that are not finished.
 
     Args:
-        plan: a ``table1.Plan``.
+        plan: a ``table1_plan.Plan``.
         job_of: returns the ``Job`` of a planned run, once what it needs is finished.
         cluster: where to.
         prepare: called first in each process that trains, for one to show its log.

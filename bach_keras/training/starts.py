@@ -7,7 +7,8 @@ from bach_keras.recipe import Recipe
 from bach_keras.run_folder import Run
 from bach_keras.training.spread import Cluster
 from bach_keras.training.start import Start
-from bach_keras.training.table1 import Plan, reproduce_table1
+from bach_keras.training.table1 import reproduce_table1
+from bach_keras.training.table1_plan import Plan
 from datasets.errors import UserError, working
 from datasets.whole import write_json
 

@@ -11,7 +11,8 @@ from bach_keras.evidence import metrics, predictions
 from bach_keras.evidence.curves import curves_figure
 from bach_keras.evidence.stains import in_words as stains_in_words
 from bach_keras.recipe import Recipe
-from bach_keras.run_folder import Run, check_destination, recipe_as_json, versions
+from bach_keras.run_folder import Run, recipe_as_json, versions
+from bach_keras.run_place import check_destination
 from bach_keras.training import balance, checkpoint, devices
 from bach_keras.training.batches import evaluation_batches
 from bach_keras.training.building import network, precision, seed_everything

@@ -19,7 +19,8 @@ _INDEXED = 160
 _LEAST_VOTES, _MOST_COMPARED = 4, 64
 
 
-@dataclass(frozen=True)
+# With slots, as many images that are all alike have millions of pairs.
+@dataclass(frozen=True, slots=True)
 class Copy:
     """Two images, by their names, that show the same tissue, and what brings the second onto the first."""
 
@@ -91,9 +92,11 @@ class Sketchbook:
         for number in bar(range(len(self._names)), what="Comparing"):
             own = self._sketch(number)
             for first, second, mirrored in self._proposed(index, number, own, wanted):
-                if (first, second, mirrored) in compared:
+                # One number and not three, which would take four times the memory.
+                pair = (first * len(self._names) + second) * 2 + mirrored
+                if pair in compared:
                     continue
-                compared.add((first, second, mirrored))
+                compared.add(pair)
                 one, other = (own if each == number else self._sketch(each) for each in (first, second))
                 found = align(one, other.mirrored if mirrored else other)
                 best = copies.get((first, second))

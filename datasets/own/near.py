@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,9 +19,19 @@ from datasets.wording import counted
 LOG = logging.getLogger(__name__)
 
 _LISTED = 3
+# Nobody looks at more pairs than these, and images that are all alike have millions.
+_KEPT = 10_000
 
 
-def find_near(prepared: Prepared, others: Iterable[Prepared]) -> list[Copy]:
+@dataclass(frozen=True)
+class Near:
+    """The pairs that show the same tissue: those most alike, and how many were found in all."""
+
+    pairs: list[Copy]
+    found: int
+
+
+def find_near(prepared: Prepared, others: Iterable[Prepared]) -> Near:
     """Find the pairs of an image of a set and another one, of it or of another set, that show the same tissue.
 
     Images of the same pixels are left out: they are known, and named as what they are.
@@ -41,10 +52,11 @@ def find_near(prepared: Prepared, others: Iterable[Prepared]) -> list[Copy]:
             sketches.add(name, sketch)
         pairs = sketches.find_copies(is_wanted)
     sources = {record.filename: record.source for each, _ in sets for record in each.records}
-    return [
+    named = [
         dataclasses.replace(pair, **{side: name_beside_others(name, sources[name]) for side, name in _sides(pair)})
-        for pair in pairs
+        for pair in pairs[:_KEPT]
     ]
+    return Near(named, len(pairs))
 
 
 def _sides(pair: Copy) -> tuple[tuple[str, str], ...]:
@@ -65,13 +77,13 @@ def _images(prepared: Prepared, names: list[str]) -> Iterator[tuple[str, np.ndar
         )
 
 
-def report(pairs: list[Copy]) -> None:
+def report(near: Near) -> None:
     """Name the pairs that were found."""
-    if pairs:
-        named = "; ".join(map(_in_words, pairs[:_LISTED]))
-        more = f"; and {len(pairs) - _LISTED} more" if len(pairs) > _LISTED else ""
+    if near.pairs:
+        named = "; ".join(map(_in_words, near.pairs[:_LISTED]))
+        more = f"; and {near.found - _LISTED} more" if near.found > _LISTED else ""
         LOG.warning(
-            f"Of the same tissue, as far as a comparison tells: {counted(len(pairs), 'pair')} of images: "
+            f"Of the same tissue, as far as a comparison tells: {counted(near.found, 'pair')} of images: "
             f"{named}{more}. "
             "Look at them: only images of one patient are kept together in a split."
         )
@@ -81,5 +93,5 @@ def _in_words(pair: Copy) -> str:
     return f"{pair.first} and {pair.second}, {pair.orientation}, scaled by {pair.scale:.2f}"
 
 
-def as_facts(pairs: list[Copy]) -> list[dict]:
-    return [dataclasses.asdict(pair) for pair in pairs]
+def as_facts(near: Near) -> dict:
+    return {"near_copies": [dataclasses.asdict(pair) for pair in near.pairs], "near_copies_found": near.found}

@@ -205,7 +205,7 @@ class _Work:
             "patients": len({row["group"] for row in self.rows} - {""}),
             "copies": within,
             "copies_elsewhere": elsewhere,
-            "near_copies": near.as_facts(similar),
+            **near.as_facts(similar),
             "files": self.files,
         }
         write_facts(folder, facts)

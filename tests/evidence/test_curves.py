@@ -2,7 +2,8 @@ import pytest
 from PIL import Image
 
 from bach_keras.evidence.curves import curves_figure
-from bach_keras.run_folder import Run, share_run
+from bach_keras.run_folder import Run
+from bach_keras.run_place import share_run
 
 
 def history(*losses, **more):

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from bach_keras.training import spread, spread_run
 from bach_keras.training.spread import Cluster, train_on_cluster
 from bach_keras.training.stops import Interrupted
-from bach_keras.training.table1 import plan_system
+from bach_keras.training.table1_plan import Plan, plan_system
 from benchmarks.kills import compare
 from cli import cli
 from datasets import locked
@@ -249,7 +249,7 @@ def _few_runs(out: Path, address: str) -> None:
     from tests.trainings import RANDOM
 
     runs = plan_system("phantom", "patient", 0, out, "none")[0][:2]
-    plan = table1.Plan("phantom", out, runs, [], {("phantom", "patient"): few_phantoms()})
+    plan = Plan("phantom", out, runs, [], {("phantom", "patient"): few_phantoms()})
     with connected(address, is_quiet=True) as ray:
         train_on_cluster(
             plan, lambda each: table1._job(each, plan, RECIPE, RANDOM), Cluster(ray, address), prepare=None
@@ -276,7 +276,7 @@ def test_runs_on_two_machines_of_which_one_is_lost_are_those_of_one_machine(tmp_
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
     assert "resumes on another" in ended.stdout
     runs = plan_system("phantom", "patient", 0, tmp_path / "here", "none")[0][:2]
-    plan = table1.Plan("phantom", tmp_path / "here", runs, [], {("phantom", "patient"): few_phantoms()})
+    plan = Plan("phantom", tmp_path / "here", runs, [], {("phantom", "patient"): few_phantoms()})
     for each in runs:
         finish(table1._job(each, plan, RECIPE, RANDOM))
         there = tmp_path / "cluster" / each.folder.relative_to(plan.out)

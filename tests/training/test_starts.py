@@ -12,7 +12,7 @@ from bach_keras.run_folder import Run
 from bach_keras.training import starts, table1
 from bach_keras.training.start import Start, start_from
 from bach_keras.training.starts import check_names, reproduce_starts
-from bach_keras.training.table1 import Plan, open_plan, plan_system
+from bach_keras.training.table1_plan import Plan, open_plan, plan_system
 from datasets.errors import UserError
 from datasets.labels import CLASSES
 from tests.evidence.answered import row

@@ -10,7 +10,8 @@ import pytest
 from bach_keras.run_folder import Run, recipe_as_json, versions
 from bach_keras.training import table1
 from bach_keras.training.alone import alone
-from bach_keras.training.table1 import Plan, open_plan, plan_system, reproduce_table1
+from bach_keras.training.table1 import reproduce_table1
+from bach_keras.training.table1_plan import Plan, open_plan, plan_system
 from bach_keras.training.train import finish
 from datasets.errors import UserError
 from datasets.whole import write_json

@@ -20,6 +20,7 @@ from datasets.catalogue import BISQUE, CONFIGS
 from datasets.errors import UserError
 from datasets.images.read import read_rgb
 from datasets.labels import LABELS
+from datasets.own import near
 from datasets.own.prepare import prepare_own
 from datasets.split_data import split_data
 from datasets.splits import make_split
@@ -205,8 +206,25 @@ def test_copies_that_are_turned_cut_and_scaled_are_named_and_kept(tmp_path, capl
         frozenset(("own-first/benign/2.png", "own-second/benign/turned.jpg")),
         frozenset(("own-second/benign/another.png", "own-second/benign/small.png")),
     }
+    assert facts["near_copies_found"] == 2
     assert "Of the same tissue, as far as a comparison tells: 2 pairs of images: own-second/benign/" in caplog.text
     assert facts["copies"] == facts["copies_elsewhere"] == []
+
+
+def test_of_very_many_pairs_those_most_alike_are_kept_and_all_are_counted(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(near, "_KEPT", 4)
+    whole = Image.fromarray(phantom.draw("benign", 0, 0))
+    (tmp_path / "images" / "benign").mkdir(parents=True)
+    for left in (0, 20, 40, 60):
+        whole.crop((left, 0, left + 300, 256)).save(tmp_path / "images" / "benign" / f"{left}.png")
+    summary = prepare_own("alike", tmp_path / "images", tmp_path / "data")
+    facts = json.loads((summary.path / "own.json").read_text())
+    assert facts["near_copies_found"] == 6
+    kept = facts["near_copies"]
+    assert len(kept) == 4
+    assert kept[0]["correlation"] >= kept[3]["correlation"]
+    assert "6 pairs of images: " in caplog.text
+    assert "; and 3 more" in caplog.text
 
 
 def test_a_second_time_finds_it_and_a_changed_source_is_asked_about(tmp_path):
