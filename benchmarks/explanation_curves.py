@@ -37,7 +37,9 @@ def areas(node: ExplainedNode, images: list[Sample], seed: int) -> dict:
     for index, image in enumerate(images):
         others = [other for other, its in zip(images, answered, strict=True) if its != answered[index]]
         order = _orders({name: each[index] for name, each in maps.items()}, len(image.square), draws)
-        for filler, filled in _fillers(image.square, others[index % len(others)].square).items():
+        # A node that gives all images one answer has no tissue of the other.
+        other = others[index % len(others)].square if others else None
+        for filler, filled in _fillers(image.square, other).items():
             for name, value in _of_image(node, image.square, filled, order, 2 * answered[index] - 1).items():
                 found.setdefault((filler, name), []).append(value)
     return {name: np.array(each) for name, each in found.items()}
@@ -73,7 +75,7 @@ def _orders(maps, size, draws) -> dict[str, list[np.ndarray]]:
 def _fillers(square, other) -> dict[str, np.ndarray]:
     mean = np.broadcast_to(square.mean(axis=(0, 1)).round().astype(np.uint8), square.shape)
     blurred = np.asarray(Image.fromarray(square).filter(ImageFilter.GaussianBlur(len(square) / 12)))
-    return {"other tissue": other, "mean colour": mean, "blur": blurred}
+    return ({} if other is None else {"other tissue": other}) | {"mean colour": mean, "blur": blurred}
 
 
 def _removed(square, filled, order) -> list[np.ndarray]:

@@ -28,6 +28,9 @@ def print_areas(node, images, seed) -> None:
     print("\narea / that of cells in random order (95 % interval by patient); smallest first: insertion\n")
     print(f"| replaced by | answered | n | {' | '.join(ORDERS)} | random's area |\n|---|---|---{'|---' * 5}|")
     for filler in FILLERS:
+        if (filler, "lossy") not in found:
+            print(f"| {filler} | there is none, as all images have one answer |")
+            continue
         for name, of_class in (("either", (0, 1)), *((each, (index,)) for index, each in enumerate(node.node.classes))):
             rows = np.isin(found["answered"], of_class) & found[filler, "lossy"]
             line = f"| {filler} | {name} | {rows.sum()} of {np.isin(found['answered'], of_class).sum()} |"

@@ -15,9 +15,10 @@ from datasets.errors import UserError
 @click.command()
 @click.option("--model", type=FOLDER, help="An export. Give this or --server.")
 @click.option("--server", metavar="URL", help="A server to ask, as for 'predict'; it gives no overlays.")
+@click.option("--symmetries", is_flag=True, help="Warn, as 'predict' does, where a turned image has another label.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; there is no password.")
 @click.option("--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0 takes a free port.")
-def app(model, server, host, port):
+def app(model, server, symmetries, host, port):
     """Open a page to drop images into: the answer, the path to it, where it looked, and how sure it is.
 
     It needs the packages of requirements-app.txt.
@@ -36,7 +37,7 @@ def app(model, server, host, port):
 
     export = open_model(model, server)
     show_warnings(export)
-    answers = Answers(export)
+    answers = Answers(export, symmetries)
     if server is None:
         answers.warm_up()
     Site(answers, host, port).serve()

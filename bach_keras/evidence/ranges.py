@@ -201,6 +201,13 @@ def outside(values: dict[str, float], bounds: dict) -> list[dict]:
     ]
 
 
+def in_words(found: dict) -> str:
+    """Return one of the ``warnings`` with its number, where that is from, and the range."""
+    low, high = found["range"]
+    source = f" ({found['source']})" if found.get("source") else ""
+    return f"{found['name']}: {found['value']:.3g}{source}; training images have {low:.3g} to {high:.3g}"
+
+
 def warnings(measured: dict, ranges: Ranges) -> list[dict]:
     """Return what of an image lies outside the training images' range: ``name``, ``value`` and ``range`` of each.
 

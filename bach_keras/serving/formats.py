@@ -2,6 +2,7 @@
 
 import json
 
+from bach_keras.evidence.ranges import in_words
 from datasets.escape import csv_line, for_terminal
 from datasets.labels import CLASSES
 
@@ -9,7 +10,7 @@ from datasets.labels import CLASSES
 def as_table(rows):
     """Yield (row, line) for a terminal: label, probabilities, what a calibrated tree doubts, spread, path.
 
-    Each neighbour is on a line of its own behind it.
+    Each warning, with its number and range, and each neighbour is on a line of its own behind it.
     """
     for row in rows:
         path = for_terminal(row["path"])
@@ -19,7 +20,8 @@ def as_table(rows):
         shares = "  ".join(f"{for_terminal(name)} {share:.3f}" for name, share in row["probabilities"].items())
         more = f"{_doubt(row)}{_spread(row)}{_profile(row)}{_warnings(row)}"
         line = f"{for_terminal(row['label']):9} {shares}  {more}  {path}"
-        yield row, "\n".join([line, *map(_neighbour, row.get("neighbours", ()))])
+        beside = [*map(_warning, row.get("warnings") or ()), *map(_neighbour, row.get("neighbours", ()))]
+        yield row, "\n".join([line, *beside])
 
 
 def _doubt(row) -> str:
@@ -36,6 +38,10 @@ def _spread(row) -> str:
 def _warnings(row) -> str:
     names = ", ".join(each["name"] for each in row.get("warnings") or ())
     return f"  WARNING: {names}" if names else ""
+
+
+def _warning(found) -> str:
+    return f"  warning {for_terminal(in_words(found))}"
 
 
 def _neighbour(each) -> str:

@@ -12,10 +12,11 @@ from PIL import Image
 
 from bach_keras.evidence import overlay
 from bach_keras.serving.explain import Maps
-from bach_keras.serving.judgement import Judgement
+from bach_keras.serving.judgement import Judgement, Symmetries
 from bach_keras.serving.metadata import ColourProfile, PixelSize
 from bach_keras.serving.neighbours import Neighbours
-from bach_keras.serving.predict import BATCH, predict_files
+from bach_keras.serving.predict import BATCH, Extra, predict_files
+from datasets.errors import UserError
 
 # At most so many images are taken at once.
 MOST = 300
@@ -95,6 +96,22 @@ class Pictures(Maps):
         return {"shown": Shown(picture.picture, picture.thumbnail, picture.height, picture.width, maps)}
 
 
+class Asking(Extra):
+    """Asks a server for its answers, and once it is lost no more in a drop: each try takes all of its patience."""
+
+    def __init__(self):
+        self.lost = ""
+
+    def ask(self, export, prepared):
+        if self.lost:
+            raise OSError(f"Not asked, as the server was lost before: {self.lost}")
+        try:
+            return {"answers": export.classify(prepared, "soft")}
+        except OSError as error:
+            self.lost = str(error)
+            raise
+
+
 class Resembled(Neighbours):
     """Gives a row ``neighbours``, each with its picture as an address that holds it."""
 
@@ -105,16 +122,27 @@ class Resembled(Neighbours):
 class Answers:
     """A model that answers the page: an ``Export``, or a ``Remote``, which says less.
 
-    Visitors take turns by the batch, so that none waits for all the images of another.
+    Visitors take turns by the batch, so that none waits for all the images of another. With ``symmetries`` a label that
+    changes with the turns and reflections of an image is a warning too, for eight times the work.
     """
 
-    def __init__(self, export):
+    def __init__(self, export, symmetries: bool = False):
         self.export = export
         self.explains = getattr(export, "explains", False)
         sizes = PixelSize()
-        self._extras = [Pictures(self.explains), sizes, ColourProfile(), Judgement(export.ranges, sizes.of)]
+        self._asking = Asking()
+        self._extras = [Pictures(self.explains), sizes, ColourProfile()]
+        if symmetries:
+            self._extras.append(Symmetries(export))
+        elif not self.explains:
+            self._extras.append(self._asking)
+        self._extras.append(Judgement(export.ranges, sizes.of))
+        self.no_neighbours = ""  # why none are shown, where that is not usual
         if "index" in (export.card or {}) and hasattr(export, "features"):
-            self._extras.append(Resembled(export, min(NEIGHBOURS, len(export.index.images))))
+            try:
+                self._extras.append(Resembled(export, min(NEIGHBOURS, len(export.index.images))))
+            except UserError as error:  # the file may be taken away, as it names patients
+                self.no_neighbours = str(error)
         self._turn = threading.Lock()
 
     @property
@@ -130,6 +158,7 @@ class Answers:
 
     def answer(self, files: list[tuple[Path, str]]) -> Iterator[list[Answer]]:
         """Yield answers for files, each with its name, batch by batch."""
+        self._asking.lost = ""  # it may be back
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
             with self._turn:

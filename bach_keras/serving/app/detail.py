@@ -1,9 +1,10 @@
 """One image as HTML: its answer, the path to it, where the nodes looked, and what speaks against trusting it."""
 
 from bach_keras.evidence.overlay import COVERS
+from bach_keras.evidence.ranges import in_words
 from bach_keras.serving.app import tree_picture
 from bach_keras.serving.app.answers import Answer, data_url
-from bach_keras.tree import NODES
+from bach_keras.tree import NODES, ROOT
 from datasets.escape import for_html
 
 
@@ -63,18 +64,14 @@ def _probabilities(row) -> str:
 
 
 def _warnings(row) -> str:
-    """Return what the measures of the image say; a row without them says nothing of warnings."""
+    """Return what the measures of the image say, or that the model does not know what its training images were."""
     found = row.get("warnings")
+    if found is None:
+        return "<p>This model does not know whether the image is unlike those that trained it.</p>"
     if not found:
         return ""
-    said = "".join(f"<li>{for_html(_warning(each))}</li>" for each in found)
+    said = "".join(f"<li>{for_html(in_words(each))}</li>" for each in found)
     return f'<div class="warned"><h3>This image is unlike those that trained the model</h3><ul>{said}</ul></div>'
-
-
-def _warning(found) -> str:
-    low, high = found["range"]
-    source = f" ({found['source']})" if found.get("source") else ""
-    return f"{found['name']}: {found['value']:.3g}{source}; training images have {low:.3g} to {high:.3g}"
 
 
 def _pictures(answer, image_size) -> str:
@@ -88,6 +85,13 @@ def _pictures(answer, image_size) -> str:
         f'<input type="range" min="0" max="100" value="{100 * COVERS:.0f}"></label>'
     )
     figures = "".join(_figure(answer, node, address, image_size) for node in shown.maps)
+    lit = tree_picture.path_to(answer.row["label"], tuple(name for name in NODES if answer.row["nodes"][name]))
+    aside = [NODES[node].title for node, _ in lit if node not in shown.maps]
+    if aside:  # near a tie the maps, and so these pictures, are of carci's own answer
+        figures += (
+            f'<p class="soft">{for_html(aside[0])} is not drawn: the pictures follow the answer of '
+            f"{NODES[ROOT.name].title}, which is nearly a tie here.</p>"
+        )
     scale = 'Nothing<span class="scale" aria-hidden="true"></span>most for this class; pale: not seen by the network.'
     return (
         f'<section class="looked" style="--strength:{COVERS}" aria-label="Where it looked"><h3>Where it looked</h3>'
@@ -133,7 +137,9 @@ def _facts(row) -> str:
     said = []
     if scale := row.get("um_per_pixel"):
         said.append(f"{scale['value']:.4g} micrometres per pixel, from {scale['source']}")
+    else:
+        said.append("The file does not say its micrometres per pixel, so its scale was not judged")
     if profile := row.get("icc"):
         applied = "applied" if profile["applied"] else "not applied"
         said.append(f"Colour profile of the file: {profile['profile']}, {applied}")
-    return f'<ul class="facts">{"".join(f"<li>{for_html(each)}.</li>" for each in said)}</ul>' if said else ""
+    return f'<ul class="facts">{"".join(f"<li>{for_html(each)}.</li>" for each in said)}</ul>'

@@ -9,12 +9,11 @@ from bach_keras.fields import FieldError
 from bach_keras.serving.app import batch
 from bach_keras.serving.app.answers import MOST, Answers, Visit
 from bach_keras.serving.app.detail import detail
+from bach_keras.serving.app.uploads import is_upload
 from bach_keras.serving.card import as_markdown, check_card
 from datasets.errors import UserError
 from datasets.escape import for_html
 
-# Uploaded files are looked through every so many seconds, and deleted when they are so old.
-_DELETED = (60, 3600)
 # Of so many visitors the answers are held in memory; who comes back after that drops the images again.
 _VISITORS = 32
 
@@ -35,14 +34,14 @@ element.addEventListener('click', event => {
 _TO_HEADING = "() => { document.querySelector('#detail h2')?.focus(); }"
 
 
-def build(answers: Answers) -> gradio.Blocks:
-    """Return the page of a model."""
-    with gradio.Blocks(title="Breast histology", analytics_enabled=False, delete_cache=_DELETED) as page:
+def build(answers: Answers, folder: Path) -> gradio.Blocks:
+    """Return the page of a model; what visitors upload goes into the folder."""
+    with gradio.Blocks(title="Breast histology", analytics_enabled=False) as page:
         if answers.export.warnings:
             _html("banner", _banner(answers.export.warnings))
         _html("head", f"<h1>Breast histology</h1><p>{for_html(_INTRODUCTION)}</p>{_absent(answers)}")
         visit = gradio.State(Visit)
-        drop = _drop()
+        drop = _drop(folder)
         said = _html("said", js_on_load="element.setAttribute('role', 'status');")
         table = _html("table", js_on_load=_ON_CLICK)
         shown = _html("detail")
@@ -50,7 +49,7 @@ def build(answers: Answers) -> gradio.Blocks:
             gradio.Markdown(_card(answers.export.card), latex_delimiters=[])
         quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
         drop.upload(
-            answering(answers), [drop, visit], [drop, said, table, shown],
+            answering(answers, folder), [drop, visit], [drop, said, table, shown],
             preprocess=False, trigger_mode="multiple", **quiet,
         )  # fmt: skip
         table.select(choosing(answers), [visit], [shown], **quiet).then(None, js=_TO_HEADING)
@@ -58,13 +57,13 @@ def build(answers: Answers) -> gradio.Blocks:
     return page
 
 
-def _drop() -> gradio.File:
+def _drop(folder: Path) -> gradio.File:
     drop = gradio.File(label="Images: PNG, JPEG, BMP, TIFF", file_count="multiple", elem_id="drop", height=160)
 
     async def uploaded(path):
         # A request may name any file of this machine, or an address, which Gradio would ask for.
-        if not Path(path).resolve().is_relative_to(Path(drop.GRADIO_CACHE).resolve()):
-            raise gradio.Error("This is not a file that was dropped.", print_exception=False)
+        if not is_upload(path, folder):
+            raise _not_dropped()
         return path
 
     drop.async_move_resource_to_block_cache = uploaded
@@ -75,11 +74,26 @@ def _html(name, value="", js_on_load=None) -> gradio.HTML:
     return gradio.HTML(value, elem_id=name, js_on_load=js_on_load, apply_default_css=False)
 
 
-def answering(answers: Answers):
+def _not_dropped() -> gradio.Error:
+    return gradio.Error("This is not a file that was dropped.", print_exception=False)
+
+
+def _dropped(files, folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the place and the name of each file of a request; Gradio does not look at all that may be in one."""
+    if not isinstance(files, list):
+        raise _not_dropped()
+    for file in files:
+        if not (isinstance(file, dict) and is_upload(file.get("path"), folder)):
+            raise _not_dropped()
+        path, name = Path(file["path"]), file.get("orig_name")
+        yield path, name if name and isinstance(name, str) else path.name
+
+
+def answering(answers: Answers, folder: Path):
     """Return what happens to files that are dropped; it yields what the page then shows, batch by batch."""
 
     def answer(files: list[dict] | None, visit: Visit) -> Iterator[tuple]:
-        files = [(Path(file["path"]), file.get("orig_name") or Path(file["path"]).name) for file in files or ()]
+        files = list(_dropped(files or [], folder))
         number = visit.begin(len(files))
         if not 0 < len(files) <= MOST:
             wrong = f"{len(files)} images are more than the {MOST} that are taken at once." if files else "No image."
@@ -122,9 +136,13 @@ def _banner(warnings) -> str:
 
 
 def _absent(answers) -> str:
-    if answers.explains:
-        return ""
-    return "<p>Where the nodes looked is not shown: that needs an export of this version itself (--model).</p>"
+    """Say what the page cannot show of any image."""
+    absent = []
+    if not answers.explains:
+        absent.append("Where the nodes looked is not shown: that needs an export of this version itself (--model).")
+    if answers.no_neighbours:
+        absent.append(f"The training images that an image resembles are not shown: {answers.no_neighbours}")
+    return "".join(f"<p>{for_html(each)}</p>" for each in absent)
 
 
 def _card(card) -> str:

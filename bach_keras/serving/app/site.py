@@ -3,27 +3,25 @@
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 from bach_keras.serving.address import cannot_listen
 from bach_keras.serving.app.answers import Answers
+from bach_keras.serving.app.uploads import Uploads
 from bach_keras.signals import wait_for_signal
-from datasets.images.admission import MAX_BYTES
-from datasets.processes import MACHINE, is_running
 
 LOG = logging.getLogger(__name__)
 
 # Seconds that a request may still take when the page is closed.
 GRACE = 2
 
-# Folders of what visitors upload, named after the machine and the process of their page.
-_UPLOADS = f"bach-keras-app-{MACHINE}-"
+# The largest file that is taken, in bytes: a slide by mistake. Reading refuses what is too large to answer, in the row
+# of that image alone; here Gradio would refuse all that was dropped with it.
+_LARGEST = 4 << 30
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -54,9 +52,8 @@ class Site:
         # A request with a damaged body is answered, and one whose client goes away is no fault.
         logging.getLogger("python_multipart").setLevel(logging.ERROR)
         logging.getLogger("uvicorn.error").addFilter(_is_a_fault)
-        clear_uploads()
-        self._files = tempfile.TemporaryDirectory(prefix=f"{_UPLOADS}{os.getpid()}-", ignore_cleanup_errors=True)
-        app = _application(self._answers, self._files.name, self._host)
+        self.uploads = Uploads()
+        app = _application(self._answers, self.uploads, self._host)
         how = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": GRACE}
         self._server = uvicorn.Server(uvicorn.Config(app, **how))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="page")
@@ -70,7 +67,7 @@ class Site:
     def __exit__(self, *exception):
         self._server.should_exit = True
         self._thread.join()
-        self._files.cleanup()
+        self.uploads.close()
 
     def serve(self) -> None:
         """Answer until SIGTERM, or Ctrl-C, which raises KeyboardInterrupt."""
@@ -91,23 +88,15 @@ def _is_a_fault(record) -> bool:
     return not is_closing and not isinstance(error, (ClientDisconnect, asyncio.CancelledError))
 
 
-def clear_uploads() -> None:
-    """Remove what visitors uploaded to pages whose processes were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_UPLOADS}*-*"):
-        process = folder.name.removeprefix(_UPLOADS).partition("-")[0]
-        if process.isdecimal() and not is_running(int(process)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _listen(host, port) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family)
 
 
-def _application(answers, files: str, host: str):
-    """Return the page as an application; what visitors upload goes into the folder ``files``."""
+def _application(answers, uploads: Uploads, host: str):
+    """Return the page as an application."""
     # Gradio reads these when it is imported and when it starts: it then tells nobody of itself.
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": files}
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": str(uploads.folder)}
     import gradio
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -115,15 +104,16 @@ def _application(answers, files: str, host: str):
     from bach_keras.serving.app.page import build
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(_Bounded, uploads=uploads)
     app.add_middleware(_Guarded)
     if host in _LOOPBACK:
         # A page elsewhere whose name was made to lead to this machine asks by its own name.
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK, "[::1]"])
-    page = build(answers)
+    page = build(answers, uploads.folder)
     page.is_running = True  # without it Gradio looks at any file that a request names
     return gradio.mount_gradio_app(
         app, page, "/",
-        footer_links=[], run_history=False, max_file_size=MAX_BYTES, ssr_mode=False,
+        footer_links=[], run_history=False, max_file_size=_LARGEST, ssr_mode=False,
         enable_monitoring=False, mcp_server=False, theme=_theme(gradio), css_paths=_HERE / "page.css",
         head=f"<script>{(_HERE / 'page.js').read_text()}</script>",
     )  # fmt: skip
@@ -148,3 +138,26 @@ class _Guarded:
             await send(message)
 
         await self._app(scope, receive, guarded)
+
+
+class _Bounded:
+    """Refuses an upload that does not say its size, or for which the disk has no room."""
+
+    def __init__(self, app, uploads: Uploads):
+        self._app, self._uploads = app, uploads
+
+    async def __call__(self, scope, receive, send):
+        refused = self._refusal(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
+        await (refused or self._app)(scope, receive, send)
+
+    def _refusal(self, scope):
+        from starlette.responses import PlainTextResponse
+
+        if not scope["path"].endswith("/upload"):
+            return None
+        size = dict(scope["headers"]).get(b"content-length", b"")
+        if not size.isdigit():
+            return PlainTextResponse("An upload must say its length.", 411)
+        if not self._uploads.has_room_for(int(size)):
+            return PlainTextResponse("The disk of this page has no room for these images: drop fewer.", 507)
+        return None

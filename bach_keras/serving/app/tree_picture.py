@@ -16,13 +16,34 @@ def path_to(label: str, nodes: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(ROOT.name, ROOT.classes[place]), (specialist.name, label)]
 
 
+def chosen_path(row: dict) -> list[tuple[str, str]]:
+    """Return the path that each node's own answer leads along, which near a tie is not the one to the label."""
+    nodes = _nodes(row)
+    likeliest = {node: max(row["nodes"][node], key=row["nodes"][node].get) for node in nodes}
+    if len(nodes) == 1:
+        return list(likeliest.items())
+    specialist = SPECIALISTS[ROOT.classes.index(likeliest[ROOT.name])].name
+    return [(node, likeliest[node]) for node in (ROOT.name, specialist) if node in likeliest]
+
+
 def in_words(row: dict) -> str:
-    """Return the path to the answer in words: ``Carci says carcinoma (0.930), then InvIs says invasive (0.811).``"""
-    steps = [
-        f"{NODES[node].title} says {name} ({row['nodes'][node][name]:.3f})"
-        for node, name in path_to(row["label"], _nodes(row))
-    ]
-    return ", then ".join(steps) + "."
+    """Return the path to the answer in words: ``Carci says carcinoma (0.930), then InvIs says invasive (0.811).``
+
+    Where the label is not on the side that carci finds likelier, that is said.
+    """
+    lit = path_to(row["label"], _nodes(row))
+    if lit[0] == chosen_path(row)[0]:
+        return ", then ".join(f"{NODES[node].title} says {_step(row, node, name)}" for node, name in lit) + "."
+    (_, group), (specialist, label) = lit
+    return (
+        f"{NODES[ROOT.name].title} says {_step(row, *chosen_path(row)[0])}, but of all classes the likeliest is "
+        f"{label}: {_step(row, ROOT.name, group)}, then {NODES[specialist].title} says "
+        f"{_step(row, specialist, label)}."
+    )
+
+
+def _step(row, node, name) -> str:
+    return f"{name} ({row['nodes'][node][name]:.3f})"
 
 
 def svg(row: dict) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 from bach_keras.serving.app import batch, page, tree_picture
 from bach_keras.serving.app.answers import MOST, Answer, Answers, Visit
 from bach_keras.serving.app.detail import detail
+from bach_keras.serving.exported import Export
 from bach_keras.serving.formats import lines
 from bach_keras.serving.judgement import Judgement
 from bach_keras.serving.metadata import ColourProfile, PixelSize
@@ -74,6 +76,68 @@ def test_a_server_that_is_gone_gives_rows_of_errors(export, folder):
     assert answer.row == {"path": "a.png", "error": "http://127.0.0.1:9 does not answer."}
     assert "needs an export" in page._absent(answers)
     assert "no model card" in page._card(None)
+
+
+def test_a_server_that_is_lost_is_not_asked_again_until_images_are_dropped_again(export, folder):
+    asked = []
+
+    class Lost:
+        outputs, side, warnings, card, ranges = export.outputs, export.side, (), None, None
+        prepared = export.prepared
+
+        def classify(self, images, routing):
+            asked.append(len(images))
+            raise OSError("no answer")
+
+    answers = Answers(Lost())
+    rows = [answer.row for each in answers.answer([(folder / "benign.png", "a.png")] * 20) for answer in each]
+    assert asked == [8]
+    assert [row["error"] for row in rows[7:9]] == [
+        "no answer", "Not asked, as the server was lost before: no answer",
+    ]  # fmt: skip
+    next(answers.answer([(folder / "benign.png", "a.png")]))
+    assert asked == [8, 1]
+
+
+def test_an_export_without_the_file_that_names_its_training_images_is_shown_without_them(knowing, tmp_path, folder):
+    shutil.copytree(knowing, tmp_path / "1")
+    (tmp_path / "1" / "assets.extra" / "training_images.npz").unlink()
+    answers = Answers(Export(tmp_path / "1"))
+    assert "The training images that an image resembles are not shown: " in page._absent(answers)
+    (answer,) = next(answers.answer([(folder / "benign.png", "a.png")]))
+    assert "neighbours" not in answer.row
+    assert answer.row["warnings"] is not None
+
+
+def test_near_a_tie_the_path_to_the_label_and_carcis_own_are_told_apart(answered, export):
+    nodes = {
+        "carci": {"noncarcinoma": 0.45, "carcinoma": 0.55}, "norbe": {"normal": 0.9, "benign": 0.1},
+        "invis": {"insitu": 0.5, "invasive": 0.5},
+    }  # fmt: skip
+    shares = dict(zip(CLASSES, (0.405, 0.045, 0.275, 0.275), strict=True))
+    row = answered["benign.png"].row | {"label": "normal", "probabilities": shares, "nodes": nodes}
+    assert tree_picture.in_words(row) == (
+        "Carci says carcinoma (0.550), but of all classes the likeliest is normal: noncarcinoma (0.450), then NorBe "
+        "says normal (0.900)."
+    )
+    maps = {"carci": np.ones((3, 3), np.float32), "invis": np.ones((3, 3), np.float32)}
+    shown = dataclasses.replace(answered["benign.png"].shown, maps=maps)
+    said = detail(Answer("a", row, shown), export.side)
+    assert "NorBe is not drawn: the pictures follow the answer of Carci, which is nearly a tie here." in said
+    assert "is not drawn" not in detail(answered["benign.png"], export.side)
+
+
+def test_what_is_not_known_of_an_image_is_said(answered, export):
+    row = answered["benign.png"].row | {"warnings": None, "um_per_pixel": None}
+    said = detail(Answer("a", row, answered["benign.png"].shown), export.side)
+    assert "does not know whether the image is unlike those that trained it" in said
+    assert "does not say its micrometres per pixel, so its scale was not judged" in said
+
+
+def test_a_label_that_changes_when_an_image_is_turned_is_a_warning_where_that_is_wanted(export, folder):
+    (answer,) = next(Answers(export, symmetries=True).answer([(folder / "benign.png", "a.png")]))
+    assert answer.row["symmetry"] in [each / 8 for each in range(1, 9)]
+    assert len(answer.shown.maps) == 2
 
 
 def test_a_map_that_is_all_0_is_said_to_show_nothing(answered, export):
@@ -147,14 +211,14 @@ def dropped(folder, *names):
 
 
 def test_no_image_and_too_many_images_are_said(answers, folder):
-    answer = page.answering(answers)
+    answer = page.answering(answers, folder)
     assert "No image" in next(answer(None, Visit()))[1]
     many = dropped(folder, *["benign.png"] * (MOST + 1))
     assert [f"{MOST + 1} images are more" in said[1] for said in answer(many, Visit())] == [True]
 
 
 def test_images_that_are_dropped_later_take_the_place_of_earlier_ones(answers, folder):
-    visit, answer = Visit(), page.answering(answers)
+    visit, answer = Visit(), page.answering(answers, folder)
     early = answer(dropped(folder, *["benign.png"] * 9), visit)
     assert "0 of 9 images" in next(early)[1]
     assert "1 image done" in list(answer(dropped(folder, "normal.png"), visit))[-1][1]
@@ -164,7 +228,9 @@ def test_images_that_are_dropped_later_take_the_place_of_earlier_ones(answers, f
 
 def test_the_first_image_is_shown_until_another_is_chosen(answers, export, folder):
     visit = Visit()
-    shown = [said[3] for said in page.answering(answers)(dropped(folder, *["benign.png"] * 8, "normal.png"), visit)]
+    shown = [
+        said[3] for said in page.answering(answers, folder)(dropped(folder, *["benign.png"] * 8, "normal.png"), visit)
+    ]
     assert "benign.png</h2>" in shown[1]
     assert shown[2] == gradio.skip()
     choose = page.choosing(answers)

@@ -13,7 +13,8 @@ import urllib.request
 import pytest
 from click.testing import CliRunner
 
-from bach_keras.serving.app.site import Site, clear_uploads
+from bach_keras.serving.app.site import Site
+from bach_keras.serving.app.uploads import remove_abandoned
 from cli import cli
 from datasets.processes import MACHINE
 
@@ -44,7 +45,7 @@ def test_what_visitors_of_a_killed_page_uploaded_is_removed_when_the_next_one_st
         for machine in (MACHINE, "abcdef"):
             (tmp_path / f"bach-keras-app-{machine}-{process}-x").mkdir()
             (tmp_path / f"bach-keras-app-{machine}-{process}-x" / "image.png").touch()
-    clear_uploads()
+    remove_abandoned()
     names = [f"bach-keras-app-{MACHINE}-{os.getpid()}-x"]
     names += [f"bach-keras-app-abcdef-{process}-x" for process in (ended.pid, os.getpid())]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)

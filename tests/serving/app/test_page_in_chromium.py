@@ -127,6 +127,11 @@ def test_a_row_that_is_chosen_is_shown_and_its_overlay_has_a_strength(browser, s
         "slider.dispatchEvent(new Event('input', {bubbles: true}))"
     )
     assert page.driver.execute_script(strength) == 0
+    page.find("button[data-row='0']")[0].click()
+    page.until(lambda: page.text("#detail h2") == "insitu.tif")
+    page.until(lambda: page.driver.execute_script(strength) == 0)
+    slider = page.find(".strength input")[0]
+    assert (slider.get_property("value"), slider.get_attribute("aria-valuetext")) == ("0", "0 %")
 
 
 def test_a_keyboard_alone_is_enough(browser, site, folder):
@@ -213,16 +218,37 @@ def test_one_visitor_does_not_see_the_images_of_another(browser, site, folder):
 def test_only_what_was_uploaded_is_read(site, folder):
     functions = requests.get(f"{site.url}/config", timeout=30).json()["dependencies"]
     number = next(each["id"] for each in functions if len(each["inputs"]) == 2)
-    for path in ("/etc/hostname", str(folder / "benign.png"), "http://127.0.0.1:9/a.png"):
-        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        data = {"data": [[file], None], "fn_index": number, "session_hash": f"s{abs(hash(path))}"}
+    outside, kind = str(folder / "benign.png"), {"_type": "gradio.FileData"}
+    files = [{"path": path, "meta": kind} for path in ("/etc/hostname", outside, "http://127.0.0.1:9/a.png")]
+    # Gradio looks at none of these: the folder of all visitors' uploads, a stream, and a file without its mark.
+    files += [{"path": str(site.uploads.folder), "meta": kind}, {"path": outside, "is_stream": True, "meta": kind}]
+    files += [{"path": outside}, {"path": 3}, 3]
+    for place, file in enumerate(files):
+        data = {"data": [[file], None], "fn_index": number, "session_hash": f"s{place}"}
         assert requests.post(f"{site.url}/gradio_api/queue/join", json=data, timeout=30).ok
         answers = requests.get(
             f"{site.url}/gradio_api/queue/data", params={"session_hash": data["session_hash"]}, timeout=30
         )
         assert re.search(r'"success": ?false', answers.text)
         assert "data-row" not in answers.text
+    for path in ("/etc/hostname", outside):
         assert requests.get(f"{site.url}/gradio_api/file={path}", timeout=30).status_code in (403, 404)
+
+
+def test_an_upload_that_has_no_room_or_says_no_length_is_refused(site, monkeypatch):
+    place = f"{site.url}/gradio_api/upload"
+    assert requests.post(place, data=iter([b"--x"]), timeout=30).status_code == 411
+    monkeypatch.setattr(site.uploads, "has_room_for", lambda size: False)
+    assert requests.post(place, files={"files": b"x"}, timeout=30).status_code == 507
+
+
+def test_uploads_that_nobody_waits_for_are_removed(site):
+    left = site.uploads.folder / "half"
+    left.write_bytes(b"x")
+    site.uploads.remove_old()
+    assert left.exists()
+    site.uploads.remove_old(kept=0)
+    assert not left.exists()
 
 
 def test_a_page_of_another_name_is_not_answered(site):
