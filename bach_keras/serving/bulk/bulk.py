@@ -73,9 +73,9 @@ def _run_bulk(job: Job, form) -> Manifest:
     if plan.todo.shards:
         with working():
             manifest.write(job.out)
-            _run(plan, manifest, shards)
-    if manifest.rows != listed.count:
-        raise RuntimeError(f"{manifest.rows} of {listed.count} images are answered, and nothing says why.")
+            _run(plan, shards, listed.count)
+    if shards.settled != listed.count:
+        raise RuntimeError(f"{shards.settled} of {listed.count} images are answered, and nothing says why.")
     return manifest
 
 
@@ -163,18 +163,18 @@ def _look_at_what_is_there(job: Job, manifest: Manifest, shards: Shards) -> None
         shards.answer_again(number, places)
 
 
-def _run(plan: Plan, manifest: Manifest, shards: Shards) -> None:
+def _run(plan: Plan, shards: Shards, total: int) -> None:
     """Let a process answer what lacks, and write what it sends."""
     processes = multiprocessing.get_context("spawn")
     ours, theirs = processes.Pipe()
     process = processes.Process(target=serve, args=(plan, theirs), name="bulk-ray")
-    total, started = manifest.input["count"], manifest.rows
+    settled = shards.settled
     process.start()
     theirs.close()
     try:
         with bar(what="bulk", total=total) as progress:
-            progress.update(started)
-            _take(ours, plan, shards, _Progress(progress, manifest))
+            progress.update(settled)
+            _take(ours, plan, shards, _Progress(progress, total, settled))
     finally:
         ours.close()  # which tells it to end
         process.join(_END)
@@ -186,9 +186,8 @@ def _run(plan: Plan, manifest: Manifest, shards: Shards) -> None:
 class _Progress:
     """A bar on a terminal, and elsewhere a line from time to time: rate and time left."""
 
-    def __init__(self, drawn, manifest: Manifest):
-        self._bar, self._manifest = drawn, manifest
-        self._total, self._done = manifest.input["count"], manifest.rows
+    def __init__(self, drawn, total: int, settled: int):
+        self._bar, self._total, self._done = drawn, total, settled
         self._answered, self._begun, self._said = 0, None, time.monotonic()
 
     def add(self, count: int) -> None:

@@ -100,10 +100,28 @@ class Manifest:
 
     def drop_what_does_not_count(self, folder: Path) -> list[str]:
         """Forget shards of which the files are not those that were recorded; return their names."""
-        lost = [name for name, shard in self.shards.items() if sha256_if_there(folder / name) != shard.sha256]
+        lost = [name for name, shard in self.shards.items() if not _is_there(folder / name, shard.sha256)]
         for name in lost:
             del self.shards[name]
+        for left in folder.glob(kept_beside(Path("part-*.parquet")).name):
+            left.unlink()
         return lost
+
+
+def kept_beside(path: Path) -> Path:
+    """Return where a shard is while the one that replaces it is not recorded yet."""
+    return path.with_name(f".{path.name}.kept")
+
+
+def _is_there(path: Path, sha256: str) -> bool:
+    """Say whether a shard is there as it was recorded; one that was kept when its replacement failed is put back."""
+    if sha256_if_there(path) == sha256:
+        return True
+    kept = kept_beside(path)
+    if sha256_if_there(kept) != sha256:
+        return False
+    kept.replace(path)
+    return True
 
 
 def sha256_if_there(path: Path) -> str | None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from bach_keras.serving.answers import Outputs
 from bach_keras.serving.bulk.columns import as_table, schema
 from bach_keras.serving.bulk.inputs import Inputs, names_between
-from bach_keras.serving.bulk.manifest import Manifest, Shard, name_of
+from bach_keras.serving.bulk.manifest import Manifest, Shard, kept_beside, name_of
 from datasets.digest import sha256_of
 from datasets.whole import whole
 
@@ -78,6 +78,8 @@ class Shards:
         self._offsets = tuple(inputs.offsets(self._size))
         self._list, self.folder = inputs.path, inputs.folder
         self._open: dict[int, dict[int, pa.Table]] = {}
+        # Of shards that are there, the places of the first images of the batches that are answered again.
+        self._again: dict[int, list[int]] = {}
 
     def names(self, number: int) -> list[str]:
         return names_between(self._list, self._offsets[number], self._offsets[number + 1])
@@ -90,46 +92,59 @@ class Shards:
 
     def todo(self) -> Todo:
         """Return what lacks: the shards that do not count, and what ``answer_again`` named."""
-        numbers = [each for each in range(self._manifest.count_of_shards) if name_of(each) not in self._manifest.shards]
-        lacking = []
-        for number in numbers:
-            kept = self._open.get(number)
-            starts = range(0, self.length(number), self._batch)
-            lacking.append((number, None if kept is None else tuple(start for start in starts if start not in kept)))
-        return Todo(self._list, self._offsets, self._batch, tuple(lacking))
+        numbers = range(self._manifest.count_of_shards)
+        lacking = [each for each in numbers if each in self._again or name_of(each) not in self._manifest.shards]
+        shards = tuple((each, tuple(self._again[each]) if each in self._again else None) for each in lacking)
+        return Todo(self._list, self._offsets, self._batch, shards)
+
+    @property
+    def settled(self) -> int:
+        """How many images are answered and are not answered again."""
+        again = (
+            min(self._batch, self.length(each) - start) for each, starts in self._again.items() for start in starts
+        )
+        return self._manifest.rows - sum(again)
 
     def answer_again(self, number: int, places: Sequence[int]) -> None:
-        """Let the images at these places of a shard be answered again, with those of their batches."""
-        table, again = self.table(number), {place // self._batch for place in places}
-        starts = range(0, table.num_rows, self._batch)
-        self._open[number] = {
-            start: table.slice(start, self._batch) for start in starts if start // self._batch not in again
-        }
-        del self._manifest.shards[name_of(number)]
+        """Let the images at these places of a shard be answered again, with those of their batches.
+
+        The shard stays as it is, and counts, until all of these answers are there.
+        """
+        self._again[number] = sorted({place // self._batch * self._batch for place in places})
 
     def add(self, number: int, start: int, rows: Sequence[dict]) -> Shard | None:
         """Take the answers of a block, and return the shard when it was its last; what is there already stays."""
-        if name_of(number) in self._manifest.shards:
+        if name_of(number) in self._manifest.shards and number not in self._again:
             return None
+        wanted = self._again.get(number, range(0, self.length(number), self._batch))
         pieces = self._open.setdefault(number, {})
         table = as_table(rows, self._form, self._manifest.model["digest"])
         for place in range(0, table.num_rows, self._batch):
             pieces.setdefault(start + place, table.slice(place, self._batch))
-        if sum(piece.num_rows for piece in pieces.values()) < self.length(number):
+        if len(pieces) < len(wanted):
             return None
-        return self._write(number, self._open.pop(number))
+        shard = self._write(number, self._open.pop(number))
+        self._again.pop(number, None)
+        return shard
 
     def _write(self, number: int, pieces: dict[int, pa.Table]) -> Shard:
+        path = self._folder / name_of(number)
+        if number in self._again:  # read only now, so that one shard is in memory and not all of them
+            there = self.table(number)
+            starts = range(0, there.num_rows, self._batch)
+            pieces = {start: there.slice(start, self._batch) for start in starts} | pieces
         table = pa.concat_tables([pieces[start] for start in sorted(pieces)]).combine_chunks()
         about = {"model": self._manifest.model["digest"], "options": json.dumps(self._manifest.options, sort_keys=True)}
         table = table.replace_schema_metadata(about)
-        path = self._folder / name_of(number)
         with whole(path) as partial:
             with partial.open("wb") as file:  # Arrow itself would not say in a word that the disk is full
                 pq.write_table(table, file, compression="zstd")
             digest = sha256_of(partial)
+            if number in self._again:  # it counts until the manifest names the new one
+                path.rename(kept_beside(path))
         errors = table.num_rows - table["error"].null_count
         shard = Shard(path.name, digest, table.num_rows, errors)
         self._manifest.shards[path.name] = shard
         self._manifest.write(self._folder)
+        kept_beside(path).unlink(missing_ok=True)
         return shard

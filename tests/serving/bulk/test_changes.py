@@ -1,10 +1,12 @@
+import json
 import os
 from dataclasses import replace
 
 import pytest
 
 from bach_keras.serving.bulk import bulk
-from datasets.errors import UserError
+from bach_keras.serving.bulk.manifest import Manifest
+from datasets.errors import UserError, WorkError
 
 
 @pytest.fixture
@@ -50,3 +52,46 @@ def test_a_file_that_is_gone_stays_answered(finished, run):
     made, names = finished
     names[3].unlink()
     assert run(made, "failed 0").rows == 11
+
+
+@pytest.mark.parametrize("fault", ["refused 0", "failed 1", "dies 1"])
+def test_answers_count_until_those_that_replace_them_are_written(finished, run, fault):
+    made, names = finished
+    for place in (3, 9):
+        names[place].write_text("other")
+    whole = manifest_of(made.out)
+    with pytest.raises((UserError, WorkError)):
+        run(replace(made, again=("changed",)), fault)
+    there = manifest_of(made.out)
+    assert (there["rows"], there["complete"]) == (11, True)
+    # The engine of these tests answers the last shard first.
+    assert (there == whole) == (fault == "refused 0")
+    with pytest.raises(UserError, match=r"changed after being answered, such as .*/3\.png"):
+        run(made)
+    assert run(replace(made, again=("changed",))).rows == 11
+    assert run(made, "failed 0").rows == 11
+
+
+def test_a_shard_whose_replacement_could_not_be_recorded_is_put_back(finished, run, monkeypatch):
+    made, names = finished
+    names[3].write_text("other")
+    before, write, calls = (made.out / "part-00000.parquet").read_bytes(), Manifest.write, []
+
+    def fails(manifest, folder):
+        calls.append(folder)
+        if len(calls) == 2:  # the first is before the work
+            raise OSError(28, "No space left on device")
+        write(manifest, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "write", fails)
+        with pytest.raises(WorkError, match="No space left on device"):
+            run(replace(made, again=("changed",)))
+    names[3].write_text(names[3].name)
+    assert run(made, "failed 0").rows == 11
+    assert (made.out / "part-00000.parquet").read_bytes() == before
+    assert not list(made.out.glob(".part-*"))
+
+
+def manifest_of(folder):
+    return json.loads((folder / "manifest.json").read_text())
