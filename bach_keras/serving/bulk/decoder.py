@@ -37,13 +37,14 @@ _SOUND = {
 _MAX_TEXT = 1000  # characters of a profile's name and its fault
 
 
-def look(name: str, um_per_pixel: float | None = None, is_applied: bool = False) -> dict:
+def look(name: str, um_per_pixel: float | None = None, is_applied: bool = False, place: str | None = None) -> dict:
     """Read all that is needed of an image file.
 
     Args:
         name: a path, or the URL of an object.
         um_per_pixel: as the user gave it; the file is asked otherwise.
         is_applied: whether to convert the image to sRGB by its colour profile.
+        place: the folder in which an object is kept meanwhile.
 
     Returns:
         ``digest`` (None of a file that is refused and larger than an image may be), ``bytes`` and ``modified_ns``
@@ -51,7 +52,7 @@ def look(name: str, um_per_pixel: float | None = None, is_applied: bool = False)
         ``icc``, the name of the colour profile or None.
     """
     try:
-        with files.as_local(name) as (path, modified_ns):
+        with files.as_local(name, place) as (path, modified_ns):
             return _look(path, name, modified_ns, um_per_pixel, is_applied)
     except UserError as error:
         return {"error": str(error)}
@@ -140,7 +141,7 @@ def main() -> None:
         except EOFError:
             return
         try:
-            send(answers, look(*question["asked"]))
+            send(answers, look(*question["asked"], place=question.get("place")))
         except WorkError as error:  # of the machine, and no fault of the file
             frames.send(answers, {"failed": str(error)})
 

@@ -2,17 +2,35 @@
 
 import contextlib
 import functools
-import shutil
+import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from datasets.errors import UserError
+from datasets.errors import UserError, WorkError
+from datasets.images.admission import MAX_BYTES
 from datasets.images.folder import NOT_TAKEN, SUFFIXES, is_clutter
+
+# Options for the file system at the end of a URL, such as ?region=eu-west-1. Objects may have a ? in their names.
+_OPTIONS = re.compile(r"(?:[\w.-]+=[^?&]*(?:&[\w.-]+=[^?&]*)*)?")
+# Bytes that are copied at a time.
+_PART = 2**20
 
 
 def is_url(name: str) -> bool:
     return "://" in name
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Return a URL without its options, and these; a bare ? at the end says that it has none."""
+    plain, mark, options = url.rpartition("?")
+    return (plain, options) if mark and _OPTIONS.fullmatch(options) else (url, "")
+
+
+def _joined(plain: str, options: str) -> str:
+    """Return the URL that ``_split`` splits so."""
+    return plain if not options and _split(plain) == (plain, "") else f"{plain}?{options}"
 
 
 @functools.lru_cache(maxsize=16)
@@ -26,21 +44,27 @@ def _opened(url: str):
     """Return Arrow's file system and the path in it; buckets are connected to once."""
     from pyarrow import fs
 
-    plain, mark, query = url.partition("?")
+    plain, options = _split(url)
     scheme, _, rest = plain.partition("://")
     try:
         if scheme == "file":
             return fs.LocalFileSystem(), rest
         bucket, _, key = rest.partition("/")
-        system, root = _file_system(scheme, bucket, mark + query)
+        system, root = _file_system(scheme, bucket, options and f"?{options}")
     except Exception as error:  # Arrow may raise nearly anything for a URL that it does not know
         raise UserError(f"{url} cannot be opened: {_reason(error)}.") from error
     return system, f"{root.rstrip('/')}/{key}" if key else root
 
 
 @contextlib.contextmanager
-def as_local(name: str) -> Iterator[tuple[Path, int | None]]:
-    """Give a file of this machine's with the content of what is named, and when an object was changed, in ns."""
+def as_local(name: str, place: str | None = None) -> Iterator[tuple[Path, int | None]]:
+    """Give a file of this machine's with the content of what is named, and when an object was changed, in ns.
+
+    A ``WorkError`` is raised where this machine cannot keep it.
+
+    Args:
+        place: the folder in which an object is kept meanwhile; None: the system's for temporary files.
+    """
     if not is_url(name):
         yield Path(name), None
         return
@@ -48,10 +72,27 @@ def as_local(name: str) -> Iterator[tuple[Path, int | None]]:
     if name.startswith("file://"):
         yield Path(path), None
         return
-    with tempfile.TemporaryDirectory(prefix="bulk-") as folder:
-        # The name stays out of the path: it may be longer than a file's, and its suffix tells the format.
-        local = Path(folder) / f"image{PurePosixPath(path).suffix[:16]}"
+    suffix = PurePosixPath(path).suffix
+    if suffix.rstrip().lower() in NOT_TAKEN:
+        raise UserError(f"{name} is not fetched, as {suffix} is not read: save it as PNG or TIFF of 8-bit RGB.")
+    with contextlib.ExitStack() as stack:
+        with of_this_machine():
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bulk-", dir=place))
+        # The name stays out of the path: it may be longer than a file's.
+        local = Path(folder) / "image"
         yield local, _fetch(system, path, name, local)
+
+
+@contextlib.contextmanager
+def of_this_machine() -> Iterator[None]:
+    """Say of an error that it is of the disk on which objects are kept, and not of an object."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(
+            f"{tempfile.gettempdir()} on machine {socket.gethostname()}, where objects are kept while they are read, "
+            f"cannot be written ({error.strerror or error}): make room there, or let TMPDIR name another folder."
+        ) from error
 
 
 def _fetch(system, path, url, local) -> int | None:
@@ -62,11 +103,29 @@ def _fetch(system, path, url, local) -> int | None:
         if found.type is not fs.FileType.File:
             what = "is a folder, not an image" if found.type is fs.FileType.Directory else "is not there"
             raise UserError(f"{url} {what}.")
-        with system.open_input_stream(path) as source, local.open("wb") as copy:
-            shutil.copyfileobj(source, copy, 2**20)
+        _check_size(found.size or 0, url)
+        with system.open_input_stream(path) as source:
+            with of_this_machine():
+                copy = local.open("wb")
+            with copy:
+                _copy(source, copy, url)
     except OSError as error:
         raise UserError(f"{url} cannot be read: {_reason(error)}.") from error
     return found.mtime_ns
+
+
+def _copy(source, copy, url: str) -> None:
+    while data := source.read(_PART):
+        with of_this_machine():
+            copy.write(data)
+            copy.flush()
+            size = copy.tell()
+        _check_size(size, url)  # not every store says it before
+
+
+def _check_size(size: int, url: str) -> None:
+    if size > MAX_BYTES:
+        raise UserError(f"{url} is not fetched, as it has {size:,} bytes or more; at most {MAX_BYTES:,} are.")
 
 
 def _reason(error) -> str:
@@ -85,10 +144,10 @@ def images_below(url: str) -> list[str]:
         inside = system.get_file_info(fs.FileSelector(path, recursive=True))
     except OSError as error:
         raise UserError(f"{url} cannot be read: {_reason(error)}.") from error
-    plain, mark, query = url.partition("?")
+    plain, options = _split(url)
     prefix = len(path.rstrip("/"))
     return sorted(
-        f"{plain.rstrip('/')}{each.path[prefix:]}{mark}{query}"
+        _joined(f"{plain.rstrip('/')}{each.path[prefix:]}", options)
         for each in inside
         if each.type is fs.FileType.File and _is_image(each.path[prefix:])
     )

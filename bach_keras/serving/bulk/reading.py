@@ -3,12 +3,14 @@
 import contextlib
 import os
 import select
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 
 from bach_keras.evidence.ranges import values_of
-from bach_keras.serving.bulk import decoder
+from bach_keras.serving.bulk import decoder, files
 from bach_keras.serving.bulk.plan import Looking, Seen
 from bach_keras.serving.images import as_seen
 from bach_keras.serving.judgement import Judgement
@@ -31,14 +33,17 @@ class Decoder:
 
     def __init__(self, folder: str | None = None, module: str = decoder.__name__):
         self._folder, self._module = folder, module
-        self._child = None
+        self._child = self._place = None
 
     def ask(self, question: tuple) -> None:
         """Ask it for an image, ``decoder.look``'s arguments; ``answer`` must follow."""
         if self._child is None:
             self._child = self._start()
+        if files.is_url(question[0]):  # removed here, since that process may be ended before it has done so
+            with files.of_this_machine():
+                self._place = tempfile.mkdtemp(prefix="bulk-")
         with contextlib.suppress(OSError):  # it has ended, and ``answer`` says so
-            self._child.send({"asked": question})
+            self._child.send({"asked": question, "place": self._place})
 
     def answer(self, seconds: float, begun: float | None = None) -> dict:
         """Return what it answers; if that takes longer than so many seconds, it is ended, and that is an error.
@@ -46,6 +51,12 @@ class Decoder:
         They count from ``begun``, of ``time.monotonic``; by default from now. A ``WorkError`` is raised where the
         machine failed, and not the file.
         """
+        try:
+            return self._answer(seconds, begun)
+        finally:
+            self._tidy()
+
+    def _answer(self, seconds: float, begun: float | None) -> dict:
         late = {"error": f"was not read within {seconds:g} s: raise --time-limit, or look at the file"}
         passed = 0.0 if begun is None else time.monotonic() - begun
         if not select.select([self._child.answers], [], [], max(seconds - passed, 0.0))[0]:
@@ -78,6 +89,12 @@ class Decoder:
         if self._child is not None:
             self._child.end()
             self._child = None
+        self._tidy()
+
+    def _tidy(self) -> None:
+        if self._place is not None:
+            shutil.rmtree(self._place, ignore_errors=True)
+            self._place = None
 
 
 def read_files(paths: Sequence[str], looking: Looking, decodes: Decoder) -> Iterator[Seen]:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -23,9 +24,12 @@ LIES = {
 }
 
 
-def look(name, *others):
+def look(name, *others, place=None):
     stem = os.path.basename(name)  # folders of tests have names as well
     if "hangs" in stem:
+        time.sleep(600)
+    if "leaves" in stem:  # half of an object
+        Path(place, "half").touch()
         time.sleep(600)
     if "crashes" in stem:
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -39,7 +43,7 @@ def look(name, *others):
     for word, found in LIES.items():
         if word in stem:
             return found
-    return real(name, *others)
+    return real(name, *others, place=place)
 
 
 real, decoder.look = decoder.look, look

@@ -94,6 +94,13 @@ def test_what_is_not_an_answer_is_an_error_of_its_file(images, faulty, name):
     assert after.error == f"{images[1]} is empty."
 
 
+def test_nothing_is_left_of_an_object_whose_process_is_ended(faulty, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (seen,) = read_files(["s3://kept/leaves.png"], replace(LOOKING, time_limit=1.0), faulty)
+    assert "was not read within 1 s" in seen.error
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_process_that_closes_its_answer_and_stays_is_ended(faulty, monkeypatch):
     monkeypatch.setattr(child, "_END", 0.5)
     (seen,) = read_files(["stays.png"], LOOKING, faulty)
