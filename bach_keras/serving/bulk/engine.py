@@ -36,6 +36,11 @@ _TRIES = 3
 _MORE_READERS = 3.0
 # Seconds that a process which has started may take to load the model.
 _LOADING = 600.0
+# What is said where no answer comes, of images that are being read and of those that are being answered.
+_WAITED = {
+    False: "{} wait to be read: has the cluster a core free, and does the disk or the object store answer?",
+    True: "{} are with processes that answer: is one of them slow, or does it hang?",
+}
 # Seconds between two looks at the machines.
 _LOOK = 5.0
 
@@ -93,6 +98,7 @@ class Engine:
         self._actors: list[_Actor] = []
         self._tries: Counter = Counter()
         self._without_actor = self._more_readers = self._head_alive = self._looked = time.monotonic()
+        self._answered = time.monotonic()  # or since when an answer is waited for
 
     def run(self, is_stopped: Callable[[], bool]) -> None:
         resources = self._ray.cluster_resources()
@@ -202,6 +208,7 @@ class Engine:
             self._return(block, error)
         else:
             del self._tries[block]
+            self._answered = time.monotonic()
             self._send(("rows", block, rows))
 
     def _give_up(self, actor: _Actor, last: tuple, error) -> None:
@@ -231,8 +238,11 @@ class Engine:
         has_started = any(actor.starting is None for actor in self._actors)
         if any(actor.loading is None for actor in self._actors):
             self._without_actor = now
-        elif has_started and now - self._without_actor < _LOADING:
-            return
+            self._say_what_is_waited_for(now)
+        else:
+            self._answered = now
+            if has_started and now - self._without_actor < _LOADING:
+                return
         if now - self._without_actor > patience:
             nodes = [node for node in self._ray.nodes() if node["Alive"]]
             need = "a GPU" if self._is_gpu else "a core"
@@ -250,6 +260,17 @@ class Engine:
                 f"The head of the cluster at {self._plan.machines.address} has not answered for {patience:g} s. What "
                 "is answered stays; give the command again when the cluster is there."
             )
+
+    def _say_what_is_waited_for(self, now: float) -> None:
+        """Say where no answer comes although the model is loaded: it may be slow, so that is no reason to give up."""
+        patience = self._plan.machines.patience
+        answering = [block for actor in self._actors for block, _ in actor.blocks.values()]
+        blocks = answering or [*self._reading.values(), *(block for block, _ in self._read)]
+        if now - self._answered <= patience or not blocks:
+            return
+        self._answered = now  # so that it is said again after as long
+        images = f"{blocks[0].names[0]} and {counted(sum(len(each.names) for each in blocks) - 1, 'image')} beside it"
+        self._send(("said", f"No answer came for {patience:g} s. {_WAITED[bool(answering)].format(images)}"))
 
 
 def _first_line(error) -> str:

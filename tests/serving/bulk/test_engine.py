@@ -1,6 +1,7 @@
 """The engine on a Ray of the tests' own, of which processes and machines end when a test says so."""
 
 import itertools
+import re
 import time
 from types import SimpleNamespace
 
@@ -219,3 +220,29 @@ def test_a_head_that_is_lost_is_given_up_in_the_time_that_was_said(run, monkeypa
     monkeypatch.setattr(engine, "is_alive", lambda address: False)
     with pytest.raises(WorkError, match=r"head of the cluster at 10\.0\.0\.1:6379 has not answered for 0\.2 s"):
         run(FakeRay(slowly), 0.2, "10.0.0.1:6379")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("read", r"/0\.png and \d+ images beside it wait to be read: has the cluster a core free"),
+        ("answer", r"/0\.png and \d+ images beside it are with processes that answer: is one of them slow"),
+    ],
+)
+def test_what_is_waited_for_is_said_in_the_time_that_was_stated_and_again(run, kind, words):
+    class Stalls(FakeRay):
+        def wait(self, references, num_returns, timeout, fetch_local):
+            if time.monotonic() < until:
+                self.asked.sort(key=lambda each: each[1] == kind)
+                is_stalled = bool(self.asked) and self.asked[0][1] == kind
+                if is_stalled and not any(reference in self.results for reference in references):
+                    time.sleep(0.01)
+                    return [], references
+            return super().wait(references, num_returns, timeout, fetch_local)
+
+    until = time.monotonic() + 1.0
+    sent = run(Stalls(), patience=0.3)
+    said = [each[1] for each in sent if each[0] == "said"]
+    assert said
+    assert re.match(rf"No answer came for 0\.3 s\. {words}", said[0])
+    assert rows_of(sent) == ALL
