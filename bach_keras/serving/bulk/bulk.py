@@ -108,15 +108,17 @@ def _begin(job: Job) -> tuple[Manifest, inputs.Inputs]:
     new = place.with_name(f"{inputs.FILE}.new")
     try:
         listed = inputs.write_inputs(job.source, new)
-        wanted = _manifest(job, listed, there)
+        before = there and inputs.as_before(listed, place, there.input)
+        wanted = _manifest(job, before or listed, there)
         if there is not None:
             check_same(there, wanted, job.out)
-        new.replace(place)
+        if before is None:
+            new.replace(place)
     finally:
         new.unlink(missing_ok=True)
     for path in unfinished(job.out):
         path.unlink()
-    return there or wanted, replace(listed, path=place)
+    return there or wanted, before or replace(listed, path=place)
 
 
 def _manifest(job: Job, listed: inputs.Inputs, there: Manifest | None) -> Manifest:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from bach_keras.serving.bulk import files
 from bach_keras.serving.bulk.doubles import find_doubles, key_of
 from bach_keras.wording import counted
+from datasets.digest import sha256_of
 from datasets.errors import MissingError, UserError
 from datasets.images import formats
 from datasets.images.folder import find_images
@@ -78,6 +79,28 @@ def write_inputs(source: str, place: Path) -> Inputs:
             each.unlink(missing_ok=True)
     folder = here if is_relative else None
     return Inputs(place, count - len(again), digest.hexdigest(), folder, len(again), tuple(named))
+
+
+def as_before(listed: Inputs, place: Path, there: dict) -> Inputs | None:
+    """Return the list of an earlier run, kept at a place, if it names the same files spelled otherwise; else None.
+
+    Args:
+        there: what the manifest says of that list.
+    """
+    before = replace(listed, path=place, sha256=there["sha256"], folder=there["folder"])
+    if (before.sha256, before.folder) == (listed.sha256, listed.folder) or there["count"] != listed.count:
+        return None
+    if not place.is_file() or sha256_of(place) != before.sha256:
+        return None
+    return before if _sha256_in_full(before) == _sha256_in_full(listed) else None
+
+
+def _sha256_in_full(inputs: Inputs) -> str:
+    """Return the digest of a list in which every path is written in full."""
+    digest, start = hashlib.sha256(), os.fsencode(inputs.folder or "")
+    for name in _split(inputs.path):
+        digest.update((name if b"://" in name else os.path.normpath(os.path.join(start, name))) + END)
+    return digest.hexdigest()
 
 
 def _write(names, here: str, raw: Path, keys: Path) -> tuple[int, bool]:

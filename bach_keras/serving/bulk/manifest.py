@@ -146,12 +146,22 @@ def check_same(there: Manifest, wanted: Manifest, folder: Path) -> None:
         before = ", ".join(f"{name} {there.options.get(name)}" for name in changed)
         now = ", ".join(f"{name} {wanted.options.get(name)}" for name in changed)
         raise UserError(f"{folder} holds answers with {before}, and not with {now}. {other}, or give the same options.")
-    if any(there.input[name] != wanted.input[name] for name in ("sha256", "folder")):
-        raise UserError(
-            f"{folder} holds answers for another input: {counted(there.input['count'], 'image')} of "
-            f"{there.input['source']}, and not these {wanted.input['count']} of {wanted.input['source']}. {other}."
-        )
+    _check_same_input(there.input, wanted.input, folder)
     if there.shard_size != wanted.shard_size:
         raise UserError(
             f"{folder} was started with --shard-size {there.shard_size}, and not {wanted.shard_size}: leave it out."
         )
+
+
+def _check_same_input(there: dict, wanted: dict, folder: Path) -> None:
+    if there["sha256"] == wanted["sha256"] and there["folder"] != wanted["folder"]:
+        raise UserError(
+            f"{folder} holds answers for relative paths that begin in {there['folder']}, and now they begin in "
+            f"{wanted['folder']}: give the command in the first, or name another --out."
+        )
+    if there["sha256"] != wanted["sha256"]:
+        before = f"{counted(there['count'], 'image')} of {there['source']}"
+        now = f"these {wanted['count']} of {wanted['source']}"
+        if (there["count"], there["source"]) == (wanted["count"], wanted["source"]):
+            now = "those that it names now, as many but others or in another order"
+        raise UserError(f"{folder} holds answers for another input: {before}, and not {now}. Name another --out.")

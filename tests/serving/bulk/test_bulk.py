@@ -112,6 +112,37 @@ def test_another_list_is_refused_and_the_first_one_kept(job, run):
     assert [row["path"] for row in rows_of(made.out)] == NAMES
 
 
+def test_a_folder_that_is_spelled_otherwise_is_the_same(job, run, tmp_path, monkeypatch):
+    for place in ("archive", "elsewhere"):
+        (tmp_path / place).mkdir()
+    for number in range(10):
+        (tmp_path / "archive" / f"{number}.png").write_text(f"{number}")
+    monkeypatch.chdir(tmp_path)
+    made = job([], source="archive/")
+    with pytest.raises(WorkError):
+        run(made, "failed 1")
+    assert run(replace(made, source=str(tmp_path / "archive"))).rows == 10
+    whole = files_of(made.out)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run(replace(made, source="../archive"), "failed 0")
+    assert files_of(made.out) == whole
+    assert [row["path"] for row in rows_of(made.out)] == [f"archive/{number}.png" for number in range(10)]
+
+
+def test_relative_paths_that_begin_elsewhere_are_another_input(job, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = job(["a.png", "b.png"])
+    run(made)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    reason = rf"relative paths that begin in {tmp_path}, and now they begin in {tmp_path}/elsewhere: give the command"
+    with pytest.raises(UserError, match=reason):
+        run(made)
+    run(job([f"{tmp_path}/a.png", "../b.png"]), "failed 0")
+    with pytest.raises(UserError, match=r"2 images of .*list\.txt, and not those that it names now, as many"):
+        run(job(["a.png", "c.png"]))
+
+
 def test_a_manifest_of_something_else_is_refused(job, run):
     made = job(NAMES)
     made.out.mkdir()
