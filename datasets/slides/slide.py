@@ -37,6 +37,7 @@ class Slide(Protocol):
 
         Raises:
             UserError: the window cannot be read, since the file is damaged there; others still can.
+            OSError: the disk or the network that the file is on failed, and the file may be whole.
         """
 
     def __enter__(self) -> "Slide": ...

@@ -51,10 +51,9 @@ class TiffSlide:
             for segment, part in self._levels[number].pieces(window):
                 top, left = part.y - window.y, part.x - window.x
                 pixels[top : top + part.height, left : left + part.width] = self._part(number, segment, part)
-        except (NotTakenError, OSError) as error:
-            reason = error if isinstance(error, NotTakenError) else f"cannot be read ({error.strerror or error})"
+        except NotTakenError as error:
             where = f"the window of {width}x{height} pixels at x {x}, y {y}"
-            raise UserError(f"{self.path} {reason}; this is about {where}.") from None
+            raise UserError(f"{self.path} {error}; this is about {where}.") from None
         return pixels
 
     def __enter__(self) -> "TiffSlide":

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import struct
@@ -12,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from datasets.errors import UserError
+from datasets.images.tiff_directory import Directory
 from datasets.slides.open import open_slide
 from datasets.slides.tiff_level import TiffLevel
 from tests.datasets.images.tiff_files import (
@@ -258,3 +260,17 @@ def test_a_slide_that_shrinks_while_it_is_read_is_an_error(tmp_path):
             os.truncate(path, 20_000)
             with pytest.raises(UserError, match="it ends while it is read"):
                 whole(slide)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw"])
+def test_a_disk_that_fails_is_no_damage_of_the_slide(tmp_path, monkeypatch, compression):
+    def fails(*where):
+        raise OSError(errno.EIO, "Input/output error", "a.tif")
+
+    with open_slide(write_pyramid(tmp_path / "a.tif", compression=compression)) as slide:
+        with monkeypatch.context() as patch:
+            patch.setattr(Directory, "read", fails)
+            with pytest.raises(OSError, match="Input/output error") as error:
+                slide.read(0, 70, 100, 100)
+        assert not isinstance(error.value, UserError)
+        assert slide.read(0, 70, 100, 100).shape == (100, 100, 3)
