@@ -1,5 +1,6 @@
 """A run as a member of the tree: ``RUN[:WEIGHT]``, where RUN is a run folder or ``RUN/snapshots/NAME``."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from bach_keras import temperatures
 from bach_keras.hierarchy import Member
 from bach_keras.run_folder import Run
 from datasets.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 # A whole-data member cannot be validated, so the paper trusts it less.
 WHOLE_DATA_WEIGHT = 0.5
@@ -30,6 +33,11 @@ def load_member(node: str, spec: str, views: int = 1) -> Member:
     run, weights = Run.open(run_folder(spec)), weights_of(spec)
     entry = temperatures.read(run, weights, views)
     if entry is None:
+        if others := temperatures.views_of(run, weights):
+            LOG.warning(
+                f"{run.folder} was calibrated on {', '.join(map(str, others))} views of an image and not on {views}, "
+                "so its temperature is left out."
+            )
         return member
     temperatures.check_digest(run, weights, entry, member.digest)
     return replace(member, temperature=entry["temperature"], fitted_views=views)

@@ -45,6 +45,11 @@ def read(run: Run, weights: str, views: int) -> dict | None:
     return _read(run).get(weights, {}).get(str(views))
 
 
+def views_of(run: Run, weights: str) -> list[int]:
+    """Return on which numbers of views something was fitted to these weights."""
+    return sorted(map(int, _read(run).get(weights, {})))
+
+
 def check_digest(run: Run, weights: str, entry: dict, digest: str) -> None:
     """Refuse what was fitted to other weights than those that are there now."""
     if entry["digest"] != digest:

@@ -14,6 +14,7 @@ from datasets.catalogue import BACH, BACH_PATIENTS
 from datasets.errors import MissingError, UserError
 from datasets.patient_names import is_unknown, patient_key, with_one_spelling
 from datasets.table import find_column, read_rows
+from datasets.wording import counted
 
 LOG = logging.getLogger(__name__)
 
@@ -62,14 +63,28 @@ def read_patients(path: Path) -> dict[str, str]:
     if not written:
         raise UserError(f"{path} names no patient: a sheet of patients has lines such as b001.tif,12.")
     named, joined = with_one_spelling(written, spellings)
-    _report(path, len(unknown - set(written)), joined)
-    if contradictions := _contradictions(named):
+    contradictions = _contradictions(named)
+    known = {} if contradictions else _of_named_patients(named)
+    named |= known
+    _report(path, len(unknown - set(named)), joined, len(known))
+    if contradictions:
         more = f", and {len(contradictions) - 3} more" if len(contradictions) > 3 else ""
         LOG.warning(
             f"{path} contradicts the organisers' list of BACH's patients (datasets/bach_patients.csv): "
             f"{'; '.join(contradictions[:3])}{more}. The sheet is used as it is: check it."
         )
     return named
+
+
+def _of_named_patients(named: dict[str, str]) -> dict[str, str]:
+    """Return the patients of images that a sheet leaves out, where the organisers' list has them of one it names.
+
+    Else such an image would train while others of its patient judge. The sheet does not contradict the list.
+    """
+    names = {BACH_PATIENTS[filename]: patient for filename, patient in named.items() if filename in BACH_PATIENTS}
+    return {
+        filename: names[known] for filename, known in BACH_PATIENTS.items() if filename not in named and known in names
+    }
 
 
 def _contradictions(named: dict[str, str]) -> list[str]:
@@ -89,7 +104,12 @@ def _listed(names: set[str]) -> str:
     return ", ".join(shown) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _report(path: Path, unknown: int, joined: list[str]) -> None:
+def _report(path: Path, unknown: int, joined: list[str], known: int) -> None:
+    if known:
+        LOG.warning(
+            f"{path}: {counted(known, 'image')} that it leaves out count to the patients that the organisers' list of "
+            "BACH's patients (datasets/bach_patients.csv) has them of, and whose other images it names."
+        )
     if unknown:
         LOG.warning(
             f"{path}: the patients of {unknown} images are unknown, so these count as images that it does not name."

@@ -24,11 +24,19 @@ def submit(model, out, folder):
     """
     keep_packed_kernels()
     from bach_keras.serving.exported import Export
-    from bach_keras.serving.submit import check_destination, find_cases, missing_cases, other_cases, write_answers
+    from bach_keras.serving.submit import (
+        check_destination,
+        check_model,
+        find_cases,
+        missing_cases,
+        other_cases,
+        write_answers,
+    )
 
     cases = find_cases(folder)
     check_destination(out, cases)
     export = Export(model)
+    check_model(export)
     for sentence in export.warnings:
         say(sentence, err=True)
     with working():

@@ -23,7 +23,8 @@ def compare(first: Path, second: Path) -> dict:
 
     Returns:
         ``headline``, who is compared: "system" for the four classes, or a node; ``of_unknown_patients``, how many of
-        the images; and what ``paired`` returns, ``first`` and ``second`` with their ``file`` too.
+        the images; and what ``paired`` returns, ``first`` and ``second`` also with their ``file`` and ``chosen_on``,
+        how many of the images chose an epoch or a threshold of theirs.
     """
     files = [_file(Path(place)) for place in (first, second)]
     one, other = (predictions.read_predictions(file) for file in files)
@@ -31,13 +32,13 @@ def compare(first: Path, second: Path) -> dict:
         named = [f"{file} is of {each.node or 'a tree'}" for file, each in zip(files, (one, other), strict=True)]
         raise UserError(f"{' and '.join(named)}: compare two trees, or two runs of one node.")
     headline = one.node or headline_of(one.rows)
-    rows = _judged(one, headline)
+    rows, others = _judged(one, headline), _judged(other, headline)
     try:
-        result = paired(rows, _judged(other, headline))
+        result = paired(rows, others)
     except UserError as error:
         raise UserError(f"{files[0]} and {files[1]} are not of the same images. {error}") from error
-    for name, file in zip(("first", "second"), files, strict=True):
-        result[name] = {"file": str(file), **result[name]}
+    for name, file, judged in zip(("first", "second"), files, (rows, others), strict=True):
+        result[name] = {"file": str(file), **result[name], "chosen_on": sum(row["chosen"] for row in judged)}
     return {"headline": headline, "of_unknown_patients": sum(not row["group"] for row in rows), **result}
 
 
@@ -52,6 +53,10 @@ def as_table(result: dict):
         yield for_terminal(f"{name}: {score['file']}")
         yield f"  {what} {in_words(score | behind)}"
         yield f"  balanced accuracy {score['balanced_accuracy']:.3f} ({_interval(score['balanced_accuracy_ci95'])})"
+        if score["chosen_on"]:
+            yield f"  {score['chosen_on']} of the images chose it among others, so this is optimistic"
+    if result["first"]["chosen_on"] != result["second"]["chosen_on"]:
+        yield "not alike: more of the images chose the one than the other, so the difference favours that one"
     yield "first minus second, over the same patients:"
     for name, title in (("difference", what), ("balanced_difference", "balanced accuracy")):
         yield f"  {title} {result[name]:+.3f} ({_interval(result[f'{name}_ci95'], '+')})"

@@ -25,6 +25,7 @@ from bach_keras.tree import NODES
 from bach_keras.wording import counted
 from datasets.config_names import named_parts, own_parts
 from datasets.errors import UserError, working
+from datasets.escape import for_csv
 from datasets.labels import LABELS
 from datasets.whole import whole, write_json
 
@@ -88,7 +89,10 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
         out.mkdir(parents=True, exist_ok=True)
         with whole(out / predictions.FILE) as partial:
             partial.write_bytes(content)
-        pictures = thumbnails(data, [error["filename"] for error in wrong(result)[:MOST_PICTURES]])
+        # Predictions name a file without its control characters, and the data set as it is.
+        own_name = {for_csv(row["filename"]): row["filename"] for row in rows}
+        shown = {own_name[error["filename"]]: error["filename"] for error in wrong(result)[:MOST_PICTURES]}
+        pictures = {shown[name]: picture for name, picture in thumbnails(data, list(shown)).items()}
         write_report(out / "report.html", result, answered.rows, list(folders), pictures)
         # It comes last, as it says to whoever reads the folder that the evaluation is complete.
         write_json(out / "metrics.json", result)

@@ -63,6 +63,15 @@ def other_cases(cases) -> list[int]:
     return sorted(set(cases) - set(range(len(BACH.unlabelled))))
 
 
+def check_model(export) -> None:
+    """Refuse a node by itself, which cannot answer with all four classes."""
+    if tuple(export.classes) != CLASSES:
+        raise UserError(
+            f"{export.folder} answers {', '.join(export.classes)} and the challenge asks for {', '.join(CLASSES)}: "
+            "export a whole tree."
+        )
+
+
 def write_answers(export, cases: dict[int, Path], out: Path) -> None:
     """Answer every case and write the file; writes nothing if an image has no answer, as a file with gaps is void."""
     rows = []

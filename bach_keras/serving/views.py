@@ -59,6 +59,11 @@ class Averaged:
                 f"WARNING: this model's thresholds were chosen on one view of an image and not on {views}, so nothing "
                 "is said of what it is unsure of.",
             )
+        elif any(member.get("temperature", 1) != 1 for member in (export.card or {}).get("members", ())):
+            self.warnings += (
+                f"WARNING: this model's temperatures were fitted on one view of an image and not on {views}, so its "
+                "probabilities are not calibrated.",
+            )
 
     def __getattr__(self, name):
         return getattr(self._export, name)

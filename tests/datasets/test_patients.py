@@ -119,6 +119,21 @@ def test_images_of_unknown_patients_always_train_and_are_counted(tmp_path, caplo
     assert "leaves out 40 of BACH's 400" in leak_note("bach", "patient", named)
 
 
+def test_what_a_sheet_leaves_out_of_a_patient_it_names_is_on_that_patients_side(tmp_path, caplog):
+    patient = max(BACH_PATIENTS.values(), key=list(BACH_PATIENTS.values()).count)
+    of_one = sorted(name for name, each in BACH_PATIENTS.items() if each == patient)
+    assert len(of_one) > 1
+    path = tmp_path / "sheet.csv"
+    kept = {name: f"P{each}" for name, each in BACH_PATIENTS.items() if name != of_one[-1]}
+    path.write_text("".join(f"{name},{each}\n" for name, each in kept.items()) + f"{of_one[-1]},NA\n")
+    named = read_patients(path)
+    assert {named[name] for name in of_one} == {f"P{patient}"}
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "1 image that it leaves out count to the patients that the organisers' list of BACH's patients "
+        "(datasets/bach_patients.csv) has them of, and whose other images it names."
+    ]
+
+
 def test_a_patient_is_on_one_side_however_it_is_spelled_and_what_was_joined_is_listed(tmp_path, caplog):
     patients = ["P1", "p1", "003", "3", "3.0", *map(str, range(10, 20))]
     named = read_patients(sheet_of(tmp_path, patients))

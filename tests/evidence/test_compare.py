@@ -40,6 +40,15 @@ def test_a_comparison_in_lines_and_in_json(files):
     assert json.loads("".join(as_json(result))) == result
 
 
+def test_images_that_chose_one_of_them_are_said(tmp_path):
+    own = [{**each, "chosen": True} for each in rows()]
+    result = compare(written(tmp_path / "a.csv", own), written(tmp_path / "b.csv", rows()))
+    assert (result["first"]["chosen_on"], result["second"]["chosen_on"]) == (len(own), 0)
+    said = "\n".join(as_table(result))
+    assert said.count("of the images chose it among others, so this is optimistic") == 1
+    assert "not alike: more of the images chose the one than the other" in said
+
+
 def test_coarse_labels_are_compared_by_carci(tmp_path):
     some = [row("b.tif", "benign", carci=0.2), row("m.tif", "malignant", carci=0.9)]
     first, second = written(tmp_path / "a.csv", some), written(tmp_path / "b.csv", some)

@@ -243,6 +243,36 @@ def test_images_that_trained_are_refused_under_any_name_and_called_by_both(few_p
     refused(knowing, copies, tmp_path / "out", both, split="train")
 
 
+def test_a_name_with_signs_that_files_are_written_without_has_its_picture(few_phantoms, system, tmp_path, monkeypatch):
+    first, mark = few_phantoms.files["test"][0], "\u200f"
+
+    class Marked(type(few_phantoms)):
+        """The same images, each named with a right-to-left mark behind."""
+
+        @property
+        def prepared(self):
+            digests = {f"{name}{mark}": digest for name, digest in few_phantoms.prepared.digests.items()}
+            return SimpleNamespace(digests=digests, scales=dict.fromkeys(digests))
+
+        @property
+        def groups(self):
+            return {f"{name}{mark}": group for name, group in few_phantoms.groups.items()}
+
+        def images(self, filenames):
+            assert all(name.endswith(mark) for name in filenames)
+            found = few_phantoms.images([name.removesuffix(mark) for name in filenames])
+            return found.map(lambda record: record | {"filename": record["filename"] + mark})
+
+    marked = Marked(
+        files={split: [f"{name}{mark}" for name in names] for split, names in few_phantoms.files.items()},
+        labels={f"{name}{mark}": label for name, label in few_phantoms.labels.items()},
+    )
+    result = evaluate(system, marked, "test", tmp_path)
+    assert result["n"] == 8
+    assert f"{first}\\u200f" in (tmp_path / "predictions.csv").read_text()
+    assert (tmp_path / "report.html").read_text().count("data:image/jpeg") == round(8 * (1 - result["accuracy"]))
+
+
 def test_images_that_chose_are_counted_under_any_name(copies, knowing, tmp_path):
     result = evaluate(knowing, copies, "validation", tmp_path)
     assert (result["n"], result["chosen_on"], result["split_notes"]) == (8, 8, [])

@@ -1,13 +1,14 @@
 """The challenge's answer file: every case once, or no file."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from bach_keras.serving.predict import predict_files
-from bach_keras.serving.submit import find_cases, missing_cases
+from bach_keras.serving.submit import check_model, find_cases, missing_cases
 from cli import cli
 from datasets import phantom
 from datasets.errors import MissingError, UserError
@@ -55,6 +56,12 @@ def test_cases_that_the_challenge_does_not_have_are_named(exported, images, tmp_
     (images / "test9.tif").rename(images / "test100.tif")
     result = submit(exported, tmp_path / "pred.csv", images)
     assert f"{images} has 1 case that the challenge's test set lacks: 100." in result.stderr
+
+
+@pytest.mark.parametrize("classes", [("normal", "benign"), ("noncarcinoma", "carcinoma")])
+def test_a_node_by_itself_is_refused(classes):
+    with pytest.raises(UserError, match=f"m/1 answers {classes[0]}, {classes[1]} .* export a whole tree"):
+        check_model(SimpleNamespace(classes=classes, folder="m/1"))
 
 
 def test_an_image_is_never_written_over(exported, images):

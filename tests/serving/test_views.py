@@ -158,6 +158,14 @@ def test_thresholds_of_one_view_say_nothing_of_several(one, monkeypatch):
     assert (row["unsure"], row["set"]) == (None, None)
 
 
+def test_temperatures_of_one_view_calibrate_no_others(one, monkeypatch):
+    plain = [{**member, "temperature": 1.0} for member in one.card["members"]]
+    monkeypatch.setitem(one.card, "members", plain)
+    assert with_views(one, 8).warnings == one.warnings
+    monkeypatch.setitem(one.card, "members", [{**plain[0], "temperature": 1.5}, *plain[1:]])
+    assert "temperatures were fitted on one view of an image and not on 8" in with_views(one, 8).warnings[-1]
+
+
 def test_a_system_prepares_images_for_itself(one, many, trained):
     for system, views in ((one, 1), (many, 24), (with_views(one, 8), 8), (Hierarchy(trained), 1)):
         assert (system.views, system.nodes, len(system.classes)) == (views, ("carci", "norbe", "invis"), 4)
