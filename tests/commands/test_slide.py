@@ -15,8 +15,8 @@ from datasets import phantom
 from datasets.labels import CLASSES
 
 FILES = {
-    "tiles.csv", "tiles.geojson.gz", "classes.png", "probabilities.png", "probabilities.ome.tiff", "index.html",
-    "summary.json",
+    "tiles.csv", "tiles.geojson.gz", "classes.png", "classes.ome.tiff", "probabilities.png",
+    "probabilities.ome.tiff", "index.html", "summary.json",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bach_keras.serving.slide import pictures
 from bach_keras.serving.slide.colours import COLOURS, FAILED, css
-from bach_keras.serving.slide.ome import write_ome
+from bach_keras.serving.slide.ome import write_class_ome, write_ome
 from bach_keras.serving.slide.raster import Raster, raster
 from bach_keras.serving.slide.tiles import AnsweredSlide
 from bach_keras.wording import counted
@@ -25,11 +25,12 @@ _TALL = 1.6
 
 
 def write_maps(folder: Path, slide: AnsweredSlide) -> None:
-    """Write ``classes.png``, ``probabilities.png`` and ``probabilities.ome.tiff``, each whole or not at all."""
+    """Write the classes and the probabilities, each as PNG and as OME-TIFF, and each file whole or not at all."""
     made = raster(slide)
     write_classes(folder / "classes.png", slide, made)
     write_probabilities(folder / "probabilities.png", slide, made)
     write_ome(folder / "probabilities.ome.tiff", slide, made)
+    write_class_ome(folder / "classes.ome.tiff", slide, made)
 
 
 def write_classes(path: Path, slide: AnsweredSlide, made: Raster) -> None:

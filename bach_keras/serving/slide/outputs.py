@@ -12,7 +12,9 @@ from bach_keras.serving.slide.table import write_table
 from bach_keras.serving.slide.tiles import AnsweredSlide
 
 GEOJSON, PAGE = "tiles.geojson.gz", "index.html"
-FILES = (TABLE, GEOJSON, "classes.png", "probabilities.png", "probabilities.ome.tiff", PAGE)
+FILES = (
+    TABLE, GEOJSON, "classes.png", "classes.ome.tiff", "probabilities.png", "probabilities.ome.tiff", PAGE,
+)  # fmt: skip
 
 
 def write_files(folder: Path, slide: AnsweredSlide, summary: dict, regions: Regions | None = None) -> dict[str, str]:

@@ -30,6 +30,7 @@ _FILES = {
     "tiles.csv": "every tile with its answer, or why it has none",
     "tiles.geojson.gz": "the tiles for QuPath: open the slide there, then drag this file onto it",
     "probabilities.ome.tiff": "the probabilities as a pyramid that knows its scale, for QuPath and others",
+    "classes.ome.tiff": "the class of each tile as a pyramid of numbers, which its description names",
     "classes.png": "the class of each tile",
     "probabilities.png": "the probability of each class",
     "summary.json": "the numbers of this page for programs, with the digests of all files",

@@ -116,7 +116,7 @@ def slides(tmp_path, monkeypatch):
 
 
 def _maps(folder, slide):
-    for name in ("classes.png", "probabilities.png", "probabilities.ome.tiff"):
+    for name in ("classes.png", "classes.ome.tiff", "probabilities.png", "probabilities.ome.tiff"):
         (folder / name).write_text(f"{len(slide.tiles)} tiles")
 
 

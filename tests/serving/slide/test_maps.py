@@ -10,7 +10,7 @@ from PIL import Image
 
 from bach_keras.serving.slide import maps
 from bach_keras.serving.slide.colours import COLOURS, FAILED
-from bach_keras.serving.slide.ome import pyramid, write_ome
+from bach_keras.serving.slide.ome import pyramid, write_class_ome, write_ome
 from bach_keras.serving.slide.pictures import given_carci, of_classes
 from bach_keras.serving.slide.raster import raster
 from datasets.images.scale import Scale, um_per_pixel
@@ -60,6 +60,25 @@ def test_the_map_says_its_scale_to_this_projects_own_reader_too(written):
     assert um_per_pixel(written[0] / "probabilities.ome.tiff") == Scale(3.0, "OME-XML PhysicalSizeX")
 
 
+def test_the_classes_are_a_pyramid_of_numbers_that_its_description_names(written):
+    folder, slide = written
+    with tifffile.TiffFile(folder / "classes.ome.tiff") as file:
+        [series] = file.series
+        assert (series.axes, series.dtype, file.is_ome) == ("YX", np.uint8, True)
+        levels = [level.asarray() for level in series.levels]
+        root = ElementTree.fromstring(file.ome_metadata)
+    assert [level.shape for level in levels] == [(200, 400), (100, 200), (50, 100), (25, 50)]
+    np.testing.assert_array_equal(levels[0], raster(slide).labels + 1)
+    for number, level in enumerate(levels):
+        np.testing.assert_array_equal(level, levels[0][:: 2**number, :: 2**number])
+    pixels = root.find(f"{OME}Image/{OME}Pixels")
+    assert (pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeXUnit")) == ("3.0", "µm")
+    said = root.find(f"{OME}Image/{OME}Description").text
+    assert "0 nothing was answered, 1 normal, 2 benign, 3 insitu, 4 invasive." in said
+    assert "0.5 um wide (OME-XML PhysicalSizeX)" in said
+    assert um_per_pixel(folder / "classes.ome.tiff") == Scale(3.0, "OME-XML PhysicalSizeX")
+
+
 def test_what_was_not_answered_is_0_at_every_level_and_thins_out_nothing():
     slide = made.slide([made.tile(0, 0, "benign"), made.tile(300, 100, None)], 410, 210, step=16)
     levels = pyramid(raster(slide).probabilities)
@@ -84,7 +103,7 @@ def test_the_same_answers_give_the_same_bytes(tmp_path):
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
     assert {path.name for path in (tmp_path / "one").iterdir()} == {
-        "classes.png", "probabilities.png", "probabilities.ome.tiff",
+        "classes.png", "classes.ome.tiff", "probabilities.png", "probabilities.ome.tiff",
     }  # fmt: skip
 
 
@@ -141,7 +160,7 @@ def test_routed_probabilities_are_said_to_be_given_carcis_answer(tmp_path):
         assert "given carci's answer" in file.ome_metadata
 
 
-@pytest.mark.parametrize("write", [maps.write_classes, maps.write_probabilities, write_ome])
+@pytest.mark.parametrize("write", [maps.write_classes, maps.write_probabilities, write_ome, write_class_ome])
 def test_a_full_disk_leaves_what_was_there(tmp_path, write):
     path = tmp_path / "map"
     path.write_bytes(b"as it was")
