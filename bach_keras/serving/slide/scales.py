@@ -90,6 +90,8 @@ def _listed(path: Path) -> dict[str, Scale]:
                 if name in found and found[name].value != value:
                     raise UserError(f"{place}: {name} has two values, {found[name].value:g} and {value:g}: keep one.")
                 found[name] = Scale(_checked(value, f"{place}: um_per_pixel {text}"), f"given by {path.name}")
+            if not found:
+                raise UserError(f"{path} lists no slide: write a line for each under slide,um_per_pixel.")
             return found
     except csv.Error as error:
         raise UserError(f"{path} is not CSV ({error}).") from error

@@ -36,6 +36,8 @@ def test_a_number_that_no_microscope_has_is_refused(given):
     [
         ("", "needs the columns slide and um_per_pixel"),
         ("slide;um_per_pixel\na;1\n", "needs the columns slide and um_per_pixel"),
+        ("slide,um_per_pixel\n", "lists no slide: write a line for each under slide,um_per_pixel"),
+        ("slide,um_per_pixel\n\n\n", "lists no slide"),
         ("slide,um_per_pixel\na.svs,x\n", "line 2: um_per_pixel must be a number, not 'x'"),
         ("slide,um_per_pixel\na.svs\n", "line 2: um_per_pixel must be a number, not ''"),
         ("slide,um_per_pixel\na.svs,900\n", "line 2: um_per_pixel 900 is not a microscope's"),
