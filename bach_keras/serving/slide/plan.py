@@ -84,6 +84,8 @@ def check(export, paths: Sequence[Path], asked: Asked) -> Field:
 def plan(export, path: Path, out: Path, field: Field, asked: Asked) -> Plan:
     """Look at a slide and at what there is of it already; a ``UserError`` names the slide that is refused."""
     try:
+    if path.stem in (".", ".."):  # of "..svs" and "...svs": its folder would be another's
+        raise UserError(f"{path} has only dots before its suffix, so no folder can be named after it: rename it.")
         with open_slide(path) as slide:
             scale = asked.scales.of(slide)
             side = round(field.um / scale.value)
