@@ -52,3 +52,15 @@ def test_what_lies_beside_a_slide_of_one_file_is_not_its(file, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "tiles.csv").write_text("an output")
     assert digest_of(slide(path)) == before
+
+
+@pytest.mark.parametrize("suffix", [".vms", ".VMU"])
+def test_a_slide_that_names_the_files_of_its_pixels_has_their_names_and_sizes_in_its_digest(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_text("[Virtual Microscope Specimen]\r\nNoLayers=1\r\nImageFile=a.jpg\r\nMapFile=gone.jpg\r\nX=../b\r\n")
+    (tmp_path / "a.jpg").write_bytes(b"abc")
+    before = digest_of(slide(path))
+    (tmp_path / "another.jpg").write_bytes(b"abc")
+    assert digest_of(slide(path)) == before
+    (tmp_path / "a.jpg").write_bytes(b"abcd")
+    assert digest_of(slide(path)) != before
