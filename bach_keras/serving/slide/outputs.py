@@ -19,7 +19,7 @@ FILES = (
 
 def write_files(folder: Path, slide: AnsweredSlide, summary: dict, regions: Regions | None = None) -> dict[str, str]:
     """Write all files of a slide but ``summary.json``, each completely or not at all, and return their SHA-256."""
-    write_table(folder / TABLE, slide.tiles)
+    write_table(folder / TABLE, slide)
     write_geojson(folder / GEOJSON, slide)
     write_maps(folder, slide)
     write_page(folder / PAGE, slide, summary, regions)

@@ -1,9 +1,8 @@
 """``tiles.csv``: a line for each tile, its place and probabilities named as other tools of the field name them."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
-from bach_keras.serving.slide.tiles import AnsweredTile
+from bach_keras.serving.slide.tiles import AnsweredSlide, AnsweredTile
 from bach_keras.tree import NODES
 from datasets.escape import csv_line
 from datasets.labels import CLASSES
@@ -16,15 +15,17 @@ _PAIRS = tuple((name, each) for name, node in NODES.items() for each in node.cla
 COLUMNS = (
     *_PLACE, *(f"prob_{name}" for name in CLASSES), "label", "unsure", "set", "tissue",
     *(f"{node}_{each}" for node, each in _PAIRS), "distance", "spread", "quick", "error",
+    "um_per_pixel", "um_per_pixel_source",
 )  # fmt: skip
 
 
-def write_table(path: Path, tiles: Iterable[AnsweredTile]) -> None:
-    """Write the tiles; cells are empty of what a model does not say, and of nodes that were not run."""
+def write_table(path: Path, slide: AnsweredSlide) -> None:
+    """Write the tiles of a slide; cells are empty of what a model does not say, and of nodes that were not run."""
+    scale = {"um_per_pixel": f"{slide.scale.value:g}", "um_per_pixel_source": slide.scale.source}
     with whole(path) as partial, partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(csv_line(COLUMNS) + "\r\n")
-        for each in tiles:
-            file.write(csv_line(map(_cells(each).get, COLUMNS)) + "\r\n")
+        for each in slide.tiles:
+            file.write(csv_line(map((_cells(each) | scale).get, COLUMNS)) + "\r\n")
 
 
 def _cells(answered: AnsweredTile) -> dict:
