@@ -45,8 +45,10 @@ def _transform(data: bytes, mode: str) -> ImageCms.ImageCmsTransform:
     return ImageCms.buildTransform(opened, srgb, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
 
 
-# Of a slide's properties those by which it is read. Others hold texts of the scanner, of any length.
-_ASKED = re.compile(r"openslide\.(bounds-|mpp-|level\[\d+\]\.tile-)|mirax\..*\.DIGITIZER_(WIDTH|HEIGHT)$")
+# Of a slide's properties those by which it is read and told apart. Others hold texts of the scanner, of any length.
+_ASKED = re.compile(
+    r"openslide\.(bounds-|mpp-|level\[\d+\]\.tile-)|mirax\..*\.DIGITIZER_(WIDTH|HEIGHT)$|dicom\.SeriesInstanceUID$"
+)
 
 
 class _Slides:

@@ -40,6 +40,7 @@ class OpenSlideSlide:
             across, down = (_number(said, f"openslide.mpp-{axis}") for axis in "xy")
             self.scale = plausible(across, down, "openslide.mpp-x")
             self.absurd_scale = absurd(across, down, "openslide.mpp-x")
+            self.series = said.get("dicom.SeriesInstanceUID")
         except BaseException:
             self._pool.close()
             raise

@@ -25,6 +25,7 @@ class Slide(Protocol):
     levels: tuple[Level, ...]
     scale: Scale | None  # of a full-resolution pixel, None where the file does not say it
     absurd_scale: Scale | None  # what the file says where ``scale`` is None, since no microscope has such pixels
+    series: str | None  # what all files of a slide have in common, of DICOM; None where a slide is one file
 
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> np.ndarray:
         """Read a window from the level nearest to ``downsample`` and not coarser; white where the slide ends.

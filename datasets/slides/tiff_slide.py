@@ -41,6 +41,7 @@ class TiffSlide:
             raise
         self.scale = um_per_pixel(path)
         self.absurd_scale = None if self.scale else absurd_um_per_pixel(path)
+        self.series = None
 
     def read(self, x: int, y: int, width: int, height: int, downsample: float = 1.0) -> np.ndarray:
         """Do what ``Slide.read`` says."""

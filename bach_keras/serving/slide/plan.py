@@ -51,6 +51,7 @@ class Plan:
     asked: Asked
     regions: Regions | None
     settings: dict  # all that the answers depend on
+    series: str | None = None  # as the slide's
 
 
 def check(export, paths: Sequence[Path], asked: Asked) -> Field:
@@ -83,9 +84,9 @@ def check(export, paths: Sequence[Path], asked: Asked) -> Field:
 
 def plan(export, path: Path, out: Path, field: Field, asked: Asked) -> Plan:
     """Look at a slide and at what there is of it already; a ``UserError`` names the slide that is refused."""
-    try:
     if path.stem in (".", ".."):  # of "..svs" and "...svs": its folder would be another's
         raise UserError(f"{path} has only dots before its suffix, so no folder can be named after it: rename it.")
+    try:
         with open_slide(path) as slide:
             scale = asked.scales.of(slide)
             side = round(field.um / scale.value)
@@ -93,6 +94,7 @@ def plan(export, path: Path, out: Path, field: Field, asked: Asked) -> Plan:
             _check_size(slide.levels[0], side, export.side, field, scale)
             grid(slide.levels[0].width, slide.levels[0].height, side, step)  # refuses too many tiles
             regions = asked.regions and read_regions(asked.regions, slide.levels[0].width, slide.levels[0].height)
+            series = slide.series
             settings = {
                 "schema": SCHEMA,
                 "slide": digest_of(slide),
@@ -111,7 +113,7 @@ def plan(export, path: Path, out: Path, field: Field, asked: Asked) -> Plan:
     if (pixels := data_folder(path)) and folder.resolve() == pixels.resolve():
         raise UserError(f"{path} keeps its pixels in {folder}: choose another --out.")
     _check_folder(folder, settings, asked.overwrites)
-    return Plan(path, folder, scale, field, side, step, asked, regions, settings)
+    return Plan(path, folder, scale, field, side, step, asked, regions, settings, series)
 
 
 def _check_size(level, side, seen, field, scale) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ def answer_slides(export, paths: Sequence[Path], out: Path, asked: Asked) -> Ite
     plans = {path: _planned(export, path, out, field, asked) for path in paths}
     if all(isinstance(each, UserError) for each in plans.values()):
         raise UserError(" ".join(map(str, plans.values())))
+    plans = _one_of_each_series(plans)
     for sentence in filter(None, [far_from(export, field), asked.scales.missing(paths)]):
         _log.warning(sentence)
     for each in plans.values():
@@ -69,6 +71,21 @@ def answer_slides(export, paths: Sequence[Path], out: Path, asked: Asked) -> Ite
         except OSError as error:
             raise WorkError(f"{in_words(error).rstrip('.')}. {CONTINUES}") from error
         yield outcome
+
+
+def _one_of_each_series(plans: dict[Path, Plan | UserError]) -> dict[Path, Plan | UserError]:
+    """Leave out all but one file of each slide that is a series of files, as any of them opens the slide."""
+    firsts, others, kept = {}, Counter(), {}
+    for path, each in plans.items():
+        if isinstance(each, Plan) and each.series:
+            first = firsts.setdefault((path.parent, each.series), path)
+            if first is not path:
+                others[first] += 1
+                continue
+        kept[path] = each
+    for first, count in others.items():
+        _log.warning(f"{first} and {counted(count, 'file')} beside it are one slide, which is answered once.")
+    return kept
 
 
 def _planned(export, path, out, field, asked) -> Plan | UserError:

@@ -73,7 +73,7 @@ def test_dicom_is_read_and_white_beyond_the_edge(tmp_path):
     with open_slide(tmp_path / "a.dcm") as slide:
         assert sizes(slide) == SIZES[:1]
         pixels = slide.read(-10, 290, 100, 100)
-        assert (slide.scale.value, slide.absurd_scale) == (0.5, None)
+        assert (slide.scale.value, slide.absurd_scale, slide.series) == (0.5, None, "1.2.5")
     np.testing.assert_array_equal(pixels[:15, 10:], IMAGE[290:, :90])
     assert (pixels[15:] == 255).all()
     assert (pixels[:, :10] == 255).all()

@@ -29,7 +29,7 @@ class MemorySlide:
         height, width = pixels.shape[:2]
         self.levels = tuple(Level(-(-width // each), -(-height // each), float(each)) for each in (1, 2, 4))
         self.scale = um_per_pixel and Scale(um_per_pixel, "the test")
-        self.absurd_scale = None
+        self.absurd_scale = self.series = None
         self.windows = []
 
     def read(self, x, y, width, height, downsample=1.0):

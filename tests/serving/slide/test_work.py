@@ -1,10 +1,13 @@
 import csv
+import errno
+import itertools
 import json
 
 import numpy as np
 import pytest
 
 from bach_keras.serving.slide.journal import NAME as JOURNAL
+from datasets.errors import WorkError
 from tests.serving.slide.conftest import GLASS, painted
 
 FOUR = ["nnbb", "nnbb", "ii v", "ii v"]
@@ -230,9 +233,65 @@ def test_two_slides_of_one_name_are_refused(slides, answer, tmp_path):
         answer(slides("a.tif", painted(["nb"], 100)), slides("a.svs", painted(["nb"], 100)))
 
 
+def test_the_files_of_a_series_are_one_slide(slides, answer, tmp_path, caplog):
+    paths = [slides(f"{name}.dcm", painted(["nb"], 100)) for name in "abcd"]
+    for path in paths[1:]:
+        slides.opened[path].series = "1.2.5"
+    outcomes = answer(*paths)
+    assert [outcome.path.name for outcome in outcomes] == ["a.dcm", "b.dcm"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a", "b"}
+    assert f"{paths[1]} and 2 files beside it are one slide, which is answered once." in caplog.text
+
+
+@pytest.mark.parametrize("name", ["..svs", "...svs"])
+def test_a_slide_whose_folder_would_be_another_is_refused(name, slides, answer, tmp_path):
+    with pytest.raises(ValueError, match=f"{name} has only dots before its suffix.*: rename it"):
+        answer(slides(name, painted(["nb"], 100)))
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+def test_a_disk_that_fails_stops_the_slide_and_the_next_run_continues(slides, answer, model, tmp_path, monkeypatch):
+    path = slides("a.tif", painted(["nbiv"] * 8, 100))
+    slide, count = slides.opened[path], itertools.count()
+    read = slide.read
+
+    def fails(*window):
+        if model.asked and next(count) == 3:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(*window)
+
+    monkeypatch.setattr(slide, "read", fails)
+    reason = rf"^{path}: Input/output error\. What was answered is kept: the same command continues with it\.$"
+    with pytest.raises(WorkError, match=reason):
+        answer(path)
+    folder, asked = tmp_path / "out" / "a", model.asked
+    assert (folder / JOURNAL).exists()
+    assert not (folder / "summary.json").exists()
+    assert not answer(path)[0].error
+    assert 0 < asked < model.asked == 32
+    assert not any(row["error"] for row in rows_of(folder))
+
+
+def test_a_disk_that_fails_while_tissue_is_looked_for_stops_the_slide(slides, answer, monkeypatch):
+    path = slides("a.tif", painted(["nb"], 100))
+
+    def fails(*window):
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    monkeypatch.setattr(slides.opened[path], "read", fails)
+    with pytest.raises(WorkError, match="Stale file handle"):
+        answer(path)
+
+
+def test_every_line_of_the_table_says_the_scale_and_where_it_is_from(slides, answer, tmp_path):
+    answer(slides("a.tif", painted(FOUR, 100), damaged=[(150, 50)]))
+    rows = rows_of(tmp_path / "out" / "a")
+    assert {(row["um_per_pixel"], row["um_per_pixel_source"]) for row in rows} == {("6.4512", "the test")}
+    assert list(rows[0])[-2:] == ["um_per_pixel", "um_per_pixel_source"]
+
+
 def test_a_disk_that_is_full_is_one_sentence_and_nothing_is_lost(slides, answer, model, tmp_path, monkeypatch):
     from bach_keras.serving.slide import journal
-    from datasets.errors import WorkError
 
     path = slides("a.tif", painted(["nbiv"] * 8, 100))
     count = iter(range(100))
