@@ -13,7 +13,7 @@ class Taken:
 
     seconds: float
     processor: float  # seconds of all its processes that it waited for
-    peaks: dict[int, float]  # process -> largest resident size in MB
+    peaks: dict[int, float]  # process -> largest resident size in MiB
     peak: float  # largest sum of them at one moment
     code: int
 
@@ -52,7 +52,7 @@ def _tree(process: int) -> list[int]:
 
 
 def resident(process: int) -> float:
-    """Return the memory of a process in MB, and 0 where it has ended."""
+    """Return the memory of a process in MiB, and 0 where it has ended."""
     try:
         return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
     except OSError:

@@ -114,7 +114,7 @@ def work(model: Path, path: Path, rounds: int, options: list[str]) -> Slided:
         runs.append(slide(model, path, options))
         alone.append(network(model, path, corners, side))
     print(f"\n{len(corners)} tiles of {side} pixels, {len(runs)} rounds\n")
-    print("| run | wall, s | processor, s | of these to start | to the last answer, wall | MB at most |")
+    print("| run | wall, s | processor, s | of these to start | to the last answer, wall | MiB at most |")
     print("|---|---|---|---|---|---|")
     for number, run in enumerate([first, *runs]):
         seconds, taken, again = run.answering, run.taken, run.again
