@@ -38,7 +38,7 @@ _MORE_READERS = 3.0
 _LOADING = 600.0
 # What is said where no answer comes, of images that are being read and of those that are being answered.
 _WAITED = {
-    False: "{} wait to be read: has the cluster a core free, and does the disk or the object store answer?",
+    False: "{} wait to be read: does the cluster have a free core, and does the disk or the object store answer?",
     True: "{} are with processes that answer: is one of them slow, or does it hang?",
 }
 # Seconds between two looks at the machines.

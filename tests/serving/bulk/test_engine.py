@@ -225,7 +225,7 @@ def test_a_head_that_is_lost_is_given_up_in_the_time_that_was_said(run, monkeypa
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("read", r"/0\.png and \d+ images beside it wait to be read: has the cluster a core free"),
+        ("read", r"/0\.png and \d+ images beside it wait to be read: does the cluster have a free core"),
         ("answer", r"/0\.png and \d+ images beside it are with processes that answer: is one of them slow"),
     ],
 )
