@@ -103,24 +103,25 @@ def _fetch(system, path, url, local) -> int | None:
         if found.type is not fs.FileType.File:
             what = "is a folder, not an image" if found.type is fs.FileType.Directory else "is not there"
             raise UserError(f"{url} {what}.")
-        _check_size(found.size or 0, url)
-        with system.open_input_stream(path) as source:
-            with of_this_machine():
-                copy = local.open("wb")
-            with copy:
-                _copy(source, copy, url)
     except OSError as error:
         raise UserError(f"{url} cannot be read: {_reason(error)}.") from error
+    _check_size(found.size or 0, url)
+    with of_this_machine(), local.open("wb") as copy:
+        copy.writelines(_parts(system, path, url))
     return found.mtime_ns
 
 
-def _copy(source, copy, url: str) -> None:
-    while data := source.read(_PART):
-        with of_this_machine():
-            copy.write(data)
-            copy.flush()
-            size = copy.tell()
-        _check_size(size, url)  # not every store says it before
+def _parts(system, path: str, url: str) -> Iterator[bytes]:
+    """Yield the content of an object; an error of it is told from one of the file that it is written to."""
+    size = 0
+    try:
+        with system.open_input_stream(path) as source:
+            while data := source.read(_PART):
+                size += len(data)
+                _check_size(size, url)  # not every store says it before
+                yield data
+    except OSError as error:
+        raise UserError(f"{url} cannot be read: {_reason(error)}.") from error
 
 
 def _check_size(size: int, url: str) -> None:

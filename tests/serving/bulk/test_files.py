@@ -69,7 +69,7 @@ def test_a_url_of_nothing_known_is_refused():
 
 
 def test_an_object_is_not_fetched_where_its_name_or_its_size_says_that_it_is_not_read(store, monkeypatch):
-    monkeypatch.setattr(files, "_copy", None)
+    monkeypatch.setattr(files, "_parts", None)
     monkeypatch.setattr(files, "MAX_BYTES", 100)
     (store / "slide.SVS").write_bytes(b"II*\0")
     assert decoder.look("s3://kept/slide.SVS") == {
@@ -93,9 +93,11 @@ def test_an_object_of_which_no_size_is_known_is_fetched_no_further_than_one_may_
     assert decoder.look("s3://kept/b.png")["error"].startswith("s3://kept/b.png is not fetched, as it has 3,000 bytes")
 
 
-def test_a_full_disk_stops_the_work_and_is_no_error_of_the_object(store, tmp_path, monkeypatch):
+@pytest.mark.parametrize("size", [10, 2**21])
+def test_a_full_disk_stops_the_work_and_is_no_error_of_the_object(store, tmp_path, monkeypatch, size):
     if not os.path.exists("/dev/full"):
         pytest.skip("there is no /dev/full")
+    (store / "b.png").write_bytes(bytes(size))
     (tmp_path / "image").symlink_to("/dev/full")
     monkeypatch.setattr("tempfile.TemporaryDirectory", lambda **how: contextlib.nullcontext(tmp_path))
     with pytest.raises(WorkError, match=r"on machine .* cannot be written \(No space left on device\): make room"):
