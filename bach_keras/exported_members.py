@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
+from bach_keras.export_files import check_files
 from bach_keras.fields import (
     NAME,
     OBJECT,
@@ -237,6 +238,7 @@ def _read_words(folder: Path) -> dict:
         words = read_object(path)
         check(words, _FILE)
         check(words["images"], _IMAGES, {"pixels": PIXELS}, within="images")
+        Provenance.read(words["images"])  # refuses names that were changed
         for number, entry in enumerate(words["members"]):
             within = f"members[{number}]"
             check(entry, _MEMBER, _MEMBER_MORE, within=within)
@@ -246,7 +248,7 @@ def _read_words(folder: Path) -> dict:
             for name in _IMAGES:
                 if max(entry[name], default=-1) >= len(words["images"][name]):
                     raise FieldError(f"{within}.{name} points beyond images.{name}")
-    except FieldError as error:
+    except UserError as error:
         raise UserError(f"{path} is not what an export writes ({str(error).rstrip('.')}): export it again.") from error
     numbers = path.with_name(NUMBERS)
     if not numbers.is_file() or sha256_of(numbers) != words["numbers_sha256"]:
@@ -267,6 +269,7 @@ def _positions(names: list[str], wanted: frozenset[str]) -> list[int]:
 
 @contextlib.contextmanager
 def _checkpoint(folder: Path):
+    check_files(folder)
     with loadable(folder) as path:
         yield tf.train.load_checkpoint(str(path / "variables" / "variables"))
 

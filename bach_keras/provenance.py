@@ -38,9 +38,14 @@ class Provenance:
 
     @classmethod
     def read(cls, fields: dict, protocols: Iterable[str] = ()) -> "Provenance":
-        """Take it from the ``fields`` of a file, checked; those that are missing name no images."""
+        """Take it from the ``fields`` of a file, checked; those that are missing name no images.
+
+        Refuses pixels of an image that neither trained nor chose: a name was changed, and a leak would not be seen.
+        """
         pixels = {(name, digest) for name, said in fields.get("pixels", {}).items() for digest in said.split()}
         trained, chosen = (frozenset(fields.get(name, ())) for name in ("trained_on", "chosen_on"))
+        if strangers := {name for name, _ in pixels} - trained - chosen:
+            raise UserError(f"pixels names {min(strangers)!r}, which trained_on and chosen_on do not")
         return cls(trained, chosen, frozenset(protocols), frozenset(pixels))
 
     @classmethod

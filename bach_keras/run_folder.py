@@ -68,7 +68,10 @@ class Run:
             # A run without training images does not exist: a leak would not be seen.
             if name not in self.settings or (name == "trained_on" and not self.settings[name]):
                 raise _not_written(self.folder / "config.json", f"{name} is missing or empty")
-        return Provenance.read(self.settings, {self.settings["protocol"]})
+        try:
+            return Provenance.read(self.settings, {self.settings["protocol"]})
+        except UserError as error:
+            raise _not_written(self.folder / "config.json", error) from error
 
     @property
     def backbone(self) -> dict:

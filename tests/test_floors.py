@@ -24,7 +24,7 @@ FLOORS = (
         "bach_keras.version_folder",
         "supply",
     ),
-    ("bach_keras.preprocess", "bach_keras.network", "bach_keras.calibration"),
+    ("bach_keras.preprocess", "bach_keras.network", "bach_keras.calibration", "bach_keras.export_files"),
     ("bach_keras.trunks", "bach_keras.joining"),
     ("bach_keras.hierarchy", "bach_keras.recipe"),
     ("bach_keras.run_fields", "bach_keras.run_changes", "bach_keras.run_place"),

@@ -169,7 +169,8 @@ def _raw(file: Path, names: tuple[str, ...], option: click.Option, key: str, val
             raise Failure(f"{file}: {key} in [{'.'.join(names)}] must be {wanted}{several}, not {shown(each)}.")
     if option.is_flag:
         return value
-    raw = [os.path.expanduser(each) if isinstance(option.type, click.Path) else str(each) for each in values]
+    # As a shell does, which knows nothing of types either: a run with its weight and a list of paths are plain text.
+    raw = [os.path.expanduser(each) if _is_text(each) and each.startswith("~/") else str(each) for each in values]
     return raw if option.multiple else raw[0]
 
 

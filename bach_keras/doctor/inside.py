@@ -134,7 +134,7 @@ def export(given: dict) -> dict:
     is_sane = bool(answers["ok"].numpy().all()) and bool(np.allclose(sums, 1, atol=1e-3))
     return {
         "wrong": "" if is_sane else "its probabilities do not add up to 1",
-        "folder": str(opened.folder), "digest": opened.digest, "kind": opened.card["kind"],
+        "folder": str(opened.folder), "digest": opened.digest, "kind": opened.card.get("kind", "system"),
         "image_size": opened.side, "precision": opened.precision, "configs": list(opened.configs),
         "decoding": opened.card.get("decoding", 1), "newest": DECODING, "warnings": list(opened.warnings),
         "load_s": loaded - began, "answer_s": time.monotonic() - loaded,

@@ -11,17 +11,17 @@ import tensorflow as tf
 from bach_keras import preprocess
 from bach_keras.evidence.neighbours import FILE as INDEX
 from bach_keras.evidence.neighbours import Index
+from bach_keras.export_files import check_class_names, check_files
 from bach_keras.fields import FieldError, read_object
 from bach_keras.preprocess import View
 from bach_keras.provenance import Provenance
 from bach_keras.serving.answers import Outputs
 from bach_keras.serving.card import CARD, calibration_of, check_card, outputs_of, ranges_of, warnings_of
-from bach_keras.serving.export_files import check_files
 from bach_keras.serving.images import as_png, as_seen
 from bach_keras.serving.operations import check_operations
 from bach_keras.version_folder import loadable, version_folder
 from datasets.digest import sha256_of
-from datasets.errors import UserError
+from datasets.errors import UserError, WorkError
 
 _EXPLAIN = "explain"
 # Routing -> the signature that answers so for files, and for pixels.
@@ -49,6 +49,10 @@ class Export:
             self.calibration, self.ranges = calibration_of(self.card), ranges_of(self.card)
             self.outputs = outputs_of(self.card)
             _check_signatures(self.signatures, self.outputs, self.calibration is not None)
+            check_class_names(self.folder, self.outputs.classes)
+            self.provenance = _provenance(self.card)
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            raise WorkError(f"{self.folder} cannot be loaded: the memory of this machine is used up.") from error
         except Exception as error:  # TensorFlow may raise nearly anything for a damaged file
             reason = f" ({str(error).rstrip('.')})" if isinstance(error, FieldError) else ""
             raise UserError(
@@ -59,8 +63,6 @@ class Export:
         if self.precision != "float32":
             self.warnings += _slow_here(self.precision)
         self.view = View(self.card["image_size"], self.card.get("stain_normalisation", "none"))
-        protocols = frozenset(member.get("protocol", "") for member in self.card["members"])
-        self.provenance = Provenance.read(self.card, protocols)
         self.configs = tuple(sorted(set(self.card["configs"])))
 
     @functools.cached_property
@@ -102,11 +104,11 @@ class Export:
 
     def images(self, images, routing: str = "soft") -> dict[str, tf.Tensor]:
         """Classify uint8 [N, H, W, 3]; see ``bach_keras.hierarchy.Hierarchy.images``."""
-        return self.signatures[OF_PIXELS[routing]](images=tf.constant(images))
+        return self._asked(OF_PIXELS[routing], images=tf.constant(images))
 
     def encoded(self, data: list[bytes], routing: str = "soft") -> dict[str, tf.Tensor]:
         """Classify PNG, JPEG or BMP files of any sizes."""
-        return self.signatures[ROUTINGS[routing]](image_bytes=tf.constant(data))
+        return self._asked(ROUTINGS[routing], image_bytes=tf.constant(data))
 
     @property
     def explains(self) -> bool:
@@ -115,7 +117,7 @@ class Export:
 
     def explain(self, images: list) -> dict[str, tf.Tensor]:
         """Return what ``Hierarchy.explain`` does, of what ``classify`` takes; zeros for what cannot be decoded."""
-        return self.signatures[_EXPLAIN](image_bytes=tf.constant(_as_files(images)))
+        return self._asked(_EXPLAIN, image_bytes=tf.constant(_as_files(images)))
 
     @functools.cached_property
     def index(self) -> Index:
@@ -129,7 +131,17 @@ class Export:
 
     def features(self, images: list) -> np.ndarray:
         """Return what ``Hierarchy.features`` does, of what ``classify`` takes; zeros for what cannot be decoded."""
-        return self.signatures["features"](image_bytes=tf.constant(_as_files(images)))["features"].numpy()
+        return self._asked("features", image_bytes=tf.constant(_as_files(images)))["features"].numpy()
+
+    def _asked(self, signature: str, **inputs) -> dict[str, tf.Tensor]:
+        """Call a signature; a graph that fails was damaged or changed, as no image makes a sound one fail."""
+        try:
+            return self.signatures[signature](**inputs)
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            raise WorkError(f"{self.folder} cannot answer: the memory of this machine is used up.") from error
+        except tf.errors.OpError as error:
+            reason = " ".join(error.message.split())[:200]
+            raise WorkError(f"{self.folder} fails when it answers ({reason}): export its runs again.") from error
 
 
 def digest_of(folder: Path) -> str:
@@ -170,6 +182,13 @@ def _card(place: Path) -> dict:
         return check_card(read_object(file))
     except FieldError as error:
         raise FieldError(f"{file}: {error}") from error
+
+
+def _provenance(card: dict) -> Provenance:
+    try:
+        return Provenance.read(card, frozenset(member.get("protocol", "") for member in card["members"]))
+    except UserError as error:
+        raise FieldError(f"{CARD}: {error}") from error
 
 
 # What each signature that classifies takes and returns; None where a side of the shape is not fixed.

@@ -49,6 +49,8 @@ class Neighbours(Extra):
         # A graph may have been tampered with.
         if not np.isfinite(asked["features"]).all():
             return {"error": "The model gives features that are NaN or infinite."}
+        if asked["features"].shape != self.index.features.shape[1:]:
+            return {"error": "The model gives features of another width than its index of training images has."}
         (nearest,) = self.index.nearest(asked["features"][None], self.count)
         found = [
             {

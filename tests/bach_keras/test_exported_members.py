@@ -1,6 +1,7 @@
 """Members of an export as starts: what they are, what is refused, and files that were changed."""
 
 import json
+import os
 import shutil
 
 import h5py
@@ -205,6 +206,22 @@ def test_variables_that_were_damaged_are_refused(place):
     assert_refused(place)
     data.write_bytes(b"")
     assert_refused(place)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(place):
+    (place / "variables" / "variables.index").unlink()
+    os.mkfifo(place / "variables" / "variables.index")
+    assert_refused(place, "is a pipe")
+
+
+def test_a_name_that_was_changed_is_noticed_by_its_pixels(place):
+    path = place / "assets.extra" / WORDS
+    words = json.loads(path.read_text())
+    first = words["images"]["trained_on"][0]
+    words["images"]["pixels"] = {first: "0123456789abcdef"}
+    words["images"]["trained_on"][0] = f"{first}x"
+    path.write_text(json.dumps(words))
+    assert_refused(place, WORDS, f"pixels names '{first}'")
 
 
 def test_numbers_of_another_file_are_refused(place):

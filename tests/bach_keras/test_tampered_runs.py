@@ -78,7 +78,7 @@ CONFIG = [
     ("recipe.backbone", {"blocks": "1111"}), ("recipe.backbone", {"blocks": [1]}),
     ("recipe.backbone", {"blocks": [1, 1, 1, "1"]}), ("recipe.backbone", {"stem": "8"}), ("recipe.backbone", HUGE),
     ("recipe.backbone", {**TINY, "cardinality": 0}), ("recipe.backbone", {**TINY, "blocks": [200] * 4}),
-    ("recipe.cycles", 1000),
+    ("recipe.cycles", 1000), ("pixels", {"unheard-of.png": "0123456789abcdef"}),
 ]  # fmt: skip
 
 

@@ -61,14 +61,14 @@ def test_options_of_every_type_are_taken_from_the_table_of_the_command(tmp_path,
     warm-start = false
     overwrite = true
     views = 8
-    carci = ["runs/a:.5", "runs/b"]
+    carci = ["~/runs/a:.5", "runs/b~"]
     run-dir = "~/runs"
     [data.prepare]
     config = "bisque"
     """
     assert json.loads(run_with(["train", "x.png"], text, tmp_path).output) == {
         "node": "norbe", "steps": 20, "share": 1.0, "warm_start": False, "overwrite": True, "views": "8",
-        "carci_runs": ["runs/a:.5", "runs/b"], "run_dir": "/home/someone/runs", "paths": ["x.png"],
+        "carci_runs": ["/home/someone/runs/a:.5", "runs/b~"], "run_dir": "/home/someone/runs", "paths": ["x.png"],
     }  # fmt: skip
     assert run_with(["data", "prepare"], text, tmp_path).output == "bisque\n"
 

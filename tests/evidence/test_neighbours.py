@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bach_keras.evidence.neighbours import Index, Known, leave_one_out
+from datasets.digest import sha256_of
 from datasets.errors import UserError
 
 # On a line, at 0, 1, 3 and 7, of two patients and one who is unknown.
@@ -79,6 +80,26 @@ def test_any_other_file_is_refused_in_a_sentence(index, tmp_path):
     path.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         Index.read(path, digest)
+
+
+@pytest.mark.parametrize("change", ["foreign", "compressed", "missing", "short", "wide", "text"])
+def test_a_file_that_was_changed_together_with_its_digest_is_refused_in_a_sentence(index, tmp_path, change):
+    path = tmp_path / "i.npz"
+    index.write(path)
+    with np.load(path) as held:
+        arrays = dict(held)
+    if change == "foreign":
+        path.write_bytes(b"PK nothing")
+    elif change == "compressed":
+        np.savez_compressed(path, **arrays)
+    else:
+        changed = {
+            "missing": {"own": None}, "short": {"features": arrays["features"][1:]},
+            "wide": {"own": arrays["features"]}, "text": {"features": np.full(arrays["features"].shape, "a")},
+        }[change]  # fmt: skip
+        np.savez(path, **{name: each for name, each in (arrays | changed).items() if each is not None})
+    with pytest.raises(UserError, match="is not an index that an export writes: export the runs again"):
+        Index.read(path, sha256_of(path))
 
 
 def test_what_cannot_be_compared_is_refused_in_a_sentence():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from bach_keras.preprocess import View
 from bach_keras.serving.exported import Export
 from cli import cli
+from datasets.errors import WorkError
 
 CARD = "assets/model_card.json"
 
@@ -74,6 +76,39 @@ def test_a_field_of_a_member_that_is_wrong_is_named(place, field, value):
     put(card["members"][1], field, value)
     (place / CARD).write_text(json.dumps(card))
     assert_refused(place, str(place / CARD), f"members[1].{field}")
+
+
+def test_names_that_pixels_contradict_are_noticed(place):
+    card = json.loads((place / CARD).read_text())
+    card["pixels"] = {card["trained_on"][0]: "0123456789abcdef"}
+    card["trained_on"][0] += "x"
+    (place / CARD).write_text(json.dumps(card))
+    assert_refused(place, "model_card.json", "pixels names")
+
+
+def test_names_of_classes_that_the_card_contradicts_are_noticed(place):
+    names = place / "assets" / "class_names.txt"
+    names.write_text(names.read_text().replace("normal", "nosmal"))
+    assert_refused(place, "class_names.txt does not name normal, benign, insitu, invasive")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (tf.errors.InvalidArgumentError(None, None, "assertion\nfailed"), "fails when it answers (assertion failed)"),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM"), "the memory of this machine is used up"),
+    ],
+)
+def test_a_graph_that_fails_when_it_answers_is_one_sentence(export, monkeypatch, error, words):
+    def fail(**inputs):
+        raise error
+
+    monkeypatch.setattr(export, "signatures", dict.fromkeys(("images", "explain", "features"), fail))
+    square = np.zeros((export.side, export.side, 3), np.uint8)
+    for ask in (export.classify, export.explain, export.features):
+        with pytest.raises(WorkError, match=re.escape(words)) as raised:
+            ask([square])
+        assert "\n" not in str(raised.value)
 
 
 TEXTS = {

@@ -37,8 +37,8 @@ def test_the_command_answers_as_predict_does_and_goes_on_where_it_ended(exported
     for row, wanted in zip(rows, predict_files(export, [images]), strict=True):
         assert (row["path"], row["error"], row["label"]) == (wanted["path"], wanted.get("error"), wanted.get("label"))
         for name, share in wanted.get("probabilities", {}).items():
-            # Another number of threads sums in another order.
-            assert row[f"probabilities.{name}"] == pytest.approx(share, abs=1e-5)
+            # Another number of threads sums in another order: 3e-5 apart on an Intel processor of 2023.
+            assert row[f"probabilities.{name}"] == pytest.approx(share, abs=1e-4)
     kept = {path.name: path.read_bytes() for path in out.glob("part-*")}
     (out / "part-00001.parquet").unlink()
     assert subprocess.run(command, capture_output=True, check=False).returncode == 1

@@ -26,3 +26,10 @@ def check_files(folder: Path) -> None:
     except (DecodeError, OSError):
         # TensorFlow would print a traceback, and load the export all the same.
         raise FieldError(f"{fingerprint.name} is damaged") from None
+
+
+def check_class_names(folder: Path, classes: tuple[str, ...]) -> None:
+    """Refuse an export whose ``class_names.txt``, by which clients of a server name its answers, is not its card's."""
+    path = folder / "assets" / "class_names.txt"
+    if path.exists() and path.read_text("utf-8", errors="replace").split() != list(classes):
+        raise FieldError(f"{path.name} does not name {', '.join(classes)}, as its card does")
