@@ -52,13 +52,14 @@ def run_bulk(job: Job, form) -> Manifest:
     Args:
         form: the ``Outputs`` of the model.
     """
-    is_new = not (job.out / FILE).exists()
+    _check_out(job.out)
+    written = [job.out / FILE, job.out / inputs.FILE, job.out / _LOCK, Path(job.machines.log)]
+    new = [] if written[0].exists() else [path for path in written if not path.exists()]
     with _only_one(job.out):
         try:
             return _run_bulk(job, form)
         except UserError:
-            if is_new:
-                _leave_as_it_was(job)
+            _leave_as_it_was(job.out, new)
             raise
 
 
@@ -79,13 +80,27 @@ def _run_bulk(job: Job, form) -> Manifest:
     return manifest
 
 
-def _leave_as_it_was(job: Job) -> None:
+def _check_out(folder: Path) -> None:
+    """Refuse a folder where files that no bulk wrote have the names of those that it would write."""
+    if (folder / FILE).exists():  # which is looked at when it is read
+        return
+    listed = folder / inputs.FILE
+    taken = [listed] if listed.exists() and not (listed.is_file() and inputs.is_list(listed)) else []
+    taken += sorted(folder.glob("part-*.parquet"))
+    if taken:
+        raise UserError(
+            f"{folder} holds {taken[0].name}, but not the {FILE} of a bulk: it would be written over. Name another "
+            "--out."
+        )
+
+
+def _leave_as_it_was(folder: Path, new: list[Path]) -> None:
     """Take away what was written into a folder in which nothing was started."""
-    for path in (job.out / FILE, job.out / inputs.FILE, job.out / _LOCK, Path(job.machines.log)):
-        if path.is_file():
-            path.unlink()
-    with contextlib.suppress(OSError):  # something else is in it
-        job.out.rmdir()
+    for path in new:
+        path.unlink(missing_ok=True)
+    if new:
+        with contextlib.suppress(OSError):  # something else is in it
+            folder.rmdir()
 
 
 @contextlib.contextmanager

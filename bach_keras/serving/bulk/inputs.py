@@ -50,6 +50,14 @@ class Inputs:
         return places if seen % size == 0 else [*places, start]
 
 
+def is_list(path: Path) -> bool:
+    """Return whether a file may be a list that ``write_inputs`` wrote: no other text ends as one does."""
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - 1))
+        return file.read() == END
+
+
 def names_between(path: Path, start: int, end: int) -> list[str]:
     with path.open("rb") as file:
         file.seek(start)

@@ -56,6 +56,21 @@ def test_what_was_answered_before_the_cluster_was_lost_is_not_computed_again(job
     assert [row["path"] for row in rows_of(made.out)] == NAMES
 
 
+def test_files_of_the_users_own_are_neither_written_over_nor_removed(job, run):
+    made = job(NAMES)
+    made.out.mkdir(exist_ok=True)
+    for name, content in (("inputs", b"a.png\n"), ("part-00000.parquet", b"x")):
+        (made.out / name).write_bytes(content)
+        with pytest.raises(UserError, match=f"holds {name}, but not the manifest.json of a bulk: .* another --out"):
+            run(made)
+        assert {path.name: path.read_bytes() for path in made.out.iterdir()} == {name: content}
+        (made.out / name).unlink()
+    (made.out / ".lock").write_bytes(b"mine")
+    with pytest.raises(UserError, match="not a multiple"):
+        run(replace(made, shard_size=made.answering.batch + 1))
+    assert [path.name for path in made.out.iterdir()] == [".lock"]
+
+
 def test_a_finished_job_is_not_started_again(job, run):
     made = job(NAMES)
     run(made)
