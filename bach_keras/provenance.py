@@ -1,8 +1,9 @@
 """Which images made a system what it is: the one home of the guard against leaks.
 
 An image is known again by its pixels, whatever file it lies in and whatever it is called. Names count as well: those of
-the images that trained an older run are all that is known of them, and an image that was saved again, with other
-pixels, is still that image.
+the images that trained an older run are all that is known of them, and an image of a published set that was saved
+again, with other pixels, is still that image. Names of a user's own images identify nothing, as two users may both have
+an ``own-images/benign/1.png``: they count only where pixels are not known.
 """
 
 import functools
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from datasets.errors import UserError
+from datasets.own.names import is_own
+from datasets.wording import counted
 
 # Of the SHA-256 of an image's size and pixels. Two different images have the same 16 once in 2 ** 64 pairs: among
 # 20,000 images that trained and 20,000 that judge, with a chance of 2e-11. It would refuse one that did not train.
@@ -96,9 +99,25 @@ class Provenance:
         found = {}
         for name, digest in digests.items():
             alike = [other for other in self._names.get(digest[:DIGITS], ()) if other in images]
-            if name in images or alike:
-                found[name] = name if name in images else alike[0]
+            is_named = name in images and not self._is_another(name, digest)
+            if is_named or alike:
+                found[name] = name if is_named else alike[0]
         return found
+
+    def _is_another(self, name: str, digest: str) -> bool:
+        """Say whether an own image has the name of one that is known here and other pixels, so that it is another."""
+        known = self._digests.get(name, ())
+        return is_own(name.partition("/")[0]) and bool(digest and known) and digest[:DIGITS] not in known
+
+    def namesakes(self, digests: Mapping[str, str]) -> str:
+        """Return a sentence on own images that have the name of one that trained the system and other pixels, or ""."""
+        found = sorted(n for n, digest in digests.items() if n in self.trained_on and self._is_another(n, digest))
+        if not found:
+            return ""
+        return (
+            f"Of other pixels under the name of an image that trained: {counted(len(found), 'image')} ({found[0]}). "
+            "They count as other images; if they were only saved again, the score flatters."
+        )
 
     def unchanged(self, digests: Mapping[str, str]) -> list[str]:
         """Return those of some images that trained the system under these names with these pixels, if it knows them."""

@@ -162,7 +162,11 @@ def _read_back(content: bytes) -> predictions.Predictions:
 def notes(system, data, split: str, names: list[str]) -> list[str]:
     """Return sentences on what the choice of images cannot exclude, and on what they cannot judge."""
     provenance, digests = system.provenance, data.prepared.digests
-    last = [_unseen(system, data), unjudged_in_words(system.nodes, {data.labels[name] for name in names})]
+    last = [
+        provenance.namesakes({name: digests.get(name, "") for name in names}),
+        _unseen(system, data),
+        unjudged_in_words(system.nodes, {data.labels[name] for name in names}),
+    ]
     if split != ALL:
         mixed = provenance.mixed_with(data.protocol, data.files, digests)
         return [note for note in (data.origin["note"], mixed, *last) if note]

@@ -1,5 +1,6 @@
 """Where a training starts: what ``--init`` names, whether it may, and putting its weights into a network."""
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from bach_keras.wording import counted
 from datasets.config_names import parts_of
 from datasets.errors import UserError
 from datasets.own.names import is_own
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ class Start:
                 f"({origin.in_words(seen, validation)}), so the accuracy would mean "
                 "nothing: start from a run of the same --protocol and --split-seed, or train under the split it had."
             )
+        if said := origin.namesakes(validation):
+            LOG.warning(f"{self.parent.folder}: {said}")
 
     def load(self, model) -> None:
         """Put the weights into a new network; a random start leaves it as it is."""

@@ -60,6 +60,33 @@ def test_an_image_that_was_saved_again_is_still_the_one_that_trained():
         known().check_leaks({"a": digest("z")})
 
 
+OWN = "own-images/benign/1.png"
+
+
+def test_own_images_of_one_name_and_other_pixels_are_two_images_and_a_note_says_so():
+    trained = Provenance.of({OWN: digest("a")}, [OWN], [OWN])
+    other = {OWN: digest("z")}
+    assert trained.trained(other) == trained.chosen(other) == {}
+    trained.check_leaks(other)
+    assert "image that trained: 1 image (own-images/benign/1.png). They count as other" in trained.namesakes(other)
+    same = {OWN: digest("a"), "own-images/benign/2.png": digest("a")}
+    assert trained.trained(same) == dict.fromkeys(same, OWN)
+    assert trained.namesakes(same) == known().namesakes({"a": digest("z")}) == ""
+
+
+def test_own_images_of_one_name_are_one_where_the_pixels_of_either_are_not_known():
+    for trained, judging in ((Provenance.of({OWN: digest("a")}, [OWN]), ""), (provenance([OWN]), digest("z"))):
+        assert trained.trained({OWN: judging}) == {OWN: OWN}
+        assert trained.namesakes({OWN: judging}) == ""
+        with pytest.raises(UserError, match="1 of these 1 images trained a member"):
+            trained.check_leaks({OWN: judging})
+
+
+def test_an_own_image_with_the_pixels_of_another_one_is_called_by_the_name_of_that():
+    trained = Provenance.of({OWN: digest("a"), "b": digest("b")}, [OWN, "b"])
+    assert trained.trained({OWN: digest("b")}) == {OWN: "b"}
+
+
 def test_images_of_both_pixels_of_a_name_have_trained():
     changed = known() | Provenance.of({"a": digest("z")}, "a")
     assert changed.trained({"new": digest("z"), "old": digest("a")}) == {"new": "a", "old": "a"}

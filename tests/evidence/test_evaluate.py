@@ -297,6 +297,13 @@ def test_own_images_of_which_some_trained_are_judged_by_those_held_out(copies, k
     assert evaluate(knowing, copies, None, tmp_path)["split"] == "test"
 
 
+def test_own_images_that_share_no_more_than_names_with_those_that_trained_are_all_judged(copies, tmp_path):
+    trained = Provenance.of(dict.fromkeys(copies.labels, "f" * 64), copies.labels)
+    result = evaluate(System(trained), copies, None, tmp_path)
+    assert (result["split"], result["n"]) == ("all", 32)
+    assert "under the name of an image that trained: 32 images" in " ".join(result["split_notes"])
+
+
 def test_a_system_that_knows_names_alone_says_that_copies_are_not_seen(few_phantoms, copies, system, tmp_path):
     sentence = "Of 16 images that trained a member only the name is known"
     assert sentence in evaluate(system, copies, None, tmp_path)["split_notes"][-1]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from bach_keras.members import load_member
 from bach_keras.network.head import Classifier
 from bach_keras.network.resnext import normalisation_of
 from bach_keras.network.weights import default_path
+from bach_keras.provenance import Provenance
 from bach_keras.run_folder import Run
 from bach_keras.serving.card import model_card
 from bach_keras.training.start import Start, copy_weights, start_from
@@ -101,6 +103,15 @@ def test_a_run_of_before_that_says_nothing_of_its_start_is_taken(carci, tiatoolb
             finish(planned)
     finally:
         (carci / "config.json").write_text(json.dumps(settings))
+
+
+def test_own_images_that_share_no_more_than_names_with_those_of_the_start_validate(caplog):
+    name = "own-images/benign/1.png"
+    parent = SimpleNamespace(provenance=Provenance.of({name: "a" * 64}, [name]), folder="runs/theirs")
+    Start("x", parent=parent).check({name: "b" * 64}, Provenance())
+    assert f"runs/theirs: Of other pixels under the name of an image that trained: 1 image ({name})" in caplog.text
+    with pytest.raises(UserError, match="runs/theirs trained on 1 of the 1 image that is to validate here"):
+        Start("x", parent=parent).check({"own-images/other.png": "a" * 64}, Provenance())
 
 
 def test_a_random_start_and_imagenets_leave_the_recipe_as_it_is(tmp_path):
