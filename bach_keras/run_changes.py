@@ -27,6 +27,9 @@ def differences(settings: dict, wanted: dict) -> list[str]:
         elif name == "split_origin":
             if _cause(own) != _cause(value):
                 found.append(_changed(name, _cause(own), _cause(value)))
+        elif name == "weights_origin":
+            if _file(own) != _file(value):
+                found.append(_changed(name, own, value))
         elif own != value:
             found.append(_changed(name, own, value))
     return found
@@ -34,6 +37,11 @@ def differences(settings: dict, wanted: dict) -> list[str]:
 
 def _cause(split_origin: dict | None) -> dict:
     return {name: value for name, value in (split_origin or {}).items() if name not in _SAID_OF_A_SPLIT}
+
+
+def _file(weights_origin: dict | None):
+    """Return what tells a file of weights; what is known of it beside that, earlier versions said otherwise."""
+    return (weights_origin or {}).get("sha256") or weights_origin
 
 
 def _as_read(value):

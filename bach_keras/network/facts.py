@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from bach_keras.fields import plain, shown
 from bach_keras.network.held import Held
 from bach_keras.network.layouts import TIATOOLBOX
-from bach_keras.network.published import CC0, CC_BY, Published, published_as
+from bach_keras.network.published import Published, published_as
 from bach_keras.normalisation import IMAGENET, NORMALISATIONS, UNIT
 from datasets.digest import sha256_of
 from datasets.errors import UserError
-
-# What tiatoolbox trained a network of so many classes on, and the licence that its page on pretrained models gives.
-_BY_CLASSES = {9: ("Kather100K", CC_BY), 2: ("PCam", CC0)}
 
 ATTRIBUTES, DIGEST, PLACE, LAYOUT = "attributes", "digest", "place", "layout"
 USER, NOTHING = "user", "nothing"
@@ -23,6 +20,8 @@ _REASONS = {
     USER: "as --normalisation says",
     NOTHING: "which is assumed, as nothing says otherwise",
 }
+# These are guesses, which the user's word overrides.
+_GUESSED = (LAYOUT, NOTHING)
 _IMAGES = {IMAGENET: "images normalised by ImageNet's statistics", UNIT: "pixels / 255 alone"}
 
 
@@ -45,13 +44,13 @@ class Facts:
 def facts_of(held: Held, normalisation: str | None = None, published: Published | None = None) -> Facts:
     """Return what is known of a network in a file.
 
-    ``normalisation`` is the user's word, where nothing else says it; ``published`` is what was fetched, where its
-    digest is not known.
+    ``normalisation`` is the user's word, where nothing but the layout says it; ``published`` is what was fetched, where
+    its digest is not known.
     """
     found = _as_said(held) if held.checkpoint.format == "h5" else _by_content(held, published)
-    if normalisation is None or (normalisation == found.normalisation and found.known_by != NOTHING):
+    if normalisation is None or (normalisation == found.normalisation and found.known_by not in _GUESSED):
         return found
-    if found.known_by != NOTHING:
+    if found.known_by not in _GUESSED:
         raise UserError(f"{held.path} is for {found.images}, so --normalisation {normalisation} would be wrong.")
     return Facts(normalisation, USER, found.source, found.sha256, found.licence)
 
@@ -64,9 +63,8 @@ def _by_content(held: Held, fetched: Published | None) -> Facts:
     name = plain(held.path.name, 255)
     if held.network.layout != TIATOOLBOX:
         return Facts(IMAGENET, NOTHING, name, sha256)
-    data, licence = _BY_CLASSES.get(held.classes, ("", None))
-    source = f"{name}, in tiatoolbox's layout{f', with the classes of {data}' if data else ''}"
-    return Facts(UNIT, LAYOUT, source, sha256, licence)
+    # Anyone may train a network in this layout, so neither it nor the number of classes says on what, or its licence.
+    return Facts(UNIT, LAYOUT, f"{name}, in tiatoolbox's layout", sha256)
 
 
 def _as_said(held: Held) -> Facts:

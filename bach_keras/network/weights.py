@@ -9,12 +9,13 @@ import numpy as np
 
 from bach_keras.fields import plain
 from bach_keras.network.checkpoint import tensors_digest, write_h5
-from bach_keras.network.facts import NOTHING, Facts, facts_of
+from bach_keras.network.facts import LAYOUT, NOTHING, USER, Facts, facts_of
 from bach_keras.network.held import Held
+from bach_keras.network.layouts import TIATOOLBOX
 from bach_keras.network.published import HISTOLOGY, Published
 from bach_keras.network.recognise import recognise
 from bach_keras.network.resnext import normalisation_of, resnext50
-from bach_keras.normalisation import IMAGENET
+from bach_keras.normalisation import IMAGENET, UNIT
 from bach_keras.wording import counted
 from datasets.digest import sha256_of
 from datasets.errors import UserError, working
@@ -117,7 +118,10 @@ def load_weights(model, path):
 
 def facts_of_file(path) -> Facts:
     """Return what is known of the one network in a file of weights."""
-    return facts_of(Held.open(Path(path), {}))
+    held = Held.open(Path(path), {})
+    facts = facts_of(held)
+    _warn_of_layout(held, facts)
+    return facts
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,22 @@ def _report(held: Held, facts: Facts) -> None:
             f"The top of {held.path} has {held.classes:,} classes, so it was not trained on ImageNet last: if it was "
             "trained on pixels / 255 alone, port it again with --normalisation unit."
         )
+    _warn_of_layout(held, facts)
     LOG.info(f"licence: {facts.licence or 'not known here; see where the file is from'}")
+
+
+def _warn_of_layout(held: Held, facts: Facts) -> None:
+    """Warn where a layout alone says the normalisation, and where the user says another than is usual in it."""
+    if facts.known_by == LAYOUT:
+        LOG.warning(
+            f"{held.path} is taken to be for {facts.images}: if this one was trained on images normalised by "
+            "ImageNet's statistics, port it with --normalisation imagenet."
+        )
+    if facts.known_by == USER and held.network.layout == TIATOOLBOX and facts.normalisation != UNIT:
+        LOG.warning(
+            f"{held.path} is taken to be for {facts.images}, though networks in its layout, tiatoolbox's, were trained "
+            "on pixels / 255 alone."
+        )
 
 
 def _top_shapes(given, model, source) -> dict[str, list[int]]:

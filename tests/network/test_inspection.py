@@ -49,13 +49,12 @@ LAYOUTS = {
         prefixed("encoder.", {name: value for name, value in trained().items() if not name.startswith("fc.")}) | HEADS,
         {"classes": None, "left_over": {"count": 2, "names": list(HEADS)}},
     ),
-    "tiatoolbox of Kather100K": (
+    "tiatoolbox": (
         tiatoolbox(9),
         {"layout": "tiatoolbox", "prefix": "feat_extract.", "classes": 9, "normalisation": "unit",
-         "normalisation_known_by": "layout", "licence": "CC BY 4.0"},
+         "normalisation_known_by": "layout", "source": "w.pth, in tiatoolbox's layout", "licence": None},
     ),
-    "tiatoolbox of PCam": (tiatoolbox(2), {"classes": 2, "normalisation": "unit", "licence": "CC0 1.0"}),
-    "tiatoolbox of something else": (tiatoolbox(4), {"normalisation": "unit", "licence": None}),
+    "tiatoolbox of two classes": (tiatoolbox(2), {"classes": 2, "normalisation": "unit", "licence": None}),
     "half": (HALF, {"dtype": "half"}),
     "mixed": (MIXED, {"dtype": "mixed"}),
     "double": (WIDE, {"dtype": "float64"}),
@@ -190,12 +189,30 @@ def test_a_normalisation_is_taken_from_the_user_where_nothing_else_says_it(tmp_p
     convert_weights(path, tmp_path / "unit.h5", asked=Asked(normalisation="unit"), model=network(include_top=False))
     with h5py.File(tmp_path / "unit.h5") as file:
         assert file.attrs["normalisation"] == "unit"
-    known = write(tmp_path / "tia.pth", tiatoolbox())
-    with pytest.raises(UserError, match="as networks in this layout were trained, so --normalisation imagenet"):
+    known = tmp_path / "unit.h5"
+    with pytest.raises(UserError, match="as the file says, so --normalisation imagenet"):
         convert_weights(
             known, tmp_path / "x.h5", asked=Asked(normalisation="imagenet"), model=network(include_top=False)
         )
     assert not (tmp_path / "x.h5").exists()
+
+
+def test_a_layout_gives_a_normalisation_with_a_warning_and_the_users_word_overrides_it(tmp_path, caplog):
+    path, model = write(tmp_path / "w.pth", tiatoolbox()), network(include_top=False)
+    for given, found, warning in (
+        (None, "unit", "for pixels / 255 alone, as networks in this layout were trained: if this one was trained on"),
+        ("imagenet", "imagenet", "as --normalisation says, though networks in its layout, tiatoolbox's, were trained"),
+        ("unit", "unit", None),
+    ):
+        caplog.clear()
+        asked = Asked(normalisation=given)
+        convert_weights(path, tmp_path / "w.h5", asked=asked, overwrite=True, model=model)
+        with h5py.File(tmp_path / "w.h5") as file:
+            assert file.attrs["normalisation"] == found
+            assert "licence" not in file.attrs
+        assert [warning in line for line in caplog.messages] == [True] * bool(warning)
+    assert weights.facts_of_file(path).normalisation == "unit"
+    assert "port it with --normalisation imagenet" in caplog.text
 
 
 def test_a_licence_that_forbids_commercial_use_is_said_wherever_the_weights_go(tmp_path, monkeypatch, caplog):
@@ -219,7 +236,6 @@ def test_a_top_of_other_data_than_imagenet_is_asked_about(tmp_path, caplog):
     assert any("has 9 classes" in line and "--normalisation unit" in line for line in caplog.messages)
     caplog.clear()
     convert_weights(write(tmp_path / "v.pth", trained(1000)), tmp_path / "v.h5", model=model)
-    convert_weights(write(tmp_path / "t.pth", tiatoolbox()), tmp_path / "t.h5", model=model)
     assert caplog.messages == []
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from bach_keras.members import load_member
+from bach_keras.network import facts
 from bach_keras.network.head import Classifier
+from bach_keras.network.published import PUBLISHED
 from bach_keras.network.resnext import normalisation_of
 from bach_keras.network.weights import default_path
 from bach_keras.provenance import Provenance
@@ -16,6 +18,7 @@ from bach_keras.run_folder import Run
 from bach_keras.serving.card import model_card
 from bach_keras.training.start import Start, copy_weights, start_from
 from bach_keras.training.train import create, finish, reopen
+from datasets.digest import sha256_of
 from datasets.errors import UserError
 from tests.few_phantoms import NO_SWEEP, TINY
 from tests.network.golden import draw_tensors
@@ -30,8 +33,12 @@ TENSORS = with_counts(draw_tensors(SHAPES))
 
 @pytest.fixture(scope="module")
 def tiatoolbox(tmp_path_factory):
+    """A file in tiatoolbox's layout, which stands in for a published one of this digest."""
     tensors = {of_tiatoolbox(name): value for name, value in TENSORS.items()}
-    return write(tmp_path_factory.mktemp("weights") / "resnext50_32x4d-kather100k.pth", tensors)
+    path = write(tmp_path_factory.mktemp("weights") / "resnext50_32x4d-kather100k.pth", tensors)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(facts, "published_as", {sha256_of(path): PUBLISHED["kather100k"]}.get)
+        yield path
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,7 @@ def test_a_run_carries_the_normalisation_of_its_start(carci):
 def test_a_run_and_an_export_say_where_the_weights_are_from_and_their_licence(carci):
     said = Run.open(carci).settings["weights_origin"]
     assert said["licence"] == "CC BY 4.0"
-    assert said["source"].startswith("resnext50_32x4d-kather100k.pth, in tiatoolbox's layout")
+    assert said["source"].startswith("kather100k, trained on Kather100K")
     card = model_card([load_member("carci", str(carci))])
     assert card["licence"].endswith(f"Started from the weights {said['source']}: CC BY 4.0.")
 
@@ -97,7 +104,10 @@ def test_a_run_of_before_that_says_nothing_of_its_start_is_taken(carci, tiatoolb
     (carci / "config.json").write_text(json.dumps({k: v for k, v in settings.items() if k != "weights_origin"}))
     try:
         assert finish(planned)["node"] == "carci"
-        other = {**settings, "weights_origin": {**settings["weights_origin"], "source": "elsewhere"}}
+        renamed = {**settings, "weights_origin": {**settings["weights_origin"], "source": "as it was called before"}}
+        (carci / "config.json").write_text(json.dumps(renamed))
+        assert finish(planned)["node"] == "carci"
+        other = {**settings, "weights_origin": {**settings["weights_origin"], "sha256": "0" * 64}}
         (carci / "config.json").write_text(json.dumps(other))
         with pytest.raises(UserError, match="holds another run than the one wanted here: weights_origin was"):
             finish(planned)
