@@ -251,7 +251,9 @@ def show(config, out, images, image_size, seed, stain_jitter, brightness, data_d
 
 @data.command()
 @images_options
-@click.option("--out", type=FOLDER, required=True, help="Folder for pairs.csv and a picture of each pair.")
+@click.option(
+    "--out", type=FOLDER, required=True, help="Folder for pairs.csv and pictures of the pairs, at most 100 of them."
+)
 def audit(images, out):
     """Look for near-duplicates across a split; exit 1 if there are any.
 
@@ -259,15 +261,18 @@ def audit(images, out):
     Example:
       python cli.py data audit --config bach --protocol paper --out runs/audit
     """
+    from bach_keras.evidence.pairs import MOST_DRAWN
     from bach_keras.evidence.pairs import audit as run_audit
 
     data = images.split()
     data.prepared.summary()  # refuses one that is not prepared
     pairs = run_audit(data, out)
-    for pair in pairs:
+    for pair in pairs[:MOST_DRAWN]:
         say(
             f"{pair.first} ({pair.first_split}) and {pair.second} ({pair.second_split}), {pair.placed}: "
             f"correlation {pair.correlation:.3f}, {pair.overlap:.0%} in common"
         )
+    if len(pairs) > MOST_DRAWN:
+        say(f"and {len(pairs) - MOST_DRAWN} more, less alike and not drawn, in {out / 'pairs.csv'}")
     say(f"{data.config}, {data.protocol}: pairs across the split: {len(pairs)}; see {out}")
     sys.exit(1 if pairs else 0)

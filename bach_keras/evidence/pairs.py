@@ -14,9 +14,12 @@ from datasets.whole import whole
 _SIDE, _LINE, _FONT, _GAP = 384, 22, 15, 8
 _FRAME = "#00c000"
 
+# Nobody looks at more pairs than these, and the pictures of more would fill memory and disk; pairs.csv lists all.
+MOST_DRAWN = 100
+
 
 def audit(data, out: Path) -> list[Pair]:
-    """Compare the images across a split, and write ``pairs.csv`` and ``pair-001.png`` and so on.
+    """Compare the images across a split, and write ``pairs.csv`` and ``pair-001.png`` and so on, of those most alike.
 
     Args:
         data: a ``SplitData``.
@@ -36,10 +39,11 @@ def audit(data, out: Path) -> list[Pair]:
     with working():
         pairs = find_pairs(_read(data, split), split)
         earlier = set(out.glob("pair-[0-9]*.png"))
-        if pairs:
-            draw_pairs(out, pairs, _read(data, {name for pair in pairs for name in (pair.first, pair.second)}))
+        drawn = pairs[:MOST_DRAWN]
+        if drawn:
+            draw_pairs(out, drawn, _read(data, {name for pair in drawn for name in (pair.first, pair.second)}))
         write_pairs(out / "pairs.csv", pairs)
-        for picture in earlier - {_picture(out, number) for number in range(1, len(pairs) + 1)}:
+        for picture in earlier - {_picture(out, number) for number in range(1, len(drawn) + 1)}:
             picture.unlink()
     return pairs
 

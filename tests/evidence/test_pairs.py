@@ -67,6 +67,28 @@ def test_a_leak_is_listed_and_drawn(leaking, tmp_path):
     assert leaking.asked == [["a.png", "b.png", "c.png"], ["a.png", "b.png"]]
 
 
+def test_of_many_pairs_the_most_alike_are_printed_and_drawn_and_all_are_listed(monkeypatch, tmp_path):
+    monkeypatch.setattr(pairs, "MOST_DRAWN", 2)
+    turns = {f"{number}.png": np.ascontiguousarray(TISSUE[number:, ::-1]) for number in (0, 8, 16)}
+    pictures = Pictures({"a.png": TISSUE, **{name: _padded(image) for name, image in turns.items()}},
+                        {"train": ["a.png"], "validation": [*turns]})  # fmt: skip
+    monkeypatch.setattr(ImagesAsked, "split", lambda asked: pictures)
+    (tmp_path / "pair-003.png").write_bytes(b"of an earlier audit")
+    result = CliRunner().invoke(cli, ["data", "audit", "--config", "phantom", "--out", str(tmp_path)])
+    assert result.stdout.count("correlation") == 2
+    assert f"and 1 more, less alike and not drawn, in {tmp_path / 'pairs.csv'}" in result.stdout
+    assert "pairs across the split: 3; see" in result.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pair-001.png", "pair-002.png", "pairs.csv"]
+    rows = [line.split(",") for line in (tmp_path / "pairs.csv").read_text().splitlines()]
+    assert len(rows) == 1 + 3
+    drawn = {name for row in rows[1:3] for name in (row[0], row[2])}
+    assert pictures.asked[1:] == [sorted(drawn)]
+
+
+def _padded(image):
+    return np.pad(image, ((0, len(TISSUE) - len(image)), (0, 0), (0, 0)), "reflect")
+
+
 def test_an_earlier_audit_is_replaced(leaking, tmp_path):
     pairs.audit(leaking, tmp_path)
     leaking.files = {"train": ["a.png"], "validation": ["c.png"]}
