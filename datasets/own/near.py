@@ -38,9 +38,10 @@ def find_near(prepared: Prepared, others: Iterable[Prepared]) -> Near:
     """
     own, digests, sets = prepared.digests, {}, []
     for each in (prepared, *others):
-        names = [name for name in each.digests if name not in digests]  # bach_bisque holds what bach does
-        digests |= {name: each.digests[name] for name in names}
-        sets.append((each, names))
+        # Without what is there already, as bach_bisque holds what bach does.
+        new = {name: digest for name, digest in each.digests.items() if name not in digests}
+        digests |= new
+        sets.append((each, list(new)))
 
     def is_wanted(first: str, second: str) -> bool:
         return (first in own or second in own) and digests[first] != digests[second]

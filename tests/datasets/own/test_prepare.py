@@ -24,6 +24,7 @@ from datasets.own import near
 from datasets.own.prepare import prepare_own
 from datasets.split_data import split_data
 from datasets.splits import make_split
+from tests.datasets.a_set import own_records, write_set
 from tests.datasets.conftest import _write_images, fingerprint
 from tests.datasets.own.own_images import folders, noise, sheet, write
 
@@ -225,6 +226,20 @@ def test_of_very_many_pairs_those_most_alike_are_kept_and_all_are_counted(tmp_pa
     assert kept[0]["correlation"] >= kept[3]["correlation"]
     assert "6 pairs of images: " in caplog.text
     assert "; and 3 more" in caplog.text
+
+
+def test_the_table_of_a_set_is_asked_for_as_often_however_many_images_it_holds(tmp_path, monkeypatch):
+    asked = []
+    whole = Prepared.digests.fget
+    monkeypatch.setattr(Prepared, "digests", property(lambda self: asked.append(self.config) or whole(self)))
+    counts = []
+    for number in (2, 20):
+        write_set(tmp_path / str(number), "own-a", own_records("a", {"benign": number}))
+        monkeypatch.setattr(near, "_images", lambda prepared, names: ())
+        asked.clear()
+        near.find_near(Prepared("own-a", tmp_path / str(number)), [])
+        counts.append(len(asked))
+    assert counts[0] == counts[1]
 
 
 def test_a_second_time_finds_it_and_a_changed_source_is_asked_about(tmp_path):
