@@ -10,6 +10,7 @@ from datasets.images.folder import is_clutter, is_image, walk
 from datasets.own import sheet
 from datasets.own.listed import Listed
 from datasets.own.names import SHEET
+from datasets.wording import counted
 
 LOG = logging.getLogger(__name__)
 _ARCHIVES = (".7z", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip")
@@ -32,14 +33,17 @@ def read_source(source: Path) -> Listing:
     source = Path(os.path.abspath(os.path.expanduser(source)))
     if not source.exists():
         raise MissingError(f"{source} does not exist: give --source the folder of the images, or a CSV file of them.")
-    if source.is_dir() and (source / SHEET).is_file():
+    is_folder = source.is_dir()
+    if is_folder and (source / SHEET).is_file():
         source = source / SHEET
         LOG.info(f"The labels are those of {source}.")
     if source.suffix.lower() in _ARCHIVES and source.is_file():
         raise UserError(f"{source} is an archive: unpack it, and give --source the folder.")
     if source.is_file():
         images = sheet.read_sheet(source)
-    elif source.is_dir():
+        if is_folder:
+            _name_left_out(source, images)
+    elif is_folder:
         images = _of_folders(source)
     else:
         raise UserError(f"{source} is neither a folder nor a CSV file: give --source one of them.")
@@ -74,6 +78,16 @@ def _of_folders(root: Path) -> list[Listed]:
     if empty := sorted(folders - {image.label for image in images}):
         LOG.warning(f"Without an image: {', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''} in {root}.")
     return images
+
+
+def _name_left_out(source: Path, images: list[Listed]) -> None:
+    """Warn of images that lie in the folder of a CSV file, which does not name them."""
+    named = {_identity(image.path) for image in images}
+    if left := [path for path in walk(source.parent)[0] if is_image(path) and _identity(path) not in named]:
+        LOG.warning(
+            f"Not named in {source}, and so left out: {counted(len(left), 'image')} of its folder "
+            f"({left[0].relative_to(source.parent).as_posix()})."
+        )
 
 
 def _check_names(images: tuple[Listed, ...]) -> None:

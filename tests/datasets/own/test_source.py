@@ -184,6 +184,16 @@ def test_a_csv_file_may_lack_its_first_line_and_be_written_on_windows(tmp_path, 
     assert "own-b/normal/n0.png" in Prepared("own-b", tmp_path / "data").digests
 
 
+def test_images_of_a_folder_that_its_csv_file_does_not_name_are_counted(tmp_path, root, caplog):
+    (root / "list.csv").write_text("\n".join(["path,label,patient", *LINES]))
+    prepare_own("whole", root / "list.csv", tmp_path / "data")  # a CSV file that is given says what is wanted
+    assert "Not named" not in caplog.text
+    (root / "normal" / "link.png").symlink_to(root / "normal" / "n0.png")  # which is named
+    sheet(root, LINES)
+    prepare_own("a", root, tmp_path / "data")
+    assert f"Not named in {root / 'labels.csv'}, and so left out: 1 image of its folder (benign/b1.png)" in caplog.text
+
+
 def test_a_folder_may_bear_the_name_of_a_column(tmp_path):
     write(tmp_path / "images" / "image" / "1.png", 1)
     path = sheet(tmp_path / "images", ["image/1.png,benign"], header="image,label")
