@@ -4,6 +4,7 @@ import pickle
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -51,11 +52,12 @@ def every_two(first: str, second: str) -> bool:
 class Sketchbook:
     """The sketches of many images, in a temporary file, and the search for copies among them; close it after use.
 
-    An image takes about 40 kB of the file and 10 kB of memory.
+    An image takes about 40 kB of the file and 10 kB of memory. The file is in ``folder``, by default the system's for
+    temporary files.
     """
 
-    def __init__(self):
-        self._file = tempfile.TemporaryFile(prefix="sketches-")  # noqa: SIM115 (closed by close)
+    def __init__(self, folder: Path | None = None):
+        self._file = tempfile.TemporaryFile(prefix="sketches-", dir=folder)  # noqa: SIM115 (closed by close)
         self._names: list[str] = []
         self._offsets: list[int] = []
         self._codes: list[np.ndarray] = []

@@ -46,7 +46,8 @@ def find_near(prepared: Prepared, others: Iterable[Prepared]) -> Near:
     def is_wanted(first: str, second: str) -> bool:
         return (first in own or second in own) and digests[first] != digests[second]
 
-    with Sketchbook() as sketches:
+    # On the disk of the set, so that a sentence on a full disk names the right one.
+    with Sketchbook(prepared.root) as sketches:
         images = (image for each, names in sets for image in _images(each, names))
         made = ahead(lambda image: (image[0], Sketch.of(image[1])), images, processors())
         for name, sketch in bar(made, what="Looking for copies", total=len(digests)):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,12 @@ def test_copies_that_are_turned_cut_and_scaled_are_named_and_kept(tmp_path, capl
     assert facts["near_copies_found"] == 2
     assert "Of the same tissue, as far as a comparison tells: 2 pairs of images: own-second/benign/" in caplog.text
     assert facts["copies"] == facts["copies_elsewhere"] == []
+
+
+def test_the_search_for_near_copies_needs_no_room_but_beside_the_set(tmp_path, monkeypatch):
+    prepare_own("a", folders(tmp_path / "images", count=2), tmp_path / "data")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing"))
+    assert near.find_near(Prepared("own-a", tmp_path / "data"), []) == near.Near([], 0)
 
 
 def test_of_very_many_pairs_those_most_alike_are_kept_and_all_are_counted(tmp_path, monkeypatch, caplog):
