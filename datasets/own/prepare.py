@@ -221,8 +221,9 @@ def _build(prepared: Prepared, listing: Listing, images: list[Labelled], size: i
         try:
             build(prepared, finish=lambda folder: work.finish(listing, folder), own=work.examples())
         except KeyboardInterrupt as error:
+            # Records, and the search for near copies, are not kept.
+            rest = "resumes there" if len(staging) < len(images) else "writes the records and looks for copies again"
             raise Interrupted(
-                f"Interrupted: {len(staging)} of {len(images)} images are encoded and kept: the same command resumes "
-                "there."
+                f"Interrupted: {len(staging)} of {len(images)} images are encoded and kept: the same command {rest}."
             ) from error
         staging.discard()

@@ -72,6 +72,17 @@ def test_ctrl_c_says_what_is_kept_and_the_next_time_does_the_rest(tmp_path, sour
     assert not (tmp_path / "data" / "bach_bisque" / "own-a" / ".staged").exists()
 
 
+def test_ctrl_c_in_the_search_for_near_copies_says_that_it_begins_again(tmp_path, source, undisturbed, monkeypatch):
+    def ended(prepared, others):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("datasets.own.near.find_near", ended)
+        with pytest.raises(Interrupted, match=r"8 of 8 images are encoded and kept: .* and looks for copies again\."):
+            prepare_own("a", source, tmp_path / "data")
+    assert fingerprint(prepare_own("a", source, tmp_path / "data")) == undisturbed
+
+
 @pytest.mark.parametrize("removed", [None, "journal", "images"])
 def test_what_a_preparation_killed_right_after_its_set_was_complete_kept_goes_with_the_next(
     tmp_path, source, undisturbed, monkeypatch, removed
