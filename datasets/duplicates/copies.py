@@ -2,7 +2,7 @@
 
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,26 +86,38 @@ class Sketchbook:
         ``wanted`` says of two names whether a copy between them is of interest, the first being the original. It is
         asked in the order in which they were added, then in the other.
         """
+        return self.find_most_alike(wanted)[0]
+
+    def find_most_alike(
+        self, wanted: Callable[[str, str], bool] = every_two, most: int | None = None
+    ) -> tuple[list[Copy], int]:
+        """Find the copies as ``find_copies`` does; return the ``most`` that are most alike, and how many there are."""
         if not self._names:
-            return []
+            return [], 0
         owners = np.repeat(np.arange(len(self._codes)), [len(codes) for codes in self._codes])
         index = Index(np.concatenate(self._codes), owners)
-        copies, compared = {}, set()
+        # Pair -> the best of its copies; and what was compared -> whether it is a copy.
+        copies, compared, count = {}, {}, 0
         for number in bar(range(len(self._names)), what="Comparing"):
             own = self._sketch(number)
             for first, second, mirrored in self._proposed(index, number, own, wanted):
-                # One number and not three, which would take four times the memory.
+                # One number and not three, which would take four times the memory; its last bit is ``mirrored``.
                 pair = (first * len(self._names) + second) * 2 + mirrored
                 if pair in compared:
                     continue
-                compared.add(pair)
                 one, other = (own if each == number else self._sketch(each) for each in (first, second))
                 found = align(one, other.mirrored if mirrored else other)
-                best = copies.get((first, second))
-                if found and found.is_copy and (best is None or found.correlation > best.correlation):
+                compared[pair] = bool(found and found.is_copy)
+                if not compared[pair]:
+                    continue
+                count += not compared.get(pair ^ 1)
+                best = copies.get(pair // 2)
+                if best is None or found.correlation > best.correlation:
                     names = self._names[first], self._names[second]
-                    copies[first, second] = _copy(names, (one, other), found, mirrored)
-        return sorted(copies.values(), key=lambda copy: -copy.correlation)
+                    copies[pair // 2] = _copy(names, (one, other), found, mirrored)
+                if most is not None and len(copies) >= 2 * most:
+                    copies = dict(_most_alike(copies.items(), most))
+        return [copy for _, copy in _most_alike(copies.items(), most)], count
 
     def _proposed(self, index: Index, number: int, own: Sketch, wanted) -> Iterator[tuple[int, int, bool]]:
         """Yield what to compare with an image: the numbers of first and second, and whether the second is mirrored."""
@@ -130,6 +142,10 @@ class Sketchbook:
     def _sketch(self, number: int) -> Sketch:
         self._file.seek(self._offsets[number])
         return pickle.load(self._file)
+
+
+def _most_alike(copies: Iterable[tuple[int, Copy]], most: int | None) -> list[tuple[int, Copy]]:
+    return sorted(copies, key=lambda each: -each[1].correlation)[:most]
 
 
 def _copy(names: tuple[str, str], sketches: tuple[Sketch, Sketch], found: Alignment, mirrored: bool) -> Copy:

@@ -52,13 +52,13 @@ def find_near(prepared: Prepared, others: Iterable[Prepared]) -> Near:
         made = ahead(lambda image: (image[0], Sketch.of(image[1])), images, processors())
         for name, sketch in bar(made, what="Looking for copies", total=len(digests)):
             sketches.add(name, sketch)
-        pairs = sketches.find_copies(is_wanted)
+        pairs, count = sketches.find_most_alike(is_wanted, _KEPT)
     sources = {record.filename: record.source for each, _ in sets for record in each.records}
     named = [
         dataclasses.replace(pair, **{side: name_beside_others(name, sources[name]) for side, name in _sides(pair)})
-        for pair in pairs[:_KEPT]
+        for pair in pairs
     ]
-    return Near(named, len(pairs))
+    return Near(named, count)
 
 
 def _sides(pair: Copy) -> tuple[tuple[str, str], ...]:

@@ -72,6 +72,22 @@ def test_many_copies_of_one_image_are_all_found(tissue):
     assert len(copies({str(number): sketch for number in range(12)})) == 12 * 11 / 2
 
 
+def test_of_many_copies_those_most_alike_are_kept_on_the_way_and_all_are_counted(tissue):
+    # A symmetric image is a copy of itself both as it is and mirrored, which counts once.
+    half = tissue["invasive"][:, :192]
+    symmetric = np.concatenate([half, half[:, ::-1]], axis=1)
+    with Sketchbook() as sketches:
+        for number in range(9):
+            sketches.add(f"a{number}", plant(tissue["benign"], Change(shift=number / 30))[1])
+        for number in range(3):
+            sketches.add(f"b{number}", symmetric[number * 8 :])
+        found, kept = sketches.find_copies(), sketches.find_most_alike(most=5)
+        assert kept == (found[:5], len(found)) == sketches.find_most_alike(lambda first, second: True, 5)
+        assert sketches.find_most_alike(most=10_000) == (found, len(found))
+    assert len(found) > 30
+    assert len(set(named(found))) == len(found)
+
+
 def labelled(image):
     """Burn in a scale bar and a long label."""
     picture = Image.fromarray(image)
