@@ -12,6 +12,15 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+# Each thread may hold 300 MB of the largest image there is.
+_MOST_OF_IMAGES = 8
+
+
+def image_threads() -> int:
+    """Return how many threads may read images at once: one for each processor, as far as memory allows."""
+    return min(processors(), _MOST_OF_IMAGES)
+
+
 def ahead(function: Callable, items: Iterable, threads: int, most: int | None = None) -> Iterator:
     """Yield ``function(item)`` for each item, in order; meanwhile at most ``most`` results are ready or in work.
 

@@ -8,15 +8,12 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from PIL import Image
 
-from datasets.ahead import ahead, processors
+from datasets.ahead import ahead, image_threads
 from datasets.bach_bisque.prepared import Prepared, record_of
 from datasets.bach_bisque.sources import pixel_digest
 from datasets.catalogue import ENCODED_ALIKE, Record, with_known_group
 from datasets.errors import UserError
 from datasets.images import png
-
-# Threads that decode and encode images at once; each may hold 30 MB.
-_MOST_THREADS = 8
 
 
 def updated_rows(rows: list[dict]) -> list[dict]:
@@ -43,7 +40,7 @@ def updated_images(older: Prepared, split: str) -> Iterator[tuple[Record, str, b
 
     left = set(rows)
     try:
-        for row, encoded in ahead(update, _records(older.files()[split]), min(processors(), _MOST_THREADS)):
+        for row, encoded in ahead(update, _records(older.files()[split]), image_threads()):
             if row["filename"] not in left:
                 raise UserError(f"it holds {row['filename']} twice")
             left.remove(row["filename"])

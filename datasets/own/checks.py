@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.ahead import ahead, processors
+from datasets.ahead import ahead, image_threads
 from datasets.errors import UserError
 from datasets.images.read import read_rgb, read_size
 from datasets.own.listed import Listed
@@ -30,7 +30,6 @@ _FEW_SHADES, _NEARLY_ALL = 3, 0.99
 _SAMPLE = 6
 # How many of those that are refused are listed one by one.
 _LISTED = 20
-_THREADS = 8
 
 _MASK_NAME = re.compile(
     r"(?:^|[\W_])(?:masks?|ground[ _-]?truth|segmentations?|annotations?)(?:[\W_]|$)", re.IGNORECASE
@@ -112,4 +111,4 @@ def refuse_all(refused: list[str]) -> None:
 
 
 def _ahead(function: Callable, images: list[Listed]):
-    return ahead(function, images, min(processors(), _THREADS))
+    return ahead(function, images, image_threads())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.ahead import ahead, processors
+from datasets.ahead import ahead, image_threads
 from datasets.bach_bisque.prepared import Prepared
 from datasets.duplicates.copies import Copy, Sketchbook
 from datasets.duplicates.sketch import Sketch
@@ -49,7 +49,7 @@ def find_near(prepared: Prepared, others: Iterable[Prepared]) -> Near:
     # On the disk of the set, so that a sentence on a full disk names the right one.
     with Sketchbook(prepared.root) as sketches:
         images = (image for each, names in sets for image in _images(each, names))
-        made = ahead(lambda image: (image[0], Sketch.of(image[1])), images, processors())
+        made = ahead(lambda image: (image[0], Sketch.of(image[1])), images, image_threads())
         for name, sketch in bar(made, what="Looking for copies", total=len(digests)):
             sketches.add(name, sketch)
         pairs, count = sketches.find_most_alike(is_wanted, _KEPT)

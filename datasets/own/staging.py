@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from datasets.ahead import ahead, processors
+from datasets.ahead import ahead, image_threads
 from datasets.bach_bisque.sources import pixel_digest
 from datasets.catalogue import VERSION
 from datasets.digest import sha256_of
@@ -26,9 +26,6 @@ from datasets.images.read import read_rgb
 from datasets.images.scale import um_per_pixel
 from datasets.own.checks import has_few_colours
 from datasets.own.listed import Listed
-
-# Threads that read and encode at once; each may hold 300 MB of the largest image there is.
-_MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ def encoded_images(images: list[Listed], staging: Staging) -> Iterator[tuple[Lis
         except UserError as error:
             return image, UserError(str(error)), b""  # the one that was raised keeps the file's bytes
 
-    for image, staged, encoded in ahead(make, images, min(processors(), _MOST_THREADS)):
+    for image, staged, encoded in ahead(make, images, image_threads()):
         is_new = isinstance(staged, Staged) and staged.start < 0
         yield image, staging.add(staged, encoded) if is_new else staged, encoded
 

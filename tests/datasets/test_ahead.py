@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from datasets.ahead import ahead, processors
+from datasets.ahead import ahead, image_threads, processors
 
 
 def test_results_come_in_order_though_a_later_one_is_ready_first():
@@ -58,3 +58,9 @@ def test_only_the_processors_that_this_process_may_use_count():
     finally:
         os.sched_setaffinity(0, allowed)
     assert processors() == len(allowed)
+
+
+@pytest.mark.parametrize(("count", "threads"), [(1, 1), (8, 8), (64, 8)])
+def test_images_are_read_by_no_more_threads_than_memory_allows(monkeypatch, count, threads):
+    monkeypatch.setattr("datasets.ahead.processors", lambda: count)
+    assert image_threads() == threads

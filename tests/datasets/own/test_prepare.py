@@ -213,10 +213,14 @@ def test_copies_that_are_turned_cut_and_scaled_are_named_and_kept(tmp_path, capl
     assert facts["copies"] == facts["copies_elsewhere"] == []
 
 
-def test_the_search_for_near_copies_needs_no_room_but_beside_the_set(tmp_path, monkeypatch):
+def test_the_search_for_near_copies_needs_no_room_but_beside_the_set_and_few_threads(tmp_path, monkeypatch):
     prepare_own("a", folders(tmp_path / "images", count=2), tmp_path / "data")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing"))
+    threads, ahead = [], near.ahead
+    monkeypatch.setattr("datasets.ahead.processors", lambda: 64)
+    monkeypatch.setattr(near, "ahead", lambda work, items, count: threads.append(count) or ahead(work, items, count))
     assert near.find_near(Prepared("own-a", tmp_path / "data"), []) == near.Near([], 0)
+    assert threads == [8]
 
 
 def test_of_very_many_pairs_those_most_alike_are_kept_and_all_are_counted(tmp_path, monkeypatch, caplog):

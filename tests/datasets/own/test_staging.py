@@ -36,7 +36,7 @@ def encoded(monkeypatch):
         return encode(image)
 
     monkeypatch.setattr(staging, "_encode", counted)
-    monkeypatch.setattr(staging, "processors", lambda: 1)
+    monkeypatch.setattr(staging, "image_threads", lambda: 1)
     return made
 
 
