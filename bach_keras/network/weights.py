@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from bach_keras.fields import plain
-from bach_keras.network.checkpoint import tensors_digest, write_h5
+from bach_keras.network.checkpoint import Checkpoint, tensors_digest, write_h5
 from bach_keras.network.facts import LAYOUT, NOTHING, USER, Facts, facts_of
 from bach_keras.network.held import Held
-from bach_keras.network.layouts import TIATOOLBOX
+from bach_keras.network.layouts import TIATOOLBOX, networks
 from bach_keras.network.published import HISTOLOGY, Published
 from bach_keras.network.recognise import recognise
 from bach_keras.network.resnext import normalisation_of, resnext50
+from bach_keras.network.tensors import naming
 from bach_keras.normalisation import IMAGENET, UNIT
 from bach_keras.wording import counted
 from datasets.digest import sha256_of
@@ -117,8 +118,12 @@ def load_weights(model, path):
 
 
 def facts_of_file(path) -> Facts:
-    """Return what is known of the one network in a file of weights."""
-    held = Held.open(Path(path), {})
+    """Return what is known of the network in a file of weights: where there are several, of the complete ResNeXt-50."""
+    checkpoint = Checkpoint(path)
+    with naming(checkpoint.path):
+        several = len(networks(checkpoint.specs)) > 1
+    # It takes a second to build one, so only where there is a choice.
+    held = Held.open(checkpoint.path, torch_shapes(resnext50((None, None, 3))) if several else {})
     facts = facts_of(held)
     _warn_of_layout(held, facts)
     return facts

@@ -115,6 +115,17 @@ def test_a_model_and_its_average_are_asked_about(tmp_path):
         inspect_weights(path, "ema", network())
 
 
+def test_a_training_takes_the_one_network_of_a_file_that_port_takes(tmp_path, monkeypatch):
+    wider = {name: np.ones(shape, np.float32) for name, shape in torchvision_shapes(stem=8).items()}
+    incomplete = {name: value for name, value in PLAIN.items() if not name.startswith("bn1.")}
+    path = write(tmp_path / "w.pth", {"teacher": wider, "student": trained(), "earlier": incomplete})
+    monkeypatch.setattr(weights, "resnext50", lambda shape: network(include_top=False))
+    assert weights.facts_of_file(path).source == "w.pth"
+    model = network(include_top=False)
+    load_weights(model, path)
+    convert_weights(path, tmp_path / "w.h5", model=model)
+
+
 def test_what_would_be_missing_left_over_or_refused_is_told(tmp_path):
     broken = {name: value for name, value in trained().items() if not name.startswith("layer3.0.bn2.")}
     broken["layer1.0.se.fc1.weight"] = np.ones((2, 4, 1, 1), np.float32)
