@@ -113,20 +113,31 @@ def _validation(collection: Collection, records: list[Record], protocol, seed, p
         )
     folds = _folds(groups, count, seed)
     # One bad fold spoils a cross-validation; the other protocols use the first part alone.
-    for fold in folds if name == "kfold" else folds[:1]:
-        missing = {record.label for record in records} - {record.label for record in fold}
-        if missing:
-            raise CannotSplitError(
-                f"Protocol {protocol} on {collection.name} leaves a validation set without "
-                f"{', '.join(sorted(missing))} images: too few patients or microarrays are known for it."
-            )
-        left = {record.label for record in records} - {r.label for other in folds if other is not fold for r in other}
-        if left and is_own(collection.name):
-            raise CannotSplitError(
-                f"Protocol {protocol} on {collection.name} leaves a training set without "
-                f"{', '.join(sorted(left))} images: too few patients are known for it."
-            )
+    if lacking := _lacking(collection, records, folds, len(folds) if name == "kfold" else 1):
+        raise CannotSplitError(
+            f"Protocol {protocol} on {collection.name} leaves {lacking} images: too few patients or microarrays are "
+            f"known for it{_remedy(collection, records, seed, patients)}."
+        )
     return {record.filename for record in folds[number - 1]}
+
+
+def _lacking(collection: Collection, records: list[Record], folds: list[list[Record]], count: int) -> str:
+    """Say which labels a validation or training set has none of, where each of the first ``count`` folds validates."""
+    labels = {record.label for record in records}
+    for fold in folds[:count]:
+        if missing := labels - {record.label for record in fold}:
+            return f"a validation set without {', '.join(sorted(missing))}"
+        left = labels - {record.label for other in folds if other is not fold for record in other}
+        if left and is_own(collection.name):
+            return f"a training set without {', '.join(sorted(left))}"
+    return ""
+
+
+def _remedy(collection: Collection, records: list[Record], seed: int, patients) -> str:
+    """Name the protocol that needs the fewest patients, where it works: two of each label."""
+    groups = _groups(collection, records, "kfold", patients)
+    halves = _folds(groups, 2, seed)
+    return "" if _lacking(collection, records, halves, 2) else "; kfold:2/1 works"
 
 
 def _groups(collection: Collection, records: list[Record], name: str, patients) -> dict[str, list[Record]]:

@@ -325,6 +325,17 @@ def test_a_protocol_that_leaves_training_without_a_label_is_refused(tmp_path):
         split_data("own-a", "patient", 0, tmp_path / "data")
 
 
+@pytest.mark.parametrize("protocol", ["patient", "kfold:3/1"])
+def test_a_protocol_that_two_patients_of_each_label_are_too_few_for_names_the_one_that_works(tmp_path, protocol):
+    write_set(tmp_path, "own-a", own_records("a", {"benign": 2, "invasive": 2}))
+    with pytest.raises(UserError, match=r"too few patients .* known for it; kfold:2/1 works\."):
+        split_data("own-a", protocol, 0, tmp_path)
+    assert {len(names) for names in split_data("own-a", "kfold:2/1", 0, tmp_path).files.values()} == {4, 0}
+    write_set(tmp_path, "own-b", own_records("b", {"benign": 2, "invasive": 1}))
+    with pytest.raises(UserError, match=r"too few patients or microarrays are known for it\."):
+        split_data("own-b", protocol, 0, tmp_path)
+
+
 def test_fast_draws_are_those_of_looking_at_every_group():
     from collections import Counter
 
