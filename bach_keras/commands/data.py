@@ -122,6 +122,7 @@ def info(config, data_dir):
     from datasets.bach_bisque.prepared import own_sets
     from datasets.config_names import parts_of
     from datasets.errors import MissingError, UserError
+    from datasets.own.facts import NAME, copies_in_words
     from datasets.sets import open_set
 
     if config and len(parts_of(config)) > 1:
@@ -139,6 +140,8 @@ def info(config, data_dir):
         sources = ", ".join(f"{count} of {source}" for source, count in summary.sources.items())
         older = f"; `data prepare --config {name}` brings it up to date" if prepared.is_older else ""
         say(f"  {sources}; version {summary.version} in {summary.path}{older}")
+        if is_own(name) and (copies := copies_in_words(summary.path)):
+            say(f"  copies that were found when it was prepared: {copies}; see {summary.path / NAME}")
 
 
 def _print_summary(summary):

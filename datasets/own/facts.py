@@ -10,6 +10,7 @@ from datasets.errors import UserError
 from datasets.own.listed import Listed
 from datasets.own.staging import Staged, status_of
 from datasets.whole import write_json
+from datasets.wording import counted
 
 NAME = "own.json"
 
@@ -45,6 +46,24 @@ def read_facts(folder: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def copies_in_words(folder: Path) -> str:
+    """Say how many copies were found when a set was prepared; "" where there were none, or they cannot be read."""
+    facts = read_facts(folder)
+    within, elsewhere, near = (_count(facts.get(name)) for name in ("copies", "copies_elsewhere", "near_copies"))
+    # An earlier version kept all pairs and did not count them.
+    near = max(near, _count(facts.get("near_copies_found")))
+    said = [
+        f"{counted(within, 'picture')} under several names" if within else "",
+        f"{counted(elsewhere, 'image')} of another set too" if elsewhere else "",
+        f"{counted(near, 'pair')} of the same tissue" if near else "",
+    ]
+    return ", ".join(filter(None, said))
+
+
+def _count(found) -> int:
+    return found if isinstance(found, int) else len(found) if isinstance(found, list) else 0
 
 
 def changes(prepared: Prepared, images: list[Labelled]) -> list[str]:

@@ -70,6 +70,23 @@ def test_info_says_how_many_patients_of_bach_are_known(tmp_path):
     assert first.endswith("100 invasive; 29 patients known, 255 images unknown")
 
 
+def test_info_says_how_many_copies_were_found_in_an_own_set(tmp_path):
+    source = folders(tmp_path / "images", count=2)
+    run("prepare", "--config", "own", "--name", "a", "--source", source, "--data-dir", tmp_path)
+    words = ("--config", "own-a", "--data-dir", tmp_path)
+    assert "copies that were found" not in run("info", *words).stdout
+    facts = next((tmp_path / "bach_bisque" / "own-a").glob("*/own.json"))
+    said = json.loads(facts.read_text()) | {"copies": [["x", "y"]], "near_copies": [{}, {}], "near_copies_found": 12}
+    facts.write_text(json.dumps(said))
+    found = "1 picture under several names, 12 pairs of the same tissue"
+    line = f"  copies that were found when it was prepared: {found}; see {facts}"
+    assert run("info", *words).stdout.splitlines()[-1] == line
+    facts.write_text(json.dumps({"copies": None, "copies_elsewhere": [["x", "y"]], "near_copies": [{}]}))
+    assert "prepared: 1 image of another set too, 1 pair of the same tissue; see" in run("info", *words).stdout
+    facts.write_text("[]")
+    assert "copies that were found" not in run("info", *words).stdout
+
+
 def test_info_says_of_every_config_what_is_there(tmp_path):
     run("prepare", "--config", "phantom", "--data-dir", tmp_path)
     result = run("info", "--data-dir", tmp_path)
