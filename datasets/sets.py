@@ -1,5 +1,6 @@
 """Opening a configuration: one set as it was prepared, or a join of several."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -12,7 +13,9 @@ from pathlib import Path
 from datasets.bach_bisque.prepared import Prepared, Summary, check_names, summary_of
 from datasets.catalogue import Collection, Record
 from datasets.config_names import JOIN, parts_of
+from datasets.errors import UserError
 from datasets.own.names import is_own
+from datasets.wording import counted
 
 
 class Joined:
@@ -103,6 +106,31 @@ def shared_patients(opened: Prepared | Joined) -> list[str]:
     """Return the names of patients that several of a user's own sets in a join have, sorted."""
     named = [{record.group for record in part.records} - {""} for part in parts_of_set(opened) if is_own(part.config)]
     return sorted(group for group, count in Counter(itertools.chain(*named)).items() if count > 1)
+
+
+def patients_in_common(trained: Iterable[str], judging: Iterable[str], data_dir: Path | None = None) -> list[str]:
+    """Return the names of patients that own images have in one set and others in another one, as far as prepared."""
+    one, other = (_patients_of(set(names), data_dir) for names in (trained, judging))
+    return sorted({name for a in one for b in other if a != b for name in one[a] & other[b]})
+
+
+def _patients_of(filenames: set[str], data_dir: Path | None) -> dict[str, set[str]]:
+    """Return each set of own images that some are of -> the names of their patients."""
+    found = {}
+    for config in sorted(filter(is_own, {name.partition("/")[0] for name in filenames})):
+        # Of a set that is not here, or that is damaged, nobody knows.
+        with contextlib.suppress(OSError, UserError):
+            records = Prepared(config, data_dir).records
+            found[config] = {record.group for record in records if record.filename in filenames} - {""}
+    return found
+
+
+def note_on_patients(names: list[str]) -> str:
+    """Return a sentence on patients that several sets name, or ""."""
+    if not names:
+        return ""
+    which = f"{counted(len(names), 'name')} of patients, such as {names[0]},"
+    return f"Other sets that trained have {which} too: if they are the same people, the score flatters."
 
 
 def open_parts(configs: Iterable[str], data_dir: Path | None = None) -> list[Prepared]:

@@ -27,6 +27,7 @@ from datasets.config_names import named_parts, own_parts
 from datasets.errors import UserError, working
 from datasets.escape import for_csv
 from datasets.labels import LABELS
+from datasets.sets import note_on_patients, patients_in_common
 from datasets.whole import whole, write_json
 
 LOG = logging.getLogger(__name__)
@@ -164,6 +165,7 @@ def notes(system, data, split: str, names: list[str]) -> list[str]:
     provenance, digests = system.provenance, data.prepared.digests
     last = [
         provenance.namesakes({name: digests.get(name, "") for name in names}),
+        note_on_patients(patients_in_common(provenance.trained_on, names, data.data_dir)),
         _unseen(system, data),
         unjudged_in_words(system.nodes, {data.labels[name] for name in names}),
     ]

@@ -1,5 +1,6 @@
 """A job: one node to train, on which images, from which start, by which recipe, into which folder."""
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,10 @@ from bach_keras.training.start import Start
 from bach_keras.tree import Node
 from datasets.errors import UserError
 from datasets.labels import LABELS
+from datasets.sets import note_on_patients, patients_in_common
 from datasets.split_data import SplitData
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,9 @@ class Job:
         digests = self.data.prepared.digests
         validation = {name: digests[name] for name in self.files.get("validation", [])}
         self.start.check(validation, Provenance.of(digests, self.files["train"]))
+        trained = self.start.parent.provenance.trained_on if self.start.parent else ()
+        if said := note_on_patients(patients_in_common(trained, validation, self.data.data_dir)):
+            LOG.warning(said)
 
     def cache(self, split: str) -> ImageCache:
         """Read the node's images of a split, resized, with the node's answers."""

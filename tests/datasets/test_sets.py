@@ -7,7 +7,7 @@ from datasets.bach_bisque.prepare import prepare_dataset
 from datasets.bach_bisque.prepared import Prepared, own_sets
 from datasets.catalogue import BACH, BISQUE, SCALES
 from datasets.errors import MissingError, UserError
-from datasets.sets import open_parts, open_set
+from datasets.sets import note_on_patients, open_parts, open_set, patients_in_common
 from datasets.split_data import data_of_run, split_data
 from tests.datasets.a_set import own_records, write_set
 
@@ -42,6 +42,18 @@ def test_patients_of_two_sets_that_are_called_alike_are_two(two):
     assert (
         split_data("bisque+own-a", "patient", data_dir=two).groups["ytma55_030603_benign6_ccd.tif"] == "ytma55_030603"
     )
+
+
+def test_patients_that_two_sets_name_are_found_as_far_as_the_sets_are_here(two):
+    trained = ["own-a/benign/0-0.png", "own-a/benign/1-0.png", "own-a/normal/0-0.png", "own-gone/x.png", "b001.tif"]
+    judging = ["own-b/benign/1-1.png", "own-b/benign/2-0.png", "own-b/malignant/0-0.png"]
+    assert patients_in_common(trained, judging, two) == ["benign1"]
+    assert "1 name of patients, such as benign1, too: if they are the same" in note_on_patients(["benign1"])
+    assert patients_in_common(trained, ["own-a/benign/1-1.png"], two) == []  # of one set, where patients are one
+    assert patients_in_common(judging, ["own-gone/x.png"], two) == []
+    (Prepared("own-b", two).folder / "metadata.json").write_text("{")
+    assert patients_in_common(trained, judging, two) == []
+    assert note_on_patients([]) == ""
 
 
 def test_the_patients_of_unknown_images_stay_unknown_in_a_join(tmp_path):

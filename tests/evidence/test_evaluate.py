@@ -14,12 +14,16 @@ from bach_keras.evidence.verify_result import verify_result
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.provenance import Provenance
 from bach_keras.serving.exported import Export
+from bach_keras.training.start import Start
 from bach_keras.tree import NODES
+from datasets.catalogue import Record
 from datasets.errors import UserError, WorkError
 from datasets.labels import CLASSES
 from tests import few_phantoms as few
+from tests.datasets.a_set import write_set
 from tests.evidence.system import System
 from tests.full_disk import fill_the_disk
+from tests.trainings import job
 
 
 @pytest.fixture
@@ -302,6 +306,26 @@ def test_own_images_that_share_no_more_than_names_with_those_that_trained_are_al
     result = evaluate(System(trained), copies, None, tmp_path)
     assert (result["split"], result["n"]) == ("all", 32)
     assert "under the name of an image that trained: 32 images" in " ".join(result["split_notes"])
+
+
+@pytest.fixture
+def patients_of_two_labs(copies, tmp_path, monkeypatch):
+    """Two prepared sets that name the same patients: the copies', and one whose image trained."""
+    theirs = [Record("own-other/1.png", "benign", copies.groups[copies.files["validation"][0]], "own-other")]
+    ours = [Record(name, label, copies.groups[name], "own-lab") for name, label in copies.labels.items()]
+    for records in (theirs, ours):
+        write_set(tmp_path / "sets", records[0].source, records)
+    monkeypatch.setattr(few.FewPhantoms, "data_dir", tmp_path / "sets")
+    return Provenance.of({"own-other/1.png": "f" * 64}, ["own-other/1.png"])
+
+
+def test_patients_whom_another_set_that_trained_names_are_noted(copies, patients_of_two_labs, tmp_path, caplog):
+    said = "Other sets that trained have 1 name of patients, such as "
+    notes = evaluate(System(patients_of_two_labs), copies, None, tmp_path / "out")["split_notes"]
+    assert sum(note.startswith(said) for note in notes) == 1
+    start = Start("x", parent=SimpleNamespace(provenance=patients_of_two_labs, folder="runs/theirs"))
+    job(tmp_path / "run", start=start, data=copies).check_validation()
+    assert said in caplog.text
 
 
 def test_a_system_that_knows_names_alone_says_that_copies_are_not_seen(few_phantoms, copies, system, tmp_path):
