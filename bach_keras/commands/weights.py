@@ -26,7 +26,8 @@ def weights():
     "--which", "--source", "which", default="torchvision", show_default=True, metavar="NAME|URL|OWNER/REPOSITORY",
     help="Published weights by name: torchvision, torchvision-v2, timm-a1, timm-a1h, timm-a2, timm-a3, timm-ra "
     "(ImageNet), semi-supervised, semi-weakly-supervised (CC BY-NC 4.0), kather100k, pcam (H&E tissue). Or a URL, or a "
-    "repository on the Hugging Face hub.",
+    "repository on the Hugging Face hub: of 1aurent/resnext50_32x4d.tiatoolbox-kather100k the commit is known, so it "
+    "needs no --sha256.",
 )  # fmt: skip
 @click.option("--revision", help="Commit of a hub repository, 40 digits.")
 @click.option("--sha256", help="SHA-256 of the file, where none is known: kather100k, and URLs that do not name it.")

@@ -73,7 +73,9 @@ def fetch_weights(to=None, source=Source(), *, overwrite=False, model=None) -> P
     if not digits:
         page = source.published.page if source.published else ""
         where = f"its page, {page}, shows it" if page else "its name does not end in -<digits of it>.pth"
-        raise UserError(f"{url} cannot be verified: give the SHA-256 of the file with --sha256; {where}.")
+        pinned = source.published.pinned_as if source.published else ""
+        other = f" Or fetch the same weights with --which {pinned}, of which the commit is known." if pinned else ""
+        raise UserError(f"{url} cannot be verified: give the SHA-256 of the file with --sha256; {where}.{other}")
     to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(f"{name}.part")
     _download(url, part)

@@ -34,6 +34,7 @@ class Published:
     revision: str = ""
     page: str = ""
     kind: str = IMAGENET  # or HISTOLOGY
+    pinned_as: str = ""  # the name of the same weights where a commit is known, which needs no digest from the user
 
     @property
     def title(self) -> str:
@@ -95,6 +96,7 @@ _ALL = (
         "https://huggingface.co/TIACentre/TIAToolbox_pretrained_weights/resolve/main/resnext50_32x4d-kather100k.pth",
         "", CC_BY, "Kather100K, colorectal H&E, by tiatoolbox", UNIT, kind=HISTOLOGY,
         page="https://huggingface.co/TIACentre/TIAToolbox_pretrained_weights/blob/main/resnext50_32x4d-kather100k.pth",
+        pinned_as="1aurent/resnext50_32x4d.tiatoolbox-kather100k",
     ),
     # tiatoolbox's weights with timm's names.
     Published(

@@ -113,7 +113,10 @@ class Start:
 # Start by name -> what its weights are called, and the command that gets them.
 _NAMED = {
     IMAGENET: ("ImageNet weights", "weights fetch"),
-    HISTOLOGY: ("weights trained on H&E tissue", "weights fetch --which pcam' or 'weights fetch --which kather100k"),
+    HISTOLOGY: (
+        "weights trained on H&E tissue",
+        "weights fetch --which pcam' or 'weights fetch --which 1aurent/resnext50_32x4d.tiatoolbox-kather100k",
+    ),
 }
 
 

@@ -134,8 +134,12 @@ def test_every_published_url_carries_its_digits_or_has_a_page_that_shows_them():
 def test_what_nobody_publishes_a_digest_of_needs_one_from_the_user(server, tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"give the SHA-256 of the file with --sha256; its page, https://huggingface\.co/"
-    ):
+    ) as refused:
         fetch(tmp_path / "w.h5", "kather100k")
+    other = "1aurent/resnext50_32x4d.tiatoolbox-kather100k"
+    assert str(refused.value).endswith(f"the same weights with --which {other}, of which the commit is known.")
+    assert PUBLISHED[other].trained_on == PUBLISHED["kather100k"].trained_on
+    assert PUBLISHED[other].revision
     url, right = server.url("net.pth"), hashlib.sha256(CONTENT).hexdigest()
     with pytest.raises(UserError, match="is not the published file"):
         fetch(tmp_path / "w.h5", url, sha256="0" * 64)
