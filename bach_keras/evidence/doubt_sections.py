@@ -4,6 +4,7 @@ import statistics
 
 from bach_keras.evidence import figures
 from bach_keras.evidence.errors import is_right, judges
+from bach_keras.evidence.metrics import in_words
 from bach_keras.evidence.page import MISSING, decimal, heading, interval, pair, paragraph, percent, table
 from bach_keras.evidence.page import figures as side_by_side
 from bach_keras.evidence.score_sections import title_of
@@ -24,6 +25,7 @@ def calibration(result: dict, rows: list[dict]) -> list[str]:
         )
     ]
     if before:
+        parts += _chosen(result)
         lines = []
         for name, score in scores.items():
             pairs = [((before.get(name) or {}).get(key), score.get(key)) for key in FIELDS]
@@ -52,15 +54,33 @@ def _unsure(result, unsure) -> list[str]:
     if not unsure:
         return [_missing(result, "unsure", "no threshold was fitted, so no answer is called unsure or sure.")]
     errors, caught = unsure.get("errors"), unsure.get("errors_unsure")
+    # Whether the patients are known is said of all images together.
+    sure = {**(unsure.get("sure") or {}), "why": result.get("why") or {}}
     lines = [
         ["images that are called unsure", percent(unsure.get("share"), 1)],
         ["wrong answers among all", decimal(errors, 0)],
         ["wrong answers that are called unsure", decimal(caught, 0)],
         ["their share of the wrong answers", percent(caught / errors, 1) if errors and caught is not None else MISSING],
-        ["accuracy of all answers", decimal(headline(result)[1].get("accuracy"))],
-        ["accuracy of the sure answers", decimal(unsure.get("accuracy_of_sure"))],
+        ["accuracy of all answers", _accuracy(headline(result)[1])],
+        # Evaluations of earlier versions have no interval of it.
+        ["accuracy of the sure answers", _accuracy({"accuracy": unsure.get("accuracy_of_sure"), **sure})],
     ]
-    return [table(["", "value"], lines, "What the threshold calls unsure")]
+    return [*_chosen(result), table(["", "value"], lines, "What the threshold calls unsure")]
+
+
+def _accuracy(score: dict) -> str:
+    return in_words(score) if score.get("accuracy_ci95") else decimal(score.get("accuracy"))
+
+
+def _chosen(result: dict) -> list[str]:
+    """Say that images which chose temperatures and thresholds flatter them."""
+    if not (count := result.get("chosen_on")):
+        return []
+    what = "the epoch, the temperatures or the thresholds"
+    words = (
+        f"{count} of the {result['n']} images also chose {what}: for new images these bring less than is shown here."
+    )
+    return [paragraph(words, "soft")]
 
 
 def _sets(result) -> list[str]:

@@ -13,7 +13,7 @@ from datasets.escape import csv_line, for_terminal
 
 FIELDS = (
     "run", "state", "node", "config", "protocol", "init", "image_size", "epochs", "precision", "seed", "best_epoch",
-    "accuracy", "accuracy_low", "accuracy_high", "n", "groups", "effective_n", "balanced_accuracy", "balanced_low",
+    "accuracy", "accuracy_low", "accuracy_high", "n", "groups", "effective_n", "groups_at_most", "balanced_accuracy", "balanced_low",
     "balanced_high", "error",
 )  # fmt: skip
 
@@ -59,6 +59,8 @@ def _row(folder: Path) -> dict:
         row |= {"balanced_accuracy": metrics["balanced_accuracy"], "balanced_low": low, "balanced_high": high}
         # What earlier versions did not count.
         row |= {name: metrics.get(name) for name in ("groups", "effective_n")}
+        # Images of unknown patients may share them, so both are counted too high.
+        row["groups_at_most"] = "groups" in metrics["why"] if "why" in metrics else None
     return row
 
 
@@ -85,6 +87,8 @@ def _end(row: dict) -> str:
     known = {name: value for name, value in row.items() if value is not None}
     intervals = {"accuracy_ci95": "accuracy", "balanced_accuracy_ci95": "balanced"}
     ends = {name: [row[f"{start}_low"], row[f"{start}_high"]] for name, start in intervals.items()}
+    if row["groups_at_most"] is not None:
+        known["why"] = {"groups": ""} if row["groups_at_most"] else {}
     return both_in_words(known | ends)
 
 

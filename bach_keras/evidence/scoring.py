@@ -170,14 +170,15 @@ def _unsure(rows: list[dict], headline: str) -> dict | None:
         return None
     unsure = np.array([row["unsure"] for row in own])
     right = np.array([is_right(row, headline) for row in own])
-    sure = right[~unsure]
+    sure = _accuracy([row for row in own if not row["unsure"]], headline)
     return {
         "n": len(own),
         "n_unsure": int(unsure.sum()),
         "share": float(unsure.mean()),
         "errors": int((~right).sum()),
         "errors_unsure": int((~right & unsure).sum()),
-        "accuracy_of_sure": float(sure.mean()) if len(sure) else None,
+        "accuracy_of_sure": sure and sure["accuracy"],
+        "sure": sure,
     }
 
 

@@ -84,6 +84,13 @@ def test_every_form_says_the_same(runs):
     assert len(lines) == 3
 
 
+@pytest.mark.parametrize(("why", "words"), [({}, " of 8 patients,"), ({"groups": "some"}, "patients unknown")])
+def test_patients_that_are_known_are_not_called_unknown(runs, why, words):
+    path = runs / "a" / "carci" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"n": 8, "groups": 8, "effective_n": 8.0, "why": why}))
+    assert words in next(line for line in LINES["table"](list_runs(runs)) if "finished" in line)
+
+
 def test_names_from_outside_cannot_move_the_cursor(runs):
     (runs / "z").rename(runs / "z\x1b[2J")
     assert all("\x1b" not in line for line in LINES["table"](list_runs(runs)))

@@ -1,3 +1,5 @@
+from unittest.mock import ANY
+
 import pytest
 
 from bach_keras.evidence.metrics import scores
@@ -79,7 +81,8 @@ def test_unsure_answers_are_counted_and_the_errors_among_them():
         {**first, "unsure": False}, {**second, "unsure": True}, {**third, "unsure": False}, {**wrong, "unsure": True}
     ]  # fmt: skip
     assert scored(some)["unsure"] == {
-        "n": 4, "n_unsure": 2, "share": 0.5, "errors": 1, "errors_unsure": 1, "accuracy_of_sure": 1.0
+        "n": 4, "n_unsure": 2, "share": 0.5, "errors": 1, "errors_unsure": 1, "accuracy_of_sure": 1.0,
+        "sure": {"n": 2, "groups": 2, "effective_n": pytest.approx(2), "accuracy": 1.0, "accuracy_ci95": ANY},
     }  # fmt: skip
     assert scored([{**each, "unsure": True} for each in rows()])["unsure"]["accuracy_of_sure"] is None
 
