@@ -119,6 +119,12 @@ def _choosing(fits: list[_Fit], images: SplitData | None) -> tuple[SplitData, li
             f"None of the images that choose thresholds is {' or '.join(missing)}: prediction sets hold the true class "
             "as often as they say on images of the other classes alone."
         )
+    if unknown := sum(not each for each in _groups(data, names)):
+        LOG.warning(
+            f"The patients of {unknown} of the {counted(len(names), 'image')} that choose thresholds are unknown, and "
+            "each counts as one of its own: how often prediction sets hold the class of a new patient's image is not "
+            "assured."
+        )
     conformal.check_patients(groups_of(_groups(data, names)), max(map(float, LEVELS)))
     return data, names
 

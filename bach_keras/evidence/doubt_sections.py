@@ -76,11 +76,8 @@ def _chosen(result: dict) -> list[str]:
     """Say that images which chose temperatures and thresholds flatter them."""
     if not (count := result.get("chosen_on")):
         return []
-    what = "the epoch, the temperatures or the thresholds"
-    words = (
-        f"{count} of the {result['n']} images also chose {what}: for new images these bring less than is shown here."
-    )
-    return [paragraph(words, "soft")]
+    what = f"{count} of the {result['n']} images also chose the epoch, the temperatures or the thresholds"
+    return [paragraph(f"{what}: for new images these bring less than is shown here.", "soft")]
 
 
 def _sets(result) -> list[str]:

@@ -13,8 +13,8 @@ from datasets.escape import csv_line, for_terminal
 
 FIELDS = (
     "run", "state", "node", "config", "protocol", "init", "image_size", "epochs", "precision", "seed", "best_epoch",
-    "accuracy", "accuracy_low", "accuracy_high", "n", "groups", "effective_n", "groups_at_most", "balanced_accuracy", "balanced_low",
-    "balanced_high", "error",
+    "accuracy", "accuracy_low", "accuracy_high", "n", "groups", "effective_n", "groups_at_most", "balanced_accuracy",
+    "balanced_low", "balanced_high", "error",
 )  # fmt: skip
 
 

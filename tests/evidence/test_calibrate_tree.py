@@ -2,6 +2,7 @@ import json
 import logging
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from bach_keras.evidence import calibrate_tree
 from bach_keras.evidence.calibrate_tree import Settings, calibrate_members
 from bach_keras.hierarchy import Hierarchy
 from bach_keras.members import load_members
+from bach_keras.provenance import Provenance
 from bach_keras.run_folder import Run
 from bach_keras.tree import NODES
 from cli import cli
@@ -142,6 +144,17 @@ def test_malignant_images_choose_no_threshold(specs, data, tmp_path):
     labels = data.labels | {data.files["validation"][0]: "malignant"}
     calibrate_members(specs, Settings(), replace(data, labels=labels), tmp_path / "calibration.json")
     assert Calibration.read(tmp_path / "calibration.json").n == 71
+
+
+def test_patients_that_are_unknown_are_said_not_to_assure_the_sets(caplog):
+    labels = {f"{number}.png": CLASSES[number % 4] for number in range(40)}
+    groups = {name: "" if number < 4 else name for number, name in enumerate(labels)}
+    data = SimpleNamespace(
+        files={"validation": list(labels)}, labels=labels, groups=groups, prepared=SimpleNamespace(digests={})
+    )
+    fit = SimpleNamespace(member=SimpleNamespace(provenance=Provenance()))
+    assert calibrate_tree._choosing([fit], data) == (data, list(labels))
+    assert "The patients of 4 of the 40 images that choose thresholds are unknown" in caplog.text
 
 
 def test_too_few_patients_for_sets_are_refused(specs, monkeypatch, tmp_path):
