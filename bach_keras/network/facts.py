@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from bach_keras.fields import plain, shown
 from bach_keras.network.held import Held
 from bach_keras.network.layouts import TIATOOLBOX
-from bach_keras.network.published import Published, published_as
+from bach_keras.network.published import CC0, CC_BY, Published, published_as
 from bach_keras.normalisation import IMAGENET, NORMALISATIONS, UNIT
 from datasets.digest import sha256_of
 from datasets.errors import UserError
@@ -20,6 +20,8 @@ _REASONS = {
     USER: "as --normalisation says",
     NOTHING: "which is assumed, as nothing says otherwise",
 }
+# What tiatoolbox trained a network of so many classes on, and the licence that its page on pretrained models gives.
+_BY_CLASSES = {9: ("Kather100K", CC_BY), 2: ("PCam", CC0)}
 # These are guesses, which the user's word overrides.
 _GUESSED = (LAYOUT, NOTHING)
 _IMAGES = {IMAGENET: "images normalised by ImageNet's statistics", UNIT: "pixels / 255 alone"}
@@ -52,7 +54,9 @@ def facts_of(held: Held, normalisation: str | None = None, published: Published 
         return found
     if found.known_by not in _GUESSED:
         raise UserError(f"{held.path} is for {found.images}, so --normalisation {normalisation} would be wrong.")
-    return Facts(normalisation, USER, found.source, found.sha256, found.licence)
+    # A network that was trained otherwise is not the published one.
+    licence = found.licence if normalisation == found.normalisation else None
+    return Facts(normalisation, USER, found.source, found.sha256, licence)
 
 
 def _by_content(held: Held, fetched: Published | None) -> Facts:
@@ -63,8 +67,12 @@ def _by_content(held: Held, fetched: Published | None) -> Facts:
     name = plain(held.path.name, 255)
     if held.network.layout != TIATOOLBOX:
         return Facts(IMAGENET, NOTHING, name, sha256)
-    # Anyone may train a network in this layout, so neither it nor the number of classes says on what, or its licence.
-    return Facts(UNIT, LAYOUT, f"{name}, in tiatoolbox's layout", sha256)
+    data, licence = _BY_CLASSES.get(held.classes, ("", None))
+    # Anyone may train a network of so many classes in this layout: only under the name of a published file is it that.
+    if data and data.lower() not in name.lower():
+        licence = f"{licence}, if it is tiatoolbox's of {data}"
+    of_data = f", with as many classes as {data} has" if data else ""
+    return Facts(UNIT, LAYOUT, f"{name}, in tiatoolbox's layout{of_data}", sha256, licence)
 
 
 def _as_said(held: Held) -> Facts:

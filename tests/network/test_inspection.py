@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from bach_keras.network import facts, weights
 from bach_keras.network.checkpoint import write_h5
+from bach_keras.network.held import Held
 from bach_keras.network.inspection import inspect_weights
 from bach_keras.network.published import PUBLISHED
 from bach_keras.network.recognise import RESNEXT50, recognise
@@ -52,9 +53,17 @@ LAYOUTS = {
     "tiatoolbox": (
         tiatoolbox(9),
         {"layout": "tiatoolbox", "prefix": "feat_extract.", "classes": 9, "normalisation": "unit",
-         "normalisation_known_by": "layout", "source": "w.pth, in tiatoolbox's layout", "licence": None},
+         "normalisation_known_by": "layout",
+         "source": "w.pth, in tiatoolbox's layout, with as many classes as Kather100K has",
+         "licence": "CC BY 4.0, if it is tiatoolbox's of Kather100K"},
     ),
-    "tiatoolbox of two classes": (tiatoolbox(2), {"classes": 2, "normalisation": "unit", "licence": None}),
+    "tiatoolbox of two classes": (
+        tiatoolbox(2),
+        {"classes": 2, "normalisation": "unit", "licence": "CC0 1.0, if it is tiatoolbox's of PCam"},
+    ),
+    "tiatoolbox of four classes": (
+        tiatoolbox(4), {"source": "w.pth, in tiatoolbox's layout", "normalisation": "unit", "licence": None}
+    ),
     "half": (HALF, {"dtype": "half"}),
     "mixed": (MIXED, {"dtype": "mixed"}),
     "double": (WIDE, {"dtype": "float64"}),
@@ -208,6 +217,13 @@ def test_a_normalisation_is_taken_from_the_user_where_nothing_else_says_it(tmp_p
     assert not (tmp_path / "x.h5").exists()
 
 
+def test_a_published_name_says_a_licence_that_another_normalisation_takes_back(tmp_path):
+    path = write(tmp_path / "resnext50_32x4d-kather100k.pth", tiatoolbox(9))
+    assert weights.facts_of_file(path).licence == "CC BY 4.0"
+    found = facts.facts_of(Held.open(path, {}), "imagenet")
+    assert (found.normalisation, found.licence) == ("imagenet", None)
+
+
 def test_a_layout_gives_a_normalisation_with_a_warning_and_the_users_word_overrides_it(tmp_path, caplog):
     path, model = write(tmp_path / "w.pth", tiatoolbox()), network(include_top=False)
     for given, found, warning in (
@@ -220,7 +236,7 @@ def test_a_layout_gives_a_normalisation_with_a_warning_and_the_users_word_overri
         convert_weights(path, tmp_path / "w.h5", asked=asked, overwrite=True, model=model)
         with h5py.File(tmp_path / "w.h5") as file:
             assert file.attrs["normalisation"] == found
-            assert "licence" not in file.attrs
+            assert ("licence" in file.attrs) == (found == "unit")
         assert [warning in line for line in caplog.messages] == [True] * bool(warning)
     assert weights.facts_of_file(path).normalisation == "unit"
     assert "port it with --normalisation imagenet" in caplog.text

@@ -124,4 +124,4 @@ def test_runs_from_two_starts_are_trained_scored_and_set_side_by_side(tmp_path, 
         assert -1 <= found["starts"]["tissue"]["difference"] <= 1
     own = Run.open(tmp_path / "tissue" / "patient-seed0" / "phantom-norbe-from-carci")
     assert own.recipe.backbone["normalisation"] == "unit"
-    assert own.settings["weights_origin"]["source"] == "tissue.pth, in tiatoolbox's layout"
+    assert own.settings["weights_origin"]["source"].startswith("tissue.pth, in tiatoolbox's layout")
