@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bach_keras.packed_kernels import SWITCH
 
-SIGNATURES = ("serving_default", "images", "routed", "features", "routed_images")
+SIGNATURES = ("serving_default", "images", "routed", "features", "routed_images", "explain")
 OF_PIXELS = ("images", "routed_images")
 FEW, MANY, ROUNDS = 1, 8, 7
 

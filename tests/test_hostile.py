@@ -1,5 +1,6 @@
 """The campaign of hostile inputs in short: a sample at the doors that cost little, and what would be noticed."""
 
+import contextlib
 import os
 import random
 import zlib
@@ -74,6 +75,14 @@ def asked(door, folder, names, good) -> list:
         assert answer.kind != CRASHED, (name, answer.words)
         assert not answer.faults, (name, answer.faults)
     return answers
+
+
+def test_bulk_answers_or_refuses_each_image_in_a_row(place, tree, canaries):
+    names = images(place / "inputs")
+    door = image_doors.bulk(tree, place)
+    with contextlib.closing(door):
+        asked(door, place / "inputs", names, good_image(place))
+    assert canaries.touched() == []
 
 
 def test_predict_answers_or_refuses_each_image_in_a_row(place, tree, canaries, monkeypatch):

@@ -38,6 +38,9 @@ DOORS = {
         (_SLIDE,),
     ),
     "bulk": Door("file_doors.bulk", {"lists": 1}, (_LIST,)),
+    "bulk images": Door(
+        "image_doors.bulk", {"bombs": 1, "pictures": 0.3, "places": 1, "names": 1, "given": 0.3}, (_PNG,)
+    ),
     "rest": Door("servers.rest", {"http": 1, "bombs": 1, "pictures": 0.1, "given": 0.1}, (_PNG,)),
     "grpc": Door("servers.grpc", {"messages": 1, "bombs": 1, "pictures": 0.1, "given": 0.1}, (_PNG,)),
 }

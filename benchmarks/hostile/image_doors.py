@@ -3,10 +3,11 @@
 import functools
 from pathlib import Path
 
-from benchmarks.hostile.answer import ANSWERED, REFUSED, Answer
+from benchmarks.hostile.answer import ANSWERED, REFUSED, Answer, of_refusal
 from benchmarks.hostile.commands import load_once, run, written
 from benchmarks.hostile.pictures import good
 from benchmarks.hostile.tree import Tree
+from datasets.labels import CLASSES
 
 _FORMS = ("table", "json", "csv")
 # Every so many images the command is asked for more than the answer; in each of the three formats.
@@ -43,6 +44,35 @@ def decoding(tree: Tree, place: Path):
             faults.append("its probabilities do not sum to 1")
         return Answer(ANSWERED if is_ok[0] else REFUSED, "ok" if is_ok[0] else "not ok", faults)
 
+    return ask
+
+
+def bulk(tree: Tree, place: Path):
+    """What ``bulk`` does with an image, without its cluster: decode it apart, answer, and write Parquet."""
+    import pyarrow.parquet as pq
+
+    from bach_keras.serving.bulk.columns import as_table
+    from bach_keras.serving.bulk.plan import Looking
+    from bach_keras.serving.bulk.reading import Decoder, Measured, answered, read_files
+    from bach_keras.serving.exported import Export
+    from bach_keras.serving.metadata import ColourProfile, PixelSize
+
+    export, decodes = Export(tree.export), Decoder()
+    looking = Looking(export.side, export.views, export.ranges, time_limit=15, icc="apply")
+    extras = PixelSize(), ColourProfile(is_applied=True), Measured(export.ranges, None)
+    written = place / "out" / "part-00000.parquet"
+
+    def ask(number: int, path: Path) -> Answer:
+        rows = answered(export, list(read_files([str(path)], looking, decodes)), "soft", extras)
+        pq.write_table(as_table(rows, export.outputs, export.digest), written)
+        (row,) = pq.read_table(written).to_pylist()
+        if row["error"] is not None:
+            return of_refusal(row["error"])
+        total = sum(share for name, share in row.items() if name.startswith("probabilities."))
+        faults = [] if abs(total - 1) < 1e-4 and row["label"] in CLASSES else ["its row is not an answer"]
+        return Answer(ANSWERED, row["label"], faults)
+
+    ask.close = decodes.close  # which a process that ends does by itself
     return ask
 
 
