@@ -28,6 +28,8 @@ from datasets.splits import make_split
 from tests.datasets.a_set import own_records, write_set
 from tests.datasets.conftest import _write_images, fingerprint
 from tests.datasets.own.own_images import folders, noise, sheet, write
+from tests.few_phantoms import NO_SWEEP
+from tests.trainings import history, job, trained, weights
 
 ROOT = Path(__file__).parents[3]
 
@@ -131,6 +133,17 @@ def test_bisque_as_a_folder_of_pngs_gives_the_cache_of_bisque(bisque_in_two_form
     np.testing.assert_array_equal(own.targets, its.targets)
     for mine, bisques in zip(own.stacks, its.stacks, strict=True):
         np.testing.assert_array_equal(mine, bisques)
+
+
+def test_bisque_as_a_folder_of_pngs_trains_the_weights_of_bisque_bit_for_bit(bisque_in_two_forms, tmp_path):
+    one_epoch = dataclasses.replace(NO_SWEEP, head_epochs=0, cycles=1)
+    for config in ("bisque", "own-png"):
+        data = split_data(config, "patient", 0, bisque_in_two_forms)
+        trained(job(tmp_path / config, recipe=one_epoch, data=data))
+    its, own = (weights(tmp_path / config) for config in ("bisque", "own-png"))
+    for mine, bisques in zip(own, its, strict=True):
+        np.testing.assert_array_equal(mine, bisques)
+    assert history(tmp_path / "own-png") == history(tmp_path / "bisque")
 
 
 def test_an_image_of_another_set_is_named_with_its_set(bisque_in_two_forms):
