@@ -23,8 +23,9 @@ SMALLEST_SIDE = 32
 
 # A mask or a drawing of labels has few colours, tissue thousands.
 _FEW_COLOURS = 16
-# JPEG blurs the borders of a mask: nearly all of its pixels still have one of these few coarse shades of grey.
-_FEW_SHADES, _NEARLY_ALL = 3, 0.99
+# JPEG blurs the borders of a mask: nearly all of its pixels still have one of these few coarse shades of grey, and most
+# of them, between the borders, exactly the same few values. Pale tissue in grey has few coarse shades and many values.
+_FEW_SHADES, _NEARLY_ALL, _MOST = 3, 0.99, 0.5
 
 # How many images of each label are looked at before the work begins.
 _SAMPLE = 6
@@ -87,8 +88,9 @@ def is_like_mask(pixels: np.ndarray) -> bool:
         return True
     if (pixels != pixels[..., :1]).any():
         return False
-    shades = np.bincount(pixels[..., 0].ravel() >> 5, minlength=8)
-    return np.sort(shades)[-_FEW_SHADES:].sum() >= _NEARLY_ALL * shades.sum()
+    values = np.bincount(pixels[..., 0].ravel(), minlength=256)
+    shares = ((values.reshape(8, 32).sum(axis=1), _NEARLY_ALL), (values, _MOST))
+    return all(np.sort(counts)[-_FEW_SHADES:].sum() >= least * values.sum() for counts, least in shares)
 
 
 def has_few_colours(picture: Image.Image) -> bool:

@@ -4,10 +4,13 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from datasets import phantom
 from datasets.bach_bisque.prepared import Prepared
 from datasets.errors import UserError
+from datasets.images.read import read_rgb
+from datasets.own.checks import is_like_mask
 from datasets.own.names import config_of, drawn_names, is_own
 from datasets.own.prepare import prepare_own
 from tests.datasets.own.own_images import folders, noise, sheet, write
@@ -130,6 +133,26 @@ def test_labels_of_nothing_but_masks_are_refused(tmp_path, root):
         (root / "insitu" / f"{number}.png").unlink()
         Image.fromarray(mask).save(root / "insitu" / f"{number}.jpg", quality=90)
     assert "look like masks" in refusal(root, tmp_path)
+
+
+def test_pale_grey_tissue_is_not_taken_for_masks(tmp_path, root):
+    (root / "insitu").mkdir()
+    for number in range(3):
+        grey = np.asarray(Image.fromarray(phantom.draw("insitu", number, 0)).convert("L"))
+        pale = (255 - (255 - grey.astype(float)) * 90 / (255 - grey.min())).astype(np.uint8)  # from 165 to 255
+        Image.fromarray(pale).save(root / "insitu" / f"{number}.png")
+    assert prepare_own("a", root, tmp_path / "data").labels["insitu"] == 3
+
+
+@pytest.mark.parametrize("quality", [75, 90])
+def test_masks_of_nuclei_that_were_saved_as_jpeg_are_still_masks(tmp_path, quality):
+    rng = np.random.default_rng(0)
+    mask = Image.new("L", (384, 288))
+    pen = ImageDraw.Draw(mask)
+    for x, y in rng.integers(0, (384, 288), (40, 2)).tolist():
+        pen.ellipse((x, y, x + 24, y + 20), fill=255)
+    mask.save(tmp_path / "mask.jpg", quality=quality)
+    assert is_like_mask(read_rgb(tmp_path / "mask.jpg"))
 
 
 def test_a_mask_among_images_is_named(tmp_path, root, caplog):
