@@ -16,7 +16,7 @@ from bach_keras.serving.judgement import Judgement, Symmetries
 from bach_keras.serving.metadata import ColourProfile, PixelSize
 from bach_keras.serving.neighbours import Neighbours
 from bach_keras.serving.predict import BATCH, Extra, predict_files
-from datasets.errors import UserError
+from datasets.errors import UserError, WorkError
 
 # At most so many images are taken at once.
 MOST = 300
@@ -161,8 +161,12 @@ class Answers:
         self._asking.lost = ""  # it may be back
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
+            paths = [path for path, _ in batch]
             with self._turn:
-                rows = list(predict_files(self.export, [path for path, _ in batch], extras=self._extras))
+                try:
+                    rows = list(predict_files(self.export, paths, extras=self._extras))
+                except WorkError as error:  # the model fails, or memory is used up; the page lives on
+                    rows = [{"path": str(path), "error": str(error)} for path in paths]
             yield [_answer(path, name, row) for (path, name), row in zip(batch, rows, strict=True)]
 
 

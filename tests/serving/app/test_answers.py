@@ -18,6 +18,7 @@ from bach_keras.serving.formats import lines
 from bach_keras.serving.judgement import Judgement
 from bach_keras.serving.metadata import ColourProfile, PixelSize
 from bach_keras.serving.predict import predict_files
+from datasets.errors import WorkError
 from datasets.labels import CLASSES
 
 HOSTILE = '<img src=x onerror=alert(1)>"\u202e{{7*7}}${7*7}.png'
@@ -97,6 +98,17 @@ def test_a_server_that_is_lost_is_not_asked_again_until_images_are_dropped_again
     ]  # fmt: skip
     next(answers.answer([(folder / "benign.png", "a.png")]))
     assert asked == [8, 1]
+
+
+def test_a_model_that_fails_gives_rows_of_errors(answers, export, folder, monkeypatch):
+    def fail(images):
+        raise WorkError("m/1 fails when it answers.")
+
+    monkeypatch.setattr(export, "explain", fail)
+    rows = [
+        answer.row for answer in next(answers.answer([(folder / "benign.png", "a.png"), (folder / "cut.png", "b")]))
+    ]
+    assert [row["error"] for row in rows] == ["m/1 fails when it answers."] * 2
 
 
 def test_an_export_without_the_file_that_names_its_training_images_is_shown_without_them(knowing, tmp_path, folder):
