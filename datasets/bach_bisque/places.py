@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from datasets.errors import UserError
 from datasets.images.folder import is_clutter, walk
+from datasets.wording import in_short
 
 # No file that is read is larger: BACH's have 9.4 MB, a scanner's colour profile has 13. Reading stops at what claims
 # to have more or inflates to more.
@@ -50,7 +51,7 @@ class Entry:
                 while len(content) <= MAX_BYTES and (piece := file.read(_PIECE)):
                     content += piece
         except Exception as error:  # zipfile and its decoders raise errors of many kinds for a damaged entry
-            raise UserError(f"{self.name} cannot be read ({error}): fetch it again.") from error
+            raise UserError(f"{self.name} cannot be read ({in_short(error)}): fetch it again.") from error
         if len(content) > MAX_BYTES:
             raise UserError(f"{self.name} has more than {MAX_BYTES:,} bytes, so it is not an image of this data set.")
         return bytes(content)
@@ -78,7 +79,9 @@ def open_zip(path: Path, stack: contextlib.ExitStack) -> Place:
     except OSError:
         raise
     except Exception as error:  # zipfile raises errors of many kinds for a damaged zip
-        raise UserError(f"{path} is not a complete zip file ({error}): remove it and fetch it again.") from error
+        raise UserError(
+            f"{path} is not a complete zip file ({in_short(error)}): remove it and fetch it again."
+        ) from error
     # Some programs on Windows separate folders by backslashes, against the format.
     named = [(entry.filename.replace("\\", "/"), entry) for entry in archive.infolist()]
     held = [(name, entry) for name, entry in named if not name.endswith("/")]

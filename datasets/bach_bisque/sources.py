@@ -19,6 +19,7 @@ from datasets.images.admission import NotTakenError
 from datasets.images.folder import is_clutter
 from datasets.images.read import decode_rgb
 from datasets.images.tiff_directory import Directory
+from datasets.wording import in_short
 
 TEST_ARCHIVE = "ICIAR2018_BACH_Challenge_TestDataset.zip"
 GROUND_TRUTH = "microscopy_ground_truth.csv"
@@ -223,7 +224,7 @@ def _check_ground_truth(collection: Collection, place: Place) -> None:
     try:
         rows = list(csv.reader(content.decode("utf-8-sig").splitlines()))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table} cannot be read ({error}): fetch it again.") from error
+        raise UserError(f"{table} cannot be read ({in_short(error)}): fetch it again.") from error
     said = {}
     for name, folder in (map(str.strip, row) for row in rows if len(row) == 2):
         if said.setdefault(name, folder) != folder:

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from datasets.images.admission import NotTakenError
+from datasets.wording import in_short
 
 _READERS = {"JPEG": JpegImageFile, "PNG": PngImageFile, "TIFF": TiffImageFile}
 
@@ -29,4 +30,4 @@ def decode(data: bytes, kind: str, mode: str | None = "RGB") -> np.ndarray:
     except SyntaxError:  # the file does not begin as one of its format
         raise NotTakenError("is damaged or cut short") from None
     except Exception as error:
-        raise NotTakenError(f"is damaged or cut short ({error})") from None
+        raise NotTakenError(f"is damaged or cut short ({in_short(error)})") from None

@@ -245,6 +245,18 @@ def test_a_zip_with_an_endless_name_is_refused_without_all_of_it(tiny_bach, bach
     assert len(said) < 300 + len(str(bach_zip))
 
 
+def test_what_a_damaged_zip_says_of_itself_is_not_repeated_at_length(tiny_bach, bach_zip):
+    content = bytearray(bach_zip.read_bytes())
+    place = content.find(b"PK\x03\x04")
+    while place >= 0:  # the length of each name in front of its entry; that in the list at the end stays
+        content[place + 26 : place + 28] = (6000).to_bytes(2, "little")
+        place = content.find(b"PK\x03\x04", place + 4)
+    bach_zip.write_bytes(content)
+    said = refusal(tiny_bach, bach_zip)
+    assert "cannot be read (File name in directory" in said
+    assert len(said) < 500 + len(str(bach_zip))
+
+
 def test_a_zip_that_holds_a_name_twice_is_refused(tiny_bach, bach_zip):
     name = "ICIAR2018_BACH_Challenge/Photos/Normal/n001.tif"
     with zipfile.ZipFile(bach_zip, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
