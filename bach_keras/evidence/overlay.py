@@ -50,6 +50,12 @@ def in_place(found: np.ndarray, picture: Picture, image_size: int) -> tuple[np.n
         float [H, W], between the centres of the map's cells bilinear and beyond the outermost as these, and bool
         [H, W]: whether the network saw a pixel. Both have the picture's sides.
     """
+    (down, right), seen = _laid(found, picture, image_size)
+    return down @ found @ right.T, seen[0][:, None] & seen[1]
+
+
+def _laid(found, picture, image_size) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return for each axis the share of each cell in a pixel of the picture, [H, h] and [W, w], and what was seen."""
     sides = (picture.height, picture.width)
     weights, seen = [], []
     for side, drawn, cells in zip(sides, picture.pixels.shape[:2], found.shape, strict=True):
@@ -60,7 +66,7 @@ def in_place(found: np.ndarray, picture: Picture, image_size: int) -> tuple[np.n
         seen.append((places >= -0.5) & (places < image_size - 0.5))
         distance = np.abs(np.clip(places / STRIDE, 0, cells - 1)[:, None] - np.arange(cells))
         weights.append(np.maximum(0, 1 - distance))
-    return weights[0] @ found @ weights[1].T, seen[0][:, None] & seen[1]
+    return weights, seen
 
 
 def drawn(found: np.ndarray, picture: Picture, image_size: int) -> np.ndarray:
@@ -79,22 +85,30 @@ def _around(seen):
     return wider[0][:, None] & wider[1] & ~seen
 
 
-def layer(found: np.ndarray, picture: Picture, image_size: int) -> tuple[np.ndarray, tuple[float, ...]]:
+def layer(found: np.ndarray, picture: Picture, image_size: int, step: int = 1) -> tuple[np.ndarray, tuple[float, ...]]:
     """Return a map in its colours, to be laid over the picture by whoever shows both.
 
-    The arguments are those of ``in_place``.
+    The arguments are those of ``in_place``; a pixel is as large as ``step`` x ``step`` of the picture's, which takes as
+    many times less and cannot be seen of a map of few cells.
 
     Returns:
         uint8 [h, w, 4], of what the network saw; its opacity is the map. At ``COVERS`` of that opacity the two together
         are what ``drawn`` returns. And where it lies: left, top, width and height as shares of the picture's.
     """
-    values, seen = in_place(found, picture, image_size)
-    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-    values = np.clip(values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 0, 1)
-    height, width = seen.shape
+    weights, seen = _laid(found, picture, image_size)
+    rows, columns = map(np.flatnonzero, seen)
+    down, right = (_spread(each, places, step) for each, places in zip(weights, (rows, columns), strict=True))
+    values = np.clip(down @ found @ right.T, 0, 1)
+    height, width = picture.pixels.shape[:2]
     place = (columns[0] / width, rows[0] / height, len(columns) / width, len(rows) / height)
     colours = np.concatenate([_colours(values), 255 * values[..., None]], axis=2)
     return np.rint(colours).astype(np.uint8), tuple(map(float, place))
+
+
+def _spread(weights: np.ndarray, places: np.ndarray, step: int) -> np.ndarray:
+    """Return the weights in the middle of pixels that are about ``step`` times as long, of the places seen."""
+    count = -(-len(places) // step)
+    return weights[places[((np.arange(count) + 0.5) * len(places) / count).astype(int)]]
 
 
 def write(path: Path, picture: np.ndarray, title: str) -> None:

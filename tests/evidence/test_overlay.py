@@ -91,6 +91,19 @@ def test_a_picture_has_the_image_its_title_and_the_scale(tmp_path, height, width
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_a_coarser_layer_is_the_same_map_in_the_same_place():
+    shown = picture(300, 400)
+    found = np.random.default_rng(0).random((9, 9))
+    fine, place = overlay.layer(found, shown, 288)
+    coarse, same_place = overlay.layer(found, shown, 288, step=3)
+    assert same_place == place
+    assert coarse.shape[0] == -(-fine.shape[0] // 3)
+    scaled = np.asarray(Image.fromarray(coarse).resize(fine.shape[1::-1], Image.Resampling.BILINEAR)).astype(int)
+    differences = np.abs(scaled - fine)[3:-3, 3:-3]
+    assert differences.mean() < 2
+    assert differences.max() < 40
+
+
 def test_a_layer_over_the_picture_is_the_picture_that_is_drawn():
     shown = picture(300, 400)
     found = np.random.default_rng(0).random((9, 9))

@@ -42,7 +42,8 @@ class Shown:
     def layer(self, node: str, image_size: int) -> tuple[bytes, tuple[float, ...]]:
         """Return a node's map as a PNG file, and where it lies over the picture: see ``overlay.layer``."""
         pixels = np.asarray(Image.open(io.BytesIO(self.picture)))
-        colours, place = overlay.layer(self.maps[node], overlay.Picture(pixels, self.height, self.width), image_size)
+        picture = overlay.Picture(pixels, self.height, self.width)
+        colours, place = overlay.layer(self.maps[node], picture, image_size, step=3)
         return _file(colours, format="PNG", compress_level=1), place
 
 
