@@ -150,7 +150,7 @@ def page(tree: Tree, place: Path):
     site = Site(answers)
     site.__enter__()
     _OPEN.append(site)
-    session, answer = requests.Session(), answering(answers)
+    session, answer = requests.Session(), answering(answers, site.uploads.folder)
 
     def ask(number: int, path: Path) -> Answer:
         name = path.name.encode(errors="surrogateescape").decode("utf-8", "replace")
