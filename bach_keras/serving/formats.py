@@ -2,7 +2,6 @@
 
 import json
 
-from bach_keras.evidence.ranges import in_words
 from datasets.escape import csv_line, for_terminal
 from datasets.labels import CLASSES
 
@@ -10,7 +9,7 @@ from datasets.labels import CLASSES
 def as_table(rows):
     """Yield (row, line) for a terminal: label, probabilities, what a calibrated tree doubts, spread, path.
 
-    Each warning, with its number and range, and each neighbour is on a line of its own behind it.
+    Each neighbour is on a line of its own behind it.
     """
     for row in rows:
         path = for_terminal(row["path"])
@@ -20,8 +19,7 @@ def as_table(rows):
         shares = "  ".join(f"{for_terminal(name)} {share:.3f}" for name, share in row["probabilities"].items())
         more = f"{_doubt(row)}{_spread(row)}{_profile(row)}{_warnings(row)}"
         line = f"{for_terminal(row['label']):9} {shares}  {more}  {path}"
-        beside = [*map(_warning, row.get("warnings") or ()), *map(_neighbour, row.get("neighbours", ()))]
-        yield row, "\n".join([line, *beside])
+        yield row, "\n".join([line, *map(_neighbour, row.get("neighbours", ()))])
 
 
 def _doubt(row) -> str:
@@ -36,12 +34,15 @@ def _spread(row) -> str:
 
 
 def _warnings(row) -> str:
-    names = ", ".join(each["name"] for each in row.get("warnings") or ())
-    return f"  WARNING: {names}" if names else ""
+    found = row.get("warnings") or ()
+    names = ", ".join(each["name"] for each in found)
+    return f"  WARNING: {names} ({'; '.join(map(_warning, found))})" if found else ""
 
 
 def _warning(found) -> str:
-    return f"  warning {for_terminal(in_words(found))}"
+    low, high = found["range"]
+    source = f" by {for_terminal(found['source'])}" if found.get("source") else ""
+    return f"{found['name']} {found['value']:.3g}{source}, not {low:.3g} to {high:.3g}"
 
 
 def _neighbour(each) -> str:
