@@ -93,7 +93,8 @@ def evaluate(system, data, split: str | None, out: Path, members: Iterable[str] 
         # Predictions name a file without its control characters, and the data set as it is.
         own_name = {for_csv(row["filename"]): row["filename"] for row in rows}
         shown = {own_name[error["filename"]]: error["filename"] for error in wrong(result)[:MOST_PICTURES]}
-        pictures = {shown[name]: picture for name, picture in thumbnails(data, list(shown)).items()}
+        small = thumbnails(data, list(shown))
+        pictures = {written: small[name] for name, written in shown.items()}
         write_report(out / "report.html", result, answered.rows, list(folders), pictures)
         # It comes last, as it says to whoever reads the folder that the evaluation is complete.
         write_json(out / "metrics.json", result)

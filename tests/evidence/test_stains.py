@@ -32,7 +32,7 @@ def records():
 class Stained:
     """Stands in for SplitData: the records are its test images."""
 
-    config, protocol, held_out = "bisque", "patient", "test"
+    config, protocol, held_out, data_dir = "bisque", "patient", "test", None
     files: ClassVar = {"train": ["x"], "validation": [], "test": ["a", "b", "c"]}
     labels: ClassVar = {"a": "benign", "b": "benign", "c": "invasive"}
     groups: ClassVar = {}
