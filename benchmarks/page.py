@@ -1,6 +1,6 @@
 """The page's first answer beside ``predict``'s: ``python -m benchmarks.page EXPORT [--rounds 15] IMAGE...``.
 
-Each round answers every image once by ``predict`` and once by the page, in turn, in one process whose model has
+Each round answers every image once by ``predict`` and once by the page, alternating, in one process whose model has
 answered before; the page also draws the image, its maps and its neighbours, and their HTML. With ``--evaluation`` the
 report of that folder is written again, and how long that takes is printed.
 """

@@ -9,7 +9,7 @@ from bach_keras.evidence.predictions import SETS
 from bach_keras.evidence.quality import measures, scale_of_blur
 from bach_keras.evidence.ranges import values_of
 from bach_keras.tree import NODES
-from datasets.ahead import ahead, processors
+from datasets.ahead import ahead, image_threads
 from datasets.errors import UserError
 from datasets.labels import CLASSES, LABELS
 from datasets.progress import bar
@@ -72,7 +72,7 @@ def measured(system, data, names: list[str]) -> dict[str, dict]:
         return name, {"values": values_of(found, ranges), **seen}
 
     records = preprocess.untuned(data.images(names)).as_numpy_iterator()
-    return dict(bar(ahead(look, records, processors()), what="Measuring", total=len(names)))
+    return dict(bar(ahead(look, records, image_threads()), what="Measuring", total=len(names)))
 
 
 def _with_distance(values, distances, index) -> dict | None:

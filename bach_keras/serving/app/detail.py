@@ -85,7 +85,7 @@ def _pictures(answer, image_size) -> str:
         f'<input type="range" min="0" max="100" value="{100 * COVERS:.0f}"></label>'
     )
     figures = "".join(_figure(answer, node, address, image_size) for node in shown.maps)
-    lit = tree_picture.path_to(answer.row["label"], tuple(name for name in NODES if answer.row["nodes"][name]))
+    lit = tree_picture.path_to(answer.row["label"], tree_picture.nodes_of(answer.row))
     aside = [NODES[node].title for node, _ in lit if node not in shown.maps]
     if aside:  # near a tie the maps, and so these pictures, are of carci's own answer
         figures += (

@@ -16,29 +16,19 @@ def path_to(label: str, nodes: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(ROOT.name, ROOT.classes[place]), (specialist.name, label)]
 
 
-def chosen_path(row: dict) -> list[tuple[str, str]]:
-    """Return the path that each node's own answer leads along, which near a tie is not the one to the label."""
-    nodes = _nodes(row)
-    likeliest = {node: max(row["nodes"][node], key=row["nodes"][node].get) for node in nodes}
-    if len(nodes) == 1:
-        return list(likeliest.items())
-    specialist = SPECIALISTS[ROOT.classes.index(likeliest[ROOT.name])].name
-    return [(node, likeliest[node]) for node in (ROOT.name, specialist) if node in likeliest]
-
-
 def in_words(row: dict) -> str:
     """Return the path to the answer in words: ``Carci says carcinoma (0.930), then InvIs says invasive (0.811).``
 
     Where the label is not on the side that carci finds likelier, that is said.
     """
-    lit = path_to(row["label"], _nodes(row))
-    if lit[0] == chosen_path(row)[0]:
+    lit = path_to(row["label"], nodes_of(row))
+    (first, group), (last, label) = lit[0], lit[-1]
+    own = max(row["nodes"][first], key=row["nodes"][first].get)
+    if own == group:
         return ", then ".join(f"{NODES[node].title} says {_step(row, node, name)}" for node, name in lit) + "."
-    (_, group), (specialist, label) = lit
     return (
-        f"{NODES[ROOT.name].title} says {_step(row, *chosen_path(row)[0])}, but of all classes the likeliest is "
-        f"{label}: {_step(row, ROOT.name, group)}, then {NODES[specialist].title} says "
-        f"{_step(row, specialist, label)}."
+        f"{NODES[first].title} says {_step(row, first, own)}, but of all classes the likeliest is {label}: "
+        f"{_step(row, first, group)}, then {NODES[last].title} says {_step(row, last, label)}."
     )
 
 
@@ -48,7 +38,7 @@ def _step(row, node, name) -> str:
 
 def svg(row: dict) -> str:
     """Draw the tree for a row of ``predict``: a line is as wide as its node is sure of the class that it leads to."""
-    nodes = _nodes(row)
+    nodes = nodes_of(row)
     lit = path_to(row["label"], nodes)
     parts = []
     for node, x, level, below in _places(nodes):
@@ -63,7 +53,8 @@ def svg(row: dict) -> str:
     )
 
 
-def _nodes(row) -> tuple[str, ...]:
+def nodes_of(row: dict) -> tuple[str, ...]:
+    """Return the nodes that answered."""
     return tuple(name for name in NODES if row["nodes"][name] is not None)
 
 

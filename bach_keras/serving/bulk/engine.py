@@ -262,7 +262,7 @@ class Engine:
             )
 
     def _say_what_is_waited_for(self, now: float) -> None:
-        """Say where no answer comes although the model is loaded: it may be slow, so that is no reason to give up."""
+        """Say where no answer comes although the model is loaded: it may be slow, so it is waited for."""
         patience = self._plan.machines.patience
         answering = [block for actor in self._actors for block, _ in actor.blocks.values()]
         blocks = answering or [*self._reading.values(), *(block for block, _ in self._read)]

@@ -39,7 +39,7 @@ def write_ome(path: Path, slide: AnsweredSlide, raster: Raster) -> None:
 def write_class_ome(path: Path, slide: AnsweredSlide, raster: Raster) -> None:
     """Write the number of each pixel's class, uint8, as a pyramid: 1 is the first class, 0 where nothing was answered.
 
-    A pixel of a smaller level is one of those that it stands for, as there is no mean of two classes.
+    A pixel of a smaller level is one of those that it stands for, as the mean of two classes is not a class.
     """
     legend = ", ".join(f"{number} {name}" for number, name in enumerate(slide.classes, start=1))
     metadata = {
